@@ -1,0 +1,1 @@
+"""Weights that ship with the package, each with a model card."""

@@ -1,0 +1,1 @@
+"""Compressors: text in, text out."""

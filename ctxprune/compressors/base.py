@@ -1,0 +1,97 @@
+"""The frame of every extractive compressor: score the units, then let `select` choose."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+from ctxprune.errors import BudgetError, InputError
+from ctxprune.select import Policy, select
+from ctxprune.timing import stage
+from ctxprune.tokens import default_counter
+from ctxprune.types import Context, Extract, Span, TokenCounter
+
+Splitter = Callable[[str], list[Span]]
+
+
+class ScoringCompressor(ABC):
+    """Subclasses implement `score`; thresholds, budgets, titles and protected text are `select`'s business.
+
+    threshold, budget: used when `compress` is called without. counter: measures the budget (default: the bundled
+    tokenizer). policy: see `ctxprune.select.Policy`.
+    """
+
+    name: ClassVar[str]
+    #: None for scores that only rank: a threshold would mean nothing, so a budget must be given.
+    default_threshold: ClassVar[float | None] = None
+
+    def __init__(
+        self,
+        *,
+        threshold: float | None = None,
+        budget: int | None = None,
+        counter: TokenCounter | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.threshold = threshold
+        self.budget = budget
+        self.counter = counter
+        self.policy = policy or Policy()
+        self._check(budget, threshold)
+
+    @abstractmethod
+    def score(self, contexts: Sequence[Context]) -> list[Context]:
+        """Contexts whose extracts carry scored units, all that was kept still kept (see `narrow`)."""
+
+    def compress(
+        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+    ) -> list[Context]:
+        """Score, then keep by `threshold`, by `budget` (generator tokens for the whole context), or by both.
+
+        Raises InputError for a threshold outside [0, 1] or where scores are no probabilities, BudgetError when a
+        compressor that only ranks gets no budget.
+        """
+        self._check(budget, threshold)
+        budget = self.budget if budget is None else budget
+        threshold = self.threshold if threshold is None else threshold
+        if threshold is None and budget is None:
+            threshold = self.default_threshold
+            if threshold is None:
+                raise BudgetError(f"{self.name} only ranks text and needs a budget; pass budget=<generator tokens>")
+        scored = self.score(contexts)
+        counter = self.counter or default_counter()
+        with stage("select"):
+            return [
+                select(context, threshold=threshold, budget=budget, counter=counter, policy=self.policy)
+                for context in scored
+            ]
+
+    def _check(self, budget: int | None, threshold: float | None) -> None:
+        if threshold is not None and self.default_threshold is None:
+            raise InputError(f"{self.name} scores are not probabilities, so threshold={threshold} means nothing; pass budget=")
+        if threshold is not None and not 0.0 <= threshold <= 1.0:
+            raise InputError(f"threshold must be in [0, 1], got {threshold}")
+        if budget is not None and budget <= 0:
+            raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep by threshold alone")
+
+
+def visible_units(extract: Extract, split: Splitter) -> list[Span]:
+    """The units of what an earlier compressor kept, with offsets into the original text."""
+    text = extract.source.text
+    return [
+        Span(start + unit.start, start + unit.end) for start, end in extract.slices() for unit in split(text[start:end])
+    ]
+
+
+def narrow(extract: Extract, units: Iterable[Span], *, score: float | None = None) -> Extract:
+    """The extract with newly scored kept units; units removed earlier stay removed, with their scores."""
+    merged = [(unit, True) for unit in units] + [(unit, False) for unit in extract.removed_units()]
+    merged.sort(key=lambda pair: (pair[0].start, pair[0].end))
+    return replace(
+        extract,
+        units=tuple(unit for unit, _ in merged),
+        kept=tuple(kept for _, kept in merged),
+        score=extract.score if score is None else score,
+    )

@@ -1,0 +1,41 @@
+"""Every error that ctxprune raises on purpose.
+
+CtxpruneError
+├── InputError            a value that the caller passed is unusable (also a ValueError)
+├── BudgetError           a budget cannot be met, or was needed and not given (also a ValueError)
+├── CheckpointError       a checkpoint is missing, damaged or of an unknown layout
+├── MissingExtraError     an optional dependency is not installed (also an ImportError)
+├── UnknownNameError      no compressor, tokenizer or model of that name (also a LookupError)
+└── GeneratorError        a generator or its endpoint failed
+"""
+
+
+class CtxpruneError(Exception):
+    """The root: `except CtxpruneError` catches every deliberate error of this library."""
+
+
+class InputError(CtxpruneError, ValueError):
+    """A value that the caller passed is unusable; the message names the value, the limit and the next step."""
+
+
+class BudgetError(CtxpruneError, ValueError):
+    """A budget cannot be met, or one was needed and not given."""
+
+
+class CheckpointError(CtxpruneError):
+    """A checkpoint is missing, damaged or of an unknown layout."""
+
+
+class MissingExtraError(CtxpruneError, ImportError):
+    """An optional dependency is not installed; the message carries the pip command."""
+
+    def __init__(self, feature: str, extra: str) -> None:
+        super().__init__(f"{feature} needs an optional dependency: pip install 'ctxprune-rag[{extra}]'")
+
+
+class UnknownNameError(CtxpruneError, LookupError):
+    """No compressor, tokenizer or model of that name."""
+
+
+class GeneratorError(CtxpruneError):
+    """A generator or its endpoint failed."""

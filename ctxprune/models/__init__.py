@@ -1,0 +1,1 @@
+"""Torch modules and checkpoint loaders: tensors in, tensors out."""

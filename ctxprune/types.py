@@ -1,0 +1,207 @@
+"""The values that travel between retriever, compressors and generator: immutable, with offsets into the source text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from typing import Any, Protocol, TypeAlias, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxprune.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A passage as the retriever gave it. Never mutated, so `metadata` comes out as it went in."""
+
+    text: str
+    id: str = ""
+    title: str = ""
+    score: float | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("text", "id", "title"):
+            if not isinstance(value := getattr(self, name), str):
+                raise InputError(f"Document.{name} must be a string, got {type(value).__name__}: {value!r:.80}")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Half-open character offsets `[start, end)` into a document's text, and the unit's score (higher = keep)."""
+
+    start: int
+    end: int
+    score: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Extract:
+    """What is kept of one document, word for word: every kept text is `source.text[start:end]`.
+
+    units: sentences or words, in order and without overlap. kept: one flag a unit. score: the document's relevance as
+    the last compressor saw it (None: not judged). index: the document's place in the input. titled: whether the title
+    goes into the prompt when any of the text does.
+    Raises InputError when units overlap, leave the text, or differ in number from `kept`.
+    """
+
+    source: Document
+    units: tuple[Span, ...]
+    kept: tuple[bool, ...]
+    score: float | None = None
+    index: int = 0
+    titled: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.units) != len(self.kept):
+            raise InputError(f"Extract needs one kept flag a unit, got {len(self.units)} units and {len(self.kept)} flags")
+        if any(left.end > right.start for left, right in pairwise(self.units)):
+            raise InputError("Extract.units must be in order and must not overlap")
+        if any(not 0 <= unit.start <= unit.end <= len(self.source.text) for unit in self.units):
+            raise InputError(f"Extract.units must lie within the text of {len(self.source.text)} characters")
+
+    @property
+    def dropped(self) -> bool:
+        """True when nothing of the document is kept."""
+        return not any(self.kept)
+
+    def kept_units(self) -> Iterator[Span]:
+        return (unit for unit, kept in zip(self.units, self.kept, strict=True) if kept)
+
+    def removed_units(self) -> Iterator[Span]:
+        return (unit for unit, kept in zip(self.units, self.kept, strict=True) if not kept)
+
+    def slices(self) -> list[tuple[int, int]]:
+        """Kept stretches as (start, end): kept units with no removed unit between them make one stretch."""
+        stretches: list[tuple[int, int]] = []
+        previous_kept = False
+        for unit, kept in zip(self.units, self.kept, strict=True):
+            if kept and previous_kept:
+                stretches[-1] = (stretches[-1][0], unit.end)
+            elif kept:
+                stretches.append((unit.start, unit.end))
+            previous_kept = kept
+        return stretches
+
+    @property
+    def text(self) -> str:
+        """Kept stretches joined by what they lost: a newline, a space or nothing (see `joiner`)."""
+        text, parts, last = self.source.text, [], None
+        for start, end in self.slices():
+            if last is not None:
+                parts.append(joiner(text, last, start))
+            parts.append(text[start:end])
+            last = end
+        return "".join(parts)
+
+
+def joiner(text: str, start: int, end: int) -> str:
+    """What stands for the removed `text[start:end]` between two kept stretches.
+
+    A newline if a line ended there, a space if there was any white space or if two words would fuse, else nothing
+    (so scripts without spaces get none).
+    """
+    gap = text[start:end]
+    if "\n" in gap:
+        return "\n"
+    if any(character.isspace() for character in gap):
+        return " "
+    before, after = text[start - 1 : start], text[end : end + 1]
+    return " " if before.isascii() and after.isascii() and before.isalnum() and after.isalnum() else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Abstractive text made from `sources`. The empty string is legal and means "nothing here helps"."""
+
+    text: str
+    sources: tuple[Document, ...]
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class SoftTokens:
+    """Input embeddings that stand for a document; of use only to the generator named here.
+
+    embeddings: (n_tokens, d_model) float array.
+    """
+
+    embeddings: npt.NDArray[np.float32]
+    source: Document
+    generator: str
+    index: int = 0
+
+
+Piece: TypeAlias = Extract | Summary | SoftTokens
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """A question and what is known for it. `warnings` says what a compressor had to give up on the way."""
+
+    query: str
+    pieces: tuple[Piece, ...]
+    id: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, query: str, documents: Sequence[Document | str], *, id: str = "") -> Context:
+        """Wrap retrieved documents, each kept whole. Strings become documents without a title."""
+        if not isinstance(query, str):
+            raise InputError(f"the query must be a string, got {type(query).__name__}: {query!r:.80}")
+        if isinstance(documents, str):
+            raise InputError("documents must be a sequence of documents, got one string; wrap it in a list")
+        pieces = []
+        for index, document in enumerate(documents):
+            source = Document(document) if isinstance(document, str) else document
+            if not isinstance(source, Document):
+                raise InputError(f"document {index} must be a Document or a string, got {type(source).__name__}")
+            pieces.append(whole(source, index=index))
+        return cls(query, tuple(pieces), id=id)
+
+    @property
+    def extracts(self) -> tuple[Extract, ...]:
+        return tuple(piece for piece in self.pieces if isinstance(piece, Extract))
+
+    def warn(self, message: str) -> Context:
+        """A copy that carries one more warning; the same message is kept once."""
+        return self if message in self.warnings else replace(self, warnings=(*self.warnings, message))
+
+
+def whole(document: Document, *, index: int = 0) -> Extract:
+    """The document as one kept unit (none for an empty text), scored as the retriever scored it."""
+    units = (Span(0, len(document.text)),) if document.text else ()
+    return Extract(document, units, (True,) * len(units), score=document.score, index=index)
+
+
+@runtime_checkable
+class Compressor(Protocol):
+    """Contexts in, contexts out; so compressors chain and interchange freely.
+
+    budget: generator tokens for the whole context, titles and separators included. threshold: units that score below
+    are removed. Either may be None: the compressor's own default then holds.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def compress(
+        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+    ) -> list[Context]: ...
+
+
+class TokenCounter(Protocol):
+    """Counts a text's tokens. `exact` is False when `name` stands in for the unknown target model's tokenizer."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def exact(self) -> bool: ...
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Tokens of each text, special tokens not counted."""
+        ...

@@ -1,0 +1,1 @@
+"""Trainers: one runnable module for each compressor."""
