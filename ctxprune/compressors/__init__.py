@@ -1,1 +1,73 @@
-"""Compressors: text in, text out."""
+"""Compressors by name: built-in ones, plug-ins of other packages, and pruner checkpoints by path or hub id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+from ctxprune.errors import UnknownNameError
+from ctxprune.types import Compressor
+
+GROUP = "ctxprune.compressors"
+
+#: name -> (factory, one line for people). Plug-ins give the same "module:attribute" through the entry-point group.
+BUILT_IN = {
+    "provence": ("ctxprune.compressors.factories:provence", "neural pruner and reranker in one pass (bundled model)"),
+    "dslr": ("ctxprune.compressors.factories:dslr", "a reranker's score of each sentence; training-free"),
+    "bm25-sentences": ("ctxprune.compressors.baselines:BM25Sentences", "sentences by words shared with the question"),
+    "embedding-sentences": ("ctxprune.compressors.embedding:EmbeddingSentences", "sentences by embedding similarity"),
+    "rerank-truncate": ("ctxprune.compressors.factories:rerank_truncate", "whole documents by relevance, then cut"),
+    "lead": ("ctxprune.compressors.baselines:Lead", "the beginning of the context"),
+    "random": ("ctxprune.compressors.baselines:RandomSentences", "random sentences"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """A compressor that `load` knows. origin: "built-in" or the distribution that registers it."""
+
+    name: str
+    description: str
+    origin: str
+
+
+def load(name: str, **options: Any) -> Compressor:
+    """A compressor by name, or a pruner checkpoint by folder or hub id ("org/name").
+
+    options: the compressor's keyword arguments, such as threshold, budget, counter, policy; for "provence" and
+    checkpoints also model, revision, device, dtype. Nothing is imported before it is asked for.
+    Raises UnknownNameError with the known names, CheckpointError when a checkpoint cannot be loaded.
+    """
+    if name in BUILT_IN:
+        compressor: Compressor = _resolve(BUILT_IN[name][0])(**options)
+        return compressor
+    if plug_in := _plug_ins().get(name):
+        compressor = plug_in.load()(**options)
+        return compressor
+    if "/" in name or Path(name).exists():
+        compressor = _resolve(BUILT_IN["provence"][0])(model=name, **options)
+        return compressor
+    known = ", ".join(listing.name for listing in available())
+    raise UnknownNameError(f"no compressor named {name!r}; known: {known}; or give a checkpoint's folder or hub id")
+
+
+def available() -> list[Listing]:
+    """Every compressor that `load` knows by name, built-in ones first."""
+    built_in = [Listing(name, text, "built-in") for name, (_, text) in BUILT_IN.items()]
+    return built_in + [
+        Listing(name, point.value, point.dist.name if point.dist else "?") for name, point in _plug_ins().items()
+    ]
+
+
+def _plug_ins() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def _resolve(place: str) -> Callable[..., Compressor]:
+    module, _, attribute = place.partition(":")
+    factory: Callable[..., Compressor] = getattr(import_module(module), attribute)
+    return factory

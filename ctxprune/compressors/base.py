@@ -26,6 +26,8 @@ class ScoringCompressor(ABC):
     name: ClassVar[str]
     #: None for scores that only rank: a threshold would mean nothing, so a budget must be given.
     default_threshold: ClassVar[float | None] = None
+    #: False for compressors that do not look at the question.
+    needs_query: ClassVar[bool] = True
 
     def __init__(
         self,

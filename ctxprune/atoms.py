@@ -1,0 +1,142 @@
+"""Find the parts of a text that must stay whole: code, URLs, numbers with their units, identifiers."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+
+Offsets = tuple[int, int]
+
+# Every pattern is linear: a look-behind allows one attempt a word, quantifiers are possessive or bounded, and classes
+# are ASCII, so that an atom ends where CJK text goes on without a blank.
+_WORD = "[A-Za-z0-9]"
+_BLANK = "[ \u00a0\u2009\u202f]"
+_FENCE_LINE = re.compile(r"^[ \t]*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
+# Quotes written ``like this'' or `so' are no code: inner blanks at the edges and '' inside tell them apart.
+_CODE = re.compile(r"(?<![\w`])(?:``(?!`)(?:(?!''|``)[^\n]){1,300}``|`(?=[^\s`])[^`\n]{1,300}(?<!\s)`)(?![\w`])")
+_URL_TEXT = r"[!#-'*-;=?-\[\]_a-z~]"
+_URL = re.compile(
+    rf"(?<![a-z0-9+.-])(?:[a-z][a-z0-9+.-]{{0,30}}+://|www\.|mailto:)(?:\({_URL_TEXT}*\)|{_URL_TEXT})*(?<=[\w/#=&$%~+)-])",
+    re.ASCII | re.IGNORECASE,
+)
+_EMAIL = re.compile(rf"(?<![\w.+-])[\w.+-]{{1,64}}@{_WORD}[\w-]*+(?:\.[\w-]++)++", re.ASCII)
+_UNIT = (
+    rf"(?:[%‰℃℉]|°(?:{_BLANK}?[CFK](?!\w))?|(?:percent|per cent|thousand|[mb]illion|trillion|bn|hours?|hrs?|minutes?"
+    r"|mins?|seconds?|days?|weeks?|months?|years?|miles?|feet|ft|inch(?:es)?|pounds?|lbs?|oz|mph|km/h|m/s|rpm|ppm|mmHg"
+    r"|bpm|k?cal|[kMGT]?(?:Hz|Wh?|V|A|J|Pa|eV|bps|bits?)|[kKMGTP]i?B|[kcdmnµμ]?m[²³23]?|[kmnµμ]?g|[mµμc]?[lL]|[mnµμ]?s"
+    r"|h|USD|EUR|GBP|CHF|JPY|euros?|dollars?|yuan|yen)(?!\w))"
+)
+# Opens with a plain digit class, which the regex engine can search for; signs before it are added by `_number`.
+_NUMBER = re.compile(rf"[0-9](?<!{_WORD}[0-9])[0-9]*+(?:[.,:/–−-][0-9]++)*+(?:{_BLANK}?{_UNIT})?")
+_SIGN = re.compile(rf"[$€£¥₹₩]{_BLANK}?|[-−+±#]")
+_IDENTIFIER = re.compile(
+    rf"(?<!{_WORD})[@#/~.]{{0,2}}(?:(?:[A-Za-z]\.){{2,}}+(?!{_WORD})"
+    rf"|{_WORD}++(?:(?:[._:/\\@#&+-]{{1,2}}{_WORD}++)++(?:\([!-'*-~]{{0,80}}\))?|\(\)))"
+)
+
+
+def atomic_spans(text: str, *, extra: Sequence[re.Pattern[str]] = ()) -> list[Offsets]:
+    """Merged half-open spans of `text` that must be kept whole or dropped whole, in order, without overlap.
+
+    Fenced code blocks, inline code, URLs, e-mail addresses, numbers with sign, currency and unit ("$1,000,000",
+    "25 °C", "2020-01-05"), identifiers, versions, file names and paths ("foo.bar_baz()", "v1.2.3", "file.py"),
+    abbreviations ("U.S.", "e.g."), and what the patterns in `extra` match, outer white space left out. Linear in the
+    text's length.
+    """
+    return merge([*fences(text), *inline_code(text), *numbers(text), *names(text), *_trimmed(text, extra)])
+
+
+def spaced_spans(text: str, *, extra: Sequence[re.Pattern[str]] = ()) -> list[Offsets]:
+    """The atomic spans a sentence end can fall into: fenced and inline code and what `extra` matches.
+
+    The other atoms hold no sentence end followed by white space, so splitting there cannot cut them.
+    """
+    return merge([*fences(text), *inline_code(text), *_trimmed(text, extra)])
+
+
+def merge(spans: Iterable[Offsets]) -> list[Offsets]:
+    """Sorted spans with overlapping ones joined; spans that only touch stay apart."""
+    merged: list[Offsets] = []
+    for start, end in sorted(spans):
+        if merged and start < merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], end))
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def enclosing(spans: Sequence[Offsets], position: int) -> Offsets | None:
+    """The span that a cut at `position` would break (start < position < end); `spans` merged and sorted."""
+    place = bisect_left(spans, (position,)) - 1
+    return spans[place] if place >= 0 and position < spans[place][1] else None
+
+
+def fences(text: str) -> list[Offsets]:
+    """Code blocks between two equal ``` or ~~~ lines, the fence lines included.
+
+    Retrieved chunks begin and end anywhere. An opening line that names a language and is never closed runs to the
+    end of the text; a bare one without its partner stands alone, for it may close a block that began before the chunk.
+    """
+    if "```" not in text and "~~~" not in text:
+        return []
+    lines = list(_FENCE_LINE.finditer(text))
+    closed_by: list[int | None] = [None] * len(lines)
+    following: dict[str, int] = {}
+    closing_line: dict[str, int] = {}
+    for place in range(len(lines) - 1, -1, -1):
+        marker, bare = lines[place][1], not lines[place][2].strip()
+        nearest = closing_line.get(marker)
+        closed_by[place] = nearest if not bare or nearest == following.get(marker) else None
+        following[marker] = place
+        if bare:
+            closing_line[marker] = place
+    blocks, place = [], 0
+    while place < len(lines):
+        closing = closed_by[place]
+        if closing is not None:
+            blocks.append((lines[place].start(1), lines[closing].end(1)))
+            place = closing
+        elif lines[place][2].strip():
+            return [*blocks, (lines[place].start(1), len(text.rstrip()))]
+        place += 1
+    return blocks
+
+
+def inline_code(text: str) -> list[Offsets]:
+    """Spans between single or double back-ticks, on one line."""
+    return [match.span() for match in _CODE.finditer(text)] if "`" in text else []
+
+
+def numbers(text: str) -> Iterator[Offsets]:
+    """Numbers with sign, currency, separators and unit."""
+    for match in _NUMBER.finditer(text):
+        start, end = match.span()
+        sign = _SIGN.search(text, max(0, start - 2), start)
+        yield (sign.start() if sign and sign.end() == start else start), end
+
+
+def names(text: str) -> Iterator[Offsets]:
+    """Identifiers, versions, file names, paths, abbreviations, URLs and e-mail addresses; none holds white space."""
+    patterns = [_IDENTIFIER]
+    if "://" in text or "mailto:" in text or "www." in text.lower():
+        patterns.append(_URL)
+    if "@" in text:
+        patterns.append(_EMAIL)
+    return _matches(text, patterns)
+
+
+def _matches(text: str, patterns: Iterable[re.Pattern[str]]) -> Iterator[Offsets]:
+    return (match.span() for pattern in patterns for match in pattern.finditer(text))
+
+
+def _trimmed(text: str, patterns: Iterable[re.Pattern[str]]) -> Iterator[Offsets]:
+    return (span for start, end in _matches(text, patterns) if (span := trim(text, start, end)))
+
+
+def trim(text: str, start: int, end: int) -> Offsets | None:
+    """The span without outer white space; None when nothing is left."""
+    chunk = text[start:end]
+    start += len(chunk) - len(chunk.lstrip())
+    end -= len(chunk) - len(chunk.rstrip())
+    return (start, end) if start < end else None

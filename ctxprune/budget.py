@@ -1,0 +1,226 @@
+"""Spend one token budget on scored units: greedy by estimated costs, then put right by exact counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxprune.errors import InputError
+from ctxprune.prompt import DOCUMENT_SEPARATOR, count_contexts, piece_text, title_header
+from ctxprune.types import Context, Extract, Piece, TokenCounter
+
+Fill = Literal["skip", "stop"]
+Mask = npt.NDArray[np.bool_]
+
+#: Exact counts spent on using up what the estimates left over: more would buy a few tokens for a lot of time.
+FILL_ATTEMPTS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """The units still kept, over all extracts, as parallel arrays in context order.
+
+    piece, unit: (n,) int64, which unit of which piece. score: (n,) float64.
+    """
+
+    piece: npt.NDArray[np.int64]
+    unit: npt.NDArray[np.int64]
+    score: npt.NDArray[np.float64]
+
+    @classmethod
+    def of(cls, context: Context) -> Units:
+        piece: list[int] = []
+        unit: list[int] = []
+        score: list[float] = []
+        for place, extract in extracts(context.pieces):
+            alive = [at for at, kept in enumerate(extract.kept) if kept]
+            piece += [place] * len(alive)
+            unit += alive
+            score += [extract.units[at].score for at in alive]
+        units = cls(np.array(piece, np.int64), np.array(unit, np.int64), np.array(score, np.float64))
+        if (bad := np.flatnonzero(np.isnan(units.score))).size:
+            index = context.pieces[units.piece[bad[0]]].index
+            raise InputError(f"{bad.size} units score nan, the first in document {index}; scores must be numbers")
+        return units
+
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def top(self, number: int) -> Mask:
+        """The `number` best units, earlier ones first among equals."""
+        best = np.zeros(len(self), np.bool_)
+        if number:
+            best[np.argsort(-self.score, kind="stable")[:number]] = True
+        return best
+
+    def keep(self, context: Context, chosen: Mask) -> Context:
+        """The context with the chosen units kept and all others removed."""
+        pieces = list(context.pieces)
+        bounds = np.searchsorted(self.piece, np.arange(len(pieces) + 1))
+        for place, extract in extracts(context.pieces):
+            mine = slice(bounds[place], bounds[place + 1])
+            flags = np.zeros(len(extract.units), np.bool_)
+            flags[self.unit[mine]] = chosen[mine]
+            pieces[place] = replace(extract, kept=tuple(flags.tolist()))
+        return replace(context, pieces=tuple(pieces))
+
+
+def extracts(pieces: Sequence[Piece]) -> Iterable[tuple[int, Extract]]:
+    return ((place, piece) for place, piece in enumerate(pieces) if isinstance(piece, Extract))
+
+
+class Fitting:
+    """One run of the budget: a greedy choice by estimated costs, put right by exact counts of the rendered text.
+
+    Costs are estimates because tokens of parts need not add up to the tokens of the whole.
+    """
+
+    def __init__(
+        self,
+        draft: Context,
+        units: Units,
+        chosen: Mask,
+        forced: Mask,
+        budget: int,
+        counter: TokenCounter,
+        *,
+        fill: Fill,
+        length_exponent: float,
+    ) -> None:
+        self.draft, self.units, self.budget, self.counter = draft, units, budget, counter
+        self.fill, self.length_exponent = fill, length_exponent
+        candidates = np.flatnonzero(chosen).tolist()
+        self.piece: list[int] = units.piece.tolist()
+        self.cost, self.header, separator = self._costs(candidates)
+        self.fixed = self._fixed(separator)
+        self.forced = [unit for unit in candidates if forced[unit]]
+        self.order = self._priority([unit for unit in candidates if not forced[unit]])
+
+    def run(self) -> Context:
+        picked = self._greedy(self.order, self.forced, self.budget - self.fixed)
+        picked, result, used = self._shrink(picked)
+        if used > self.budget:
+            return self._overfull(picked)
+        result = self._grow(picked, result, used)
+        if self.order and all(extract.dropped for extract in result.extracts):
+            least = min(self.cost[unit] + self.header[self.piece[unit]] for unit in self.order)
+            return result.warn(
+                f"no text fits the budget of {self.budget} tokens: the shortest takes about {least}, title included"
+            )
+        return result
+
+    def _costs(self, candidates: Sequence[int]) -> tuple[dict[int, int], dict[int, int], int]:
+        """Estimated tokens by unit, of opening each document (separator and title), and of a bare separator."""
+        texts = []
+        for unit in candidates:
+            extract, at = self._extract(unit), int(self.units.unit[unit])
+            span = extract.units[at]
+            # with the space before it: byte-pair tokenizers make it part of the word
+            texts.append(extract.source.text[extract.units[at - 1].end if at else span.start : span.end])
+        opened = {self.piece[unit]: DOCUMENT_SEPARATOR + title_header(self._extract(unit)) for unit in candidates}
+        counts = self.counter.count([*texts, *opened.values(), DOCUMENT_SEPARATOR])
+        headers = counts[len(texts) : -1]
+        return dict(zip(candidates, counts, strict=False)), dict(zip(opened, headers, strict=True)), counts[-1]
+
+    def _extract(self, unit: int) -> Extract:
+        piece = self.draft.pieces[self.piece[unit]]
+        assert isinstance(piece, Extract)
+        return piece
+
+    def _priority(self, candidates: list[int]) -> list[int]:
+        score = self.units.score[candidates]
+        length = np.maximum([self.cost[unit] for unit in candidates], 1.0) ** self.length_exponent
+        priority = np.where(score >= 0, score / length, score * length)
+        return [candidates[at] for at in np.argsort(-priority, kind="stable")]
+
+    def _fixed(self, separator: int) -> int:
+        """Tokens of the pieces that are not chosen from; the first document of a context needs no separator."""
+        others = replace(
+            self.draft, pieces=tuple(piece for piece in self.draft.pieces if not isinstance(piece, Extract))
+        )
+        return count_contexts([others], self.counter)[0] - (0 if any(map(piece_text, others.pieces)) else separator)
+
+    def _estimate(self, picked: Sequence[int]) -> int:
+        return sum(self.cost[unit] for unit in picked) + sum(
+            self.header[piece] for piece in {self.piece[unit] for unit in picked}
+        )
+
+    def _greedy(self, order: Iterable[int], picked: Sequence[int], room: int) -> list[int]:
+        """`picked` and, in their order, the units that fit the room with it, all by estimate."""
+        picked, opened = list(picked), {self.piece[unit] for unit in picked}
+        room -= self._estimate(picked)
+        for unit in order:
+            place = self.piece[unit]
+            cost = self.cost[unit] + (0 if place in opened else self.header[place])
+            if cost <= room:
+                picked.append(unit)
+                opened.add(place)
+                room -= cost
+            elif self.fill == "stop":
+                break
+        return picked
+
+    def _exact(self, picked: Sequence[int]) -> tuple[Context, int]:
+        chosen = np.zeros(len(self.units), np.bool_)
+        chosen[list(picked)] = True
+        result = self.units.keep(self.draft, chosen)
+        return result, count_contexts([result], self.counter)[0]
+
+    def _shrink(self, picked: list[int]) -> tuple[list[int], Context, int]:
+        """Drop the last picks, twice as much each round, until the exact count fits or only forced units are left."""
+        result, used = self._exact(picked)
+        factor = 1
+        while used > self.budget and len(picked) > len(self.forced):
+            overshoot = (used - self.budget) * factor
+            while overshoot > 0 and len(picked) > len(self.forced):
+                overshoot -= self.cost[picked.pop()]
+            result, used = self._exact(picked)
+            factor *= 2
+        return picked, result, used
+
+    def _grow(self, picked: list[int], result: Context, used: int) -> Context:
+        """Use what the estimates left over: add what should fit, half as much after each miss."""
+        room, missed = self.budget - used, set[int]()
+        slack = max(0, self.fixed + self._estimate(picked) - used)
+        for _ in range(FILL_ATTEMPTS):
+            out = missed.union(picked)
+            rest = [unit for unit in self.order if unit not in out]
+            grown = self._greedy(rest, picked, room + self._estimate(picked))
+            if len(grown) == len(picked):
+                grown += self._near_miss(rest, picked, self.budget - used + slack)
+            if len(grown) == len(picked):
+                break
+            trial, count = self._exact(grown)
+            if count <= self.budget:
+                picked, result, used = grown, trial, count
+                room = self.budget - used
+            elif len(grown) > len(picked) + 1:
+                room //= 2
+            elif self.fill == "stop":
+                break
+            else:
+                missed.add(grown[-1])
+        return result
+
+    def _near_miss(self, rest: list[int], picked: list[int], room: int) -> list[int]:
+        """The next unit that fits if the estimates are as much too high for it as for what is picked."""
+        return self._greedy(rest, picked, room + self._estimate(picked))[len(picked) :][:1]
+
+    def _overfull(self, picked: list[int]) -> Context:
+        """Only forced text is left and it is too much: give up the titles, and if that is not enough, say so."""
+        pieces = self.draft.pieces
+        self.draft = replace(
+            self.draft,
+            pieces=tuple(replace(piece, titled=False) if isinstance(piece, Extract) else piece for piece in pieces),
+        )
+        result, untitled = self._exact(picked)
+        if untitled <= self.budget:
+            return result.warn(f"titles are left out: protected text takes {untitled} of the {self.budget} tokens")
+        return result.warn(
+            f"the budget of {self.budget} tokens is exceeded: what must stay (protected units, min_keep, summaries) "
+            f"takes {untitled} even without titles"
+        )

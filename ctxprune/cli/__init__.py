@@ -1,0 +1,56 @@
+"""The command line: `ctxprune compress`, `run`, `models`, `doctor` and `train`."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+from ctxprune.errors import CtxpruneError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit code: 0 fine, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted.
+
+    argv: without the program's name; None for the process's own arguments. With `--debug` an error is raised instead.
+    """
+    from ctxprune.cli.app import app
+
+    arguments = sys.argv[1:] if argv is None else list(argv)
+    _never_fail_to_encode()
+    try:
+        app(arguments, prog_name="ctxprune")
+    except SystemExit as end:
+        return _flushed(end.code if isinstance(end.code, int) else int(end.code is not None))
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        print(f"error: {_message(error)}", file=sys.stderr)
+        return 1
+    return _flushed(0)
+
+
+def _message(error: Exception) -> str:
+    if isinstance(error, CtxpruneError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    return f"unexpected {type(error).__name__}: {error}; `ctxprune --debug ...` shows where"
+
+
+def _never_fail_to_encode() -> None:
+    """Documents may hold lone surrogates, and terminals may know few characters: both are printed escaped."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once the output has left; a reader that has gone away (`| head`) is no error of ours."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # the interpreter flushes once more at its end: let that go nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code

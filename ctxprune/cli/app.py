@@ -1,0 +1,212 @@
+"""The commands and their options; what they do is in the module named like the command, imported when it runs."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctxprune.cli.options import Compression
+from ctxprune.select import OnEmpty, Order
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Prune retrieved documents for a question before the generator reads them.",
+)
+train = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Train, label, calibrate; see --help of each.")
+app.add_typer(train, name="train")
+
+Compressor = Annotated[
+    str, typer.Option("--compressor", "-c", help="A name of `ctxprune models`, a folder or a hub id.")
+]
+Model = Annotated[str | None, typer.Option(help="Model of the compressor: a folder or a hub id.")]
+Threshold = Annotated[float | None, typer.Option(help="Keep what scores at least this, 0 to 1 (default: the model's).")]
+Budget = Annotated[int | None, typer.Option(metavar="TOKENS", help="Keep at most so many tokens of the whole context.")]
+Tokenizer = Annotated[
+    str,
+    typer.Option(metavar="SPEC", help="What counts tokens: default, words, tiktoken:NAME, a tokenizer.json, a hub id."),
+]
+Protect = Annotated[
+    list[str] | None, typer.Option(metavar="REGEX", help="Keep every sentence that this matches; may be repeated.")
+]
+KeepTitle = Annotated[bool, typer.Option("--keep-title/--no-title", help="Give the titles of kept documents too.")]
+MinKeep = Annotated[int, typer.Option(help="Keep at least so many sentences.")]
+OnEmptyOption = Annotated[OnEmpty, typer.Option("--on-empty", help="What to do when nothing passes the threshold.")]
+OrderOption = Annotated[Order, typer.Option("--order", help="Documents as they came, or the most relevant first.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a result.")]
+Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows what was kept and removed.")]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from ctxprune import __version__
+
+        typer.echo(f"ctxprune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an error came from.")] = False,
+) -> None:
+    """Options before the command; `main` looks for --debug itself, since it must work when parsing fails too."""
+
+
+@app.command()
+def compress(
+    inputs: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FILE|FOLDER]...", help="Text, Markdown or .jsonl[.gz]; - or nothing: standard input."),
+    ] = None,
+    question: Annotated[str | None, typer.Option("--question", "-q", help="What the documents are to answer.")] = None,
+    batch: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='.jsonl[.gz] with {"question", "documents"} a line; writes a result a line.'),
+    ] = None,
+    compressor: Compressor = "provence",
+    model: Model = None,
+    threshold: Threshold = None,
+    budget: Budget = None,
+    tokenizer: Tokenizer = "default",
+    protect: Protect = None,
+    keep_title: KeepTitle = True,
+    min_keep: MinKeep = 0,
+    on_empty: OnEmptyOption = "drop",
+    order: OrderOption = "document",
+    as_json: AsJson = False,
+    html: Html = None,
+) -> None:
+    """Prune documents for one question, or for a file of questions with documents."""
+    if batch is None and question is None:
+        raise typer.BadParameter("give the question with -q, or a file of questions with --batch")
+    if batch is not None and (question is not None or inputs or html is not None):
+        raise typer.BadParameter("--batch brings its own questions and documents; leave out -q, files and --html")
+    if batch is None and not inputs and sys.stdin.isatty():
+        raise typer.BadParameter("give files or a folder, or pipe a text into the command")
+    compression = Compression(
+        compressor=compressor,
+        model=model,
+        threshold=threshold,
+        budget=budget,
+        tokenizer=tokenizer,
+        protect=tuple(protect or ()),
+        keep_title=keep_title,
+        min_keep=min_keep,
+        on_empty=on_empty,
+        order=order,
+    )
+    from ctxprune.cli.compress import compress_batch, compress_one
+
+    if batch is not None:
+        compress_batch(batch, compression)
+    else:
+        compress_one(question or "", inputs or [Path("-")], compression, as_json=as_json, html=html)
+
+
+@app.command()
+def run(
+    question: Annotated[list[str] | None, typer.Option("--question", "-q", help="A question; may be repeated.")] = None,
+    questions: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help='Questions: one a line, or .jsonl with {"question", "answers"?}.'),
+    ] = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|FOLDER", help="Documents to retrieve from (default: the bundled sample)."),
+    ] = None,
+    retriever: Annotated[
+        str, typer.Option(help="bm25, dense, hybrid, or a .jsonl file of retrieved documents.")
+    ] = "bm25",
+    depth: Annotated[int, typer.Option("--documents", "-k", help="Documents to retrieve for a question.")] = 5,
+    compressor: Compressor = "provence",
+    model: Model = None,
+    threshold: Threshold = None,
+    budget: Budget = None,
+    tokenizer: Tokenizer = "default",
+    protect: Protect = None,
+    keep_title: KeepTitle = True,
+    min_keep: MinKeep = 0,
+    on_empty: OnEmptyOption = "drop",
+    order: OrderOption = "document",
+    generator: Annotated[str | None, typer.Option(help="local:PATH_OR_ID or openai:MODEL; without: no answer.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Of the openai generator, e.g. http://localhost:8000/v1.")
+    ] = None,
+    api_key_env: Annotated[str | None, typer.Option(metavar="NAME", help="Environment variable with the key.")] = None,
+    show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Show what the generator would read.")] = False,
+    as_json: AsJson = False,
+    html: Html = None,
+) -> None:
+    """From question to prompt: retrieve, prune, render, and answer when a generator is given."""
+    compression = Compression(
+        compressor=compressor,
+        model=model,
+        threshold=threshold,
+        budget=budget,
+        tokenizer=tokenizer,
+        protect=tuple(protect or ()),
+        keep_title=keep_title,
+        min_keep=min_keep,
+        on_empty=on_empty,
+        order=order,
+    )
+    from ctxprune.cli.run import Run
+    from ctxprune.cli.sources import load_generator, load_questions, load_retriever
+
+    asked = load_questions(question or (), questions, retriever=retriever, sample=corpus is None)
+    Run(
+        retriever=load_retriever(retriever, corpus),
+        pipeline=compression.pipeline(),
+        generator=load_generator(generator, base_url=base_url, api_key_env=api_key_env) if generator else None,
+        depth=depth,
+        show_prompt=show_prompt,
+    ).report(asked, as_json=as_json, html=html)
+
+
+@app.command()
+def models() -> None:
+    """List the compressors, and the models inside the package."""
+    from ctxprune.cli.models import list_models
+
+    list_models()
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False) -> None:
+    """Check this installation; exit code 1 when the bundled model does not work."""
+    from ctxprune.cli.doctor import diagnose
+
+    raise typer.Exit(diagnose(as_json=as_json))
+
+
+# Their own parsers read the arguments, --help too; the modules import torch, so they are named here and not imported.
+_PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+@train.command("provence", context_settings=_PASS_ON, help="Train a pruner from labelled questions, and export it.")
+def _train_provence(context: typer.Context) -> None:
+    _pass_on("ctxprune.trainers.provence", context.args)
+
+
+@train.command("labels", context_settings=_PASS_ON, help="Label sentences with a language model that cites them.")
+def _train_labels(context: typer.Context) -> None:
+    _pass_on("ctxprune.trainers.labelling", context.args)
+
+
+@train.command("fusion", context_settings=_PASS_ON, help="Fit the score fusion of an exported pruner.")
+def _train_fusion(context: typer.Context) -> None:
+    _pass_on("ctxprune.trainers.fusion", context.args)
+
+
+def _pass_on(module: str, arguments: list[str]) -> None:
+    from importlib import import_module
+
+    raise typer.Exit(import_module(module).main(arguments) or 0)

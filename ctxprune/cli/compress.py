@@ -1,0 +1,67 @@
+"""`ctxprune compress`: one question over documents, or a file of questions that bring theirs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+from ctxprune.cli.inputs import read_contexts, read_documents
+from ctxprune.cli.options import Compression
+from ctxprune.cli.output import print_json, show_progress, write_html
+from ctxprune.cli.show import show_result
+from ctxprune.errors import InputError
+from ctxprune.pipeline import Pipeline
+from ctxprune.qa import open_text
+from ctxprune.result import CompressionResult
+from ctxprune.types import Context
+
+
+def compress_one(
+    question: str, paths: Sequence[Path], compression: Compression, *, as_json: bool, html: Path | None
+) -> None:
+    context = Context.of(question, read_documents(paths))
+    (result,) = compression.pipeline().run([context])
+    if html is not None:
+        write_html(html, [result])
+    if as_json:
+        print_json(result.to_dict(), indent=2)
+    else:
+        show_result(result)
+
+
+def compress_batch(path: Path, compression: Compression) -> None:
+    """One JSON result a line, in order. A line that cannot be used ends it, after the results of those before."""
+    stream = Readable(path, compression.pipeline())
+    with closing(show_progress(stream.results(), total=lambda: _lines(path))) as results:
+        for result in results:
+            print_json(result.to_dict())
+    if stream.error is not None:
+        raise stream.error
+
+
+class Readable:
+    """The contexts of a file up to the first line that cannot be used, whose error is then in `error`.
+
+    Raised at once it would take the results of its batch neighbours with it.
+    """
+
+    def __init__(self, path: Path, pipeline: Pipeline) -> None:
+        self.path = path
+        self.pipeline = pipeline
+        self.error: InputError | None = None
+
+    def results(self) -> Iterator[CompressionResult]:
+        return self.pipeline.iter_run(self._contexts())
+
+    def _contexts(self) -> Iterator[Context]:
+        needs_query = any(getattr(compressor, "needs_query", True) for compressor in self.pipeline.compressors)
+        try:
+            yield from read_contexts(self.path, needs_query=needs_query)
+        except InputError as error:
+            self.error = error
+
+
+def _lines(path: Path) -> int:
+    with open_text(path) as lines:
+        return sum(1 for line in lines if line.strip())

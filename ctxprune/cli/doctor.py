@@ -1,0 +1,120 @@
+"""`ctxprune doctor`: what is installed, what it would run on, and whether the bundled model works here."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from importlib import metadata
+from typing import Any
+
+from ctxprune import __version__
+from ctxprune.cli.models import bundled_models
+from ctxprune.cli.output import print_json
+from ctxprune.cli.show import Line, show
+from ctxprune.runtime.device import describe
+
+DISTRIBUTION = "ctxprune-rag"
+_QUESTION = "When was the lighthouse built?"
+_RELEVANT = "The lighthouse was built in 1887."
+_TEXT = f"Bread is baked every morning. {_RELEVANT} Cats sleep for most of the day."
+
+
+def diagnose(*, as_json: bool) -> int:
+    """Print the report. Returns 1 when the default path, the bundled model on the CPU, does not work; else 0."""
+    report = {
+        "version": __version__,
+        **_machine(),
+        "models": {model.name: {"bytes": model.size, "licence": model.licence} for model in bundled_models()},
+        "self_test": self_test(),
+        "extras": extras(),
+    }
+    if as_json:
+        print_json(report, indent=2)
+    else:
+        show(_lines(report))
+    return 0 if report["self_test"]["works"] else 1
+
+
+def self_test() -> dict[str, Any]:
+    """Load the bundled model and prune a little text twice. load_ms counts imports; first_ms and warm_ms are a call."""
+    from ctxprune import Context, Pipeline, load
+
+    try:
+        began = time.perf_counter()
+        compressor = load("provence")
+        pipeline = Pipeline([compressor])
+        loaded = time.perf_counter()
+        (result,) = pipeline.run([Context.of(_QUESTION, [_TEXT])])
+        first = time.perf_counter()
+        pipeline.run([Context.of(_QUESTION, [_TEXT])])
+        ended = time.perf_counter()
+    except Exception as error:  # whatever it is that broke, this is the command that has to say so
+        return {"works": False, "error": f"{type(error).__name__}: {error}"}
+    if result.text != _RELEVANT:
+        return {"works": False, "error": f"the model kept {result.text!r} of a test text, not {_RELEVANT!r}"}
+    runtime = getattr(getattr(compressor, "model", None), "runtime", None)
+    return {
+        "works": True,
+        "load_ms": round(1000 * (loaded - began), 1),
+        "first_ms": round(1000 * (first - loaded), 1),
+        "warm_ms": round(1000 * (ended - first), 1),
+        "device": getattr(runtime, "device", None),
+        "dtype": getattr(runtime, "dtype", None),
+        "threads": getattr(runtime, "threads", None),
+    }
+
+
+def extras() -> dict[str, list[str]]:
+    """The packages that each extra lacks here."""
+    missing: dict[str, list[str]] = {}
+    for requirement in metadata.requires(DISTRIBUTION) or []:
+        found = re.match(r"([\w.-]+).*\bextra\s*==\s*['\"]([\w-]+)['\"]", requirement)
+        if found and found[1] != DISTRIBUTION:
+            lacking = missing.setdefault(found[2], [])
+            lacking += [] if _installed(found[1]) else [found[1]]
+    return missing
+
+
+def _machine() -> dict[str, Any]:
+    try:
+        return describe(probe_torch=True)
+    except Exception as error:  # a broken torch must not hide the rest, and the default path does not need it
+        return describe() | {"torch_error": f"{type(error).__name__}: {error}"}
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _lines(report: dict[str, Any]) -> Iterator[Line]:
+    yield Line(f"ctxprune {report['version']}, Python {report['python']}, {report['platform']}", "head")
+    packages = (f"{name} {version or 'MISSING'}" for name, version in report["packages"].items())
+    yield _row("packages", ", ".join(packages))
+    yield _row("cpus", str(report["cpus"]))
+    yield _row("torch", report.get("torch_error") or f"{report['device']}, {report['dtype']} ({_names(report)})")
+    for name, model in report["models"].items():
+        yield _row(name, f"{model['bytes'] / 1e6:.1f} MB, {model['licence'] or 'no licence stated'}")
+    for extra, lacking in report["extras"].items():
+        advice = f"missing {', '.join(lacking)}: pip install '{DISTRIBUTION}[{extra}]'"
+        yield _row(f"extra {extra}", advice if lacking else "installed")
+    test = report["self_test"]
+    if test["works"]:
+        run_by = f"ONNX Runtime on {test['device']}, {test['dtype']}, {test['threads']} threads"
+        times = f"load {test['load_ms']} ms, first call {test['first_ms']} ms, next {test['warm_ms']} ms"
+        yield Line(f"bundled model works: {run_by}; {times}", "kept")
+    else:
+        yield Line(f"BROKEN: the bundled model does not work: {test['error']}", "head")
+        yield Line(f"next step: pip install --force-reinstall {DISTRIBUTION}")
+
+
+def _row(name: str, value: str) -> Line:
+    return Line(value, "plain", f"  {name:<16} ")
+
+
+def _names(report: dict[str, Any]) -> str:
+    return ", ".join(report["devices"])

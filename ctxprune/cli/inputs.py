@@ -1,0 +1,102 @@
+"""Read what `ctxprune compress` is given: files, folders, standard input, or a batch of contexts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctxprune.errors import InputError
+from ctxprune.pipeline import require_query
+from ctxprune.qa import question_from_row, read_rows
+from ctxprune.qa_corpus import corpus_document, read_corpus
+from ctxprune.types import Context, Document
+
+STANDARD_INPUT = Path("-")
+
+
+def read_documents(paths: Sequence[Path]) -> list[Document]:
+    """The documents of all paths, in order; "-" is standard input.
+
+    A .jsonl[.gz] file gives one document a line, `{"text" | "contents", "id"?, "title"?}`; any other file is one
+    document. Raises InputError for a path that is not there and for what is no UTF-8 text.
+    """
+    return [document for path in paths for document in _documents(path)]
+
+
+def read_contexts(path: Path, *, needs_query: bool) -> Iterator[Context]:
+    """The contexts of a batch file; one without an id is named by its line.
+
+    Raises InputError, with file and line, for the first line that cannot be used.
+    """
+    for number, row in read_rows(path):
+        try:
+            question = question_from_row(row, default_id=str(number))
+            documents = [labelled.document for labelled in question.documents]
+            context = Context.of(question.text, documents, id=question.id)
+            if needs_query:
+                require_query(context)
+        except InputError as error:
+            raise InputError(f"{path}:{number}: {error}") from None
+        yield context
+
+
+def _documents(path: Path) -> Iterator[Document]:
+    if path == STANDARD_INPUT:
+        yield from _standard_input()
+    elif path.is_dir():
+        yield from read_corpus(path)
+    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+        for number, row in read_rows(path):
+            yield _document(row, path.name, number, place=f"{path}:{number}")
+    elif not path.exists():
+        raise InputError(f"no file or folder {path}; check the path")
+    elif path.suffix in (".txt", ".md"):
+        yield from read_corpus(path)
+    else:
+        yield Document(_decoded(path.read_bytes(), str(path)), id=path.name, title=path.stem)
+
+
+def _standard_input() -> Iterator[Document]:
+    """One document a line when the first line is a JSON object with a text, else one document."""
+    text = _decoded(sys.stdin.buffer.read(), "standard input")
+    if not text.strip():
+        raise InputError("standard input is empty; pipe a text into the command, or name files")
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not _begins_with_document(lines[0][1]):
+        yield Document(text, id="stdin")
+        return
+    for number, line in lines:
+        yield _document(_json(line, f"stdin:{number}"), "stdin", number, place=f"stdin:{number}")
+
+
+def _begins_with_document(line: str) -> bool:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and ("text" in row or "contents" in row)
+
+
+def _json(line: str, place: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{place}: not JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+    return row
+
+
+def _document(row: dict[str, Any], name: str, number: int, *, place: str) -> Document:
+    named = row if "id" in row or "_id" in row else {**row, "id": f"{name}:{number}"}
+    return corpus_document(named, place)
+
+
+def _decoded(content: bytes, place: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place} is not UTF-8 text ({error.reason} at byte {error.start})") from None

@@ -1,0 +1,57 @@
+"""The options by which `compress` and `run` build their pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ctxprune.compressors import load
+from ctxprune.errors import BudgetError, InputError
+from ctxprune.pipeline import Pipeline
+from ctxprune.select import OnEmpty, Order, Policy
+from ctxprune.tokens import load_counter
+from ctxprune.types import Compressor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compression:
+    """What the user asked for, as `ctxprune.load`, `Policy` and `load_counter` take it."""
+
+    compressor: str
+    model: str | None
+    threshold: float | None
+    budget: int | None
+    tokenizer: str
+    protect: tuple[str, ...]
+    keep_title: bool
+    min_keep: int
+    on_empty: OnEmpty
+    order: Order
+
+    def pipeline(self) -> Pipeline:
+        """Raises what `ctxprune.load` raises, and BudgetError where the compressor needs a budget and has none."""
+        policy = Policy(
+            keep_title=self.keep_title,
+            min_keep=self.min_keep,
+            on_empty=self.on_empty,
+            order=self.order,
+            protect=self.protect,
+        )
+        counter = load_counter(self.tokenizer)
+        compressor = self._load(threshold=self.threshold, budget=self.budget, counter=counter, policy=policy)
+        # said here, before anything is read or retrieved, and in the words of the command line
+        if self.budget is None and getattr(compressor, "default_threshold", 0.0) is None:
+            raise BudgetError(f"{self.compressor} only ranks text and needs a budget; add --budget TOKENS")
+        return Pipeline([compressor], counter=counter)
+
+    def _load(self, **options: Any) -> Compressor:
+        if self.model is None:
+            return load(self.compressor, **options)
+        try:
+            return load(self.compressor, model=self.model, **options)
+        except TypeError as error:  # not an option of this compressor, or given already as its name
+            if "'model'" not in str(error):
+                raise
+            raise InputError(
+                f"the compressor {self.compressor!r} takes no --model {self.model}; leave it out"
+            ) from None

@@ -1,0 +1,147 @@
+"""`ctxprune run`: retrieve, prune, render the prompt, answer, and say what became of the answer on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctxprune.answers import locate_answers
+from ctxprune.cli.output import print_json, write_html
+from ctxprune.cli.show import Line, result_lines, show, tokens
+from ctxprune.cli.sources import Asked
+from ctxprune.pipeline import Pipeline
+from ctxprune.prompt import readable_text, render_prompt
+from ctxprune.result import CompressionResult
+
+if TYPE_CHECKING:
+    from ctxprune.generators import Generator
+    from ctxprune.retrievers import Retriever
+
+#: Questions retrieved and answered together; the first results are shown after so many.
+CHUNK = 8
+
+
+class Fate(StrEnum):
+    """What became of a known answer; the value is how it is told."""
+
+    KEPT = "kept"
+    LOST = "lost"
+    NOT_RETRIEVED = "not retrieved"
+    EMPTIED = "emptied"
+    NOT_EMPTIED = "not emptied"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One question's way through the pipeline; answer: the generator's, None without one."""
+
+    asked: Asked
+    result: CompressionResult
+    answer: str | None
+
+    @property
+    def fate(self) -> Fate:
+        """Whether an accepted answer still stands in the kept text; unanswerable questions ought to keep none."""
+        if self.asked.answerable is False:
+            return Fate.NOT_EMPTIED if self.result.text.strip() else Fate.EMPTIED
+        if not self.asked.answers:
+            return Fate.UNKNOWN
+        if locate_answers(self.result.text, self.asked.answers):
+            return Fate.KEPT
+        retrieved = locate_answers(readable_text(self.result.before), self.asked.answers)
+        return Fate.LOST if retrieved else Fate.NOT_RETRIEVED
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result's shape and: fate, the accepted answers, the prompt, and the generator's answer."""
+        row = self.result.to_dict() | {"fate": str(self.fate), "prompt": render_prompt(self.result.after)}
+        if self.asked.answers:
+            row["answers"] = list(self.asked.answers)
+        return row if self.answer is None else row | {"answer": self.answer}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """depth: documents a question."""
+
+    retriever: Retriever
+    pipeline: Pipeline
+    generator: Generator | None
+    depth: int
+    show_prompt: bool
+
+    def report(self, questions: Sequence[Asked], *, as_json: bool, html: Path | None) -> None:
+        """Print what comes of each question as it comes, then (but in JSON) the figures over all."""
+        outcomes = []
+        for place, outcome in enumerate(self.outcomes(questions), 1):
+            outcomes.append(outcome)
+            if as_json:
+                print_json(outcome.to_dict())
+            else:
+                show(self._lines(outcome, place, len(questions)))
+        if html is not None:
+            write_html(html, [outcome.result for outcome in outcomes])
+        if not as_json:
+            show(summary(outcomes))
+
+    def outcomes(self, questions: Sequence[Asked]) -> Iterator[Outcome]:
+        from ctxprune.retrievers import retrieve_contexts
+
+        for first in range(0, len(questions), CHUNK):
+            chunk = questions[first : first + CHUNK]
+            contexts = retrieve_contexts(self.retriever, [asked.text for asked in chunk], self.depth)
+            # one at a time, so that the seconds shown are those of the question
+            results = list(self.pipeline.iter_run(contexts, batch_size=1))
+            for asked, result, answer in zip(chunk, results, self._answers(results), strict=True):
+                yield Outcome(asked, result, answer)
+
+    def _answers(self, results: Sequence[CompressionResult]) -> Sequence[str | None]:
+        if self.generator is None:
+            return [None] * len(results)
+        return self.generator.generate([render_prompt(result.after) for result in results])
+
+    def _lines(self, outcome: Outcome, place: int, questions: int) -> Iterator[Line]:
+        yield Line(f"Question {place} of {questions}: {outcome.asked.text}", "head")
+        yield from result_lines(outcome.result, brief=True)
+        if told := _told(outcome):
+            yield Line(told)
+        if self.show_prompt:
+            yield Line("Prompt:", "head")
+            yield Line(render_prompt(outcome.result.after), "plain", "  | ")
+        if outcome.answer is not None:
+            yield Line(f"Answer: {outcome.answer}", "head")
+        yield Line("")
+
+
+def summary(outcomes: Iterable[Outcome]) -> Iterator[Line]:
+    """Tokens, seconds and answers over all questions."""
+    outcomes = list(outcomes)
+    results = [outcome.result for outcome in outcomes]
+    before, after = sum(result.tokens_before for result in results), sum(result.tokens_after for result in results)
+    seconds = sum(result.seconds.get("total", 0.0) for result in results)
+    yield Line(f"{_plural(len(outcomes), 'question')}: {tokens(before, after)}, pruned in {seconds:.3f} s", "head")
+    count = {fate: sum(outcome.fate is fate for outcome in outcomes) for fate in Fate}
+    if retrieved := count[Fate.KEPT] + count[Fate.LOST]:
+        missing = f"; {count[Fate.NOT_RETRIEVED]} not retrieved" if count[Fate.NOT_RETRIEVED] else ""
+        yield Line(f"answer still in the kept text: {count[Fate.KEPT]} of {retrieved} retrieved{missing}", "head")
+    if unanswerable := count[Fate.EMPTIED] + count[Fate.NOT_EMPTIED]:
+        yield Line(f"emptied because no document answers: {count[Fate.EMPTIED]} of {unanswerable}", "head")
+
+
+def _told(outcome: Outcome) -> str:
+    answer = " / ".join(outcome.asked.answers)
+    return {
+        Fate.KEPT: f"answer kept: {answer}",
+        Fate.LOST: f"ANSWER LOST: {answer} is in the retrieved documents but not in the kept text",
+        Fate.NOT_RETRIEVED: f"answer not retrieved: {answer} is in none of these documents",
+        Fate.EMPTIED: "no document answers this question, and nothing was kept: right",
+        Fate.NOT_EMPTIED: "no document answers this question, yet something was kept",
+        Fate.UNKNOWN: "",
+    }[outcome.fate]
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

@@ -1,0 +1,138 @@
+"""Show a result to people: every sentence with + (kept) or - (removed), its place in the source and its score."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ctxprune.cli.output import printable
+from ctxprune.result import CompressionResult
+from ctxprune.types import Extract, Piece, SoftTokens, Span, Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Look = Literal["head", "plain", "kept", "removed"]
+#: Characters of a removed sentence that are shown where the width is not known: enough to recognise it.
+EXCERPT = 90
+_STYLES = {"head": "bold", "plain": "", "kept": "green", "removed": "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One paragraph of output; `margin` stands to the left of all its lines, or blanks of its width."""
+
+    text: str
+    look: Look = "plain"
+    margin: str = ""
+
+
+def show_result(result: CompressionResult) -> None:
+    """Question, documents with all their sentences, figures."""
+    show([Line(f"Question: {result.after.query}", "head"), *result_lines(result, brief=False)])
+
+
+def result_lines(result: CompressionResult, *, brief: bool) -> Iterator[Line]:
+    """brief: a document of which nothing is kept takes one line for all its sentences."""
+    for piece in sorted(result.after.pieces, key=lambda piece: piece.index):
+        yield from _piece_lines(piece, brief=brief)
+    yield Line(figures(result), "head")
+    for note in (result.reason, *result.warnings):
+        if note:
+            yield Line(f"note: {note}")
+
+
+def figures(result: CompressionResult) -> str:
+    """Tokens before and after, what counted them, and seconds."""
+    budget = "" if result.budget is None else f", budget {result.budget}" + (" EXCEEDED" if result.over_budget else "")
+    seconds = result.seconds.get("total", 0.0)
+    return (
+        f"{tokens(result.tokens_before, result.tokens_after)}{budget}, counted by {result.tokenizer}; "
+        f"{result.compressor}, {seconds:.3f} s"
+    )
+
+
+def tokens(before: int, after: int) -> str:
+    """The ratio is before / after: 4.0x means four times shorter."""
+    shorter = "nothing left" if before and not after else f"{before / max(after, 1):.1f}x shorter"
+    return f"{before:,} -> {after:,} tokens" + (f" ({shorter})" if before else "")
+
+
+def show(lines: Iterable[Line]) -> None:
+    """Print: in colour and wrapped with hanging margins on a terminal, one line a paragraph elsewhere."""
+    console = _console() if sys.stdout.isatty() else None
+    for line in lines:
+        if console is None:
+            _print_plain(line)
+        else:
+            _print_rich(console, line)
+
+
+def _piece_lines(piece: Piece, *, brief: bool) -> Iterator[Line]:
+    yield Line(f"[{piece.index + 1}] {_heading(piece)}", "head")
+    if isinstance(piece, Summary):
+        yield Line(piece.text or "(empty: nothing helps)", "kept", "  + ")
+    elif isinstance(piece, SoftTokens):
+        yield Line(f"{len(piece.embeddings)} soft tokens for {piece.generator}", "kept", "  + ")
+    elif brief and piece.dropped and len(piece.units) > 1:
+        yield Line(f"all {len(piece.units)} sentences", "removed", _margin("-", _whole(piece.units)))
+    else:
+        for unit, kept in zip(piece.units, piece.kept, strict=True):
+            text = piece.source.text[unit.start : unit.end]
+            yield Line(text, "kept", _margin("+", unit)) if kept else Line(text, "removed", _margin("-", unit))
+
+
+def _heading(piece: Piece) -> str:
+    if isinstance(piece, Summary):
+        return f"summary of {len(piece.sources)} documents"
+    names = piece.source.title or piece.source.id or "(no title)"
+    if piece.source.title and piece.source.id:
+        names += f" ({piece.source.id})"
+    if isinstance(piece, Extract):
+        score = "" if piece.score is None else f", relevance {piece.score:.2f}"
+        return f"{names}{score}, {sum(piece.kept)} of {len(piece.units)} sentences kept"
+    return names
+
+
+def _whole(units: tuple[Span, ...]) -> Span:
+    return Span(units[0].start, units[-1].end, max(unit.score for unit in units))
+
+
+def _margin(marker: str, unit: Span) -> str:
+    score = f"{unit.score:.2f}" if math.isfinite(unit.score) else "-"
+    return f"  {marker} {f'[{unit.start}:{unit.end}]':<13} {score:>5}  "
+
+
+def _print_plain(line: Line) -> None:
+    text = printable(line.text)
+    if line.look == "removed":
+        text = _excerpt(text)
+    sys.stdout.write(line.margin + text.replace("\n", "\n" + " " * len(line.margin)) + "\n")
+
+
+def _print_rich(console: Console, line: Line) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    removed = line.look == "removed"
+    grid.add_column(no_wrap=removed, overflow="ellipsis" if removed else "fold")
+    text = printable(line.text)
+    style = _STYLES[line.look]
+    grid.add_row(Text(line.margin, style), Text(" ".join(text.split()) if removed else text, style))
+    console.print(grid)
+
+
+def _excerpt(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= EXCERPT else flat[: EXCERPT - 1] + "…"
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False)

@@ -1,0 +1,194 @@
+"""Provence: prune sentences and rerank documents for a question in one encoder pass (Chirkova et al., ICLR 2025)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Literal, get_args
+
+import numpy as np
+
+from ctxprune.compressors.base import ScoringCompressor, narrow, visible_units
+from ctxprune.compressors.baselines import with_extracts
+from ctxprune.compressors.fusion import Array, SentenceEvidence
+from ctxprune.compressors.pruner import Passage, PrunerModel, Reading, relevance, sigmoid
+from ctxprune.errors import InputError, UnknownNameError
+from ctxprune.runtime.windows import token_spans
+from ctxprune.select import Policy
+from ctxprune.text import split_sentences
+from ctxprune.timing import stage
+from ctxprune.types import Context, Extract, Span, TokenCounter
+
+#: How token probabilities become a sentence's: their mean, the share of tokens above one half, or the fitted fusion.
+Rounding = Literal["fused", "mean", "share"]
+BUNDLED = "provence-mini"
+#: Passages read at once; bounds the memory of very large batches without slowing small ones.
+_CHUNK = 256
+
+
+class Provence(ScoringCompressor):
+    """Keeps the sentences that help to answer the question; documents get a relevance score on the way.
+
+    model: see `load_model`. rounding: "fused" where the model has a fusion (the bundled one has), else "mean" over the
+    tokens' keep probabilities as in OpenProvence, or "share" of tokens above one half. Scores are probabilities;
+    the default threshold is the model's own.
+    """
+
+    name = "provence"
+    default_threshold = 0.1
+
+    def __init__(
+        self,
+        model: PrunerModel | None = None,
+        *,
+        rounding: Rounding | None = None,
+        threshold: float | None = None,
+        budget: int | None = None,
+        counter: TokenCounter | None = None,
+        policy: Policy | None = None,
+    ) -> None:
+        self.model = model or load_model(BUNDLED)
+        if threshold is None and budget is None:
+            threshold = self.model.default_threshold
+        super().__init__(threshold=threshold, budget=budget, counter=counter, policy=policy)
+        self.rounding: Rounding = rounding or ("fused" if self.model.fusion else "mean")
+        if self.rounding not in get_args(Rounding):
+            raise InputError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {rounding!r}")
+        if self.rounding == "fused" and self.model.fusion is None:
+            raise InputError(f"{self.model.name} came without a fusion; pass rounding='mean' or 'share'")
+
+    def score(self, contexts: Sequence[Context]) -> list[Context]:
+        scored: list[Context] = []
+        for begin in range(0, len(contexts), _CHUNK):
+            scored += self._score(contexts[begin : begin + _CHUNK])
+        return scored
+
+    def score_documents(self, contexts: Sequence[Context]) -> list[list[float]]:
+        """Relevance of each context's documents, so that the model serves as a reranker too."""
+        return [[extract.score or 0.0 for extract in context.extracts] for context in self.score(contexts)]
+
+    def _score(self, contexts: Sequence[Context]) -> list[Context]:
+        with stage("tokenize"):
+            items = [sentences_of(context) for context in contexts]
+        readings = iter(self.model.read([passage for item in items for passage in item.passages()]))
+        read = [[next(readings) for _ in item.extracts] for item in items]
+        with stage("infer"):
+            return [self._scored(*parts) for parts in zip(contexts, items, read, strict=True)]
+
+    def _scored(self, context: Context, item: Sentences, readings: list[Reading]) -> Context:
+        evidence = gather(item, readings)
+        scores, ranks = self._rounded(evidence)
+        fresh, place = {}, 0
+        for extract, spans, rank in zip(item.extracts, item.spans, ranks, strict=True):
+            mine = scores[place : place + len(spans)]
+            place += len(spans)
+            units = [replace(span, score=float(score)) for span, score in zip(spans, mine, strict=True)]
+            fresh[extract.index] = narrow(extract, units, score=relevance(float(rank), self.model.score))
+        context = with_extracts(context, [fresh.get(extract.index, extract) for extract in context.extracts])
+        if any(reading.question_cut for reading in readings):
+            context = context.warn(
+                "the query is longer than a quarter of the model's input; only its beginning was read"
+            )
+        return context
+
+    def _rounded(self, evidence: Evidence) -> tuple[Array, Array]:
+        """Keep probabilities of the sentences and relevance log-odds of the documents."""
+        if self.rounding == "fused" and self.model.fusion is not None:
+            logits, ranks = self.model.fusion.score(evidence.fusable)
+            return sigmoid(logits), ranks
+        return evidence.mean if self.rounding == "mean" else evidence.share, evidence.fusable.rank
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """The extracts of a context that still hold text, and the kept sentences of each."""
+
+    query: str
+    extracts: tuple[Extract, ...]
+    spans: tuple[tuple[Span, ...], ...]
+
+    def passages(self) -> list[Passage]:
+        """Whole documents: a sentence is judged in its surroundings, those removed earlier included."""
+        return [Passage(self.query, extract.source.title, extract.source.text) for extract in self.extracts]
+
+
+def sentences_of(context: Context) -> Sentences:
+    """Split what is kept; documents of which nothing is kept, or that are empty, are left out."""
+    split = [(extract, tuple(visible_units(extract, split_sentences))) for extract in context.extracts]
+    alive = [(extract, spans) for extract, spans in split if spans]
+    return Sentences(context.query, tuple(extract for extract, _ in alive), tuple(spans for _, spans in alive))
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Sentence scores of one context by plain rounding, and what the fusion needs.
+
+    mean: mean keep probability; share: share of tokens with P(keep) > 0.5; each (n_sentences,) in [0, 1].
+    """
+
+    mean: Array
+    share: Array
+    fusable: SentenceEvidence
+
+
+def gather(item: Sentences, readings: Sequence[Reading]) -> Evidence:
+    """Collect token scores by sentence. A sentence without tokens (only symbols the tokenizer drops) scores 0."""
+    rows: list[tuple[float, float, float, float, int]] = []
+    texts: list[str] = []
+    for place, (extract, spans, reading) in enumerate(zip(item.extracts, item.spans, readings, strict=True)):
+        starts = np.array([span.start for span in spans], dtype=np.int64)
+        ends = np.array([span.end for span in spans], dtype=np.int64)
+        first, last = token_spans(reading.offsets, starts, ends)
+        keep = reading.keep.astype(np.float64)
+        answer = keep if reading.answer is None else reading.answer.astype(np.float64)
+        rows += [(*_summary(keep[a:b], answer[a:b]), place) for a, b in zip(first, last, strict=True)]
+        texts += [extract.source.text[span.start : span.end] for span in spans]
+    table = np.array([row[:4] for row in rows], dtype=np.float64).reshape(-1, 4)
+    mean, share, top, answers = table.T
+    fusable = SentenceEvidence(
+        item.query,
+        tuple(texts),
+        tuple(extract.source.title for extract in item.extracts),
+        np.array([row[4] for row in rows], dtype=np.int64),
+        _log_odds(mean),
+        top,
+        answers,
+        np.array([reading.rank for reading in readings]),
+    )
+    return Evidence(mean, share, fusable)
+
+
+def _summary(keep: Array, answer: Array) -> tuple[float, float, float, float]:
+    """Mean probability, share above one half, mean log-odds of the top quarter, highest answer log-odds."""
+    if not len(keep):
+        return 0.0, 0.0, -10.0, -10.0
+    top = np.sort(keep)[-max(1, len(keep) // 4) :]
+    return float(sigmoid(keep).mean()), float((keep > 0).mean()), float(top.mean()), float(answer.max())
+
+
+def _log_odds(probabilities: Array) -> Array:
+    inside = np.clip(probabilities, 1e-4, 1 - 1e-4)
+    odds: Array = np.log(inside / (1 - inside))
+    return odds
+
+
+def load_model(
+    source: str, *, revision: str | None = None, device: str | None = None, dtype: str | None = None
+) -> PrunerModel:
+    """The bundled model by name, a folder that the trainer exported, or a published checkpoint by folder or hub id.
+
+    device, dtype: for checkpoints on torch; exports run on the CPU. Raises UnknownNameError for a path that is not
+    there, CheckpointError for what cannot be loaded.
+    """
+    if source == BUNDLED:
+        with resources.as_file(resources.files("ctxprune.bundled") / BUNDLED) as folder:
+            return PrunerModel.from_export(folder)
+    path = Path(source)
+    if (path / "pruner.json").is_file():
+        return PrunerModel.from_export(path)
+    if not path.exists() and source.startswith((".", "/", "~")):
+        raise UnknownNameError(f"no model at {source}; give a folder, a hub id such as org/name, or {BUNDLED!r}")
+    return PrunerModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)
+

@@ -1,0 +1,155 @@
+"""One encoder pass over (question, document) pairs: a relevance score a document and keep log-odds for every token."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ctxprune.compressors.fusion import Fusion
+from ctxprune.errors import CheckpointError
+from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
+from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, FloatArray, IntArray
+from ctxprune.runtime.onnx import OnnxRuntime
+from ctxprune.runtime.windows import Windows, lay_windows, stitch
+from ctxprune.text import model_text
+from ctxprune.timing import stage
+
+ScoreKind = Literal["logit", "sigmoid"]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """What the encoder reads together: a question, a title ("" for none) and a text."""
+
+    query: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the encoder says of one passage.
+
+    offsets: (n_tokens, 2) characters of the text. keep, answer: (n_tokens,) log-odds; answer is None without that head.
+    rank: relevance log-odds, of the best window. question_cut: the question was longer than its share of the input.
+    """
+
+    offsets: IntArray
+    keep: FloatArray
+    answer: FloatArray | None
+    rank: float
+    question_cut: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PrunerModel:
+    """A pruner ready to read passages: an exported one on ONNX Runtime, or any checkpoint on torch.
+
+    score: how `Reading.rank` becomes the document's score. fusion: None for checkpoints that came without.
+    """
+
+    name: str
+    runtime: EncoderRuntime
+    tokenizer: Tokenizer
+    layout: PairFormat
+    max_length: int
+    default_threshold: float
+    score: ScoreKind
+    fusion: Fusion | None = None
+
+    @classmethod
+    def from_export(cls, folder: Path, *, threads: int | None = None) -> PrunerModel:
+        """A folder written by the trainer: pruner.json, model.onnx, tokenizer.json. Imports no torch.
+
+        Raises CheckpointError when one of them is missing or damaged.
+        """
+        tokenizer = plain_tokenizer(folder / "tokenizer.json")
+        try:
+            config = json.loads((folder / "pruner.json").read_text(encoding="utf-8"))
+            fusion = Fusion.from_dict(config["fusion"]) if config.get("fusion") else None
+            max_length, threshold = int(config["max_length"]), float(config["default_threshold"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CheckpointError(f"{folder / 'pruner.json'} is missing or damaged ({error!r}); export again") from error
+        return cls(
+            folder.name,
+            OnnxRuntime(folder / "model.onnx", threads=threads),
+            tokenizer,
+            pair_format(tokenizer, type_ids=True),
+            max_length,
+            threshold,
+            "sigmoid",
+            fusion,
+        )
+
+    @classmethod
+    def from_checkpoint(
+        cls, source: str, *, revision: str | None = None, device: str | None = None, dtype: str | None = None
+    ) -> PrunerModel:
+        """A Provence, XProvence or OpenProvence checkpoint, from a folder or a hub id, on torch."""
+        from ctxprune.models.provence import load_pruner  # imports torch, which exports do not need
+        from ctxprune.runtime.torch_runtime import TorchRuntime
+
+        loaded = load_pruner(source, revision=revision)
+        runtime = TorchRuntime(loaded.module, device=device, dtype=dtype)
+        threshold = 0.1 if loaded.default_threshold is None else loaded.default_threshold
+        return cls(source, runtime, loaded.tokenizer, loaded.layout, loaded.max_length, threshold, loaded.score)
+
+    def read(self, passages: Sequence[Passage]) -> list[Reading]:
+        """One reading a passage, in order; a passage longer than the model's input is read in overlapping windows."""
+        with stage("tokenize"):
+            laid = list(self.lay(passages))
+        with stage("infer"):
+            outputs = iter(self.runtime.forward([sequence for windows, _ in laid for sequence in windows.sequences]))
+            return [_reading(windows, offsets, [next(outputs) for _ in windows.sequences]) for windows, offsets in laid]
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Relevance log-odds of (query, passage) pairs: the rank head as a plain cross-encoder."""
+        return [reading.rank for reading in self.read([Passage(query, "", text) for query, text in pairs])]
+
+    def shortens(self, query: str) -> bool:
+        """Whether a query is longer than its share of the input, so that only its beginning is read."""
+        return self.read([Passage(query, "", "")])[0].question_cut
+
+    def lay(self, passages: Sequence[Passage]) -> Iterator[tuple[Windows, IntArray]]:
+        """The model inputs of each passage, and the character offsets (n_tokens, 2) of its tokens."""
+        short = list({text: None for passage in passages for text in (passage.query, title_sentence(passage.title))})
+        encodings = self.tokenizer.encode_batch_fast([model_text(text) for text in short], add_special_tokens=False)
+        ids = {text: encoding.ids for text, encoding in zip(short, encodings, strict=True)}
+        texts = self.tokenizer.encode_batch([model_text(p.text) for p in passages], add_special_tokens=False)
+        for passage, encoding in zip(passages, texts, strict=True):
+            title = ids[title_sentence(passage.title)]
+            windows = lay_windows(
+                ids[passage.query], title, encoding.ids, layout=self.layout, max_length=self.max_length
+            )
+            yield windows, np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+
+
+def title_sentence(title: str) -> str:
+    """The title as the passage's first sentence, the way the models were trained."""
+    title = title.strip()
+    return f"{title}." if title and title[-1].isalnum() else title
+
+
+def relevance(rank: float, kind: ScoreKind) -> float:
+    """The document's score: the raw logit, or its sigmoid."""
+    return rank if kind == "logit" else float(sigmoid(np.array(rank)))
+
+
+def sigmoid(logits: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """1 / (1 + exp(-x)) without overflow."""
+    result: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return result
+
+
+def _reading(windows: Windows, offsets: IntArray, outputs: Sequence[EncoderOutput]) -> Reading:
+    keep = stitch(windows, [output["token_logits"][:, 1] - output["token_logits"][:, 0] for output in outputs])
+    answer = stitch(windows, [output["answer_logits"] for output in outputs]) if "answer_logits" in outputs[0] else None
+    return Reading(
+        offsets, keep, answer, max(float(output["rank_logits"][0]) for output in outputs), windows.question_cut
+    )

@@ -1,0 +1,148 @@
+"""Texts to unit vectors: the bundled encoder on ONNX Runtime, or any sentence-transformers model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxprune.errors import CheckpointError
+from ctxprune.runtime.base import EncoderRuntime, TokenSequence
+from ctxprune.runtime.quiet import no_bars_off_terminal
+from ctxprune.text import model_text
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+Vectors = npt.NDArray[np.float32]
+
+BUNDLED_FOLDER = Path(__file__).parent / "bundled" / "minilm-encoder"
+#: The model was trained on at most so many tokens, its two special tokens included.
+WINDOW_TOKENS = 256
+#: Texts tokenised at a time, so that memory does not grow with their number.
+BATCH_TEXTS = 256
+
+
+class Embedder(Protocol):
+    """Texts in, vectors of length one out; a text's vector does not depend on its neighbours."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """(n, dimension) float32, each row of length 1."""
+        ...
+
+
+class BundledEncoder:
+    """all-MiniLM-L6-v2, int8, from the package: mean over the tokens' last hidden states, scaled to length one.
+
+    A text longer than the window is embedded window by window and averaged by tokens, so its end counts too.
+    runtime, tokenizer: for another export of the same kind (a BERT with `last_hidden_state`).
+    """
+
+    name = "all-MiniLM-L6-v2-int8"
+    dimension = 384
+
+    def __init__(self, *, runtime: EncoderRuntime | None = None, tokenizer: Tokenizer | None = None) -> None:
+        self._runtime = runtime or _bundled_runtime()
+        self._tokenizer = _bundled_tokenizer() if tokenizer is None else _uncut(tokenizer)
+        self._cls = self._special("[CLS]")
+        self._sep = self._special("[SEP]")
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
+        for first in range(0, len(texts), BATCH_TEXTS):
+            batch = [model_text(text) for text in texts[first : first + BATCH_TEXTS]]
+            encodings = self._tokenizer.encode_batch(batch, add_special_tokens=False)
+            for row, encoding in enumerate(encodings, first):
+                vectors[row] = self._pooled(encoding.ids)
+        return vectors
+
+    def _pooled(self, ids: list[int]) -> Vectors:
+        """The mean over all tokens of all windows, scaled to length one: (dimension,)."""
+        total = np.zeros(self.dimension, dtype=np.float64)
+        for window in self._windows(ids):
+            (output,) = self._runtime.forward([window])
+            total += output["last_hidden_state"].sum(axis=0, dtype=np.float64)
+        vector: Vectors = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
+        return vector
+
+    def _windows(self, ids: list[int]) -> Iterator[TokenSequence]:
+        step = WINDOW_TOKENS - 2
+        for first in range(0, max(len(ids), 1), step):
+            tokens = np.array([self._cls, *ids[first : first + step], self._sep], dtype=np.int64)
+            yield TokenSequence(tokens, np.zeros_like(tokens))
+
+    def _special(self, token: str) -> int:
+        place = self._tokenizer.token_to_id(token)
+        if place is None:
+            raise CheckpointError(f"the encoder's tokenizer has no {token}; it must be a BERT tokenizer")
+        return int(place)
+
+
+class SentenceTransformerEncoder:
+    """A sentence-transformers model by hub id or path; texts beyond its own window are cut by the model.
+
+    Raises CheckpointError when it cannot be loaded.
+    """
+
+    def __init__(self, name: str, *, device: str | None = None, batch_size: int = 32) -> None:
+        from sentence_transformers import SentenceTransformer
+
+        self.name = name
+        self.batch_size = batch_size
+        try:
+            with no_bars_off_terminal():
+                self._model = SentenceTransformer(name, device=device)
+        except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
+            raise CheckpointError(f"cannot load the sentence-transformers model {name!r}: {error}") from error
+
+    @cached_property
+    def dimension(self) -> int:
+        dimension = self._model.get_embedding_dimension()
+        return int(dimension) if dimension else int(self.embed([""]).shape[1])
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        if not texts:
+            return np.zeros((0, self.dimension), dtype=np.float32)
+        options: dict[str, Any] = {"batch_size": self.batch_size, "show_progress_bar": False}
+        vectors = self._model.encode([*map(model_text, texts)], normalize_embeddings=True, **options)
+        return np.asarray(vectors, dtype=np.float32)
+
+
+def load_embedder(name: str) -> Embedder:
+    """ "bundled" (or the bundled encoder's own name), else a sentence-transformers id or path."""
+    return BundledEncoder() if name in ("bundled", BundledEncoder.name) else SentenceTransformerEncoder(name)
+
+
+@lru_cache(maxsize=1)
+def _bundled_runtime() -> EncoderRuntime:
+    from ctxprune.runtime.onnx import OnnxRuntime
+
+    return OnnxRuntime(BUNDLED_FOLDER / "model.onnx")
+
+
+@lru_cache(maxsize=1)
+def _bundled_tokenizer() -> Tokenizer:
+    from tokenizers import Tokenizer
+
+    path = BUNDLED_FOLDER / "tokenizer.json"
+    try:
+        return _uncut(Tokenizer.from_file(str(path)))
+    except Exception as error:  # the library raises a bare Exception for a missing and for a damaged file
+        raise CheckpointError(f"cannot read the bundled tokenizer {path}: {error}; reinstall ctxprune-rag") from error
+
+
+def _uncut(tokenizer: Tokenizer) -> Tokenizer:
+    # set once, before any thread can see it: windows are ours to cut
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer

@@ -1,0 +1,151 @@
+"""Show results as HTML: kept and removed text side by side, without colour alone, scripts or anything loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from html import escape
+from typing import TYPE_CHECKING
+
+from ctxprune.prompt import title_header
+from ctxprune.text import model_text
+from ctxprune.types import Extract, Piece, SoftTokens, Span, Summary
+
+if TYPE_CHECKING:
+    from ctxprune.result import CompressionResult
+
+# Kept text has a bar under it, removed text is struck through: told apart in black and white too.
+STYLE = """
+.ctxprune { --ink: #1b2330; --faint: #667085; --line: #d9dee7; --paper: #ffffff; --card: #f7f8fa; --keep: #0b7a53;
+  --keep-fill: #e3f5ec; --warn: #8a4b00; color: var(--ink); background: var(--paper); max-width: 60rem;
+  margin: 0 auto; padding: 1.25rem; font: 15px/1.6 system-ui, sans-serif; box-sizing: border-box; }
+@media (prefers-color-scheme: dark) { .ctxprune { --ink: #e6e9ef; --faint: #98a2b3; --line: #343c4a; --paper: #14181f;
+  --card: #1b212b; --keep: #5ad1a0; --keep-fill: #12352a; --warn: #f0b35e; } }
+.ctxprune h2 { font-size: 1.15rem; line-height: 1.35; margin: 0 0 .4rem; color: inherit; }
+.ctxprune p { margin: .3rem 0; }
+.ctxprune .facts, .ctxprune .legend { color: var(--faint); font-size: .87rem; }
+.ctxprune .facts b { color: var(--ink); }
+.ctxprune .warning { color: var(--warn); font-size: .87rem; }
+.ctxprune .meter { height: .5rem; border: 1px solid var(--line); border-radius: .3rem; overflow: hidden;
+  margin: .5rem 0; }
+.ctxprune .meter i { display: block; height: 100%; background: var(--keep); }
+.ctxprune details { background: var(--card); border: 1px solid var(--line); border-radius: .5rem; margin: .7rem 0; }
+.ctxprune summary { padding: .5rem .8rem; cursor: pointer; }
+.ctxprune summary b { margin-right: .5rem; }
+.ctxprune summary small { color: var(--faint); font-size: .85rem; }
+.ctxprune .text { padding: .6rem .8rem; border-top: 1px solid var(--line); white-space: pre-wrap;
+  overflow-wrap: anywhere; }
+.ctxprune mark { color: inherit; background: var(--keep-fill); border-bottom: 2px solid var(--keep);
+  border-radius: .15rem .15rem 0 0; padding: .05rem 0; }
+.ctxprune del { color: var(--faint); text-decoration: line-through; }
+"""
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<style>body {{ margin: 0; }} @media (prefers-color-scheme: dark) {{ body {{ background: #14181f; }} }}{style}</style>
+</head>
+<body>
+<main>
+{body}
+</main>
+</body>
+</html>
+"""
+
+LEGEND = '<p class="legend"><mark>kept</mark> · <del>removed</del> · point at a passage for its score</p>'
+
+
+def render_html(result: CompressionResult) -> str:
+    """A fragment with its own scoped styles, for a notebook or a page of yours."""
+    return f"<style>{STYLE}</style>\n{_section(result)}"
+
+
+def render_page(results: Sequence[CompressionResult]) -> str:
+    """A whole page, to be saved and opened from disk: one section a result."""
+    title = f"ctxprune: {results[0].before.query}" if len(results) == 1 else f"ctxprune: {len(results)} results"
+    body = "\n".join(map(_section, results)) or '<section class="ctxprune"><p>No results.</p></section>'
+    return PAGE.format(title=_safe(title), style=STYLE, body=body)
+
+
+def _section(result: CompressionResult) -> str:
+    pieces = sorted(result.after.pieces, key=lambda piece: piece.index)
+    warnings = [f'<p class="warning">Note: {_safe(warning)}</p>' for warning in result.warnings]
+    return "\n".join(
+        [
+            '<section class="ctxprune">',
+            f'<h2 dir="auto">{_safe(result.after.query) or "(no question)"}</h2>',
+            *_facts(result, dropped=sum(isinstance(piece, Extract) and piece.dropped for piece in pieces)),
+            *warnings,
+            *([LEGEND] if pieces else []),
+            *map(_article, pieces),
+            "</section>",
+        ]
+    )
+
+
+def _facts(result: CompressionResult, *, dropped: int) -> Iterator[str]:
+    share = min(result.tokens_after / max(result.tokens_before, 1), 1.0)
+    facts = [
+        f"<b>{result.tokens_before:,} → {result.tokens_after:,} tokens</b> ({share:.0%} left)",
+        _safe(result.tokenizer),
+        _safe(result.compressor),
+        result.status + (f": {_safe(result.reason)}" if result.reason else ""),
+        f"{dropped} of {len(result.after.pieces)} documents dropped",
+    ]
+    if result.budget is not None:
+        facts.append(f"budget {result.budget:,}" + (" exceeded" if result.over_budget else ""))
+    yield f'<p class="facts">{" · ".join(facts)}</p>'
+    label = f"{share:.0%} of the tokens are left"
+    yield f'<div class="meter" role="img" aria-label="{label}"><i style="width: {share:.1%}"></i></div>'
+
+
+def _article(piece: Piece) -> str:
+    number = f"[{piece.index + 1}]"
+    if isinstance(piece, Summary):
+        head = f"{number} Summary of {_plural(len(piece.sources), 'document')}"
+        return _details(head, "", _safe(piece.text) or "(empty: nothing helps)", is_open=True)
+    head = f"{number} {piece.source.title or piece.source.id or 'Document'}"
+    if isinstance(piece, SoftTokens):
+        shape = " × ".join(map(str, piece.embeddings.shape))
+        return _details(head, f"soft tokens {shape} for {piece.generator}", _safe(piece.source.text), is_open=False)
+    title = "title left out, " if piece.source.title and not title_header(piece) else ""
+    score = "" if piece.score is None else f"score {piece.score:.3g}, "
+    count = f"{sum(piece.kept)} of {_plural(len(piece.units), 'unit')} kept"
+    return _details(
+        head, score + title + ("dropped" if piece.dropped else count), _passages(piece), is_open=not piece.dropped
+    )
+
+
+def _details(head: str, facts: str, body: str, *, is_open: bool) -> str:
+    state = " open" if is_open else ""
+    return (
+        f'<details{state}><summary><b dir="auto">{_safe(head)}</b><small>{_safe(facts)}</small></summary>'
+        f'<div class="text" dir="auto">{body}</div></details>'
+    )
+
+
+def _passages(extract: Extract) -> str:
+    """The whole source text, every unit marked as kept or removed; what lies between units is white space mostly."""
+    text, parts, last = extract.source.text, [], 0
+    for unit, kept in zip(extract.units, extract.kept, strict=True):
+        parts += [_safe(text[last : unit.start]), _passage(text, unit, kept=kept)]
+        last = unit.end
+    return "".join([*parts, _safe(text[last:])])
+
+
+def _passage(text: str, unit: Span, *, kept: bool) -> str:
+    tag, word = ("mark", "kept") if kept else ("del", "removed")
+    return f'<{tag} title="{word}, score {unit.score:.3f}">{_safe(text[unit.start : unit.end])}</{tag}>'
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _safe(text: str) -> str:
+    """Escaped, and without lone surrogates, which no UTF-8 file can hold."""
+    return escape(model_text(text))

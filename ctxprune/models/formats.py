@@ -1,0 +1,169 @@
+"""How a question and a passage become one model input, and a tokenizer that sees user text as nothing but text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from ctxprune.errors import CheckpointError
+from ctxprune.runtime.base import TokenSequence
+
+#: Put before the names of special tokens in a plain tokenizer's vocabulary. Two Unicode noncharacters, which no text
+#: may contain, so that no text can spell a special token; `named_tokenizer` takes them off again.
+_HIDDEN = "\uffff\ufffe"
+_OPENERS = ("[CLS]", "<s>", "<cls>", "<bos>")
+_SEPARATORS = ("[SEP]", "</s>", "<sep>", "<eos>")
+
+
+@dataclass(frozen=True, slots=True)
+class PairFormat:
+    """The special ids around a question and a passage: `prefix question middle passage suffix`.
+
+    passage_type_id: token type of passage and suffix; everything before has type 0.
+    """
+
+    prefix: tuple[int, ...]
+    middle: tuple[int, ...]
+    suffix: tuple[int, ...]
+    passage_type_id: int = 0
+
+    @property
+    def overhead(self) -> int:
+        """Tokens of an input that are neither question nor passage."""
+        return len(self.prefix) + len(self.middle) + len(self.suffix)
+
+    @property
+    def passage_start(self) -> int:
+        """Where the passage starts in an input, the tokens of the question not counted."""
+        return len(self.prefix) + len(self.middle)
+
+    def build(self, query_ids: Sequence[int], passage_ids: Sequence[int]) -> TokenSequence:
+        """query_ids, passage_ids: without special tokens. Returns ids and type_ids of shape (overhead + both,)."""
+        before = (*self.prefix, *query_ids, *self.middle)
+        ids = np.fromiter((*before, *passage_ids, *self.suffix), dtype=np.int64)
+        types = np.zeros(len(ids), dtype=np.int64)
+        types[len(before) :] = self.passage_type_id
+        return TokenSequence(ids, types)
+
+
+def pair_format(
+    tokenizer: Tokenizer,
+    *,
+    type_ids: bool,
+    single_separator: bool = False,
+    cls_token: str | None = None,
+    sep_token: str | None = None,
+) -> PairFormat:
+    """Read the format off the tokenizer's own template, so that inputs look as they did in training.
+
+    type_ids: whether the model has embeddings for two token types. single_separator: Provence and XProvence join
+    question and passage by one separator and encode them as a single text, whatever the tokenizer does with pairs.
+    cls_token, sep_token: for tokenizers without a template (some leave special tokens out); by default the usual names.
+    Raises CheckpointError when neither the template nor the vocabulary gives an opening and a separating token.
+    """
+    template = _template(tokenizer)
+    if template is None:
+        opener = _special_id(tokenizer, (cls_token,) if cls_token else _OPENERS)
+        separator = _special_id(tokenizer, (sep_token,) if sep_token else _SEPARATORS)
+        template = PairFormat((opener,), (separator,), (separator,), passage_type_id=1)
+    middle = template.suffix if single_separator else template.middle
+    passage_type_id = template.passage_type_id if type_ids and not single_separator else 0
+    return PairFormat(template.prefix, middle, template.suffix, passage_type_id)
+
+
+def _template(tokenizer: Tokenizer) -> PairFormat | None:
+    """What the tokenizer puts around a pair; None when it adds nothing before, between or after."""
+    probe = next(
+        (text for text in ("a", "1", ".", "the") if tokenizer.encode(text, add_special_tokens=False).ids), None
+    )
+    if probe is None:
+        return None
+    encoding = tokenizer.encode(probe, probe)
+    sequences = encoding.sequence_ids
+    first, second = sequences.index(0), sequences.index(1)
+    after_first = len(sequences) - sequences[::-1].index(0)
+    after_second = len(sequences) - sequences[::-1].index(1)
+    ids = encoding.ids
+    prefix, middle, suffix = ids[:first], ids[after_first:second], ids[after_second:]
+    if not (prefix and middle and suffix):
+        return None
+    return PairFormat(tuple(prefix), tuple(middle), tuple(suffix), encoding.type_ids[second])
+
+
+def _special_id(tokenizer: Tokenizer, names: Iterable[str]) -> int:
+    for name in names:
+        for known_as in (name, _HIDDEN + name):
+            if (token_id := tokenizer.token_to_id(known_as)) is not None:
+                return token_id
+    raise CheckpointError(
+        f"the tokenizer has no template for pairs and none of the tokens {', '.join(names)}; "
+        "use the tokenizer.json that belongs to the checkpoint"
+    )
+
+
+def plain_tokenizer(source: str | Path | Tokenizer) -> Tokenizer:
+    """A tokenizer without truncation or padding, to which "[SEP]" or "<unk>" in a text are ordinary characters.
+
+    source: a tokenizer.json or a tokenizer, which is left as it is. Ids do not change. `encode_special_tokens` alone
+    (tokenizers 0.23) stops the search for added tokens but not the model: a Unigram vocabulary such as XLM-R's or
+    DeBERTa-v3's lists "<s>" with the best score of all, so "<s>" in a text still came out as the special token, and
+    "<pad>" as padding. Where that happens, the special entries of the vocabulary are renamed to what no text contains.
+    Raises CheckpointError for a file that is missing or no tokenizer.
+    """
+    tokenizer = Tokenizer.from_str(source.to_str()) if isinstance(source, Tokenizer) else _read(Path(source))
+    tokenizer.encode_special_tokens = True
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    names = special_tokens(tokenizer)
+    if any(set(tokenizer.encode(name, add_special_tokens=False).ids) & set(names.values()) for name in names):
+        tokenizer = Tokenizer.from_str(_hide(tokenizer.to_str(), set(names)))
+        tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def named_tokenizer(tokenizer: Tokenizer) -> Tokenizer:
+    """The ordinary tokenizer behind a plain one, fit to be saved: special tokens under their own names."""
+    return Tokenizer.from_str(tokenizer.to_str().replace(_HIDDEN, ""))
+
+
+def special_tokens(tokenizer: Tokenizer) -> dict[str, int]:
+    """Special tokens by name."""
+    added = tokenizer.get_added_tokens_decoder().items()
+    return {token.content.removeprefix(_HIDDEN): token_id for token_id, token in added if token.special}
+
+
+def _read(path: Path) -> Tokenizer:
+    if not path.is_file():
+        raise CheckpointError(f"no tokenizer at {path}; a checkpoint needs its tokenizer.json")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the tokenizers library raises bare Exceptions
+        raise CheckpointError(f"{path} is not a readable tokenizer.json ({error}); fetch the file again") from error
+
+
+def _hide(tokenizer_json: str, names: set[str]) -> str:
+    """The tokenizer with the `names` renamed wherever the model or the list of added tokens mentions them."""
+    spec: dict[str, Any] = json.loads(tokenizer_json)
+    model = spec["model"]
+
+    def hidden(token: str) -> str:
+        return _HIDDEN + token if token in names else token
+
+    if isinstance(model["vocab"], list):
+        model["vocab"] = [[hidden(token), score] for token, score in model["vocab"]]
+    else:
+        model["vocab"] = {hidden(token): token_id for token, token_id in model["vocab"].items()}
+    if isinstance(model.get("unk_token"), str):
+        model["unk_token"] = hidden(model["unk_token"])
+    if "merges" in model:  # a merge that spells a special token would make it out of ordinary characters
+        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+        model["merges"] = [pair for pair in pairs if not {*pair, "".join(pair)} & names]
+    for token in spec["added_tokens"]:
+        token["content"] = hidden(token["content"])
+    return json.dumps(spec)

@@ -1,0 +1,177 @@
+"""Run compressors one after another and report what came of it: token counts, seconds by stage, status."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Literal, get_args
+
+from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.prompt import count_contexts, readable_text
+from ctxprune.result import STAGES, CompressionResult, Status
+from ctxprune.timing import record, stage
+from ctxprune.tokens import default_counter
+from ctxprune.types import Compressor, Context, SoftTokens, TokenCounter
+
+logger = logging.getLogger(__name__)
+
+OnError = Literal["raise", "passthrough"]
+
+
+def require_query(context: Context) -> None:
+    """Raise InputError when the question is empty or white space: without one, no score means anything."""
+    if not context.query.strip():
+        named = f" of context {context.id!r}" if context.id else ""
+        raise InputError(f"the query{named} is empty; pass the user's question, or a compressor that needs none")
+
+
+class Pipeline:
+    """Compressors in a row; with none, every context passes through.
+
+    counter: counts tokens before and after (default: the last compressor's counter, else the bundled tokenizer).
+    on_error: "raise", or "passthrough" to return the original context with status "degraded" when anything fails.
+    A compressor with the attribute `needs_query = False` may run on an empty question.
+    """
+
+    def __init__(
+        self, compressors: Sequence[Compressor], *, counter: TokenCounter | None = None, on_error: OnError = "raise"
+    ) -> None:
+        if on_error not in get_args(OnError):
+            raise InputError(f"on_error must be one of {', '.join(get_args(OnError))}, got {on_error!r}")
+        self.compressors = tuple(compressors)
+        self.on_error = on_error
+        self.counter = counter or self._last("counter") or default_counter()
+
+    @property
+    def name(self) -> str:
+        """The compressors' names joined by "+"; "none" for an empty pipeline."""
+        return "+".join(compressor.name for compressor in self.compressors) or "none"
+
+    def run(
+        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+    ) -> list[CompressionResult]:
+        """Compress a batch; one result a context, in order.
+
+        budget (generator tokens for the whole context) and threshold go to the last compressor; those before it use
+        what they were built with. `seconds` are of the whole call. Raises InputError for an empty question, and when
+        the budget would be counted by another tokenizer than the report's; else whatever a compressor raises, unless
+        `on_error` is "passthrough".
+        """
+        contexts = list(contexts)
+        budget = self._last("budget") if budget is None else budget
+        self._check_counter(budget)
+        with record() as seconds, stage("total"):
+            outcomes = self._attempt(contexts, budget, threshold)
+            tokens = count_contexts([*contexts, *(after for after, _ in outcomes)], self.counter)
+        shares = {name: seconds.get(name, 0.0) for name in STAGES}
+        results = []
+        for place, (before, (after, error)) in enumerate(zip(contexts, outcomes, strict=True)):
+            status, reason = ("degraded", error) if error else self._judge(before, after, budget)
+            result = CompressionResult(
+                before=before,
+                after=after,
+                compressor=self.name,
+                status=status,
+                reason=reason,
+                tokens_before=tokens[place],
+                tokens_after=tokens[len(contexts) + place],
+                tokenizer=self.counter.name,
+                exact=self.counter.exact,
+                budget=budget,
+                seconds=shares,
+            )
+            results.append(result)
+        return results
+
+    async def arun(
+        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+    ) -> list[CompressionResult]:
+        """`run` in a worker thread, with the caller's context variables; the event loop stays free."""
+        import asyncio  # takes a tenth of a second, which whoever calls `run` need not wait for
+
+        return await asyncio.to_thread(self.run, contexts, budget=budget, threshold=threshold)
+
+    def iter_run(
+        self,
+        contexts: Iterable[Context],
+        *,
+        batch_size: int = 8,
+        budget: int | None = None,
+        threshold: float | None = None,
+    ) -> Iterator[CompressionResult]:
+        """`run` over a stream, `batch_size` contexts at a time, so memory stays flat however long the stream is."""
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        batches = _batched(contexts, batch_size)
+        return (result for batch in batches for result in self.run(batch, budget=budget, threshold=threshold))
+
+    def _last(self, attribute: str) -> Any:
+        """An option that the last compressor was built with; None when it has none."""
+        return getattr(self.compressors[-1], attribute, None) if self.compressors else None
+
+    def _check_counter(self, budget: int | None) -> None:
+        if budget is None or not self.compressors or not hasattr(self.compressors[-1], "counter"):
+            return
+        budgeted = (self._last("counter") or default_counter()).name
+        if budgeted != self.counter.name:
+            raise InputError(
+                f"the budget of {self.compressors[-1].name} is counted in {budgeted!r} tokens and the report in "
+                f"{self.counter.name!r}; give both the same counter"
+            )
+
+    def _attempt(
+        self, contexts: list[Context], budget: int | None, threshold: float | None
+    ) -> list[tuple[Context, str | None]]:
+        """(compressed context, None) or (original, error); after a failed batch each context gets its own try."""
+        try:
+            return [(after, None) for after in self._compress(contexts, budget, threshold)]
+        except Exception as error:
+            if self.on_error == "raise":
+                raise
+            if len(contexts) > 1:
+                return [outcome for context in contexts for outcome in self._attempt([context], budget, threshold)]
+            reason = f"{type(error).__name__}: {error}"
+            expected = isinstance(error, CtxpruneError)
+            logger.warning("context %r passes through uncompressed: %s", contexts[0].id, reason, exc_info=not expected)
+            return [(contexts[0], reason)]
+
+    def _compress(self, contexts: list[Context], budget: int | None, threshold: float | None) -> list[Context]:
+        if any(getattr(compressor, "needs_query", True) for compressor in self.compressors):
+            for context in contexts:
+                require_query(context)
+        for place, compressor in enumerate(self.compressors if contexts else ()):
+            if place == len(self.compressors) - 1:
+                compressed = compressor.compress(contexts, budget=budget, threshold=threshold)
+            else:
+                compressed = compressor.compress(contexts)
+            if len(compressed) != len(contexts):
+                raise CtxpruneError(
+                    f"{compressor.name} returned {len(compressed)} contexts for {len(contexts)}; it owes one each"
+                )
+            contexts = compressed
+        return contexts
+
+    def _judge(self, before: Context, after: Context, budget: int | None) -> tuple[Status, str | None]:
+        if readable_text(before) != readable_text(after) or _soft_tokens(before) != _soft_tokens(after):
+            return "compressed", None
+        if not self.compressors:
+            return "passthrough", "the pipeline has no compressors"
+        if not before.pieces:
+            return "passthrough", "no documents"
+        if not readable_text(before) and not _soft_tokens(before):
+            return "passthrough", "the context was empty"
+        if budget is None:
+            return "passthrough", "nothing to remove at this threshold"
+        return "passthrough", f"nothing to remove for a budget of {budget} tokens"
+
+
+def _soft_tokens(context: Context) -> list[int]:
+    """The identities of the embeddings: equal only when they were passed through."""
+    return [id(piece.embeddings) for piece in context.pieces if isinstance(piece, SoftTokens)]
+
+
+def _batched(contexts: Iterable[Context], size: int) -> Iterator[list[Context]]:
+    stream = iter(contexts)
+    while batch := list(islice(stream, size)):
+        yield batch

@@ -1,0 +1,79 @@
+"""Render a context, and a question with its context, as the text that a generator reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from ctxprune.errors import InputError
+from ctxprune.types import Context, Extract, Piece, SoftTokens, Summary, TokenCounter
+
+DOCUMENT_SEPARATOR: Final = "\n\n"
+TITLE_SEPARATOR: Final = "\n"
+
+#: Stands where the context would, so that the generator is told and does not meet a hole.
+NO_CONTEXT: Final = "(no relevant text was found)"
+
+DEFAULT_TEMPLATE: Final = (
+    "Answer the question from the context. If the context does not hold the answer, say that you do not know.\n\n"
+    "Context:\n{context}\n\n"
+    "Question: {question}\n"
+    "Answer:"
+)
+
+
+def title_header(extract: Extract) -> str:
+    """The title line before a document's text, its line break included; "" when the title stays out."""
+    return extract.source.title + TITLE_SEPARATOR if extract.titled and extract.source.title.strip() else ""
+
+
+def piece_text(piece: Piece) -> str:
+    """What one piece puts into the prompt; "" when nothing of it is left, and for soft tokens, which are no text."""
+    if isinstance(piece, SoftTokens):
+        return ""
+    text = piece.text
+    if not text.strip():
+        return ""
+    return text if isinstance(piece, Summary) else title_header(piece) + text
+
+
+def readable_text(context: Context) -> str:
+    """The pieces that have text, in their order, joined by a blank line; soft tokens are passed over."""
+    return DOCUMENT_SEPARATOR.join(text for piece in context.pieces if (text := piece_text(piece)))
+
+
+def render_context(context: Context) -> str:
+    """What goes into the prompt: documents joined by a blank line, each with its title on a line of its own.
+
+    Empty pieces are left out. Raises InputError for soft tokens, which only their own generator can read.
+    """
+    for piece in context.pieces:
+        if isinstance(piece, SoftTokens):
+            raise InputError(
+                f"document {piece.index} is {len(piece.embeddings)} soft tokens for {piece.generator!r}, not text; "
+                "pass the context to that generator, or use a compressor that returns text"
+            )
+    return readable_text(context)
+
+
+def render_prompt(context: Context, *, template: str = DEFAULT_TEMPLATE) -> str:
+    """The template with `{question}` and `{context}` filled in; any other brace stays as it is, in the texts too.
+
+    An empty context reads `NO_CONTEXT`. Raises InputError when the template lacks one of the two placeholders.
+    """
+    for placeholder in ("{question}", "{context}"):
+        if placeholder not in template:
+            raise InputError(f"the prompt template needs {placeholder}, got {template!r:.80}")
+    values = {"{question}": context.query, "{context}": render_context(context) or NO_CONTEXT}
+    # one pass over the template alone: a question that contains "{context}" must stay a question
+    return re.sub(r"\{(?:question|context)\}", lambda match: values[match.group()], template)
+
+
+def count_contexts(contexts: Sequence[Context], counter: TokenCounter) -> list[int]:
+    """Tokens that each context takes in the prompt: its text by `counter`, plus its soft tokens, one each."""
+    texts = counter.count([readable_text(context) for context in contexts])
+    return [
+        count + sum(len(piece.embeddings) for piece in context.pieces if isinstance(piece, SoftTokens))
+        for context, count in zip(contexts, texts, strict=True)
+    ]

@@ -1,0 +1,150 @@
+"""Find where the sentences of running text end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import sentencex
+
+# Han, kana and their punctuation, each with its variation selectors: scripts that set no blanks between words.
+HAN = (
+    "\u3001-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
+    "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff9f\U00020000-\U0003ffff"
+)
+HAN_CHARACTER = re.compile(f"[{HAN}]")
+
+_STRONG = "。！？｡．؟۔।॥։።፧။។᠃"  # end a sentence without a blank after them
+_MARKS = f".!?…‼⁇⁈⁉{_STRONG}"
+_CLOSERS = "\"'’”“«»)\\]}」』）】》〉*_¹²³⁰⁴-⁹"
+_PAIRS = {"(": ")", "[": "]", "“": "”", "„": "“", "«": "»", "「": "」", "『": "』", "（": "）", '"': '"'}
+_PAIR_LIMIT = 200  # characters; a longer quotation is split like other text
+_EVENT = re.compile(
+    rf"([{_MARKS}{re.escape(''.join(_PAIRS))}])"
+    rf"(?:(?<=[{_MARKS}])([{_MARKS}]*+)((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>)*+))?"
+)
+_LOOSE_CLOSER = re.compile(r"[ \t]+([)\]}”»\"]|'')(?=\s|$)")
+_NEXT = re.compile(r"(\s*)(?:</?\w[^<>\n]{0,80}>|[\s\"'“‘«„(\[{*_~`#<¿¡「『（【•–—>-])*+(\w[\w'’]{0,23}|\S)")
+_LISTED = re.compile(r"(?:[:;,]|\b(?:and|or))\s+\d{1,2}$")  # "are: 1. this; 2. that, and 3. those"
+# A letter of a script whose initials sentencex does not know; Thai and Lao have no full stop but the abbreviation's.
+_INITIAL = re.compile(r"[^\W\d_A-Za-z]|.*[\u0e00-\u0eff]")
+_MARKER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
+
+# Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
+_NEVER_LAST = re.compile(r"(?:e\.g|i\.e|vs|cf|viz|incl|approx|esp)", re.IGNORECASE)
+_BEFORE_NUMBER = re.compile(
+    r"(?:app|art|chap|ch|eqn|eqs?|ex|figs|lib|mon|nr|para|pt|refs|ser|suppl?|tab|thu|tue|ver|vols?)", re.IGNORECASE
+)
+_ORDINARY = re.compile(r"(?:art|hr|ill|lb|[Mm]ay|me|min|miss|[Mm]m|mph|[Nn]o|OK|ok|ore|oz|pH|sec|sq|yd)")
+_SCRIPTS = (
+    (0x0370, 0x03FF, "el"),
+    (0x0400, 0x052F, "ru"),
+    (0x0530, 0x058F, "hy"),
+    (0x0590, 0x05FF, "he"),
+    (0x0600, 0x06FF, "ar"),
+    (0x0900, 0x097F, "hi"),
+    (0x0980, 0x09FF, "bn"),
+    (0x0A80, 0x0AFF, "gu"),
+    (0x0B80, 0x0BFF, "ta"),
+    (0x0C00, 0x0C7F, "te"),
+    (0x0C80, 0x0CFF, "kn"),
+    (0x0D00, 0x0D7F, "ml"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Prose:
+    """Running text to find sentence ends in: `text[start:end]`, free of lone surrogates."""
+
+    text: str
+    start: int
+    end: int
+    language: str
+
+
+def sentence_ends(prose: Prose) -> Iterator[int]:
+    """Offsets after the sentences of `prose`, closing quotes and brackets included; the end of the text is none.
+
+    Short bracketed or quoted text is not divided: `whole_until` is where the last one closes.
+    """
+    text, end = prose.text, prose.end
+    caseless = text[prose.start : end].islower()
+    last, whole_until, quoted = prose.start, prose.start, False
+    for event in _EVENT.finditer(text, prose.start, end):
+        first, more, closers = event.groups()
+        if more is None:
+            if first == '"':
+                quoted = _opens_quote(text, event.start(), end, quoted)
+            if first != '"' or quoted:
+                limit = min(end, event.end() + _PAIR_LIMIT)
+                whole_until = max(whole_until, text.find(_PAIRS[first], event.end(), limit) + 1)
+            continue
+        stop = event.end()
+        quoted = quoted and '"' not in closers
+        while (loose := _LOOSE_CLOSER.match(text, stop, end)) and (loose[1] != '"' or quoted):
+            quoted = quoted and loose[1] != '"'
+            stop = loose.end()
+        if stop >= whole_until and _ends(prose, last, event, stop, caseless):
+            yield stop
+            last = stop
+
+
+def _opens_quote(text: str, position: int, end: int, quoted: bool) -> bool:
+    """Whether a straight quote at `position` opens: by the blanks around it, else (none or two) by turns."""
+    before = position == 0 or text[position - 1].isspace() or text[position - 1] in "([-–—"
+    after = position + 1 >= end or text[position + 1].isspace()
+    return not quoted if before == after else before
+
+
+def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bool) -> bool:
+    """Whether the full stop (or the like) of `event` ends a sentence that began at `last`."""
+    text, place = prose.text, event.start()
+    following = _NEXT.match(text, stop, prose.end)
+    if following is None or following[2] in _MARKS:
+        return False
+    gap, word = following.groups()
+    mark = event[1] + event[2]
+    if mark[-1] in _STRONG:
+        return gap != "" or stop == event.end(2) or word[0] not in "とっ"  # 「…。」と goes on
+    if not gap:
+        return HAN_CHARACTER.match(text, stop) is not None and HAN_CHARACTER.match(text, place - 1) is not None
+    if word[0].islower() and not caseless:
+        return False
+    if place - last < 12 and _MARKER.fullmatch(text, last, place):
+        return False  # "1." of an enumeration
+    if mark not in (".", "!"):
+        return True
+    return not _abbreviated(prose, place, mark, word.capitalize() if caseless else word)
+
+
+def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
+    """Whether the mark at `place` belongs to an abbreviation, an initial or a name ("Yahoo!") before `word`.
+
+    sentencex sees a few words around the mark only. On whole paragraphs it costs more than linear time and lets one
+    unpaired quote or bracket swallow what follows.
+    """
+    before = prose.text[max(prose.start, place - 24) : place].rstrip()  # "U.S ." of tokenised text reads as "U.S."
+    before = before.replace("-", " ")  # "non-U.S."
+    token = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].strip("\"'“‘([")
+    if _INITIAL.fullmatch(token):
+        return True
+    if token.isdigit() and _LISTED.search(before):
+        return True
+    if prose.language == "en":
+        if (_BEFORE_NUMBER if word[0].isdigit() else _NEVER_LAST).fullmatch(token):
+            return True
+        if not word[0].isdigit() and _ORDINARY.fullmatch(token):
+            return False
+        if len(token) > 1 and token.isalpha() and token.isupper() and not word.isupper():
+            return False  # "in DC. Later": as an abbreviation it would be "D.C."
+    sentences: list[str] = sentencex.segment(_language(before, prose.language), f"{before}{mark} {word}")
+    return sentences[-1] != word
+
+
+def _language(before: str, language: str) -> str:
+    """The language whose abbreviations to know, by the script of the last letter unless the caller chose one."""
+    if language != "en" or before.isascii():
+        return language
+    letter = next((ord(character) for character in reversed(before) if character.isalpha()), 0)
+    return next((code for low, high, code in _SCRIPTS if low <= letter <= high), language)

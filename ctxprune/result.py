@@ -1,0 +1,139 @@
+"""What came of one context: before and after, token counts, seconds, and the one shape that every front end speaks."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from ctxprune.html import render_html
+from ctxprune.prompt import readable_text
+from ctxprune.types import Context, Piece, SoftTokens, Span, Summary
+
+Status: TypeAlias = Literal["compressed", "passthrough", "degraded"]
+STAGES = ("tokenize", "infer", "select", "total")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressionResult:
+    """One context, before and after compression.
+
+    status: "compressed" when the prompt text changed, "passthrough" when nothing was removed, "degraded" when a
+    compressor failed and the original stands in; `reason` explains the last two.
+    tokens_before, tokens_after: counted by `tokenizer` over the prompt text, titles and separators included; `exact` is
+    False when that tokenizer only estimates the generator's. budget: what `tokens_after` was to stay within.
+    seconds: by stage, of the whole call: contexts that were compressed in one batch share these figures.
+    """
+
+    before: Context
+    after: Context
+    compressor: str
+    status: Status
+    tokens_before: int
+    tokens_after: int
+    tokenizer: str
+    exact: bool
+    reason: str | None = None
+    budget: int | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """What goes into the prompt, all documents joined; soft tokens have no text and are passed over."""
+        return readable_text(self.after)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        return self.after.warnings
+
+    @property
+    def over_budget(self) -> bool:
+        """True when a budget was given and could not be met."""
+        return self.budget is not None and self.tokens_after > self.budget
+
+    @property
+    def ratio(self) -> float:
+        """tokens_before / tokens_after; 4.0 means four times shorter.
+
+        An emptied context counts as one token, so that the ratio stays finite; 1.0 when there was nothing before.
+        """
+        return self.tokens_before / max(self.tokens_after, 1) if self.tokens_before else 1.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result as JSON values (`json.dumps(..., allow_nan=False)` works): offsets in characters, `documents` in
+        input order, `text` as the prompt has it. A score that is missing or infinite is null; an absent id, reason,
+        budget or warning has no key.
+        """
+        row: dict[str, Any] = {
+            "id": self.after.id or None,
+            "query": self.after.query,
+            "compressor": self.compressor,
+            "status": self.status,
+            "reason": self.reason,
+            "documents": [_document(piece) for piece in sorted(self.after.pieces, key=lambda piece: piece.index)],
+            "text": self.text,
+            "tokens_before": self.tokens_before,
+            "tokens_after": self.tokens_after,
+            "tokenizer": self.tokenizer,
+            "exact": self.exact,
+            "budget": self.budget,
+            "over_budget": None if self.budget is None else self.over_budget,
+            "warnings": list(self.warnings) or None,
+            "seconds": {stage: self.seconds.get(stage, 0.0) for stage in STAGES},
+        }
+        return {key: value for key, value in row.items() if value is not None}
+
+    def to_html(self) -> str:
+        """A fragment of HTML that shows what was kept and what was removed; no script, nothing loaded."""
+        return render_html(self)
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+
+def _document(piece: Piece) -> dict[str, Any]:
+    if isinstance(piece, Summary):
+        return _summary(piece)
+    row = {
+        "index": piece.index,
+        "id": piece.source.id,
+        "title": piece.source.title,
+        "text": "",
+        "score": _number(piece.source.score),
+        "dropped": False,
+    }
+    if isinstance(piece, SoftTokens):
+        return row | {"generator": piece.generator} | _array(piece)
+    return row | {
+        "text": piece.text,
+        "score": _number(piece.score),
+        "dropped": piece.dropped,
+        "kept_spans": _spans(piece.kept_units()),
+        "removed_spans": _spans(piece.removed_units()),
+    }
+
+
+def _summary(piece: Summary) -> dict[str, Any]:
+    sources = [{"id": source.id, "title": source.title, "score": _number(source.score)} for source in piece.sources]
+    row = {"index": piece.index, "id": "", "title": "", "text": piece.text, "score": None}
+    return row | {"dropped": not piece.text.strip(), "sources": sources}
+
+
+def _array(piece: SoftTokens) -> dict[str, Any]:
+    """Row-major little-endian float32 bytes in base64, so that any language can read them."""
+    values = np.ascontiguousarray(piece.embeddings, dtype="<f4")
+    data = base64.b64encode(values.tobytes()).decode("ascii")
+    return {"shape": list(values.shape), "dtype": "float32", "data": data}
+
+
+def _spans(units: Iterable[Span]) -> list[dict[str, Any]]:
+    return [{"start": unit.start, "end": unit.end, "score": _number(unit.score)} for unit in units]
+
+
+def _number(score: float | None) -> float | None:
+    """A plain float (numpy's are not JSON), None where JSON has no word for the value."""
+    return None if score is None or not math.isfinite(score) else float(score)

@@ -1,0 +1,70 @@
+"""Which device and number format a torch model runs on by default, and what this machine offers."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Any
+
+_PACKAGES = ("ctxprune-rag", "numpy", "tokenizers", "onnxruntime", "torch", "transformers")
+DTYPES = ("float32", "bfloat16", "float16")
+
+
+def best_device() -> str:
+    """ "cuda" or "mps" when torch can use one, else "cpu"."""
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def best_dtype(device: str) -> str:
+    """bfloat16 on CUDA devices that compute in it, float32 elsewhere.
+
+    float16 is never chosen by itself, as its range overflows in DeBERTa's attention; bfloat16 on a CPU is left to
+    whoever asks, as many CPUs emulate it slowly.
+    """
+    import torch
+
+    native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bfloat16" if native else "float32"
+
+
+def cpus() -> int:
+    """Processors that this process may use, which in a container are fewer than the machine has."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def describe(*, probe_torch: bool = False) -> dict[str, Any]:
+    """What `ctxprune doctor` reports: versions (None: not installed), processors and, if asked, torch's devices.
+
+    probe_torch: imports torch, which takes seconds, and adds "devices", "device" and "dtype".
+    """
+    report: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpus": cpus(),
+        "packages": {name: _version(name) for name in _PACKAGES},
+    }
+    return report | _torch_report() if probe_torch else report
+
+
+def _torch_report() -> dict[str, Any]:
+    import torch
+
+    device = best_device()
+    names = ["cpu", *(torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count()))]
+    if torch.backends.mps.is_available():
+        names.append("mps")
+    return {"devices": names, "device": device, "dtype": best_dtype(device), "torch_threads": torch.get_num_threads()}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,144 @@
+"""What one pruned context is worth for its question: answer kept, sentence precision and recall, words removed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ctxprune.eval.metrics import (
+    Offsets,
+    answer_in_context,
+    answer_span_kept,
+    covered,
+    gold_ranks,
+    precision_recall,
+    relevant_units,
+)
+from ctxprune.qa import Question
+from ctxprune.types import Context, Document, Span, TokenCounter
+
+Split = Callable[[str], list[Span]]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """Figures of one pruned context, NaN where the labels or the text do not allow one.
+
+    answer_kept: see `answer_kept`. precision, recall: of relevant sentences. words: kept, titles not counted.
+    removed: share of the words that went. emptied: no text at all is kept.
+    """
+
+    answer_kept: float
+    precision: float
+    recall: float
+    words: int
+    removed: float
+    emptied: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A question with what does not depend on the compressor.
+
+    units, relevant: for each document its sentences by one splitter for all compressors (whose own units may be words
+    or whole documents) and whether they are relevant; both empty where sentence labels are not known.
+    """
+
+    question: Question
+    units: tuple[tuple[Offsets, ...], ...]
+    relevant: tuple[tuple[bool, ...], ...]
+    words: int
+
+    @classmethod
+    def of(cls, question: Question, *, split: Split, counter: TokenCounter) -> Reference:
+        units: list[tuple[Offsets, ...]] = []
+        relevant: list[tuple[bool, ...]] = []
+        labelled = any(document.relevant for document in question.documents)
+        for document in question.documents:
+            known = labelled and document.relevant is not None
+            sentences = [(unit.start, unit.end) for unit in split(document.document.text)] if known else []
+            units.append(tuple(sentences))
+            relevant.append(tuple(relevant_units(sentences, document.relevant or ())))
+        texts = [document.document.text for document in question.documents]
+        return cls(question, tuple(units), tuple(relevant), sum(counter.count(texts)))
+
+    def judge(self, pruned: Context, *, counter: TokenCounter) -> Judgement:
+        """The figures of this question's context after a compressor has pruned it."""
+        slices = kept_slices(pruned, len(self.question.documents))
+        kept = [covered(unit, slices[place]) for place, units in enumerate(self.units) for unit in units]
+        precision, recall = precision_recall(kept, [flag for flags in self.relevant for flag in flags])
+        texts = [extract.text for extract in pruned.extracts if not extract.dropped]
+        words = sum(counter.count(texts)) if texts else 0
+        return Judgement(
+            answer_kept=answer_kept(self.question, slices, recall),
+            precision=precision,
+            recall=recall,
+            words=words,
+            removed=1 - words / self.words if self.words else math.nan,
+            emptied=not any(text.strip() for text in texts),
+        )
+
+
+def kept_slices(pruned: Context, documents: int) -> list[list[Offsets]]:
+    """Kept slices of each of the question's documents, whatever order the compressor left them in."""
+    slices: list[list[Offsets]] = [[] for _ in range(documents)]
+    for extract in pruned.extracts:
+        slices[extract.index] = extract.slices()
+    return slices
+
+
+def answer_kept(question: Question, slices: Sequence[Sequence[Offsets]], recall: float) -> float:
+    """Whether the context still holds an answer: 1.0 or 0.0 where answer spans are known, else `recall`.
+
+    Held means that in a gold document an answer span lies within a kept slice, or that a kept slice has an accepted
+    answer as whole tokens. Without spans (written answers, judgements) it is the share of relevant sentences kept.
+    NaN for a question without an answer, or without labels.
+    """
+    if not question.answerable:
+        return math.nan
+    gold = [(labelled, slices[place]) for place, labelled in enumerate(question.documents) if labelled.is_gold]
+    if not any(labelled.answer_spans for labelled, _ in gold):
+        return recall
+    if any(answer_span_kept(kept, labelled.answer_spans) for labelled, kept in gold):
+        return 1.0
+    texts = [labelled.document.text[start:end] for labelled, kept in gold for start, end in kept]
+    return float(any(answer_in_context(text, question.answers) for text in texts))
+
+
+def document_ranks(question: Question, scored: Context) -> list[int] | None:
+    """Ranks of the gold documents by the compressor's document scores; None where it judged no documents.
+
+    None also for a question with fewer than two documents or no gold one.
+    """
+    gold = [labelled.is_gold for labelled in question.documents]
+    if len(gold) < 2 or not any(gold) or all(extract.score == extract.source.score for extract in scored.extracts):
+        return None  # the scores are still the retriever's
+    scores = [-math.inf] * len(gold)
+    for extract in scored.extracts:
+        if extract.score is not None:
+            scores[extract.index] = extract.score
+    return gold_ranks(scores, gold)
+
+
+def retriever_ranks(question: Question) -> list[int] | None:
+    """Ranks of the gold documents in the order they came; None for fewer than two documents or no gold one."""
+    gold = [labelled.is_gold for labelled in question.documents]
+    return [place for place, flag in enumerate(gold, 1) if flag] if len(gold) > 1 and any(gold) else None
+
+
+def unit_outcomes(question: Question, scored: Context) -> list[tuple[float, bool]]:
+    """(score, relevant) of every unit of the documents whose sentence labels are known, for calibration."""
+    outcomes: list[tuple[float, bool]] = []
+    for extract in scored.extracts:
+        relevant = question.documents[extract.index].relevant
+        if relevant is not None:
+            flags = relevant_units([(unit.start, unit.end) for unit in extract.units], relevant)
+            outcomes.extend((unit.score, flag) for unit, flag in zip(extract.units, flags, strict=True))
+    return outcomes
+
+
+def context_of(question: Question) -> Context:
+    """The question and its documents as a compressor takes them, without labels."""
+    documents: list[Document] = [labelled.document for labelled in question.documents]
+    return Context.of(question.text, documents, id=question.id)

@@ -1,0 +1,191 @@
+"""What an answer, a pruned context and a ranking are worth: plain functions of strings, spans, flags and ranks.
+
+Exact match and F1 follow SQuAD 1.1 (Rajpurkar et al. 2016, section 5); substring match is the looser score of the RAG
+literature. Spans are half-open character offsets `(start, end)`; shares and scores lie in [0, 1], higher is better.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from ctxprune.errors import InputError
+
+Offsets = tuple[int, int]
+
+_ARTICLES = frozenset({"a", "an", "the"})
+_ARTICLE = re.compile(r"\b(?:a|an|the)\b")
+_PUNCTUATION = str.maketrans("", "", string.punctuation)
+#: Thai, kana and Han are written without spaces: each character is a token, which makes token-bounded a substring test.
+_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
+_WORD = rf"[^\W{_UNSPACED}]+"
+_TOKEN = re.compile(rf"[{_UNSPACED}]|{_WORD}(?:[.,'’]{_WORD})*")
+
+
+def words(text: str) -> int:
+    """Number of words between white space."""
+    return len(text.split())
+
+
+def normalise_answer(text: str) -> str:
+    """SQuAD's form for comparison: lower case, no ASCII punctuation, no English articles, single spaces."""
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_PUNCTUATION)).split())
+
+
+def exact_match(prediction: str, answers: Sequence[str]) -> float:
+    """1.0 if the prediction equals an answer in normalised form; without answers, if it is empty."""
+    normalised = normalise_answer(prediction)
+    return float(any(normalised == normalise_answer(answer) for answer in answers or ("",)))
+
+
+def f1(prediction: str, answers: Sequence[str]) -> float:
+    """The best harmonic mean of token precision and recall over the answers; without answers, 1.0 if empty."""
+    return max(_token_f1(normalise_answer(prediction).split(), normalise_answer(a).split()) for a in answers or ("",))
+
+
+def _token_f1(prediction: list[str], answer: list[str]) -> float:
+    if not prediction or not answer:
+        return float(prediction == answer)
+    common = sum((Counter(prediction) & Counter(answer)).values())
+    return 2 * common / (len(prediction) + len(answer))
+
+
+def substring_match(prediction: str, answers: Iterable[str]) -> float:
+    """1.0 if a normalised answer occurs anywhere in the normalised prediction, even inside a word."""
+    normalised = normalise_answer(prediction)
+    return float(any(needle in normalised for answer in answers if (needle := normalise_answer(answer))))
+
+
+def token_string(text: str) -> str:
+    """The text as " token token ... " for token-bounded search with `in`; one blank when it has no token.
+
+    Lower case. A token keeps inner points, commas and apostrophes ("2.5", "1,000", "o'clock"), so "2" is not found in
+    "2.5", but "1985" is found in "1985–2002", which SQuAD's form would fuse.
+    """
+    return " " + "".join(f"{token} " for token in _TOKEN.findall(text.lower()))
+
+
+def answer_needle(answer: str) -> str:
+    """The answer's `token_string` without leading articles (unless it is nothing else); "" when it has no token."""
+    tokens = token_string(answer).split()
+    while len(tokens) > 1 and tokens[0] in _ARTICLES:
+        tokens = tokens[1:]
+    return f" {' '.join(tokens)} " if tokens else ""
+
+
+def answer_in_context(context: str, answers: Iterable[str]) -> bool:
+    """Whether an answer occurs in the context as whole tokens, whatever its case, punctuation and leading article."""
+    tokens = token_string(context)
+    return any(needle in tokens for answer in answers if (needle := answer_needle(answer)))
+
+
+def answer_span_kept(kept_slices: Iterable[Offsets], answer_spans: Iterable[Offsets]) -> bool:
+    """Whether some answer span lies wholly inside one kept slice of the same document."""
+    spans = list(answer_spans)
+    return any(start <= first and last <= end for start, end in kept_slices for first, last in spans)
+
+
+def overlap(left: Offsets, right: Offsets) -> int:
+    """Characters that two spans share."""
+    return max(0, min(left[1], right[1]) - max(left[0], right[0]))
+
+
+def covered(span: Offsets, spans: Iterable[Offsets]) -> bool:
+    """Whether more than half of `span` lies under `spans`, which do not overlap each other."""
+    return 2 * sum(overlap(span, other) for other in spans) > span[1] - span[0]
+
+
+def relevant_units(units: Sequence[Offsets], relevant: Sequence[Offsets]) -> list[bool]:
+    """One flag a unit: it overlaps a relevant span by more than half of the shorter of the two.
+
+    Splitters differ, so a label rarely has a unit's exact ends; half of the shorter accepts a label inside a longer
+    unit and a unit inside a longer label, and refuses a neighbour that shares an edge.
+    """
+    return [any(2 * overlap(unit, span) > min(_length(unit), _length(span)) for span in relevant) for unit in units]
+
+
+def _length(span: Offsets) -> int:
+    return span[1] - span[0]
+
+
+def sentence_precision_recall(
+    units: Sequence[Offsets], kept: Sequence[bool], relevant: Sequence[Offsets]
+) -> tuple[float, float]:
+    """(share of kept units that are relevant, share of relevant units that are kept), see `relevant_units`.
+
+    kept: one flag a unit. NaN where there is nothing to take a share of: nothing kept, or nothing relevant.
+    """
+    return precision_recall(kept, relevant_units(units, relevant))
+
+
+def precision_recall(kept: Sequence[bool], relevant: Sequence[bool]) -> tuple[float, float]:
+    """(precision, recall) of flags; NaN where there is nothing to take a share of."""
+    hits = sum(k and r for k, r in zip(kept, relevant, strict=True))
+    chosen, wanted = sum(kept), sum(relevant)
+    return hits / chosen if chosen else math.nan, hits / wanted if wanted else math.nan
+
+
+def gold_ranks(scores: Sequence[float], gold: Sequence[bool]) -> list[int]:
+    """Ranks of the gold documents, from 1, best score first; ties count against them, so a constant earns nothing."""
+    order = sorted(zip(scores, gold, strict=True), key=lambda pair: (-pair[0], pair[1]))
+    return [rank for rank, (_, is_gold) in enumerate(order, 1) if is_gold]
+
+
+def reciprocal_rank(ranks: Sequence[int]) -> float:
+    """1 / the best rank; 0.0 when nothing gold was ranked. ranks: from 1, of the gold documents."""
+    return 1 / min(ranks) if ranks else 0.0
+
+
+def ndcg(ranks: Sequence[int], k: int = 10) -> float:
+    """Normalised discounted cumulative gain at k, binary gains (Järvelin & Kekäläinen 2002, base-2 logarithm)."""
+    ideal = sum(1 / math.log2(1 + rank) for rank in range(1, min(len(ranks), k) + 1))
+    return sum(1 / math.log2(1 + rank) for rank in ranks if rank <= k) / ideal if ideal else 0.0
+
+
+def average_precision(ranks: Sequence[int]) -> float:
+    """Mean over the gold documents of the precision at their rank; 0.0 when nothing gold was ranked."""
+    return sum(place / rank for place, rank in enumerate(sorted(ranks), 1)) / len(ranks) if ranks else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """One bar of a reliability diagram: `count` probabilities in [low, high), their mean, and the share that held."""
+
+    low: float
+    high: float
+    count: int
+    predicted: float
+    observed: float
+
+
+def reliability_bins(probabilities: Sequence[float], outcomes: Sequence[bool], bins: int = 10) -> list[Bin]:
+    """Equal-width bins over [0, 1] (the last one closed), empty ones left out.
+
+    Raises InputError for a value outside [0, 1].
+    """
+    groups: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
+    for probability, outcome in zip(probabilities, outcomes, strict=True):
+        if not 0.0 <= probability <= 1.0:
+            raise InputError(f"a probability must lie in [0, 1], got {probability}")
+        groups[min(int(probability * bins), bins - 1)].append((probability, outcome))
+    return [
+        Bin(
+            low=place / bins,
+            high=(place + 1) / bins,
+            count=len(group),
+            predicted=sum(probability for probability, _ in group) / len(group),
+            observed=sum(outcome for _, outcome in group) / len(group),
+        )
+        for place, group in enumerate(groups)
+        if group
+    ]
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """Mean distance of predicted and observed over the bins, weighted by count (Naeini et al. 2015); 0 is perfect."""
+    total = sum(each.count for each in bins)
+    return sum(each.count * abs(each.predicted - each.observed) for each in bins) / total if total else math.nan

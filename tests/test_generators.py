@@ -1,0 +1,348 @@
+"""Generators: a tiny random llama against one prompt at a time, and an endpoint that fails on a script."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ctxprune.errors import CheckpointError, GeneratorError, InputError
+from ctxprune.generators import Generator, LocalGenerator, OpenAIGenerator
+
+VOCABULARY = "<pad> <s> </s> user the cat sat on a mat and river rock sea cell vote sun moon star"
+WORDS = VOCABULARY.split()
+PROMPTS = ["the cat", "a river and a rock and the sea", "sun", "vote", "the cat sat on the mat and the moon", "sea sea"]
+
+
+def save_llama(folder: Path, *, chat_template: str | None = None) -> Path:
+    """A random two-layer llama with a word-level tokenizer and sampling defaults that must not be used."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({word: place for place, word in enumerate(WORDS)}, unk_token="<pad>"))
+    words.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=words, bos_token="<s>", eos_token="</s>", pad_token="<pad>")
+    tokenizer.chat_template = chat_template
+    tokenizer.save_pretrained(folder)
+    config = LlamaConfig(
+        vocab_size=len(WORDS), hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+        max_position_embeddings=64, initializer_range=0.5, bos_token_id=1, eos_token_id=2,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = LlamaForCausalLM(config)
+    model.generation_config = GenerationConfig(do_sample=True, temperature=5.0, eos_token_id=2, bos_token_id=1)
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_llama(tmp_path_factory.mktemp("llama"))
+
+
+@pytest.fixture(scope="module")
+def generator(llama: Path) -> LocalGenerator:
+    return LocalGenerator(llama, device="cpu", batch_size=4)
+
+
+def slow_greedy(folder: Path, prompt: str, max_new_tokens: int) -> str:
+    """The whole forward pass again for each token, without cache, batch or padding."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder).eval()
+    ids = tokenizer(prompt)["input_ids"]
+    length = len(ids)
+    while len(ids) < length + max_new_tokens:
+        with torch.inference_mode():
+            best = int(model(torch.tensor([ids])).logits[0, -1].argmax())
+        if best == 2:
+            break
+        ids.append(best)
+    return " ".join(WORDS[place] for place in ids[length:] if place > 2)
+
+
+def test_a_batch_answers_as_one_prompt_at_a_time_and_as_the_slow_loop(llama: Path, generator: LocalGenerator) -> None:
+    together = generator.generate(PROMPTS, max_new_tokens=12)
+    assert together == [generator.generate([prompt], max_new_tokens=12)[0] for prompt in PROMPTS]
+    assert together == [slow_greedy(llama, prompt, 12) for prompt in PROMPTS]
+    assert len(set(together)) > 2
+    lengths = {len(answer.split()) for answer in together}
+    assert max(lengths) <= 12
+
+
+def test_a_row_ends_at_its_own_end_token(generator: LocalGenerator) -> None:
+    free = generator.generate(PROMPTS, max_new_tokens=12)
+    # make the second word of the longest answer an end token: only rows that write it stop there
+    end = WORDS.index(max(free, key=len).split()[1])
+    ended = LocalGenerator(generator.name, device="cpu", batch_size=4)
+    ended._eos = frozenset({2, end})
+    ended._model.generation_config.eos_token_id = [2, end]
+    expected = []
+    for answer in free:
+        words = answer.split()
+        expected.append(" ".join(words[: words.index(WORDS[end])] if WORDS[end] in words else words))
+    assert ended.generate(PROMPTS, max_new_tokens=12) == expected
+    assert expected != free
+
+
+def test_prompts_in_order_and_generator_protocol(generator: LocalGenerator) -> None:
+    assert isinstance(generator, Generator)
+    backwards = generator.generate(PROMPTS[::-1], max_new_tokens=5)
+    assert backwards[::-1] == generator.generate(PROMPTS, max_new_tokens=5)
+    assert generator.generate([]) == []
+    assert (generator.device, generator.dtype, generator.context_tokens) == ("cpu", "float32", 64)
+
+
+def test_a_prompt_that_does_not_fit_is_named(generator: LocalGenerator) -> None:
+    with pytest.raises(InputError, match=r"prompts\[1\] has 60 tokens and asks for 5 more, .* holds 64"):
+        generator.generate(["cat", "cat " * 60], max_new_tokens=5)
+    assert generator.generate(["cat " * 60], max_new_tokens=4)
+    with pytest.raises(InputError, match=r"prompts\[0\] has no tokens"):
+        generator.generate([" "])
+
+
+def test_bad_calls(generator: LocalGenerator) -> None:
+    with pytest.raises(InputError, match="got one string"):
+        generator.generate("cat")
+    with pytest.raises(InputError, match="max_new_tokens must be at least 1, got 0"):
+        generator.generate(["cat"], max_new_tokens=0)
+
+
+def test_a_chat_template_wraps_the_prompt(tmp_path: Path, generator: LocalGenerator) -> None:
+    template = "{% for m in messages %}<s> {{ m['role'] }} {{ m['content'] }}{% endfor %} </s>"
+    chat = LocalGenerator(save_llama(tmp_path, chat_template=template), device="cpu")
+    assert chat.chat
+    assert chat.generate(["the cat"], max_new_tokens=6) == generator.generate(
+        ["<s> user the cat </s>"], max_new_tokens=6
+    )
+    plain = LocalGenerator(tmp_path, device="cpu", chat=False)
+    assert plain.generate(["the cat"], max_new_tokens=6) == generator.generate(["the cat"], max_new_tokens=6)
+
+
+def test_loading_is_silent_off_a_terminal(llama: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    LocalGenerator(llama, device="cpu").generate(["the cat"], max_new_tokens=3)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_loading_that_fails_says_why(llama: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="has no chat template"):
+        LocalGenerator(llama, device="cpu", chat=True)
+    with pytest.raises(CheckpointError, match="cannot load a causal language model"):
+        LocalGenerator(tmp_path)
+    with pytest.raises(InputError, match="dtype must name a torch dtype"):
+        LocalGenerator(llama, dtype="float33")
+    with pytest.raises(InputError, match="batch_size must be at least 1"):
+        LocalGenerator(llama, batch_size=0)
+
+
+@dataclass
+class Endpoint:
+    """A chat endpoint on this machine. reply: request number, body -> (status, headers, body)."""
+
+    reply: Callable[[int, dict[str, Any]], tuple[int, dict[str, str], str]]
+    seen: list[tuple[str, dict[str, str], dict[str, Any]]] = field(default_factory=list)
+    in_flight: int = 0
+    most_in_flight: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    base_url: str = ""
+
+
+def echo(body: dict[str, Any]) -> str:
+    return json.dumps({"choices": [{"message": {"content": f" {body['messages'][-1]['content'].upper()} "}}]})
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Endpoint]]:
+    servers: list[ThreadingHTTPServer] = []
+
+    def start(reply: Callable[[int, dict[str, Any]], tuple[int, dict[str, str], str]]) -> Endpoint:
+        endpoint = Endpoint(reply)
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+                with endpoint.lock:
+                    endpoint.seen.append((self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+                    number = len(endpoint.seen)
+                    endpoint.in_flight += 1
+                    endpoint.most_in_flight = max(endpoint.most_in_flight, endpoint.in_flight)
+                status, headers, text = endpoint.reply(number, body)
+                with endpoint.lock:
+                    endpoint.in_flight -= 1
+                content = text.encode()
+                self.send_response(status)
+                for name, value in {**headers, "content-length": str(len(content))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                self.wfile.write(content)
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, request: object, client_address: object) -> None:
+                pass  # a client that timed out has hung up
+
+        server = Server(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        endpoint.base_url = f"http://127.0.0.1:{server.server_port}/v1"
+        return endpoint
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def client(endpoint: Endpoint, **options: Any) -> OpenAIGenerator:
+    return OpenAIGenerator("tiny", base_url=endpoint.base_url, **{"backoff": 0.001, "timeout": 5.0, **options})
+
+
+def test_the_request_is_a_chat_completion(serve: Callable[..., Endpoint]) -> None:
+    endpoint = serve(lambda number, body: (200, {}, echo(body)))
+    options = {"api_key": "sk-secret", "system": "Be brief.", "extra_body": {"seed": 7}}
+    with client(endpoint, **options) as generator:
+        assert isinstance(generator, Generator)
+        assert generator.generate(["who? \ud800"], max_new_tokens=9) == ["WHO? \ufffd"]
+        assert generator.generate([]) == []
+    path, headers, body = endpoint.seen[0]
+    assert (path, headers["authorization"]) == ("/v1/chat/completions", "Bearer sk-secret")
+    turns = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "who? \ufffd"}]
+    assert body == {"model": "tiny", "messages": turns, "max_tokens": 9, "temperature": 0.0, "seed": 7}
+
+
+def test_fields_and_address_for_other_servers(serve: Callable[..., Endpoint]) -> None:
+    endpoint = serve(lambda number, body: (200, {}, echo(body)))
+    endpoint.base_url += "/?api-version=3"
+    with client(endpoint, limit_field="max_completion_tokens", temperature=None) as generator:
+        generator.generate(["a"], max_new_tokens=9)
+    path, headers, body = endpoint.seen[0]
+    assert path == "/v1/chat/completions?api-version=3"
+    assert "authorization" not in headers
+    assert body == {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_completion_tokens": 9}
+
+
+def test_many_requests_fly_at_once_and_answers_keep_their_order(serve: Callable[..., Endpoint]) -> None:
+    def slower_at_first(number: int, body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        time.sleep(0.06 if body["messages"][0]["content"] in "ab" else 0.02)
+        return 200, {}, echo(body)
+
+    endpoint = serve(slower_at_first)
+    with client(endpoint, concurrency=3) as generator:
+        assert generator.generate(list("abcdefgh")) == list("ABCDEFGH")
+    assert endpoint.most_in_flight == 3
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
+def test_a_failure_that_passes_is_tried_again(serve: Callable[..., Endpoint], status: int) -> None:
+    endpoint = serve(lambda number, body: (status, {}, "busy") if number < 3 else (200, {}, echo(body)))
+    with client(endpoint, retries=2) as generator:
+        assert generator.generate(["hi"]) == ["HI"]
+    assert len(endpoint.seen) == 3
+
+
+def test_a_failure_that_stays_is_told_without_the_key(serve: Callable[..., Endpoint]) -> None:
+    endpoint = serve(lambda number, body: (500, {}, "no luck for sk-secret"))
+    with client(endpoint, retries=2, api_key="sk-secret") as generator:
+        with pytest.raises(
+            GeneratorError, match=r"tiny at http://.*failed after 3 tries: HTTP 500: no luck for \*\*\*"
+        ):
+            generator.generate(["hi"])
+        assert "sk-secret" not in repr(generator)
+    assert len(endpoint.seen) == 3
+
+
+def test_a_bad_request_is_not_repeated_and_stops_the_rest(serve: Callable[..., Endpoint]) -> None:
+    endpoint = serve(lambda number, body: (400, {}, "bad model"))
+    with (
+        client(endpoint, concurrency=1) as generator,
+        pytest.raises(GeneratorError, match="after 1 try: HTTP 400: bad"),
+    ):
+        generator.generate(["hi"] * 50)
+    assert len(endpoint.seen) < 10
+
+
+@pytest.mark.parametrize("as_date", [False, True])
+def test_retry_after_is_honoured_up_to_the_longest_wait(serve: Callable[..., Endpoint], as_date: bool) -> None:
+    when = format_datetime(datetime.now(UTC) + timedelta(hours=1)) if as_date else "3600"
+    endpoint = serve(lambda number, body: (429, {"retry-after": when}, "") if number == 1 else (200, {}, echo(body)))
+    started = time.monotonic()
+    with client(endpoint, max_wait=0.3) as generator:
+        assert generator.generate(["hi"]) == ["HI"]
+    assert 0.3 <= time.monotonic() - started < 3
+
+
+@pytest.mark.parametrize("value", ["soon", "nan", "-1"])
+def test_an_unreadable_retry_after_means_the_usual_wait(serve: Callable[..., Endpoint], value: str) -> None:
+    endpoint = serve(lambda number, body: (429, {"retry-after": value}, "") if number == 1 else (200, {}, echo(body)))
+    with client(endpoint) as generator:
+        assert generator.generate(["hi"]) == ["HI"]
+
+
+def test_a_timeout_is_tried_again_and_then_told(serve: Callable[..., Endpoint]) -> None:
+    def hang(number: int, body: dict[str, Any]) -> tuple[int, dict[str, str], str]:
+        time.sleep(0.5 if number < 3 else 0)
+        return 200, {}, echo(body)
+
+    endpoint = serve(hang)
+    with client(endpoint, timeout=0.1, retries=1) as generator:
+        with pytest.raises(GeneratorError, match=r"2 tries: no answer within 0\.1 seconds"):
+            generator.generate(["hi"])
+        assert generator.generate(["hi"]) == ["HI"]
+
+
+def test_a_server_that_is_not_there_is_told(serve: Callable[..., Endpoint]) -> None:
+    with (
+        OpenAIGenerator("tiny", base_url="http://user:sk-secret@127.0.0.1:1/v1", retries=0) as generator,
+        pytest.raises(GeneratorError, match="check base_url=") as caught,
+    ):
+        generator.generate(["hi"])
+    assert "sk-secret" not in str(caught.value) + repr(generator)
+
+
+@pytest.mark.parametrize("text", ["not json", "[]", '{"choices": []}', '{"choices": [{"message": {"content": [1]}}]}'])
+def test_an_answer_of_another_shape_is_told(serve: Callable[..., Endpoint], text: str) -> None:
+    endpoint = serve(lambda number, body: (200, {}, text))
+    with client(endpoint) as generator, pytest.raises(GeneratorError, match="sent no chat completion"):
+        generator.generate(["hi"])
+
+
+def test_no_text_is_an_empty_answer(serve: Callable[..., Endpoint]) -> None:
+    endpoint = serve(lambda number, body: (200, {}, '{"choices": [{"message": {"content": null}}]}'))
+    with client(endpoint) as generator:
+        assert generator.generate(["hi"]) == [""]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"base_url": "localhost:8000"}, "base_url"),
+        ({"base_url": "http://host:port"}, "base_url"),
+        ({"base_url": "http:///v1"}, "base_url"),
+        ({"timeout": 0}, "timeout must be positive"),
+        ({"retries": -1}, "retries at least 0"),
+        ({"concurrency": 0}, "concurrency at least 1"),
+        ({"api_key": "sk-secret\n"}, "api_key must be printable"),
+    ],
+)
+def test_bad_options(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message) as caught:
+        OpenAIGenerator("tiny", **{"base_url": "http://localhost/v1", **options})
+    assert "sk-secret" not in str(caught.value)

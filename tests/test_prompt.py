@@ -1,0 +1,56 @@
+"""Rendering: what the generator reads, whatever braces and blanks the texts hold."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxprune.errors import InputError
+from ctxprune.prompt import NO_CONTEXT, count_contexts, readable_text, render_context, render_prompt
+from ctxprune.tokens import WordCounter
+from ctxprune.types import Context, Document, Extract, SoftTokens, Span, Summary
+
+SOFT = SoftTokens(np.zeros((3, 8), np.float32), Document("long text"), "mistral", index=4)
+
+
+def test_documents_have_a_blank_line_between_and_titles_a_line_of_their_own():
+    context = Context.of("q", [Document("One.", title="First"), "Two."])
+    assert render_context(context) == "First\nOne.\n\nTwo."
+
+
+def test_empty_pieces_leave_no_trace():
+    emptied = Extract(Document("gone", title="Title"), (Span(0, 4),), (False,))
+    untitled = Extract(Document("text", title="Title"), (Span(0, 4),), (True,), titled=False)
+    blank = Context.of("q", [Document(" \n", title="Blank")]).pieces[0]
+    context = Context("q", (emptied, Summary("", ()), untitled, blank, Summary("short", ())))
+    assert render_context(context) == "text\n\nshort"
+
+
+def test_soft_tokens_are_no_text():
+    context = Context("q", (Summary("text", ()), SOFT))
+    with pytest.raises(
+        InputError, match="document 4 is 3 soft tokens for 'mistral', not text; pass the context to that"
+    ):
+        render_context(context)
+    assert readable_text(context) == "text"
+    assert count_contexts([context, Context("q", ())], WordCounter()) == [4, 0]
+
+
+@settings(deadline=None)
+@given(st.text("{}ab:questioncontext!0 ", max_size=40), st.text("{}\\1gcontext ", max_size=40))
+def test_braces_in_the_texts_stay_as_they_are(question, text):
+    context = Context.of(question, [text] if text.strip() else [])
+    prompt = render_prompt(context, template='{"q": "{question}", "c": "{context}", "x": {0}}')
+    assert prompt == '{"q": "' + question + '", "c": "' + (text if text.strip() else NO_CONTEXT) + '", "x": {0}}'
+
+
+def test_the_default_prompt_holds_question_and_context():
+    prompt = render_prompt(Context.of("Why {context}?", ["Because."]))
+    assert "Context:\nBecause.\n" in prompt
+    assert "Question: Why {context}?" in prompt
+
+
+@pytest.mark.parametrize("template", ["{question}", "{context} {Question}"])
+def test_a_template_without_a_placeholder_is_refused(template):
+    with pytest.raises(InputError, match=r"the prompt template needs \{"):
+        render_prompt(Context.of("q", []), template=template)

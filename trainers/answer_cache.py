@@ -1,0 +1,76 @@
+"""Remember a language model's answers in an append-only file, so that an interrupted run goes on where it stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ctxprune.errors import InputError
+
+
+class AnswerCache:
+    """Answers by model and prompt: one `{"key", "model", "answer"}` a line, written as soon as known.
+
+    A last line without its line end, as a killed process leaves it, is cut off and so asked again; any other line that
+    cannot be read raises InputError. For one process at a time. Use as a context manager.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._answers: dict[str, str] = {}
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("a+b")
+        except OSError as error:
+            raise InputError(f"cannot open the answer cache {self.path}: {error}") from None
+        try:
+            self._load()
+        except InputError:
+            self._file.close()
+            raise
+
+    def _load(self) -> None:
+        self._file.seek(0)
+        complete = 0
+        for number, line in enumerate(self._file, 1):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                row = json.loads(line)
+                self._answers[row["key"]] = row["answer"]
+            except (ValueError, KeyError, TypeError):
+                raise InputError(
+                    f"{self.path}:{number}: not an answer of a labelling run; delete the line to ask again, "
+                    "or name another cache file"
+                ) from None
+            complete += len(line)
+        self._file.truncate(complete)
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def get(self, model: str, prompt: str) -> str | None:
+        """The model's answer to the prompt, None if it was never asked."""
+        return self._answers.get(_key(model, prompt))
+
+    def put(self, model: str, prompt: str, answer: str) -> None:
+        """Remember an answer, on disk before this returns."""
+        key = _key(model, prompt)
+        self._answers[key] = answer
+        self._file.write(json.dumps({"key": key, "model": model, "answer": answer}).encode() + b"\n")
+        self._file.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def _key(model: str, prompt: str) -> str:
+    return hashlib.sha256(json.dumps([model, prompt]).encode()).hexdigest()

@@ -1,0 +1,189 @@
+"""Silver sentence labels from a language model that answers with citations: `python -m ctxprune.trainers.labelling`.
+
+The labelling step of Provence (Chirkova et al., ICLR 2025, section 3.2). Each passage of each question is one request;
+the sentences that the answer cites are the relevant ones, "No answer" makes all irrelevant, anything else is dropped
+and counted. The output is our JSONL schema, which the trainer reads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast, get_args
+
+from ctxprune.trainers.answer_cache import AnswerCache
+from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
+from ctxprune.trainers.silver import LabelOptions, LabelReport, label_questions
+
+from ctxprune.errors import CtxpruneError, GeneratorError, InputError
+from ctxprune.qa import Question, row_from_question
+from ctxprune.qa_formats import Format, read_questions
+
+if TYPE_CHECKING:
+    from ctxprune.generators import Generator
+
+__all__ = ["AnswerCache", "Cited", "LabelOptions", "LabelReport", "Labels", "NoAnswer", "Unparsed"]
+__all__ += ["label_questions", "main", "numbered_prompt", "parse_labels", "write_labels"]
+
+
+def write_labels(
+    questions: Iterable[Question],
+    out: str | Path,
+    generator: Generator,
+    *,
+    model: str,
+    cache: AnswerCache,
+    options: LabelOptions | None = None,
+    batch_size: int = 32,
+    on_batch: Callable[[LabelReport], None] = lambda report: None,
+) -> LabelReport:
+    """Label a stream of questions, `batch_size` at a time, into a JSONL file (.gz too).
+
+    The file appears when all is done; until then the work is in the cache. on_batch: called with the report so far.
+    """
+    out = Path(out)
+    part = out.with_name(out.name + ".part")
+    report = LabelReport()
+    part.parent.mkdir(parents=True, exist_ok=True)
+    with _open_new(part, gzipped=out.suffix == ".gz") as lines:
+        stream = iter(questions)
+        while batch := list(islice(stream, batch_size)):
+            kept, batch_report = label_questions(batch, generator, model=model, cache=cache, options=options)
+            for question in kept:
+                lines.write(json.dumps(row_from_question(question) | {"label_quality": "silver", "labeller": model}))
+                lines.write("\n")
+            report += batch_report
+            on_batch(report)
+    part.replace(out)
+    return report
+
+
+def _open_new(path: Path, *, gzipped: bool) -> TextIO:
+    return cast(TextIO, gzip.open(path, "wt", encoding="utf-8")) if gzipped else path.open("w", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read questions, label them, write them and a report; returns the exit code.
+
+    Run the same command again after an interruption: what was answered is not asked again.
+    """
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if (arguments.endpoint is None) == (arguments.local is None) or (arguments.endpoint and not arguments.model):
+        parser.error("give either --endpoint URL with --model NAME, or --local PATH")
+    out = Path(arguments.out)
+    try:
+        report = _label(arguments, out)
+        text = json.dumps(report.to_dict(), indent=2)
+        report_path(out).write_text(text + "\n", encoding="utf-8")
+    except (CtxpruneError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, GeneratorError):
+            print("the answers so far are kept; run the same command to go on", file=sys.stderr)
+        return 1
+    print(text)
+    return 0
+
+
+def _label(arguments: argparse.Namespace, out: Path) -> LabelReport:
+    if out.resolve() == Path(arguments.data).resolve():
+        raise InputError(f"--out {out} is the input file; name another")
+    questions = read_questions(
+        arguments.data,
+        format=arguments.format,
+        corpus=arguments.corpus,
+        columns=dict(arguments.column) or None,
+        split=arguments.split,
+    )
+    options = LabelOptions(
+        drop_first_only=not arguments.keep_first_only,
+        max_sentences=arguments.max_sentences,
+        max_new_tokens=arguments.max_new_tokens,
+    )
+    with AnswerCache(arguments.cache or f"{out}.answers") as cache, _generator(arguments) as generator:
+        return write_labels(
+            islice(questions, arguments.limit),
+            out,
+            generator,
+            model=arguments.model or f"{arguments.local} {arguments.gguf_file or ''}".strip(),
+            cache=cache,
+            options=options,
+            on_batch=_progress,
+        )
+
+
+def report_path(out: Path) -> Path:
+    """labels.jsonl, labels.jsonl.gz -> labels.report.json."""
+    return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.json")
+
+
+def _progress(report: LabelReport) -> None:
+    if sys.stderr.isatty():
+        print(f"{report.passages} passages, {report.generated} new answers", file=sys.stderr)
+
+
+@contextmanager
+def _generator(arguments: argparse.Namespace) -> Iterator[Generator]:
+    from ctxprune.generators import LocalGenerator, OpenAIGenerator
+
+    if arguments.local:
+        yield LocalGenerator(arguments.local, gguf_file=arguments.gguf_file)
+        return
+    key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
+    if arguments.api_key_env and not key:
+        raise InputError(f"environment variable {arguments.api_key_env} is empty; set it or leave out --api-key-env")
+    options = {"base_url": arguments.endpoint, "api_key": key, "concurrency": arguments.concurrency}
+    with OpenAIGenerator(arguments.model, **options) as generator:
+        yield generator
+
+
+def _column(text: str) -> tuple[str, str]:
+    field, equals, column = text.partition("=")
+    if not (field and equals and column):
+        raise argparse.ArgumentTypeError(f"expected FIELD=COLUMN, got {text!r}")
+    return field, column
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ctxprune.trainers.labelling",
+        description="Label the sentences of passages by the citations of a language model.",
+    )
+    add, options = parser.add_argument, LabelOptions()
+    add("--data", required=True, help="questions with documents: a file, a BEIR folder or a data set id")
+    add("--out", required=True, metavar="FILE.jsonl", help="labelled questions (.gz too); beside it a .report.json")
+    add("--format", choices=get_args(Format), default="auto", help="the form of --data (default: %(default)s)")
+    add("--corpus", help="passages for questions that have none")
+    add("--column", type=_column, action="append", default=[], metavar="FIELD=COLUMN", help="for a data set; repeat")
+    add("--split", default="train", help="of a data set or BEIR folder (default: %(default)s)")
+    add("--endpoint", metavar="URL", help="base URL of an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
+    add("--model", metavar="NAME", help="the model's name at the endpoint")
+    add("--api-key-env", metavar="VARIABLE", help="the environment variable that holds the key, e.g. OPENAI_API_KEY")
+    add("--local", metavar="PATH", help="a causal language model on disk or a hub id, instead of an endpoint")
+    add("--gguf-file", metavar="NAME", help="the GGUF file to load from --local")
+    add("--limit", type=_positive, metavar="N", help="only the first N questions")
+    add("--concurrency", type=_positive, default=8, metavar="N", help="requests in flight (default: %(default)s)")
+    add("--cache", metavar="FILE", help="answers so far (default: OUT.answers)")
+    add("--keep-first-only", action="store_true", help="keep passages of which only the first sentence is cited")
+    size = f"leave out passages of more sentences (default: {options.max_sentences})"
+    add("--max-sentences", type=_positive, default=options.max_sentences, metavar="N", help=size)
+    length = f"of an answer (default: {options.max_new_tokens})"
+    add("--max-new-tokens", type=_positive, default=options.max_new_tokens, metavar="N", help=length)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

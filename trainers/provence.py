@@ -1,0 +1,367 @@
+"""Train a Provence pruner: one encoder, a keep head over passage tokens and a rank head (Chirkova et al., ICLR 2025).
+
+    python -m ctxprune.trainers.provence --base MODEL --data FILE[:LIMIT[:REPEAT]] ... --validation FILE --out FOLDER
+
+reads labelled questions, trains, evaluates as it goes, and leaves in FOLDER the checkpoint, the int8 ONNX export with its
+parity report, the fitted score fusion and a model card. The same command resumes a stopped run. Several processes:
+`accelerate launch -m ctxprune.trainers.provence ...` or torchrun.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch.nn import functional as F
+
+from ctxprune.models.provence import LoadedPruner, new_pruner, save_pruner
+from ctxprune.qa_formats import read_questions
+from ctxprune.text import model_text
+from ctxprune.trainers.pairs import Negatives, Pair, Variation, plain_pairs, training_pairs
+from ctxprune.trainers.sources import Source, held_out
+
+IGNORE = -100
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One encoded pair. ids, types, keep, answer: (n,); keep and answer are 1, 0 or IGNORE. rank: 1.0 or 0.0."""
+
+    ids: np.ndarray[Any, Any]
+    types: np.ndarray[Any, Any]
+    keep: np.ndarray[Any, Any]
+    answer: np.ndarray[Any, Any]
+    rank: float
+
+
+def encode(pairs: Sequence[Pair], pruner: LoadedPruner, *, max_length: int, max_question: int = 64) -> list[Item]:
+    """Tokenise pairs and put their character labels onto tokens. What does not fit `max_length` tokens is cut off: the
+    windows of `pairs.vary` are made to fit, and at run time the library windows instead of cutting."""
+    layout, tokenizer = pruner.layout, pruner.tokenizer
+    questions = tokenizer.encode_batch([model_text(pair.question) for pair in pairs], add_special_tokens=False)
+    titles = tokenizer.encode_batch([title_text(pair.title) for pair in pairs], add_special_tokens=False)
+    passages = tokenizer.encode_batch([model_text(pair.text) for pair in pairs], add_special_tokens=False)
+    items = []
+    for pair, question, title, passage in zip(pairs, questions, titles, passages, strict=True):
+        asked = question.ids[:max_question]
+        room = max_length - layout.overhead - len(asked) - len(title.ids)
+        sequence = layout.build(asked, [*title.ids, *passage.ids[:room]])
+        start = len(layout.prefix) + len(asked) + len(layout.middle) + len(title.ids)
+        offsets = np.array(passage.offsets[:room], dtype=np.int64).reshape(-1, 2)
+        keep = np.full(len(sequence), IGNORE, dtype=np.int64)
+        answer = keep.copy()
+        for labels, spans in ((keep, pair.keep), (answer, pair.answers)):
+            if spans is not None:
+                labels[start : start + len(offsets)] = covered(offsets, spans)
+        items.append(Item(sequence.ids, sequence.type_ids, keep, answer, float(pair.relevant)))
+    return items
+
+
+def title_text(title: str) -> str:
+    """The title as the passage's first sentence."""
+    title = model_text(title).strip()
+    return f"{title}." if title and title[-1].isalnum() else title
+
+
+def covered(offsets: np.ndarray[Any, Any], spans: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:
+    """1 for each token, given by its (n, 2) character offsets, that overlaps a span, else 0."""
+    inside = np.zeros(len(offsets), dtype=np.int64)
+    for start, end in spans:
+        inside |= (offsets[:, 0] < end) & (offsets[:, 1] > start)
+    return inside
+
+
+def batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[Item]]:
+    """Shuffled batches of similar lengths: sorted within stretches of 50 batches, so that little is padding."""
+    order = list(range(len(items)))
+    rng.shuffle(order)
+    made = []
+    for begin in range(0, len(order), size * 50):
+        stretch = sorted(order[begin : begin + size * 50], key=lambda place: len(items[place].ids))
+        made += [[items[place] for place in stretch[i : i + size]] for i in range(0, len(stretch), size)]
+    rng.shuffle(made)
+    return made
+
+
+def collate(batch: Sequence[Item], pad_id: int, device: torch.device | str) -> dict[str, torch.Tensor]:
+    """Pad to the longest. Returns ids, types, mask, keep, answer: (batch, seq) int64, and rank: (batch,) float."""
+    width = max(len(item.ids) for item in batch)
+
+    def padded(name: str, value: int) -> torch.Tensor:
+        rows = np.full((len(batch), width), value, dtype=np.int64)
+        for row, item in zip(rows, batch, strict=True):
+            row[: len(item.ids)] = getattr(item, name)
+        return torch.from_numpy(rows).to(device)
+
+    mask = torch.tensor([[1] * len(item.ids) + [0] * (width - len(item.ids)) for item in batch], device=device)
+    rank = torch.tensor([item.rank for item in batch], device=device)
+    return {
+        "ids": padded("ids", pad_id),
+        "types": padded("types", 0),
+        "mask": mask,
+        "keep": padded("keep", IGNORE),
+        "answer": padded("answer", IGNORE),
+        "rank": rank,
+    }
+
+
+def losses(outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Cross-entropy of the keep head over labelled passage tokens, of the rank head over pairs, and of the answer head.
+
+    token_logits: (b, s, 2); rank_logits: (b, 1); answer_logits: (b, s). Each loss is a mean, zero without labels.
+    """
+    keep_labels, answer_labels = batch["keep"], batch["answer"]
+    zero = sum((logits.sum() * 0.0 for logits in outputs.values()), torch.zeros(()))  # every head has a gradient
+    found = {"keep": zero, "rank": zero, "answer": zero}
+    if (keep_labels != IGNORE).any():
+        logits = outputs["token_logits"].float()
+        found["keep"] = zero + F.cross_entropy(logits.flatten(0, 1), keep_labels.flatten(), ignore_index=IGNORE)
+    found["rank"] = F.binary_cross_entropy_with_logits(outputs["rank_logits"][:, 0].float(), batch["rank"])
+    known = answer_labels != IGNORE
+    if "answer_logits" in outputs and known.any():
+        found["answer"] = F.binary_cross_entropy_with_logits(
+            outputs["answer_logits"][known].float(), answer_labels[known].float()
+        )
+    return found
+
+
+def forward(module: torch.nn.Module, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    outputs: dict[str, torch.Tensor] = module(batch["ids"], batch["mask"], batch["types"])
+    return outputs
+
+
+@torch.inference_mode()
+def evaluate(
+    module: torch.nn.Module, items: Sequence[Item], *, pad_id: int, accelerator: Accelerator, size: int = 32
+) -> dict[str, float]:
+    """Mean losses, areas under the ROC curve of the two heads, and the share of kept tokens found at P(keep) >= 0.1."""
+    module.eval()
+    totals: dict[str, list[float]] = {"keep": [], "rank": [], "answer": []}
+    keep_scores, keep_labels, rank_scores, rank_labels = [], [], [], []
+    ordered = sorted(items, key=lambda item: len(item.ids))
+    for begin in range(0, len(ordered), size):
+        batch = collate(ordered[begin : begin + size], pad_id, accelerator.device)
+        with accelerator.autocast():
+            outputs = forward(module, batch)
+        for name, value in losses(outputs, batch).items():
+            totals[name].append(float(value))
+        known = batch["keep"] != IGNORE
+        keep_scores.append(outputs["token_logits"].float().softmax(-1)[..., 1][known].cpu().numpy())
+        keep_labels.append(batch["keep"][known].cpu().numpy())
+        rank_scores.append(outputs["rank_logits"][:, 0].float().cpu().numpy())
+        rank_labels.append(batch["rank"].cpu().numpy())
+    module.train()
+    scores, labels = np.concatenate(keep_scores), np.concatenate(keep_labels)
+    found = {f"{name}_loss": float(np.mean(values)) for name, values in totals.items()}
+    found["keep_auc"] = auc(scores, labels)
+    found["rank_auc"] = auc(np.concatenate(rank_scores), np.concatenate(rank_labels))
+    found["recall_at_0.1"] = float((scores[labels == 1] >= 0.1).mean()) if (labels == 1).any() else math.nan
+    found["kept_at_0.1"] = float((scores >= 0.1).mean()) if len(scores) else math.nan
+    return found
+
+
+def auc(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
+    """Area under the ROC curve by the rank-sum formula; NaN when only one class is present."""
+    positives = int((labels == 1).sum())
+    negatives = len(labels) - positives
+    if not positives or not negatives:
+        return math.nan
+    order = np.argsort(scores, kind="stable")
+    ranks = np.empty(len(scores))
+    ranks[order] = np.arange(1, len(scores) + 1)
+    return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def load_pairs(sources: Sequence[Source], *, seed: int, variation: Variation, hold_out: float) -> list[Pair]:
+    """All training pairs of an epoch, in file order; `batches` shuffles them."""
+    pairs: list[Pair] = []
+    for source in sources:
+        rng = random.Random(f"{seed} {Path(source.path).name}")
+        everything = list(read_questions(source.path))
+        negatives = Negatives(everything)
+        questions = [question for question in everything if not held_out(question, hold_out)]
+        chosen = rng.sample(questions, min(source.limit or len(questions), len(questions)))
+        before = len(pairs)
+        for _ in range(source.repeat):
+            pairs += training_pairs(chosen, rng=rng, variation=variation, negatives=negatives)
+        print(f"{source.path}: {len(chosen)} questions, {len(pairs) - before} pairs", flush=True)
+    return pairs
+
+
+class Run:
+    """The state of one training run: what is saved in a checkpoint and found again when the command is repeated."""
+
+    def __init__(self, pruner: LoadedPruner, arguments: argparse.Namespace, steps: int) -> None:
+        self.arguments = arguments
+        self.accelerator = Accelerator(
+            mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulate, cpu=arguments.cpu
+        )
+        if arguments.freeze_embeddings:
+            for name, parameter in pruner.module.named_parameters():
+                parameter.requires_grad = "embeddings" not in name
+        for part in pruner.module.modules():
+            if isinstance(part, torch.nn.Dropout):
+                part.p = arguments.dropout
+        trained = [parameter for parameter in pruner.module.parameters() if parameter.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=arguments.lr, weight_decay=0.01, fused=True)
+        self.module, self.optimizer = self.accelerator.prepare(pruner.module, optimizer)
+        self.steps, self.step, self.seconds = steps, 0, 0.0
+        self.history: list[dict[str, float]] = []
+
+    @property
+    def progress(self) -> float:
+        """0 to 1: by steps, or by the time allowed when that runs out first."""
+        allowed = self.arguments.max_minutes * 60
+        return max(self.step / self.steps, self.seconds / allowed if allowed else 0.0)
+
+    def learning_rate(self) -> float:
+        """Linear warm-up over the first twentieth, then a cosine to zero."""
+        warm_up, progress = 0.05, min(self.progress, 1.0)
+        if progress < warm_up:
+            return float(self.arguments.lr * (progress + 1e-3) / warm_up)
+        return float(self.arguments.lr * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))))
+
+    def agreed(self, seconds: float) -> float:
+        """The first process's time, so that all of them end the schedule at the same step."""
+        return float(broadcast(torch.tensor(seconds, dtype=torch.float64, device=self.accelerator.device)))
+
+    def save(self, path: Path) -> None:
+        if self.accelerator.is_main_process:
+            state = {
+                "model": self.accelerator.unwrap_model(self.module).state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "step": self.step,
+                "seconds": self.seconds,
+                "history": self.history,
+            }
+            torch.save(state, path.with_suffix(".part"))
+            path.with_suffix(".part").rename(path)
+
+    def restore(self, path: Path) -> None:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.accelerator.unwrap_model(self.module).load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
+
+
+def schedule(items: Sequence[Item], arguments: argparse.Namespace) -> list[list[Item]]:
+    """The batches of the whole run, the same at every start with the same seed."""
+    rng = random.Random(arguments.seed)
+    made = [batch for _ in range(arguments.epochs) for batch in batches(items, arguments.batch_size, rng)]
+    return made[: arguments.max_steps * arguments.accumulate] if arguments.max_steps else made
+
+
+def train(run: Run, plan: Sequence[Sequence[Item]], validation: Sequence[Item], pad_id: int, checkpoint: Path) -> None:
+    """Go through the plan from where the run stands; evaluate and save every `--evaluate-every` steps and at the end."""
+    arguments, accelerator = run.arguments, run.accelerator
+    weights = {"keep": 1.0, "rank": arguments.rank_weight, "answer": arguments.answer_weight}
+    run.module.train()
+    averages: dict[str, float] = {}
+    for group in _groups(plan, run, arguments.accumulate):
+        started = time.monotonic()
+        for rate_group in run.optimizer.param_groups:
+            rate_group["lr"] = run.learning_rate()
+        for members in group:
+            batch = collate(_share(members, accelerator), pad_id, accelerator.device)
+            with accelerator.accumulate(run.module):
+                with accelerator.autocast():
+                    outputs = forward(run.module, batch)
+                found = losses(outputs, batch)
+                accelerator.backward(sum((weights[name] * value for name, value in found.items()), torch.zeros(())))
+                if accelerator.sync_gradients:
+                    accelerator.clip_grad_norm_(run.module.parameters(), 1.0)
+                run.optimizer.step()
+                run.optimizer.zero_grad()
+            for name, value in found.items():
+                averages[name] = 0.98 * averages.get(name, float(value.detach())) + 0.02 * float(value.detach())
+        run.step += 1
+        run.seconds += run.agreed(time.monotonic() - started)
+        finished = run.step == run.steps or run.progress >= 1
+        if run.step % 20 == 0 and accelerator.is_main_process:
+            shown = " ".join(f"{name} {value:.4f}" for name, value in averages.items())
+            print(f"step {run.step}/{run.steps} {run.seconds:.0f} s lr {run.learning_rate():.2e} {shown}", flush=True)
+        if validation and (run.step % arguments.evaluate_every == 0 or finished):
+            measured = evaluate(run.module, validation, pad_id=pad_id, accelerator=accelerator)
+            run.history.append({"step": run.step, "seconds": run.seconds, **measured})
+            print("validation", json.dumps({name: round(value, 4) for name, value in run.history[-1].items()}), flush=True)
+        if run.step % arguments.evaluate_every == 0 or finished:
+            run.save(checkpoint)
+        if finished:
+            return
+
+
+def _groups(plan: Sequence[Sequence[Item]], run: Run, accumulate: int) -> Iterator[Sequence[Sequence[Item]]]:
+    """The plan in groups of `accumulate` batches, those already trained on left out."""
+    for begin in range(run.step * accumulate, len(plan), accumulate):
+        yield plan[begin : begin + accumulate]
+
+
+def _share(batch: Sequence[Item], accelerator: Accelerator) -> Sequence[Item]:
+    """This process's part of a batch; never empty, so that all processes take part in every step."""
+    return batch[accelerator.process_index :: accelerator.num_processes] or batch[:1]
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(prog="ctxprune train provence", description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    made.add_argument("--base", required=True, help="encoder to start from: a folder or a hub id")
+    made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]", help="training questions")
+    made.add_argument("--validation", help="questions for the evaluations during training")
+    made.add_argument("--out", required=True, type=Path, help="folder for the checkpoint and the report")
+    made.add_argument("--hold-out", type=float, default=0.05, help="share of passages kept out for fitting the fusion")
+    made.add_argument("--epochs", type=int, default=1)
+    made.add_argument("--batch-size", type=int, default=32, help="pairs a batch, over all processes")
+    made.add_argument("--accumulate", type=int, default=1, help="batches a step")
+    made.add_argument("--lr", type=float, default=2e-4)
+    made.add_argument("--max-length", type=int, default=384, help="tokens a training item")
+    made.add_argument("--max-steps", type=int, default=0, help="stop after so many steps (0: all)")
+    made.add_argument("--max-minutes", type=float, default=0, help="end the schedule after this time (0: no limit)")
+    made.add_argument("--rank-weight", type=float, default=0.5)
+    made.add_argument("--answer-weight", type=float, default=1.0, help="weight of the answer head's loss; 0 leaves the head out")
+    made.add_argument("--dropout", type=float, default=0.0, help="drawing the masks takes most of the time on a CPU")
+    made.add_argument("--freeze-embeddings", action="store_true", help="a third faster on a CPU")
+    made.add_argument("--precision", choices=["no", "bf16", "fp16"], default="bf16")
+    made.add_argument("--cpu", action="store_true", help="stay on the CPU even if there is an accelerator")
+    made.add_argument("--evaluate-every", type=int, default=250, help="steps between evaluations and checkpoints")
+    made.add_argument("--seed", type=int, default=13)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parser().parse_args(argv)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = arguments.out / "training.pt"
+    torch.manual_seed(arguments.seed)
+    pruner = new_pruner(arguments.base, answer_head=arguments.answer_weight > 0, attn_implementation="eager")
+    sources = [Source.parse(text) for text in arguments.data]
+    pairs = load_pairs(sources, seed=arguments.seed, variation=Variation(), hold_out=arguments.hold_out)
+    items = encode(pairs, pruner, max_length=arguments.max_length)
+    print(f"{len(items)} pairs, {sum(len(item.ids) for item in items)} tokens", flush=True)
+    validation: list[Item] = []
+    if arguments.validation:
+        asked = random.Random(arguments.seed).sample(list(read_questions(arguments.validation)), 300)
+        validation = encode(list(plain_pairs(asked)), pruner, max_length=arguments.max_length)
+    plan = schedule(items, arguments)
+    run = Run(pruner, arguments, steps=math.ceil(len(plan) / arguments.accumulate))
+    if checkpoint.exists():
+        run.restore(checkpoint)
+    pad_id = pruner.tokenizer.token_to_id("[PAD]") or 0
+    train(run, plan, validation, pad_id, checkpoint)
+    if run.accelerator.is_main_process:
+        run.accelerator.unwrap_model(run.module)
+        save_pruner(pruner, arguments.out)
+        (arguments.out / "history.json").write_text(json.dumps(run.history, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Turn a language model's cited answers into sentence labels, and count what was dropped and why."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from ctxprune.trainers.answer_cache import AnswerCache
+from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
+
+from ctxprune.qa import LabelledDocument, Question
+from ctxprune.text import split_sentences
+from ctxprune.types import Span
+
+if TYPE_CHECKING:
+    from ctxprune.generators import Generator
+
+
+#: Enough to fill a batch or a pool of connections; a failed call loses no more than this.
+_PROMPTS_A_CALL = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions:
+    """What to ask and what to leave out.
+
+    drop_first_only: leave out passages of which sentence 0 alone is cited: often a habit of the model, no evidence (a
+    passage of one sentence stays). max_sentences: longer passages are left out, their prompts being too long.
+    max_new_tokens: of an answer, in the generator's tokens.
+    """
+
+    drop_first_only: bool = True
+    max_sentences: int = 60
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelReport:
+    """What became of the passages: `passages` is `cited` + `no_answer` + the sum of `dropped` (reason -> passages).
+
+    generated, from_cache: passages answered now, and by an earlier run or the same prompt. out_of_range: citations of
+    sentences that do not exist, ignored in passages otherwise cited. sentences, relevant_sentences: of kept passages.
+    """
+
+    questions: int = 0
+    questions_kept: int = 0
+    passages: int = 0
+    cited: int = 0
+    no_answer: int = 0
+    generated: int = 0
+    from_cache: int = 0
+    out_of_range: int = 0
+    sentences: int = 0
+    relevant_sentences: int = 0
+    dropped: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: LabelReport) -> LabelReport:
+        mine, theirs = asdict(self), asdict(other)
+        dropped = dict(Counter(mine.pop("dropped")) + Counter(theirs.pop("dropped")))
+        return LabelReport(**{name: mine[name] + theirs[name] for name in mine}, dropped=dropped)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Passage:
+    """One request: a document of a question, its sentences, and its prompt (None: not asked)."""
+
+    labelled: LabelledDocument
+    sentences: Sequence[Span]
+    prompt: str | None
+
+
+def label_questions(
+    questions: Sequence[Question],
+    generator: Generator,
+    *,
+    model: str,
+    cache: AnswerCache,
+    options: LabelOptions | None = None,
+) -> tuple[list[Question], LabelReport]:
+    """The questions with their documents labelled anew, and what was dropped.
+
+    Questions left without documents are gone. model: the generator's name, under which the cache knows its answers.
+    Prompts in the cache are not asked again, and equal prompts are asked once. Errors of the generator pass through;
+    what it answered in earlier calls (of `_PROMPTS_A_CALL` each) is in the cache.
+    """
+    options = options or LabelOptions()
+    passages = [[_passage(question, document, options) for document in question.documents] for question in questions]
+    prompts = [passage.prompt for row in passages for passage in row if passage.prompt is not None]
+    generated = _ask(prompts, generator, model, cache, options.max_new_tokens)
+    report = LabelReport(questions=len(questions), generated=generated, from_cache=len(prompts) - generated)
+    kept = []
+    for question, row in zip(questions, passages, strict=True):
+        outcomes = [(passage, _labels(passage, model, cache, options)) for passage in row]
+        report = sum((_tally(passage, labels) for passage, labels in outcomes), report)
+        documents = tuple(_relabel(*outcome) for outcome in outcomes if not isinstance(outcome[1], Unparsed))
+        if documents:
+            answerable = any(document.is_gold for document in documents)
+            kept.append(replace(question, documents=documents, answerable=answerable))
+    return kept, replace(report, questions_kept=len(kept))
+
+
+def _passage(question: Question, labelled: LabelledDocument, options: LabelOptions) -> _Passage:
+    text = labelled.document.text
+    sentences = split_sentences(text)
+    if not 0 < len(sentences) <= options.max_sentences:
+        return _Passage(labelled, sentences, None)
+    return _Passage(labelled, sentences, numbered_prompt(question.text, [text[s.start : s.end] for s in sentences]))
+
+
+def _ask(prompts: Sequence[str], generator: Generator, model: str, cache: AnswerCache, max_new_tokens: int) -> int:
+    """Put the answers to all prompts into the cache; returns how many were generated."""
+    unknown = [prompt for prompt in dict.fromkeys(prompts) if cache.get(model, prompt) is None]
+    for begin in range(0, len(unknown), _PROMPTS_A_CALL):
+        asked = unknown[begin : begin + _PROMPTS_A_CALL]
+        for prompt, answer in zip(asked, generator.generate(asked, max_new_tokens=max_new_tokens), strict=True):
+            cache.put(model, prompt, answer)
+    return len(unknown)
+
+
+def _labels(passage: _Passage, model: str, cache: AnswerCache, options: LabelOptions) -> Labels:
+    if passage.prompt is None:
+        return Unparsed(f"more than {options.max_sentences} sentences" if passage.sentences else "empty passage")
+    answer = cache.get(model, passage.prompt)
+    labels = parse_labels(answer or "", len(passage.sentences))
+    first_only = isinstance(labels, Cited) and labels.indices == (0,) and len(passage.sentences) > 1
+    return Unparsed("only the first sentence cited") if first_only and options.drop_first_only else labels
+
+
+def _tally(passage: _Passage, labels: Labels) -> LabelReport:
+    if isinstance(labels, Unparsed):
+        return LabelReport(passages=1, dropped={labels.reason: 1})
+    count = len(passage.sentences)
+    if isinstance(labels, NoAnswer):
+        return LabelReport(passages=1, no_answer=1, sentences=count)
+    relevant = len(labels.indices)
+    return LabelReport(
+        passages=1, cited=1, sentences=count, relevant_sentences=relevant, out_of_range=labels.out_of_range
+    )
+
+
+def _relabel(passage: _Passage, labels: Labels) -> LabelledDocument:
+    """The document as the model saw it; known answer places stay where they fall into a cited sentence."""
+    indices = labels.indices if isinstance(labels, Cited) else ()
+    relevant = tuple((passage.sentences[at].start, passage.sentences[at].end) for at in indices)
+    spans = passage.labelled.answer_spans
+    inside = tuple(span for span in spans if any(start < span[1] and span[0] < end for start, end in relevant))
+    return replace(passage.labelled, is_gold=bool(relevant), answer_spans=inside, relevant=relevant)
