@@ -57,7 +57,9 @@ class Extract:
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.kept):
-            raise InputError(f"Extract needs one kept flag a unit, got {len(self.units)} units and {len(self.kept)} flags")
+            raise InputError(
+                f"Extract needs one kept flag a unit, got {len(self.units)} units and {len(self.kept)} flags"
+            )
         if any(left.end > right.start for left, right in pairwise(self.units)):
             raise InputError("Extract.units must be in order and must not overlap")
         if any(not 0 <= unit.start <= unit.end <= len(self.source.text) for unit in self.units):

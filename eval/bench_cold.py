@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import sysconfig
@@ -29,10 +28,11 @@ def cold_start(compressor: str, options: Sequence[str] = (), *, runs: int) -> di
     imported. Raises CtxpruneError when the command is not installed or fails.
     """
     with TemporaryDirectory() as folder:
-        request = Path(folder) / "request.jsonl"
-        row = {"question": sample_questions()[0].question, "documents": passages(5)}
-        request.write_text(json.dumps(row) + "\n", encoding="utf-8")
-        compress = [_script(), "compress", "--compressor", compressor, *options, "--batch", str(request)]
+        files = [Path(folder) / f"{place}.txt" for place in range(5)]
+        for file, text in zip(files, passages(5), strict=True):
+            file.write_text(text, encoding="utf-8")
+        asked = ["-q", sample_questions()[0].question, "--compressor", compressor, *options]
+        compress = [_script(), "compress", *asked, *map(str, files)]
         heavy = imported(compress) & HEAVY  # also the run that warms the disk cache
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],

@@ -13,6 +13,7 @@ from typing import Any
 import ctxprune
 from ctxprune.errors import CtxpruneError
 from ctxprune.eval.figures import Figures, evaluate
+from ctxprune.eval.one_pass import share_readings
 from ctxprune.eval.plot import reliability_plot, require_matplotlib
 from ctxprune.eval.pool import Pool
 from ctxprune.eval.quality_report import render
@@ -54,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.plot:
             require_matplotlib()
-        compressors = {name: ctxprune.load(name) for name in args.compressors}
+        compressors = share_readings({name: ctxprune.load(name) for name in args.compressors})
         sets = {}
         for name, questions in question_sets(args.data, args.pool, limit=args.limit, seed=args.seed):
             sets[name] = evaluate(

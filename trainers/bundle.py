@@ -1,6 +1,6 @@
 """Make a trained pruner ready to ship: int8 ONNX with a parity report, the fitted fusion, and a model card.
 
-    python -m ctxprune.trainers.bundle --checkpoint FOLDER --data FILE[:LIMIT[:REPEAT]] ... --validation FILE --out FOLDER
+    python -m ctxprune.trainers.bundle --checkpoint FOLDER --data FILE[:LIMIT[:REPEAT]] ... --validation FILE --out DIR
 
 The trainer calls this at its end; run it alone to export again. The result loads without torch:
 `ctxprune.load("provence", model=FOLDER)`.
@@ -24,7 +24,7 @@ from ctxprune.runtime.base import TokenSequence
 from ctxprune.runtime.torch_runtime import TorchRuntime
 from ctxprune.trainers.export import export_int8
 from ctxprune.trainers.fusion import fit_and_save, gather_examples
-from ctxprune.trainers.sources import Source, held_out
+from ctxprune.trainers.sources import Source
 
 #: Tokens of an input at run time: longer windows cost more attention and were rare in training.
 WINDOW = 384
@@ -47,12 +47,13 @@ def bundle(
     pruner.tokenizer.save(str(tokenizer_json))
     names = ["rank_logits", "token_logits", *(["answer_logits"] if pruner.module.answer_head is not None else [])]
     known = _sequences(pruner, validation)
+    for_calibration = min(64, len(known) // 4)
     parity = export_int8(
         pruner.module,
         out,
         output_names=names,
-        parity_sequences=known[64:],
-        calibration=known[:64],
+        parity_sequences=known[for_calibration:],
+        calibration=known[:for_calibration],
         max_length=pruner.max_length,
         metadata={"ctxprune.name": name},
     )
@@ -94,11 +95,13 @@ def data_table(sources: Sequence[Source]) -> str:
     return "\n".join(lines)
 
 
-def write_card(out: Path, *, base: str, licence: str, recipe: str, sources: Sequence[Source], figures: dict[str, Any]) -> None:
+def write_card(
+    out: Path, *, base: str, licence: str, recipe: str, sources: Sequence[Source], figures: dict[str, Any]
+) -> None:
     """README.md of the export; figures are those of `bundle` and of the training history."""
     card = f"""# {out.name}
 
-A query-aware context pruner and reranker in the manner of Provence (Chirkova et al., ICLR 2025): one encoder pass over a
+A query-aware context pruner and reranker after Provence (Chirkova et al., ICLR 2025): one encoder pass over a
 question and a passage gives keep log-odds for every token, an answer-position score for every token and a relevance
 score for the passage; a small fitted fusion turns them, with the words shared by question and sentence, into one
 calibrated probability a sentence.

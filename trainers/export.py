@@ -50,8 +50,8 @@ def export_int8(
     activations get theirs while running; embeddings have one scale a row; small layers and layers over one vector a
     sequence stay fp32. parity_sequences: what to compare on. calibration: typical inputs, some dozens and none of the
     former; with them outlying channels are smoothed (see `rewrite.smooth`), which about halves the error.
-    tokenizer_json: copied without its truncation and padding. max_length: the longest input in tokens. metadata: strings
-    to keep in the file. keep_fp32: write model_fp32.onnx as well.
+    tokenizer_json: copied without its truncation and padding. max_length: the longest input in tokens. metadata: kept
+    in the file, as strings. keep_fp32: write model_fp32.onnx as well.
     Raises InputError when there is nothing to compare on.
     """
     if not parity_sequences:

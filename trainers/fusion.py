@@ -19,8 +19,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctxprune.compressors.fusion import FEATURES, Array, Fusion, document_features, sentence_features
-from ctxprune.compressors.fusion import SentenceEvidence
+from ctxprune.compressors.fusion import FEATURES, Array, Fusion, SentenceEvidence, document_features, sentence_features
 from ctxprune.compressors.provence import gather, sentences_of
 from ctxprune.compressors.pruner import PrunerModel
 from ctxprune.qa import Question
@@ -28,6 +27,9 @@ from ctxprune.qa_formats import read_questions
 from ctxprune.trainers.pairs import Negatives, Pair, Variation, keywords, plain_pairs, vary
 from ctxprune.trainers.sources import Source, held_out
 from ctxprune.types import Context, Document
+
+#: With fewer contexts the fit would follow their accidents; sentences are then scored by their tokens alone.
+MIN_EXAMPLES = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,7 @@ def fit(examples: Sequence[Example], *, hidden: int = 16, steps: int = 1500, see
         loss.backward()
         optimizer.step()
     arrays = [tensor.detach().numpy().astype(np.float64) for tensor in (w1, b1, w2, linear)]
-    fusion = Fusion(mean, scale, *arrays, float(bias), np.zeros(4))
+    fusion = Fusion(mean, scale, *arrays, float(bias.detach()), np.zeros(4))
     return replace(fusion, document=_document_weights(examples, fusion))
 
 
@@ -163,7 +165,7 @@ def _document_weights(examples: Sequence[Example], fusion: Fusion, *, steps: int
 
 
 def report(examples: Sequence[Example], fusion: Fusion) -> dict[str, dict[str, float]]:
-    """By source: share of contexts whose best-scored sentence, and three best, hold a relevant one; gold document first."""
+    """By source: share of contexts whose best sentence, or three best, hold a relevant one; gold first."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     for one in examples:
         logits, ranks = fusion.score(one.evidence)
@@ -214,7 +216,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def fit_and_save(examples: Sequence[Example], folder: Path) -> dict[str, dict[str, float]]:
-    """Fit on all examples and write the fusion into pruner.json; returns how a fit on 4/5 of them does on the rest."""
+    """Fit on all examples and write the fusion into pruner.json; returns how a fit on 4/5 of them does on the rest.
+
+    Writes nothing and returns {} when there are fewer than `MIN_EXAMPLES`.
+    """
+    if len(examples) < MIN_EXAMPLES:
+        print(f"{len(examples)} held-out contexts are too few to fit a fusion (at least {MIN_EXAMPLES}); left out")
+        return {}
     for_fit = [one for place, one in enumerate(examples) if place % 5]
     figures = report(examples[::5], fit(for_fit))
     print(json.dumps(figures, indent=1), flush=True)

@@ -18,13 +18,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast, get_args
 
-from ctxprune.trainers.answer_cache import AnswerCache
-from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
-from ctxprune.trainers.silver import LabelOptions, LabelReport, label_questions
-
 from ctxprune.errors import CtxpruneError, GeneratorError, InputError
 from ctxprune.qa import Question, row_from_question
 from ctxprune.qa_formats import Format, read_questions
+from ctxprune.trainers.answer_cache import AnswerCache
+from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
+from ctxprune.trainers.silver import LabelOptions, LabelReport, label_questions
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator

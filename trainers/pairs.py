@@ -1,9 +1,9 @@
 """Turn labelled questions into (question, passage) training pairs, varied the way real use varies.
 
-People type keywords, retrievers hand over 100-word chunks that begin in the middle of a sentence, titles are missing, and
-passages that look right do not answer. Each of these is made here from plain labelled questions (Provence, sections 3.1
-and 3.3, trains on passages of 1-10 sentences with mined negatives; the chunks, keyword questions and broken-evidence
-negatives are ours).
+People type keywords, retrievers hand over 100-word chunks that begin in the middle of a sentence, titles are missing,
+and passages that look right do not answer. Each of these is made here from plain labelled questions. Passages of 1-10
+sentences with mined negatives are Provence's (Chirkova et al., ICLR 2025); the chunks, the keyword questions and the
+negatives with broken evidence are ours.
 """
 
 from __future__ import annotations
@@ -57,14 +57,64 @@ class Variation:
 
 _WORD = re.compile(r"\S+")
 _QUESTION_WORDS = frozenset(
-    "a an the of in on at to by for from with and or is are was were be been do does did has have had it its their his her "
-    "what which who whom whose when where why how that this these those there as".split()
+    [
+        "a",
+        "an",
+        "the",
+        "of",
+        "in",
+        "on",
+        "at",
+        "to",
+        "by",
+        "for",
+        "from",
+        "with",
+        "and",
+        "or",
+        "is",
+        "are",
+        "was",
+        "were",
+        "be",
+        "been",
+        "do",
+        "does",
+        "did",
+        "has",
+        "have",
+        "had",
+        "it",
+        "its",
+        "their",
+        "his",
+        "her",
+        "what",
+        "which",
+        "who",
+        "whom",
+        "whose",
+        "when",
+        "where",
+        "why",
+        "how",
+        "that",
+        "this",
+        "these",
+        "those",
+        "there",
+        "as",
+    ]
 )
 _ENTITY = re.compile(r"(?:[A-Z][\w'’-]+(?:\s+(?:of\s+|the\s+)?[A-Z][\w'’-]+)*)|\b\d[\d,.]*\b")
 
 
 def training_pairs(
-    questions: Sequence[Question], *, rng: random.Random, variation: Variation | None = None, negatives: Negatives | None = None
+    questions: Sequence[Question],
+    *,
+    rng: random.Random,
+    variation: Variation | None = None,
+    negatives: Negatives | None = None,
 ) -> Iterator[Pair]:
     """Every pair of these questions: their documents, extra negatives, each varied by `rng`."""
     variation = variation or Variation()
@@ -91,7 +141,9 @@ class Negatives:
         self.depth = min(depth, len(self.passages))
         self._tokenise = lambda texts: bm25s.tokenize(texts, stopwords="en", show_progress=False)
         self._index = bm25s.BM25()
-        self._index.index(self._tokenise([f"{p.document.title} {p.document.text}" for p in self.passages]), show_progress=False)
+        self._index.index(
+            self._tokenise([f"{p.document.title} {p.document.text}" for p in self.passages]), show_progress=False
+        )
 
     def near(self, question: Question, rng: random.Random) -> LabelledDocument | None:
         """One of the nearest passages that does not answer the question, None when all of them do."""
@@ -172,8 +224,12 @@ def about_something_else(pair: Pair, rng: random.Random) -> Pair | None:
     others = {
         other
         for other in _ENTITY.findall(pair.text)
-        if other[0].isdigit() == name[0].isdigit() and other.lower() not in answers and len(other) > 2
-        and other not in pair.question and name not in other and other.lower() not in _QUESTION_WORDS
+        if other[0].isdigit() == name[0].isdigit()
+        and other.lower() not in answers
+        and len(other) > 2
+        and other not in pair.question
+        and name not in other
+        and other.lower() not in _QUESTION_WORDS
     }
     if not others:
         return None
@@ -199,7 +255,7 @@ def vary(pair: Pair, rng: random.Random, variation: Variation) -> Pair:
 
 
 def keywords(question: str) -> str:
-    """The question's content words in lower case, as typed into a search box; unchanged when fewer than two are left."""
+    """The question's content words in lower case, as typed into a search box; unchanged if fewer than two remain."""
     words = [word.strip("?.,;:!\"'()") for word in question.split()]
     content = [word.lower() for word in words if word and word.lower() not in _QUESTION_WORDS]
     return " ".join(content) if len(content) > 1 else question

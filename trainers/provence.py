@@ -2,9 +2,10 @@
 
     python -m ctxprune.trainers.provence --base MODEL --data FILE[:LIMIT[:REPEAT]] ... --validation FILE --out FOLDER
 
-reads labelled questions, trains, evaluates as it goes, and leaves in FOLDER the checkpoint, the int8 ONNX export with its
-parity report, the fitted score fusion and a model card. The same command resumes a stopped run. Several processes:
-`accelerate launch -m ctxprune.trainers.provence ...` or torchrun.
+reads labelled questions, trains, evaluates as it goes and leaves the checkpoint in FOLDER; `--export FOLDER` adds the
+int8 ONNX export with its parity report, the fitted score fusion and a model card. The same command resumes a stopped
+run. Several processes: `accelerate launch -m ctxprune.trainers.provence ...` or torchrun; on a CPU, one process a core
+with one thread each is the fastest.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import math
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,95 +26,14 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch.nn import functional as F
 
-from ctxprune.models.provence import LoadedPruner, new_pruner, save_pruner
+from ctxprune.models.formats import special_tokens
+from ctxprune.models.provence import LoadedPruner, load_pruner, new_pruner, save_pruner
+from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
-from ctxprune.text import model_text
+from ctxprune.trainers.bundle import bundle, write_card
+from ctxprune.trainers.items import IGNORE, Item, batches, collate, encode
 from ctxprune.trainers.pairs import Negatives, Pair, Variation, plain_pairs, training_pairs
 from ctxprune.trainers.sources import Source, held_out
-
-IGNORE = -100
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """One encoded pair. ids, types, keep, answer: (n,); keep and answer are 1, 0 or IGNORE. rank: 1.0 or 0.0."""
-
-    ids: np.ndarray[Any, Any]
-    types: np.ndarray[Any, Any]
-    keep: np.ndarray[Any, Any]
-    answer: np.ndarray[Any, Any]
-    rank: float
-
-
-def encode(pairs: Sequence[Pair], pruner: LoadedPruner, *, max_length: int, max_question: int = 64) -> list[Item]:
-    """Tokenise pairs and put their character labels onto tokens. What does not fit `max_length` tokens is cut off: the
-    windows of `pairs.vary` are made to fit, and at run time the library windows instead of cutting."""
-    layout, tokenizer = pruner.layout, pruner.tokenizer
-    questions = tokenizer.encode_batch([model_text(pair.question) for pair in pairs], add_special_tokens=False)
-    titles = tokenizer.encode_batch([title_text(pair.title) for pair in pairs], add_special_tokens=False)
-    passages = tokenizer.encode_batch([model_text(pair.text) for pair in pairs], add_special_tokens=False)
-    items = []
-    for pair, question, title, passage in zip(pairs, questions, titles, passages, strict=True):
-        asked = question.ids[:max_question]
-        room = max_length - layout.overhead - len(asked) - len(title.ids)
-        sequence = layout.build(asked, [*title.ids, *passage.ids[:room]])
-        start = len(layout.prefix) + len(asked) + len(layout.middle) + len(title.ids)
-        offsets = np.array(passage.offsets[:room], dtype=np.int64).reshape(-1, 2)
-        keep = np.full(len(sequence), IGNORE, dtype=np.int64)
-        answer = keep.copy()
-        for labels, spans in ((keep, pair.keep), (answer, pair.answers)):
-            if spans is not None:
-                labels[start : start + len(offsets)] = covered(offsets, spans)
-        items.append(Item(sequence.ids, sequence.type_ids, keep, answer, float(pair.relevant)))
-    return items
-
-
-def title_text(title: str) -> str:
-    """The title as the passage's first sentence."""
-    title = model_text(title).strip()
-    return f"{title}." if title and title[-1].isalnum() else title
-
-
-def covered(offsets: np.ndarray[Any, Any], spans: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:
-    """1 for each token, given by its (n, 2) character offsets, that overlaps a span, else 0."""
-    inside = np.zeros(len(offsets), dtype=np.int64)
-    for start, end in spans:
-        inside |= (offsets[:, 0] < end) & (offsets[:, 1] > start)
-    return inside
-
-
-def batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[Item]]:
-    """Shuffled batches of similar lengths: sorted within stretches of 50 batches, so that little is padding."""
-    order = list(range(len(items)))
-    rng.shuffle(order)
-    made = []
-    for begin in range(0, len(order), size * 50):
-        stretch = sorted(order[begin : begin + size * 50], key=lambda place: len(items[place].ids))
-        made += [[items[place] for place in stretch[i : i + size]] for i in range(0, len(stretch), size)]
-    rng.shuffle(made)
-    return made
-
-
-def collate(batch: Sequence[Item], pad_id: int, device: torch.device | str) -> dict[str, torch.Tensor]:
-    """Pad to the longest. Returns ids, types, mask, keep, answer: (batch, seq) int64, and rank: (batch,) float."""
-    width = max(len(item.ids) for item in batch)
-
-    def padded(name: str, value: int) -> torch.Tensor:
-        rows = np.full((len(batch), width), value, dtype=np.int64)
-        for row, item in zip(rows, batch, strict=True):
-            row[: len(item.ids)] = getattr(item, name)
-        return torch.from_numpy(rows).to(device)
-
-    mask = torch.tensor([[1] * len(item.ids) + [0] * (width - len(item.ids)) for item in batch], device=device)
-    rank = torch.tensor([item.rank for item in batch], device=device)
-    return {
-        "ids": padded("ids", pad_id),
-        "types": padded("types", 0),
-        "mask": mask,
-        "keep": padded("keep", IGNORE),
-        "answer": padded("answer", IGNORE),
-        "rank": rank,
-    }
 
 
 def losses(outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -263,7 +183,7 @@ def schedule(items: Sequence[Item], arguments: argparse.Namespace) -> list[list[
 
 
 def train(run: Run, plan: Sequence[Sequence[Item]], validation: Sequence[Item], pad_id: int, checkpoint: Path) -> None:
-    """Go through the plan from where the run stands; evaluate and save every `--evaluate-every` steps and at the end."""
+    """Go through the plan from where the run stands; evaluate and save every `--evaluate-every` steps."""
     arguments, accelerator = run.arguments, run.accelerator
     weights = {"keep": 1.0, "rank": arguments.rank_weight, "answer": arguments.answer_weight}
     run.module.train()
@@ -294,7 +214,9 @@ def train(run: Run, plan: Sequence[Sequence[Item]], validation: Sequence[Item], 
         if validation and (run.step % arguments.evaluate_every == 0 or finished):
             measured = evaluate(run.module, validation, pad_id=pad_id, accelerator=accelerator)
             run.history.append({"step": run.step, "seconds": run.seconds, **measured})
-            print("validation", json.dumps({name: round(value, 4) for name, value in run.history[-1].items()}), flush=True)
+            print(
+                "validation", json.dumps({name: round(value, 4) for name, value in run.history[-1].items()}), flush=True
+            )
         if run.step % arguments.evaluate_every == 0 or finished:
             run.save(checkpoint)
         if finished:
@@ -313,11 +235,15 @@ def _share(batch: Sequence[Item], accelerator: Accelerator) -> Sequence[Item]:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="ctxprune train provence", description=__doc__.split("\n", 1)[0] if __doc__ else "")
+    made = argparse.ArgumentParser(
+        prog="ctxprune train provence", description=__doc__.split("\n", 1)[0] if __doc__ else ""
+    )
     made.add_argument("--base", required=True, help="encoder to start from: a folder or a hub id")
     made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]", help="training questions")
     made.add_argument("--validation", help="questions for the evaluations during training")
     made.add_argument("--out", required=True, type=Path, help="folder for the checkpoint and the report")
+    made.add_argument("--export", type=Path, help="folder for the int8 export with fusion and model card")
+    made.add_argument("--base-licence", default="not stated", help="for the model card")
     made.add_argument("--hold-out", type=float, default=0.05, help="share of passages kept out for fitting the fusion")
     made.add_argument("--epochs", type=int, default=1)
     made.add_argument("--batch-size", type=int, default=32, help="pairs a batch, over all processes")
@@ -327,7 +253,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--max-steps", type=int, default=0, help="stop after so many steps (0: all)")
     made.add_argument("--max-minutes", type=float, default=0, help="end the schedule after this time (0: no limit)")
     made.add_argument("--rank-weight", type=float, default=0.5)
-    made.add_argument("--answer-weight", type=float, default=1.0, help="weight of the answer head's loss; 0 leaves the head out")
+    made.add_argument(
+        "--answer-weight", type=float, default=1.0, help="weight of the answer head's loss; 0 leaves the head out"
+    )
     made.add_argument("--dropout", type=float, default=0.0, help="drawing the masks takes most of the time on a CPU")
     made.add_argument("--freeze-embeddings", action="store_true", help="a third faster on a CPU")
     made.add_argument("--precision", choices=["no", "bf16", "fp16"], default="bf16")
@@ -340,27 +268,51 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    checkpoint = arguments.out / "training.pt"
     torch.manual_seed(arguments.seed)
     pruner = new_pruner(arguments.base, answer_head=arguments.answer_weight > 0, attn_implementation="eager")
     sources = [Source.parse(text) for text in arguments.data]
     pairs = load_pairs(sources, seed=arguments.seed, variation=Variation(), hold_out=arguments.hold_out)
     items = encode(pairs, pruner, max_length=arguments.max_length)
     print(f"{len(items)} pairs, {sum(len(item.ids) for item in items)} tokens", flush=True)
-    validation: list[Item] = []
-    if arguments.validation:
-        asked = random.Random(arguments.seed).sample(list(read_questions(arguments.validation)), 300)
-        validation = encode(list(plain_pairs(asked)), pruner, max_length=arguments.max_length)
+    asked = list(read_questions(arguments.validation)) if arguments.validation else []
+    asked = random.Random(arguments.seed).sample(asked, min(300, len(asked)))
+    validation = encode(list(plain_pairs(asked)), pruner, max_length=arguments.max_length)
     plan = schedule(items, arguments)
     run = Run(pruner, arguments, steps=math.ceil(len(plan) / arguments.accumulate))
+    checkpoint = arguments.out / "training.pt"
     if checkpoint.exists():
         run.restore(checkpoint)
-    pad_id = pruner.tokenizer.token_to_id("[PAD]") or 0
+    pad_id = special_tokens(pruner.tokenizer).get("[PAD]", 0)  # any id will do: padding is masked
     train(run, plan, validation, pad_id, checkpoint)
     if run.accelerator.is_main_process:
-        run.accelerator.unwrap_model(run.module)
         save_pruner(pruner, arguments.out)
         (arguments.out / "history.json").write_text(json.dumps(run.history, indent=1))
+        if arguments.export:
+            export(arguments, sources, asked)
+
+
+def export(arguments: argparse.Namespace, sources: Sequence[Source], validation: Sequence[Question]) -> None:
+    """The export that `ctxprune.trainers.bundle` makes; the card's recipe is the command line."""
+    figures = bundle(
+        load_pruner(arguments.out),
+        arguments.export,
+        sources=[replace(source, limit=min(source.limit or 400, 400)) for source in sources],
+        validation=validation,
+        hold_out=arguments.hold_out,
+        seed=arguments.seed,
+        name=arguments.export.name,
+    )
+    recipe = "    python -m ctxprune.trainers.provence " + " ".join(
+        f"--{name.replace('_', '-')} {value}" for name, value in vars(arguments).items() if value
+    )
+    write_card(
+        arguments.export,
+        base=arguments.base,
+        licence=arguments.base_licence,
+        recipe=recipe,
+        sources=sources,
+        figures=figures,
+    )
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ UNMASKED = "ctxprune_unmasked"
 #: Smaller tables and layers stay fp32: they weigh little, and the last layers' errors reach the scores undamped.
 MIN_TABLE_ROWS, MIN_LAYER_OUTPUTS = 1024, 16
 #: A channel that reaches beyond so many times the median channel is scaled down to it.
-REACH = 2.0
+REACH = 3.0
 
 
 class Unpadded(nn.Module):

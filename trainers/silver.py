@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.trainers.answer_cache import AnswerCache
-from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
-
 from ctxprune.qa import LabelledDocument, Question
 from ctxprune.text import split_sentences
+from ctxprune.trainers.answer_cache import AnswerCache
+from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
 from ctxprune.types import Span
 
 if TYPE_CHECKING:

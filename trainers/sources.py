@@ -28,7 +28,7 @@ class Source:
 
 
 def held_out(question: Question, share: float) -> bool:
-    """Whether a question is kept from training (for the fusion fit), by a hash of its first gold passage's text, so that
+    """Whether a question is kept from training, for the fusion fit: by a hash of its first gold passage's text, so that
     all questions on one passage fall on the same side."""
     if share <= 0:
         return False

@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if "--debug" in arguments:
             raise
-        print(f"error: {_message(error)}", file=sys.stderr)
+        sys.stderr.write(f"error: {_message(error)}\n")
         return 1
     return _flushed(0)
 

@@ -36,7 +36,7 @@ def print_json(row: dict[str, Any], *, indent: int | None = None) -> None:
 
 def write_html(path: Path, results: Sequence[CompressionResult]) -> None:
     path.write_text(render_page(results), encoding="utf-8")
-    print(f"wrote {path}", file=sys.stderr)
+    sys.stderr.write(f"wrote {path}\n")
 
 
 def show_progress(items: Iterable[T], *, total: Callable[[], int]) -> Generator[T]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from ctxprune.cli.output import printable
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 Look = Literal["head", "plain", "kept", "removed"]
 #: Characters of a removed sentence that are shown where the width is not known: enough to recognise it.
 EXCERPT = 90
+#: Units of fewer characters on average are words: a line for each would be no view of a text.
+WORD = 12
 _STYLES = {"head": "bold", "plain": "", "kept": "green", "removed": "dim"}
 
 
@@ -78,9 +81,9 @@ def _piece_lines(piece: Piece, *, brief: bool) -> Iterator[Line]:
     elif isinstance(piece, SoftTokens):
         yield Line(f"{len(piece.embeddings)} soft tokens for {piece.generator}", "kept", "  + ")
     elif brief and piece.dropped and len(piece.units) > 1:
-        yield Line(f"all {len(piece.units)} sentences", "removed", _margin("-", _whole(piece.units)))
+        yield Line(f"all {len(piece.units)} {_noun(piece)}", "removed", _margin("-", _joined(piece.units)))
     else:
-        for unit, kept in zip(piece.units, piece.kept, strict=True):
+        for unit, kept in _passages(piece):
             text = piece.source.text[unit.start : unit.end]
             yield Line(text, "kept", _margin("+", unit)) if kept else Line(text, "removed", _margin("-", unit))
 
@@ -93,11 +96,31 @@ def _heading(piece: Piece) -> str:
         names += f" ({piece.source.id})"
     if isinstance(piece, Extract):
         score = "" if piece.score is None else f", relevance {piece.score:.2f}"
-        return f"{names}{score}, {sum(piece.kept)} of {len(piece.units)} sentences kept"
+        return f"{names}{score}, {sum(piece.kept)} of {len(piece.units)} {_noun(piece)} kept"
     return names
 
 
-def _whole(units: tuple[Span, ...]) -> Span:
+def _passages(extract: Extract) -> Iterator[tuple[Span, bool]]:
+    """Sentences one by one; words in runs that were kept or removed together."""
+    marked = list(zip(extract.units, extract.kept, strict=True))
+    if not _in_words(extract):
+        yield from marked
+        return
+    for kept, run in groupby(marked, key=lambda pair: pair[1]):
+        yield _joined([unit for unit, _ in run]), kept
+
+
+def _in_words(extract: Extract) -> bool:
+    length = sum(unit.end - unit.start for unit in extract.units)
+    return len(extract.units) > 1 and length < WORD * len(extract.units)
+
+
+def _noun(extract: Extract) -> str:
+    return "words" if _in_words(extract) else "sentences"
+
+
+def _joined(units: Sequence[Span]) -> Span:
+    """From the first to the last, with the best score among them."""
     return Span(units[0].start, units[-1].end, max(unit.score for unit in units))
 
 

@@ -57,7 +57,7 @@ def load_questions(asked: Sequence[str], path: Path | None, *, retriever: str, s
 
 
 def load_retriever(name: str, corpus: Path | None) -> Retriever:
-    """bm25, dense or hybrid over the corpus (None: the bundled sample), or a .jsonl[.gz] file of retrieved documents."""
+    """bm25, dense or hybrid over the corpus (None: the bundled sample), or a .jsonl file of retrieved documents."""
     from ctxprune.retrievers import BM25Retriever, DenseRetriever, HybridRetriever, PrecomputedRetriever
 
     if is_file(name):

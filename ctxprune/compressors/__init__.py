@@ -43,14 +43,12 @@ def load(name: str, **options: Any) -> Compressor:
     Raises UnknownNameError with the known names, CheckpointError when a checkpoint cannot be loaded.
     """
     if name in BUILT_IN:
-        compressor: Compressor = _resolve(BUILT_IN[name][0])(**options)
-        return compressor
+        return _resolve(BUILT_IN[name][0])(**options)
     if plug_in := _plug_ins().get(name):
-        compressor = plug_in.load()(**options)
+        compressor: Compressor = plug_in.load()(**options)
         return compressor
     if "/" in name or Path(name).exists():
-        compressor = _resolve(BUILT_IN["provence"][0])(model=name, **options)
-        return compressor
+        return _resolve(BUILT_IN["provence"][0])(model=name, **options)
     known = ", ".join(listing.name for listing in available())
     raise UnknownNameError(f"no compressor named {name!r}; known: {known}; or give a checkpoint's folder or hub id")
 

@@ -72,7 +72,9 @@ class ScoringCompressor(ABC):
 
     def _check(self, budget: int | None, threshold: float | None) -> None:
         if threshold is not None and self.default_threshold is None:
-            raise InputError(f"{self.name} scores are not probabilities, so threshold={threshold} means nothing; pass budget=")
+            raise InputError(
+                f"{self.name} scores are not probabilities, so threshold={threshold} means nothing; pass budget="
+            )
         if threshold is not None and not 0.0 <= threshold <= 1.0:
             raise InputError(f"threshold must be in [0, 1], got {threshold}")
         if budget is not None and budget <= 0:

@@ -191,4 +191,3 @@ def load_model(
     if not path.exists() and source.startswith((".", "/", "~")):
         raise UnknownNameError(f"no model at {source}; give a folder, a hub id such as org/name, or {BUNDLED!r}")
     return PrunerModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)
-

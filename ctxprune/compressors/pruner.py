@@ -75,7 +75,9 @@ class PrunerModel:
             fusion = Fusion.from_dict(config["fusion"]) if config.get("fusion") else None
             max_length, threshold = int(config["max_length"]), float(config["default_threshold"])
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / 'pruner.json'} is missing or damaged ({error!r}); export again") from error
+            raise CheckpointError(
+                f"{folder / 'pruner.json'} is missing or damaged ({error!r}); export again"
+            ) from error
         return cls(
             folder.name,
             OnnxRuntime(folder / "model.onnx", threads=threads),
@@ -141,7 +143,9 @@ def relevance(rank: float, kind: ScoreKind) -> float:
     return rank if kind == "logit" else float(sigmoid(np.array(rank)))
 
 
-def sigmoid(logits: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+def sigmoid(
+    logits: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
     """1 / (1 + exp(-x)) without overflow."""
     result: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = 0.5 * (1.0 + np.tanh(0.5 * logits))
     return result

@@ -34,6 +34,8 @@ class OnnxRuntime:
     """
 
     device = "cpu"
+    _pool: ThreadPoolExecutor | None
+    _process: int
 
     def __init__(self, path: str | Path, *, threads: int | None = None) -> None:
         if threads is not None and threads < 1:
@@ -137,7 +139,7 @@ class OnnxRuntime:
     def _start_over(self) -> None:
         self._lock = threading.Lock()
         self._slots = threading.BoundedSemaphore(self.threads)
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = None
         self._process = os.getpid()
 
 

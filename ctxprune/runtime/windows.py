@@ -1,7 +1,7 @@
 """Lay windows over a passage that is longer than the model's input, and read token scores back without the seams.
 
-The tokenizer never truncates and never pads: windows are cut here, by position, with an overlap, so that nothing is lost
-and every token is read from the window that shows it with the most context around it.
+The tokenizer never truncates and never pads: windows are cut here, by position, with an overlap, so that nothing is
+lost and every token is read from the window that shows it with the most context around it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,6 @@
+"""Settings for every test file: property tests have no deadline, since a busy machine is no bug."""
+
+from hypothesis import settings
+
+settings.register_profile("ctxprune", deadline=None)
+settings.load_profile("ctxprune")

@@ -1,0 +1,474 @@
+"""The commands as a user runs them: outputs that parse, exit codes, errors in one line."""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+import ctxprune
+from ctxprune.cli import main
+from ctxprune.cli.output import printable
+from ctxprune.samples import sample_questions
+
+TEXT = "Bread is baked every morning. The lighthouse was built in 1887. Cats sleep for most of the day."
+RELEVANT = "The lighthouse was built in 1887."
+QUESTION = "When was the lighthouse built?"
+BM25 = ["-c", "bm25-sentences", "--budget", "11"]
+COMMAND = [sys.executable, "-c", "import sys; from ctxprune.cli import main; sys.exit(main())"]
+
+
+@pytest.fixture
+def text_file(tmp_path):
+    path = tmp_path / "coast.txt"
+    path.write_text(TEXT, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def ctxprune_cli(capsys):
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+def give(monkeypatch, content: bytes):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
+
+
+def write_lines(path, rows):
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "wt", encoding="utf-8") as lines:
+        lines.writelines((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
+    return path
+
+
+def kept(row):
+    return [(span["start"], span["end"]) for document in row["documents"] for span in document.get("kept_spans", ())]
+
+
+# --- compress: one question -------------------------------------------------------------------------------------------
+
+
+def test_json_has_the_result_shape(ctxprune_cli, text_file):
+    code, out, err = ctxprune_cli("compress", "-q", QUESTION, text_file, *BM25, "--no-title", "--json")
+    row = json.loads(out)
+    assert (code, err) == (0, "")
+    assert row["text"] == RELEVANT
+    assert kept(row) == [(30, 63)]
+    assert row["budget"] == 11 and row["tokens_after"] <= 11 and row["compressor"] == "bm25-sentences"
+
+
+def test_the_view_marks_every_sentence_with_its_place(ctxprune_cli, text_file):
+    code, out, _ = ctxprune_cli("compress", "-q", QUESTION, text_file, *BM25, "--no-title")
+    assert code == 0
+    lines = [line.split(maxsplit=3) for line in out.splitlines() if line.startswith("  ")]
+    assert [(marker, place, text) for marker, place, _, text in lines] == [
+        ("-", "[0:29]", "Bread is baked every morning."),
+        ("+", "[30:63]", RELEVANT),
+        ("-", "[64:95]", "Cats sleep for most of the day."),
+    ]
+    assert "-> " in out.splitlines()[-1] and out.splitlines()[-1].endswith(" s")
+    assert "\x1b" not in out
+
+
+def test_words_are_shown_in_runs(ctxprune_cli, text_file):
+    _, out, _ = ctxprune_cli("compress", "-q", QUESTION, text_file, "-c", "lead", "--budget", 8, "--no-title")
+    marked = [line for line in out.splitlines() if line.startswith("  ")]
+    assert [line[2] for line in marked] == ["+", "-"]
+    assert "words kept" in out
+
+
+def test_the_bundled_model_is_the_default(ctxprune_cli, text_file):
+    code, out, _ = ctxprune_cli("compress", "-q", QUESTION, text_file, "--json")
+    row = json.loads(out)
+    assert (code, row["compressor"]) == (0, "provence")
+    spans = [*row["documents"][0]["kept_spans"], *row["documents"][0]["removed_spans"]]
+    best = max(spans, key=lambda span: span["score"])
+    assert TEXT[best["start"] : best["end"]] == RELEVANT and RELEVANT in row["text"]
+    strict = json.loads(ctxprune_cli("compress", "-q", QUESTION, text_file, "--json", "--threshold", "1")[1])
+    assert strict["documents"][0]["dropped"]
+    spared = ctxprune_cli("compress", "-q", QUESTION, text_file, "--json", "--threshold", "1", "--protect", "Cats")[1]
+    assert json.loads(spared)["documents"][0]["text"] == "Cats sleep for most of the day."
+
+
+def test_reads_files_folders_and_json_lines_in_order(ctxprune_cli, tmp_path, text_file):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "b.md").write_text("# Bees\nBees dance.", encoding="utf-8")
+    (folder / "a.txt").write_text("Ants march.", encoding="utf-8")
+    rows = [{"text": "Owls hunt.", "title": "Owls"}, {"id": "x", "contents": "Foxes\nFoxes dig."}]
+    lines = write_lines(tmp_path / "more.jsonl.gz", rows)
+    other = tmp_path / "notes.rst"
+    other.write_text("Rabbits run.", encoding="utf-8")
+    code, out, _ = ctxprune_cli(
+        "compress",
+        "-q",
+        "Which animals?",
+        folder,
+        lines,
+        other,
+        text_file,
+        "-c",
+        "bm25-sentences",
+        "--budget",
+        500,
+        "--json",
+    )
+    documents = json.loads(out)["documents"]
+    assert code == 0
+    assert [document["id"] for document in documents] == [
+        "a.txt",
+        "b.md",
+        "more.jsonl.gz:1",
+        "x",
+        "notes.rst",
+        "coast.txt",
+    ]
+    assert [document["title"] for document in documents][1:4] == ["Bees", "Owls", "Foxes"]
+
+
+@pytest.mark.parametrize(
+    ("content", "texts"),
+    [
+        (TEXT.encode(), [TEXT]),
+        (b'\xef\xbb\xbf{"text": "One."}\n\n{"id": 7, "contents": "Two"}\n', ["One.", "Two"]),
+        (b'{"note": 1}\nplain after all', ['{"note": 1}\nplain after all']),
+    ],
+)
+def test_standard_input(ctxprune_cli, monkeypatch, content, texts):
+    give(monkeypatch, content)
+    code, out, _ = ctxprune_cli("compress", "-q", QUESTION, "-c", "bm25-sentences", "--budget", 500, "--json")
+    assert code == 0
+    assert [document["text"] for document in json.loads(out)["documents"]] == texts
+
+
+def test_html_is_written_beside_the_output(ctxprune_cli, text_file, tmp_path):
+    code, out, err = ctxprune_cli("compress", "-q", QUESTION, text_file, *BM25, "--html", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert code == 0 and page.startswith("<!doctype html>") and RELEVANT in page
+    assert RELEVANT in out and "page.html" in err
+
+
+# --- what documents may hold ------------------------------------------------------------------------------------------
+
+
+def test_terminal_controls_stay_out_of_the_view_and_in_the_json(ctxprune_cli, tmp_path):
+    evil = "The \x1b[31mlighthouse\x1b[0m \x1b]8;;http://x\x07was\x1b]8;;\x07 built\x07 in\x9b2J 1887.\r\n"
+    path = write_lines(tmp_path / "evil.jsonl", [{"text": evil, "title": "\x1b]0;owned\x07Title"}])
+    _, out, _ = ctxprune_cli("compress", "-q", QUESTION, path, "-c", "bm25-sentences", "--budget", 99)
+    assert "The lighthouse was built in 1887." in out and "] Title" in out
+    assert not set(out) & {"\x1b", "\x07", "\x9b", "\r"}
+    _, out, _ = ctxprune_cli("compress", "-q", QUESTION, path, "-c", "bm25-sentences", "--budget", 99, "--json")
+    assert json.loads(out)["documents"][0]["text"] == evil.rstrip()
+
+
+def test_printable_keeps_text_lines_and_tabs():
+    assert printable("a\tb\nc é 漢 [31m") == "a\tb\nc é 漢 [31m"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_lone_surrogates_never_break_the_output(tmp_path, encoding, options):
+    path = write_lines(tmp_path / "odd.jsonl", ['{"text": "The lighthouse \\ud800 Ω was built in 1887."}'])
+    ran = subprocess.run(
+        [*COMMAND, "compress", "-q", QUESTION, path, "-c", "bm25-sentences", "--budget", "99", *options],
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+        capture_output=True,
+    )
+    assert (ran.returncode, ran.stderr) == (0, b"")
+    out = ran.stdout.decode(encoding)
+    assert "\\ud800" in out
+    if options:
+        assert json.loads(out)["text"] == "The lighthouse \ud800 Ω was built in 1887."
+
+
+# --- compress: a batch ------------------------------------------------------------------------------------------------
+
+
+def batch_rows(number):
+    return [{"id": f"q{place}", "question": QUESTION, "documents": [TEXT]} for place in range(number)]
+
+
+def test_batch_writes_one_result_a_line_in_order(ctxprune_cli, tmp_path):
+    rows = [*batch_rows(10), {"query": "Who bakes bread?", "documents": [{"text": TEXT, "title": "T", "foo": 1}, ""]}]
+    path = write_lines(tmp_path / "batch.jsonl.gz", rows)
+    code, out, err = ctxprune_cli("compress", "--batch", path, *BM25)
+    results = [json.loads(line) for line in out.splitlines()]
+    assert (code, err) == (0, "")
+    assert [result["id"] for result in results] == [f"q{place}" for place in range(10)] + ["11"]
+    assert all(result["text"] == RELEVANT for result in results[:10])
+    assert [document["title"] for document in results[10]["documents"]] == ["T", ""]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ("{not json", "not JSON"),
+        ('{"question": "x"}', "'documents'"),
+        ('{"question": " ", "documents": []}', "empty"),
+        ("[1]", "object"),
+    ],
+)
+def test_a_bad_line_is_named_after_the_results_before_it(ctxprune_cli, tmp_path, bad, message):
+    path = write_lines(tmp_path / "batch.jsonl", [*batch_rows(3), bad, *batch_rows(2)])
+    code, out, err = ctxprune_cli("compress", "--batch", path, *BM25)
+    assert code == 1
+    assert [json.loads(line)["id"] for line in out.splitlines()] == ["q0", "q1", "q2"]
+    assert err.startswith("error: ") and f"{path}:4" in err and message in err
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["compress", "-q", "x", "no/such.txt"], "no/such.txt"),
+        (["compress", "-q", "x", "FILE", "-c", "nosuch"], "nosuch"),
+        (["compress", "-q", "x", "FILE", "-c", "bm25-sentences"], "--budget"),
+        (["compress", "-q", "x", "FILE", "-c", "bm25-sentences", "--budget", "-5"], "-5"),
+        (["compress", "-q", "x", "FILE", "-c", "bm25-sentences", "--threshold", "0.5"], "0.5"),
+        (["compress", "-q", "x", "FILE", "-c", "bm25-sentences", "--model", "m"], "--model"),
+        (["compress", "-q", " ", "FILE", *BM25], "empty"),
+        (["compress", "-q", "x", "FILE", *BM25, "--protect", "("], "regular expression"),
+        (["compress", "-q", "x", "FILE", *BM25, "--tokenizer", "no such"], "tokenizer"),
+        (["compress", "-q", "x", "FILE", *BM25, "--html", "no/such/page.html"], "No such file or directory"),
+        (["compress", "--batch", "no/such.jsonl", *BM25], "no/such.jsonl"),
+        (["compress", "-q", "x", "FILE", "--threshold", "2"], "[0, 1]"),
+        (["run", *BM25, "--retriever", "nosuch"], "nosuch"),
+        (["run", *BM25, "--corpus", "FILE"], "question"),
+        (["run", *BM25, "--corpus", "no/such", "-q", "x"], "no/such"),
+        (["run", *BM25, "--generator", "nosuch:x"], "nosuch"),
+        (["run", *BM25, "--generator", "openai:m"], "--base-url"),
+        (
+            ["run", *BM25, "--generator", "openai:m", "--base-url", "http://x/v1", "--api-key-env", "NO_SUCH_KEY_"],
+            "KEY_",
+        ),
+    ],
+)
+def test_errors_are_one_line_and_exit_with_1(ctxprune_cli, text_file, arguments, message):
+    code, out, err = ctxprune_cli(*(text_file if argument == "FILE" else argument for argument in arguments))
+    assert (code, out) == (1, "")
+    assert err.startswith("error: ") and message in err and "Traceback" not in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nosuch"],
+        ["compress"],
+        ["compress", "-q", "x", "--batch", "f"],
+        ["compress", "-q", "x", "--on-empty", "what", "f"],
+    ],
+)
+def test_wrong_usage_exits_with_2(ctxprune_cli, arguments):
+    code, out, err = ctxprune_cli(*arguments)
+    assert (code, out) == (2, "")
+    assert "ctxprune" in err
+
+
+def test_no_utf8_and_no_input(ctxprune_cli, monkeypatch, tmp_path):
+    (tmp_path / "x.bin").write_bytes(b"\xff\xfe\x00")
+    assert "UTF-8" in ctxprune_cli("compress", "-q", "x", tmp_path / "x.bin", *BM25)[2]
+    give(monkeypatch, b" \n")
+    code, _, err = ctxprune_cli("compress", "-q", "x", *BM25)
+    assert code == 1 and "standard input is empty" in err
+
+
+def test_a_bug_is_told_without_a_traceback_unless_debugging(ctxprune_cli, monkeypatch, text_file):
+    def fail(*_, **__):
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr("ctxprune.cli.options.load_counter", fail)
+    code, _, err = ctxprune_cli("compress", "-q", "x", text_file, *BM25)
+    assert code == 1 and err.startswith("error: unexpected RuntimeError: boom") and "--debug" in err
+    with pytest.raises(RuntimeError, match="boom"):
+        main(["--debug", "compress", "-q", "x", text_file, *BM25])
+
+
+# --- run --------------------------------------------------------------------------------------------------------------
+
+
+def test_run_shows_documents_sentences_tokens_and_answers(ctxprune_cli, tmp_path):
+    code, out, err = ctxprune_cli("run", "-c", "bm25-sentences", "--budget", 100, "--html", tmp_path / "run.html")
+    assert code == 0 and "run.html" in err
+    assert out.count("Question ") == 6 and "\n  + [" in out and "\n  - [" in out
+    assert "6 questions: " in out and "answer still in the kept text: " in out and " of 1" in out.splitlines()[-1]
+    assert (tmp_path / "run.html").read_text(encoding="utf-8").count("<h2") == 6
+
+
+def test_run_answers_the_sample_with_the_bundled_model(ctxprune_cli):
+    code, out, _ = ctxprune_cli("run", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0 and len(rows) == 6
+    fates = [row["fate"] for row in rows]
+    assert fates.count("kept") >= 3, fates
+    assert sum(row["tokens_before"] for row in rows) > 4 * sum(row["tokens_after"] for row in rows)
+
+
+def test_run_on_a_corpus_of_ones_own(ctxprune_cli, tmp_path, text_file):
+    questions = write_lines(
+        tmp_path / "q.jsonl",
+        [
+            {"question": QUESTION, "answers": ["1887"]},
+            {"query": "How long do cats sleep?", "golden_answers": ["in a basket"]},
+            {"question": "lighthouse keeper", "answerable": False},
+            {"question": "bread"},
+        ],
+    )
+    code, out, _ = ctxprune_cli("run", "--corpus", text_file, "--questions", questions, *BM25, "--no-title", "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [row["fate"] for row in rows] == ["kept", "not retrieved", "not emptied", "unknown"]
+    assert RELEVANT in rows[0]["prompt"] and QUESTION in rows[0]["prompt"]
+
+
+def test_run_says_when_pruning_loses_an_answer(ctxprune_cli, text_file, tmp_path):
+    questions = write_lines(tmp_path / "q.jsonl", [{"question": "lighthouse", "answers": ["every morning"]}])
+    _, out, _ = ctxprune_cli("run", "--corpus", text_file, "--questions", questions, *BM25, "--no-title")
+    assert "ANSWER LOST: every morning" in out
+    assert "answer still in the kept text: 0 of 1 retrieved" in out
+
+
+def test_run_with_questions_of_ones_own_on_the_sample(ctxprune_cli, tmp_path):
+    known = sample_questions()[0]
+    plain = tmp_path / "q.txt"
+    plain.write_text("Where is Varnholt?\n\n", encoding="utf-8")
+    code, out, _ = ctxprune_cli("run", "-q", known.question, "--questions", plain, "-k", 2, *BM25, "--json")
+    rows = [json.loads(line) for line in out.splitlines()]
+    assert code == 0
+    assert [row["query"] for row in rows] == [known.question, "Where is Varnholt?"]
+    assert rows[0]["answers"] == list(known.answers) and "answers" not in rows[1]
+    assert [len(row["documents"]) for row in rows] == [2, 2]
+
+
+def test_run_on_retrieved_documents(ctxprune_cli, tmp_path):
+    path = write_lines(
+        tmp_path / "found.jsonl", [{"question": QUESTION, "documents": [TEXT, "x"], "answers": ["1887"]}]
+    )
+    code, out, _ = ctxprune_cli("run", "--retriever", path, *BM25, "--show-prompt")
+    assert code == 0
+    assert "answer kept: 1887" in out and "  | Answer the question" in out
+
+
+def test_run_asks_the_generator(ctxprune_cli, monkeypatch, text_file):
+    class Echo:
+        name = "echo"
+
+        def generate(self, prompts, *, max_new_tokens=64):
+            return [f"read {RELEVANT in prompt}" for prompt in prompts]
+
+    monkeypatch.setattr("ctxprune.cli.sources.load_generator", lambda *_, **__: Echo())
+    arguments = ["run", "--corpus", text_file, "-q", QUESTION, *BM25, "--no-title", "--generator", "local:echo"]
+    assert "Answer: read True" in ctxprune_cli(*arguments)[1]
+    assert json.loads(ctxprune_cli(*arguments, "--json")[1])["answer"] == "read True"
+
+
+# --- models, doctor, train, version -----------------------------------------------------------------------------------
+
+
+def test_models_lists_compressors_and_bundled_weights(ctxprune_cli):
+    code, out, _ = ctxprune_cli("models")
+    assert code == 0
+    assert all(known.name in out for known in ctxprune.available())
+    weights = out.split("Models in this package:")[1]
+    assert "provence-mini" in weights and " MB, " in weights and "no licence stated" not in weights
+
+
+def test_doctor_finds_a_working_installation(ctxprune_cli):
+    code, out, _ = ctxprune_cli("doctor", "--json")
+    report = json.loads(out)
+    assert code == 0, report["self_test"]
+    assert report["version"] == ctxprune.__version__
+    assert report["self_test"]["works"] and report["self_test"]["warm_ms"] > 0 and report["self_test"]["threads"] >= 1
+    assert report["packages"]["onnxruntime"] and report["device"] and report["dtype"]
+    assert report["extras"]["dev"] == []
+
+
+def test_doctor_exits_with_1_when_the_default_path_is_broken(ctxprune_cli, monkeypatch):
+    def broken(*_, **__):
+        raise ctxprune.CtxpruneError("weights gone")
+
+    monkeypatch.setattr("ctxprune.load", broken)
+    code, out, _ = ctxprune_cli("doctor")
+    assert code == 1
+    assert "BROKEN" in out and "weights gone" in out and "pip install" in out
+
+
+def test_doctor_names_the_pip_command_of_a_missing_extra(ctxprune_cli, monkeypatch):
+    monkeypatch.setattr("ctxprune.cli.doctor._installed", lambda package: package != "tiktoken")
+    out = ctxprune_cli("doctor")[1]
+    assert "missing tiktoken: pip install 'ctxprune-rag[tokens]'" in out
+
+
+def test_train_passes_its_arguments_on(ctxprune_cli):
+    code, out, _ = ctxprune_cli("train", "fusion", "--help")
+    assert code == 0 and "--hold-out" in out
+    code, _, err = ctxprune_cli("train", "fusion", "--model", "x", "--nonsense", "1")
+    assert code == 2 and "--data" in err
+
+
+def test_version_and_help(ctxprune_cli):
+    assert ctxprune_cli("--version") == (0, f"ctxprune {ctxprune.__version__}\n", "")
+    code, out, _ = ctxprune_cli("--help")
+    assert code == 0 and all(name in out for name in ("compress", "run", "models", "doctor", "train"))
+
+
+# --- terminals and pipes ----------------------------------------------------------------------------------------------
+
+
+def on_terminal(arguments, **environment):
+    """What a terminal of 60 columns gets to see on stdout and stderr together."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    env = {
+        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
+    }
+    env |= {"TERM": "xterm-256color", "COLUMNS": "60", **environment}
+    process = subprocess.Popen([*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=env)
+    os.close(theirs)
+    seen = b""
+    try:
+        while block := os.read(ours, 65536):
+            seen += block
+    except OSError:  # Linux says so when the other side has closed
+        pass
+    os.close(ours)
+    assert process.wait() == 0
+    return seen.decode().replace("\r\n", "\n")
+
+
+def test_colour_on_a_terminal_unless_no_color(text_file):
+    arguments = ["compress", "-q", QUESTION, text_file, *BM25, "--no-title"]
+    coloured = on_terminal(arguments)
+    assert "\x1b[32m" in coloured
+    plain = on_terminal(arguments, NO_COLOR="1")
+    assert "\x1b[3" not in plain
+    assert "+ [30:63]" in plain and RELEVANT in plain
+
+
+def test_a_bar_on_a_terminal_leaves_the_results_whole(tmp_path):
+    path = write_lines(tmp_path / "batch.jsonl", batch_rows(3))
+    seen = on_terminal(["compress", "--batch", str(path), *BM25])
+    assert "3/3" in seen
+    assert seen.count('"id": "q') == 3
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path):
+    path = write_lines(tmp_path / "batch.jsonl", batch_rows(400))
+    process = subprocess.Popen(
+        [*COMMAND, "compress", "--batch", str(path), *BM25], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    process.wait()

@@ -1,0 +1,168 @@
+"""The Provence trainer end to end on a tiny model: it learns, resumes, exports, and what it leaves can be loaded."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fixtures_checkpoints import bert_tokenizer
+from transformers import BertConfig, BertModel
+
+from ctxprune import Context, load
+from ctxprune.errors import InputError
+from ctxprune.models.provence import load_pruner, new_pruner
+from ctxprune.trainers.items import IGNORE, Item, batches, collate, encode
+from ctxprune.trainers.pairs import Pair
+from ctxprune.trainers.provence import auc, losses, main
+from ctxprune.trainers.sources import Source, held_out
+
+SENTENCES = ("the moon orbits mars.", "a planet is red.", "it is of cheese.", "two moons and fear.")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    tokenizer = bert_tokenizer()
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=48,
+        max_position_embeddings=128,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Each question asks for one word; the sentence that holds it is relevant."""
+    path = tmp_path_factory.mktemp("data") / "questions.jsonl"
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(24):
+        order = rng.permutation(len(SENTENCES))
+        text = " ".join(SENTENCES[i] for i in order)
+        answer = ("mars", "red", "cheese", "fear")[number % 4]
+        sentence = SENTENCES[number % 4]
+        start, place = text.index(sentence), text.index(answer)
+        gold = {
+            "text": f"{text} number {number}.",
+            "is_gold": True,
+            "answer_spans": [[place, place + len(answer)]],
+            "relevant_sentences": [[start, start + len(sentence)]],
+        }
+        other = {"text": "named after a planet and two moons.", "is_gold": False, "relevant_sentences": []}
+        rows.append(
+            {"id": str(number), "question": f"what is {answer}", "answers": [answer], "documents": [gold, other]}
+        )
+    path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
+    return path
+
+
+def command(base: Path, questions: Path, out: Path, *more: str) -> list[str]:
+    return [
+        "--base", str(base), "--data", f"{questions}:20:2", "--validation", str(questions), "--out", str(out), "--cpu",
+        "--precision", "no", "--batch-size", "8", "--lr", "3e-3", "--evaluate-every", "6", "--max-length", "96", *more,
+    ]  # fmt: skip
+
+
+def test_training_lowers_the_loss_and_leaves_a_loadable_export(base, questions, tmp_path, capsys) -> None:
+    out, export = tmp_path / "run", tmp_path / "tiny"
+    main(command(base, questions, out, "--epochs", "6", "--export", str(export)))
+    history = json.loads((out / "history.json").read_text())
+    assert history[-1]["keep_loss"] < history[0]["keep_loss"]
+    assert load_pruner(out).module.answer_head is not None
+    card = (export / "README.md").read_text()
+    assert "questions.jsonl" in card
+    assert str(json.loads((export / "parity.json").read_text())["sequences"]) in card
+    compressor = load("provence", model=str(export), threshold=0.0)
+    [context] = compressor.compress([Context.of("what is red", [" ".join(SENTENCES)])])
+    assert context.extracts[0].text == " ".join(SENTENCES)
+    assert "too few to fit a fusion" in capsys.readouterr().out
+
+
+def test_a_stopped_run_goes_on_where_it_stood(base, questions, tmp_path) -> None:
+    main(command(base, questions, tmp_path / "whole", "--max-steps", "8", "--evaluate-every", "4"))
+    stopped = tmp_path / "stopped"
+    main(command(base, questions, stopped, "--max-steps", "8", "--evaluate-every", "4"))
+    state = torch.load(stopped / "training.pt", weights_only=True)
+    assert state["step"] == 8
+    before = {path.name: path.read_bytes() for path in stopped.iterdir() if path.suffix == ".safetensors"}
+    main(command(base, questions, stopped, "--max-steps", "8", "--evaluate-every", "4"))
+    assert {name: (stopped / name).read_bytes() for name in before} == before
+    for name, content in before.items():
+        assert (tmp_path / "whole" / name).read_bytes() == content
+
+
+def test_labels_fall_on_the_tokens_of_their_characters(base) -> None:
+    pruner = new_pruner(base, answer_head=True)
+    pair = Pair("what is mars", "a planet is red. the moon", True, ((0, 16),), ((12, 15),), title="moons")
+    [item] = encode([pair], pruner, max_length=64)
+    kept = [pruner.tokenizer.id_to_token(i) for i in item.ids[item.keep == 1]]
+    assert kept == ["a", "planet", "is", "red", "."]
+    assert [pruner.tokenizer.id_to_token(i) for i in item.ids[item.answer == 1]] == ["red"]
+    assert [pruner.tokenizer.id_to_token(i) for i in item.ids[item.keep == 0]] == ["the", "moon"]
+    lead = len(item.ids) - 7 - 1
+    assert (item.keep[:lead] == IGNORE).all()
+    assert item.keep[-1] == IGNORE
+
+
+def item(length: int, rank: float = 1.0) -> Item:
+    labels = np.zeros(length, dtype=np.int64)
+    return Item(np.arange(length), labels, labels, labels, rank)
+
+
+def test_batches_hold_every_item_once_and_lengths_alike() -> None:
+    import random
+
+    items = [item(length) for length in range(1, 301)]
+    made = batches(items, 10, random.Random(0))
+    assert sorted(len(one.ids) for batch in made for one in batch) == list(range(1, 301))
+    assert max(len(batch[-1].ids) - len(batch[0].ids) for batch in made) < 10
+
+
+def test_losses_are_the_plain_means_and_ignore_padding() -> None:
+    batch = collate([item(3), item(5, 0.0)], 0, "cpu")
+    batch["keep"][0, 1] = 1
+    outputs = {
+        "token_logits": torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(0)),
+        "rank_logits": torch.tensor([[2.0], [-1.0]]),
+        "answer_logits": torch.zeros(2, 5),
+    }
+    found = losses(outputs, batch)
+    chosen = [(0, 0, 0), (0, 1, 1), (0, 2, 0), *((1, place, 0) for place in range(5))]
+    logs = outputs["token_logits"].log_softmax(-1)
+    assert float(found["keep"]) == pytest.approx(
+        -np.mean([float(logs[r, c, label]) for r, c, label in chosen]), abs=1e-6
+    )
+    expected = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0))) / 2
+    assert float(found["rank"]) == pytest.approx(expected, abs=1e-6)
+    assert float(found["answer"]) == pytest.approx(np.log(2), abs=1e-6)
+
+
+def test_auc_is_the_share_of_ordered_pairs() -> None:
+    assert auc(np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])) == 0.75
+    assert np.isnan(auc(np.array([0.1, 0.2]), np.array([1, 1])))
+
+
+def test_sources_name_file_limit_and_repeats() -> None:
+    assert Source.parse("a.jsonl") == Source("a.jsonl", None, 1)
+    assert Source.parse("a.jsonl:5") == Source("a.jsonl", 5, 1)
+    assert Source.parse("a.jsonl::3") == Source("a.jsonl", None, 3)
+    with pytest.raises(InputError, match="whole numbers"):
+        Source.parse("a.jsonl:many")
+
+
+def test_held_out_questions_are_the_same_share_every_time(questions) -> None:
+    from ctxprune.qa import read_jsonl
+
+    everything = list(read_jsonl(questions))
+    once = [held_out(question, 0.5) for question in everything]
+    assert once == [held_out(question, 0.5) for question in everything]
+    assert 0 < sum(once) < len(once)
+    assert not any(held_out(question, 0.0) for question in everything)
