@@ -156,7 +156,9 @@ def _say(line: str) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ctxprune.eval.bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="smaller sizes and fewer runs, a minute or two")
+    parser.add_argument(
+        "--quick", action="store_true", help="smaller sizes and fewer runs: a minute or two instead of ten"
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for bench.md and bench.json")
     parser.add_argument("--compressor", default="provence", help="what to measure (default: provence)")
     parser.add_argument("--no-torch", dest="torch", action="store_false", help="leave the torch peers out")

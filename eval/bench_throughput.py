@@ -25,6 +25,7 @@ from ctxprune.types import Context
 WHOLE = "ctxprune, the whole pipeline: text to kept sentences"
 RUNTIME = "ctxprune runtime: token ids to logits"
 PLAIN = "plain ONNX Runtime loop, default settings, one by one"
+#: Tokens of an input where the contender has no model of its own to say.
 _MAX_LENGTH = 512
 
 
@@ -40,7 +41,7 @@ class ModelInputs:
         return sum(map(len, self.sequences))
 
 
-def model_inputs(batch: Sequence[Context]) -> ModelInputs:
+def model_inputs(batch: Sequence[Context], *, max_length: int = _MAX_LENGTH) -> ModelInputs:
     """Question and passage pairs in the bundled tokenizer's ids, laid out as the pipeline does."""
     tokenizer = plain_tokenizer(DEFAULT_TOKENIZER)
     layout = pair_format(tokenizer, type_ids=True)
@@ -49,7 +50,7 @@ def model_inputs(batch: Sequence[Context]) -> ModelInputs:
         return list(tokenizer.encode(model_text(text), add_special_tokens=False).ids)
 
     pairs = [(ids(context.query), ids(extract.source.text)) for context in batch for extract in context.extracts]
-    windows = [lay_windows(question, [], passage, layout=layout, max_length=_MAX_LENGTH) for question, passage in pairs]
+    windows = [lay_windows(question, [], passage, layout=layout, max_length=max_length) for question, passage in pairs]
     return ModelInputs(
         tuple(sequence for laid in windows for sequence in laid.sequences), sum(len(passage) for _, passage in pairs)
     )
@@ -62,10 +63,11 @@ def throughput(pipeline: Pipeline, *, count: int, rounds: int, worker: TorchWork
     (None without a worker). Contenders but the whole pipeline start from token ids.
     """
     batch = contexts(count)
-    inputs = model_inputs(batch)
+    model = compressor.model if isinstance(compressor := pipeline.compressors[-1], Provence) else None
+    inputs = model_inputs(batch, max_length=model.max_length if model else _MAX_LENGTH)
     dtypes, tasks = {WHOLE: "any"}, {WHOLE: stopwatch(lambda: pipeline.run(batch))}
-    if isinstance(compressor := pipeline.compressors[-1], Provence):
-        runtime = compressor.model.runtime
+    if model is not None:
+        runtime = model.runtime
         dtypes |= {WHOLE: runtime.dtype, RUNTIME: runtime.dtype}
         tasks[RUNTIME] = stopwatch(lambda: runtime.forward(inputs.sequences))
         if isinstance(path := getattr(runtime, "path", None), Path):

@@ -284,6 +284,9 @@ def test_model_inputs_hold_question_and_passage():
     passage = [int(sequence.type_ids.sum()) - 1 for sequence in inputs.sequences]  # less the last separator
     assert sum(passage) == inputs.passage_tokens
     assert inputs.model_tokens == sum(len(sequence) for sequence in inputs.sequences)
+    windows = model_inputs(contexts(1, words=300), max_length=128).sequences
+    assert len(windows) > 2
+    assert max(map(len, windows)) <= 128
 
 
 def test_throughput_of_a_stand_in_has_the_pipeline_alone():

@@ -14,8 +14,9 @@ from ctxprune.cli import main
 from ctxprune.cli.output import printable
 from ctxprune.samples import sample_questions
 
-TEXT = "Bread is baked every morning. The lighthouse was built in 1887. Cats sleep for most of the day."
 RELEVANT = "The lighthouse was built in 1887."
+THREE = ["Bread is baked every morning.", RELEVANT, "Cats sleep for most of the day."]
+TEXT = " ".join(THREE)
 QUESTION = "When was the lighthouse built?"
 BM25 = ["-c", "bm25-sentences", "--budget", "11"]
 COMMAND = [sys.executable, "-c", "import sys; from ctxprune.cli import main; sys.exit(main())"]
@@ -85,17 +86,20 @@ def test_words_are_shown_in_runs(ctxprune_cli, text_file):
     assert "words kept" in out
 
 
-def test_the_bundled_model_is_the_default(ctxprune_cli, text_file):
-    code, out, _ = ctxprune_cli("compress", "-q", QUESTION, text_file, "--json")
-    row = json.loads(out)
-    assert (code, row["compressor"]) == (0, "provence")
-    spans = [*row["documents"][0]["kept_spans"], *row["documents"][0]["removed_spans"]]
-    best = max(spans, key=lambda span: span["score"])
-    assert TEXT[best["start"] : best["end"]] == RELEVANT and RELEVANT in row["text"]
-    strict = json.loads(ctxprune_cli("compress", "-q", QUESTION, text_file, "--json", "--threshold", "1")[1])
-    assert strict["documents"][0]["dropped"]
-    spared = ctxprune_cli("compress", "-q", QUESTION, text_file, "--json", "--threshold", "1", "--protect", "Cats")[1]
-    assert json.loads(spared)["documents"][0]["text"] == "Cats sleep for most of the day."
+def test_the_bundled_model_is_the_default(ctxprune_cli, tmp_path):
+    path = write_lines(tmp_path / "three.jsonl", [{"text": text} for text in THREE])
+
+    def texts(*options):
+        code, out, _ = ctxprune_cli("compress", "-q", QUESTION, path, "--json", *options)
+        row = json.loads(out)
+        assert (code, row["compressor"]) == (0, "provence")
+        return [document["text"] for document in row["documents"]]
+
+    assert texts() == ["", RELEVANT, ""]
+    assert texts("--threshold", "1") == ["", "", ""]
+    assert texts("--threshold", "1", "--protect", "Cats") == ["", "", THREE[2]]
+    assert texts("--threshold", "1", "--min-keep", "1") == texts("--threshold", "1", "--on-empty", "keep_top1")
+    assert texts("--threshold", "1", "--on-empty", "original") == THREE
 
 
 def test_reads_files_folders_and_json_lines_in_order(ctxprune_cli, tmp_path, text_file):

@@ -6,7 +6,8 @@ import random
 import numpy as np
 import pytest
 
-from ctxprune.compressors.fusion import FEATURES, Fusion, SentenceEvidence, sentence_features
+from ctxprune.compressors.fusion import SENTENCE_FEATURES, Fusion, SentenceEvidence, sentence_features
+from ctxprune.lexical import bm25_scores
 from ctxprune.qa import LabelledDocument, Question
 from ctxprune.trainers.fusion import Example, contexts, fit, report
 from ctxprune.types import Document
@@ -19,7 +20,6 @@ def evidence(**changes: object) -> SentenceEvidence:
         "titles": ("Harrow Bridge", ""),
         "document": np.array([0, 0, 1]),
         "keep": np.array([1.0, 2.0, -3.0]),
-        "keep_top": np.array([1.5, 2.5, -2.0]),
         "answer": np.array([-4.0, -1.0, -6.0]),
         "rank": np.array([3.0, -2.0]),
     }
@@ -27,51 +27,51 @@ def evidence(**changes: object) -> SentenceEvidence:
 
 
 def column(table: np.ndarray, name: str) -> list[float]:
-    return table[:, FEATURES.index(name)].tolist()
+    return table[:, SENTENCE_FEATURES.index(name)].tolist()
 
 
 def test_features_of_a_small_context() -> None:
     table = sentence_features(evidence())
-    assert table.shape == (3, len(FEATURES))
-    assert column(table, "keep_gap") == [-1.0, 0.0, -5.0]
+    assert table.shape == (3, len(SENTENCE_FEATURES))
+    assert column(table, "keep") == [1.0, 2.0, -3.0]
     assert column(table, "rank") == [3.0, 3.0, -2.0]
-    assert column(table, "rank_gap") == [0.0, 0.0, -5.0]
-    assert column(table, "before") == [-6.0, 1.0, -6.0]
-    assert column(table, "after") == [2.0, -6.0, -6.0]
-    assert column(table, "first") == [1.0, 0.0, 1.0]
-    assert column(table, "has_title") == [1.0, 1.0, 0.0]
-    assert column(table, "share") == pytest.approx([0.5, 0.5, 0.0])
-    assert column(table, "document_share") == pytest.approx([1.0, 1.0, 0.0])
-    assert column(table, "title_share") == pytest.approx([0.5, 0.5, 0.0])
-    assert np.mean(column(table, "bm25")) == pytest.approx(0.0, abs=1e-9)
+    bm25 = bm25_scores("granite bridge", evidence().texts, titles=["Harrow Bridge", "Harrow Bridge", ""])
+    assert column(table, "bm25") == pytest.approx(((bm25 - bm25.mean()) / bm25.std()).tolist(), abs=1e-5)
+    assert column(table, "document_bm25") == [max(column(table, "bm25")[:2])] * 2 + column(table, "bm25")[2:]
+    assert column(table, "linked") == [0.0, 0.0, 0.0]
+
+
+def test_a_title_named_by_the_question_or_by_another_documents_best_sentence_is_a_link() -> None:
+    def linked(**changes: object) -> list[float]:
+        return column(sentence_features(evidence(**changes)), "linked")
+
+    assert linked(titles=("Lenn (river)", "Ostwick"), query="where is the lenn") == [1.0, 1.0, 0.0]
+    texts = ("It leads to Calovert Quay.", "It is of granite.", "Ferries run hourly.")
+    assert linked(texts=texts, titles=("Harrow", "Calovert Quay")) == [0.0, 0.0, 1.0]
+    assert linked(texts=texts[::-1], titles=("Harrow", "Calovert Quay")) == [0.0, 0.0, 0.0]  # only itself
 
 
 def test_an_empty_context_has_no_rows() -> None:
     empty = np.zeros(0)
-    none = evidence(
-        texts=(), titles=(), document=np.zeros(0, int), keep=empty, keep_top=empty, answer=empty, rank=empty
-    )
-    assert sentence_features(none).shape == (0, len(FEATURES))
+    none = evidence(texts=(), titles=(), document=np.zeros(0, int), keep=empty, answer=empty, rank=empty)
+    assert sentence_features(none).shape == (0, len(SENTENCE_FEATURES))
+    assert [len(scores) for scores in random_fusion().score(none)] == [0, 0]
 
 
-def random_fusion(hidden: int = 3) -> Fusion:
+def random_fusion() -> Fusion:
     rng = np.random.default_rng(0)
-    n = len(FEATURES)
-    return Fusion(
-        rng.normal(size=n), 1 + rng.random(n), rng.normal(size=(n, hidden)), rng.normal(size=hidden),
-        rng.normal(size=hidden), rng.normal(size=n), -0.5, rng.normal(size=4),
-    )  # fmt: skip
+    return Fusion(rng.normal(size=7), rng.normal(size=4), rng.normal(size=4), 0.7, -0.5)
 
 
-def test_the_network_is_what_a_plain_loop_computes() -> None:
-    fusion = random_fusion()
-    row = sentence_features(evidence())[1]
-    standard = [max(-5.0, min(5.0, (x - m) / s)) for x, m, s in zip(row, fusion.mean, fusion.scale, strict=True)]
-    expected = fusion.bias + sum(x * w for x, w in zip(standard, fusion.linear, strict=True))
-    for unit in range(3):
-        inner = fusion.hidden_bias[unit] + sum(x * fusion.hidden[i, unit] for i, x in enumerate(standard))
-        expected += math.tanh(inner) * fusion.out[unit]
-    assert fusion.logits(row[None])[0] == pytest.approx(expected)
+def test_scores_are_what_a_plain_loop_computes() -> None:
+    fusion, known = random_fusion(), evidence()
+    table = sentence_features(known)
+    order = [sum(x * w for x, w in zip(row, fusion.sentence, strict=True)) for row in table]
+    level = fusion.bias + sum(x * w for x, w in zip((2.0, -1.0, 3.0, math.log(3)), fusion.context, strict=True))
+    logits, ranks = fusion.score(known)
+    assert logits == pytest.approx([0.7 * value + level for value in order])
+    first = [3.0, max(order[:2]), column(table, "document_bm25")[0], 0.0]
+    assert ranks[0] == pytest.approx(sum(x * w for x, w in zip(first, fusion.document, strict=True)))
 
 
 def test_saved_and_read_back_it_scores_the_same() -> None:
@@ -79,6 +79,11 @@ def test_saved_and_read_back_it_scores_the_same() -> None:
     again = Fusion.from_dict(fusion.to_dict())
     for mine, other in zip(fusion.score(evidence()), again.score(evidence()), strict=True):
         np.testing.assert_allclose(mine, other, atol=1e-3)
+
+
+def test_weights_for_other_features_are_refused() -> None:
+    with pytest.raises(ValueError, match="another version"):
+        Fusion.from_dict(random_fusion().to_dict() | {"sentence": {"length": 1.0}})
 
 
 def synthetic(rng: np.random.Generator) -> Example:
@@ -94,7 +99,6 @@ def synthetic(rng: np.random.Generator) -> Example:
         titles=("",) * 4,
         document=document,
         keep=rng.normal(size=n) + 4 * labels,
-        keep_top=rng.normal(size=n),
         answer=rng.normal(size=n),
         rank=rng.normal(size=4) + 4 * gold,
     )
@@ -104,10 +108,10 @@ def synthetic(rng: np.random.Generator) -> Example:
 def test_a_fit_finds_the_evidence_and_is_calibrated() -> None:
     rng = np.random.default_rng(1)
     train, test = [synthetic(rng) for _ in range(150)], [synthetic(rng) for _ in range(100)]
-    fusion = fit(train, steps=300)
+    fusion = fit(train)
     assert report(test, fusion)["made"]["top1"] > 0.85
     assert report(test, fusion)["made"]["gold_first"] > 0.85
-    probabilities = 1 / (1 + np.exp(-np.concatenate([fusion.logits(one.features) for one in test])))
+    probabilities = 1 / (1 + np.exp(-np.concatenate([fusion.score(one.evidence)[0] for one in test])))
     assert probabilities.mean() == pytest.approx(1 / 12, abs=0.04)
 
 

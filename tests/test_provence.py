@@ -1,5 +1,6 @@
 """The Provence compressor: with the bundled model on real sentences, and with tiny checkpoints against a slow loop."""
 
+import itertools
 import json
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -157,7 +158,7 @@ def test_higher_thresholds_keep_subsets(bundled: Provence) -> None:
     for threshold in (0.0, 0.02, 0.1, 0.5, 0.9):
         [pruned] = bundled.compress([context(BRIDGE, FERRY)], threshold=threshold)
         kept.append({(e.index, unit.start) for e in pruned.extracts for unit in e.kept_units()})
-    assert all(larger >= smaller for larger, smaller in zip(kept, kept[1:], strict=False))
+    assert all(larger >= smaller for larger, smaller in itertools.pairwise(kept))
 
 
 @pytest.mark.parametrize("threshold", [-0.1, 1.5])

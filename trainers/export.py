@@ -79,7 +79,7 @@ def copy_tokenizer(source: Path, target: Path) -> None:
     tokenizer = Tokenizer.from_file(str(source))
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    tokenizer.save(str(target))
+    tokenizer.save(str(target), pretty=False)
 
 
 def _write(model: Unpadded, path: Path, *, max_length: int, metadata: Mapping[str, str] | None, int8: bool) -> None:

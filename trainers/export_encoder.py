@@ -78,7 +78,7 @@ def export_encoder(
     from ctxprune.trainers.export import export_int8
 
     with no_bars_off_terminal():
-        module = AutoModel.from_pretrained(base, add_pooling_layer=False)
+        module = AutoModel.from_pretrained(base)
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.no_truncation()
     tokenizer.no_padding()

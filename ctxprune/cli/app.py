@@ -163,8 +163,8 @@ def run(
 
     asked = load_questions(question or (), questions, retriever=retriever, sample=corpus is None)
     Run(
-        retriever=load_retriever(retriever, corpus),
         pipeline=compression.pipeline(),
+        retriever=load_retriever(retriever, corpus),
         generator=load_generator(generator, base_url=base_url, api_key_env=api_key_env) if generator else None,
         depth=depth,
         show_prompt=show_prompt,

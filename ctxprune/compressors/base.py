@@ -25,7 +25,7 @@ class ScoringCompressor(ABC):
 
     name: ClassVar[str]
     #: None for scores that only rank: a threshold would mean nothing, so a budget must be given.
-    default_threshold: ClassVar[float | None] = None
+    default_threshold: float | None = None
     #: False for compressors that do not look at the question.
     needs_query: ClassVar[bool] = True
 

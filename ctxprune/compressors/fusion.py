@@ -1,50 +1,50 @@
 """A small calibrated model that turns everything known of a sentence into one keep probability.
 
 Token evidence alone loses to BM25 far from the training domain, and to a reranker where the document matters more than
-the sentence; so the sentence's tokens, its document's relevance and its words in common with the question are weighed
-together. Fitted on held-out training questions by `ctxprune.trainers.fusion`; part of the exported model.
+the sentence; so the sentence's tokens, its document's relevance, the words it shares with the question and the links
+between documents are weighed together. Few weights on purpose: a network fitted on the training domains did worse
+outside of them. Fitted by `ctxprune.trainers.fusion` on questions that the encoder was not trained on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.lexical import bm25_scores, index_terms, query_terms
+from ctxprune.lexical import bm25_scores
 
 Array = npt.NDArray[np.float64]
 
-#: The columns of `sentence_features`, in order. "gap" columns are relative to the best sentence of the whole context.
-FEATURES = (
-    "keep",  # log-odds of the mean keep probability
-    "keep_top",  # mean keep log-odds of the top quarter of the tokens
+#: Columns of `sentence_features`: what puts the sentences of one context in order.
+SENTENCE_FEATURES = (
+    "keep",  # log-odds of the sentence's mean keep probability
     "answer",  # highest answer log-odds of a token
     "rank",  # relevance log-odds of the document
     "bm25",  # BM25 among the context's sentences, standardised
-    "share",  # share of the question's idf found in the sentence
-    "document_share",  # ... in the document and its title
-    "title_share",  # ... in the title
-    "keep_gap",
-    "answer_gap",
-    "rank_gap",
-    "bm25_gap",
-    "before",  # log-odds of the sentence before, within the document
-    "after",
-    "length",  # log words
-    "first",  # 1 for the document's first sentence
-    "documents",  # log number of documents in the context
-    "has_title",
+    "document_bm25",  # the best of that in the document
+    "linked",  # 1 if the question or a best sentence of another document names the document's title
+    "expanded_bm25",  # as bm25, for the question with the words of the two best sentences (pseudo-relevance feedback)
 )
+#: Entries of `context_features`: how likely it is that anything in the context helps. They move all of its sentences
+#: alike, so they calibrate probabilities across contexts and change no order within one.
+CONTEXT_FEATURES = ("best_keep", "best_answer", "best_rank", "sentences")
+#: Columns of `document_features`.
+DOCUMENT_FEATURES = ("rank", "best_sentence", "document_bm25", "linked")
+
+#: Weights of a first guess at the order, by which the sentences that name or expand others are picked.
+_GUESS = {"keep": 1.0, "rank": 1.0, "bm25": 2.0}
+_NAMING, _EXPANDING, _SHORTEST_TITLE = 5, 2, 4
+_QUALIFIER = re.compile(r"\s*\([^()]*\)$")
 
 
 @dataclass(frozen=True, slots=True)
 class SentenceEvidence:
     """What the encoder says of one context's sentences, document by document.
 
-    keep, keep_top, answer: (n_sentences,) log-odds. document: (n_sentences,) int, the place of its document, ascending.
+    keep, answer: (n_sentences,) log-odds. document: (n_sentences,) int, the place of its document, ascending.
     rank: (n_documents,) log-odds. texts: the sentences. titles: one a document.
     """
 
@@ -53,112 +53,125 @@ class SentenceEvidence:
     titles: tuple[str, ...]
     document: npt.NDArray[np.int64]
     keep: Array
-    keep_top: Array
     answer: Array
     rank: Array
 
 
 @dataclass(frozen=True, slots=True)
 class Fusion:
-    """A network of one hidden layer over standardised features, and linear weights for the document's score.
+    """Linear weights of the features, and how their sum becomes log-odds.
 
-    mean, scale: (n_features,). hidden: (n_features, n_hidden), hidden_bias: (n_hidden,). out: (n_hidden,). linear:
-    (n_features,). bias: float. document: weights of (rank, best sentence log-odds, document share, title share).
+    sentence: (7,) of `SENTENCE_FEATURES`. context: (4,) of `CONTEXT_FEATURES`. document: (4,) of `DOCUMENT_FEATURES`.
+    log-odds of a sentence = slope * (sentence . features) + context . features + bias.
     """
 
-    mean: Array
-    scale: Array
-    hidden: Array
-    hidden_bias: Array
-    out: Array
-    linear: Array
-    bias: float
+    sentence: Array
+    context: Array
     document: Array
+    slope: float
+    bias: float
 
     @classmethod
     def from_dict(cls, values: dict[str, object]) -> Fusion:
-        arrays = {name: np.asarray(values[name], dtype=np.float64) for name in cls.__slots__ if name != "bias"}
-        return cls(**arrays, bias=float(values["bias"]))  # type: ignore[arg-type]
+        """Raises KeyError, TypeError or ValueError for what `to_dict` did not write."""
+        sentence, context, document = (_weights(values[name]) for name in ("sentence", "context", "document"))
+        return cls(sentence, context, document, float(str(values["slope"])), float(str(values["bias"])))
 
     def to_dict(self) -> dict[str, object]:
-        arrays = {name: np.round(getattr(self, name), 5).tolist() for name in self.__slots__ if name != "bias"}
-        return {**arrays, "bias": round(self.bias, 5), "features": list(FEATURES)}
-
-    def logits(self, features: Array) -> Array:
-        """features: (n_sentences, n_features). Returns keep log-odds (n_sentences,)."""
-        standard = np.clip((features - self.mean) / self.scale, -5.0, 5.0)
-        raised = np.tanh(standard @ self.hidden + self.hidden_bias)
-        fused: Array = raised @ self.out + standard @ self.linear + self.bias
-        return fused
+        """Weights by name, as pruner.json holds them."""
+        return {
+            "sentence": _named(SENTENCE_FEATURES, self.sentence),
+            "context": _named(CONTEXT_FEATURES, self.context),
+            "document": _named(DOCUMENT_FEATURES, self.document),
+            "slope": round(self.slope, 5),
+            "bias": round(self.bias, 5),
+        }
 
     def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
         """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,)."""
         features = sentence_features(evidence)
-        logits = self.logits(features)
-        return logits, document_features(evidence, features, logits) @ self.document
+        order = features @ self.sentence
+        level = context_features(evidence) @ self.context + self.bias
+        return self.slope * order + level, document_features(evidence, features, order) @ self.document
 
 
 def sentence_features(evidence: SentenceEvidence) -> Array:
-    """(n_sentences, len(FEATURES)); the columns are named in `FEATURES`."""
-    n = len(evidence.texts)
-    if not n:
-        return np.zeros((0, len(FEATURES)))
+    """(n_sentences, 7); the columns are named in `SENTENCE_FEATURES`."""
+    if not evidence.texts:
+        return np.zeros((0, len(SENTENCE_FEATURES)))
     of = evidence.document
-    bm25 = bm25_scores(evidence.query, evidence.texts, titles=[evidence.titles[place] for place in of])
-    standard = (bm25 - bm25.mean()) / (bm25.std() + 1e-6)
-    share, document_share, title_share = _shares(evidence)
-    first = np.ones(n, dtype=bool)
-    first[1:] = of[1:] != of[:-1]
-    before = np.where(first, -6.0, np.roll(evidence.keep, 1))
-    after = np.where(np.append(first[1:], True), -6.0, np.roll(evidence.keep, -1))
     rank = evidence.rank[of]
-    titled = np.array([bool(title) for title in evidence.titles])[of]
+    bm25 = _standard_bm25(evidence.query, evidence)
+    guess = _GUESS["keep"] * evidence.keep + _GUESS["rank"] * rank + _GUESS["bm25"] * bm25
+    best = np.argsort(-guess, kind="stable")
+    expanding = " ".join(f"{evidence.texts[i]} {evidence.titles[of[i]]}" for i in best[:_EXPANDING])
     columns = {
         "keep": evidence.keep,
-        "keep_top": evidence.keep_top,
         "answer": evidence.answer,
         "rank": rank,
-        "bm25": standard,
-        "share": share,
-        "document_share": document_share[of],
-        "title_share": title_share[of],
-        "keep_gap": evidence.keep - evidence.keep.max(),
-        "answer_gap": evidence.answer - evidence.answer.max(),
-        "rank_gap": rank - evidence.rank.max(),
-        "bm25_gap": standard - standard.max(),
-        "before": before,
-        "after": after,
-        "length": np.log1p([len(text.split()) for text in evidence.texts]),
-        "first": first.astype(float),
-        "documents": np.full(n, np.log(len(evidence.titles))),
-        "has_title": titled.astype(float),
+        "bm25": bm25,
+        "document_bm25": _by_document(bm25, evidence)[of],
+        "linked": _linked(evidence, best[:_NAMING].tolist())[of],
+        "expanded_bm25": _standard_bm25(f"{evidence.query} {expanding}", evidence),
     }
-    return np.stack([columns[name] for name in FEATURES], axis=1)
+    return np.stack([columns[name] for name in SENTENCE_FEATURES], axis=1)
 
 
-def document_features(evidence: SentenceEvidence, features: Array, logits: Array) -> Array:
-    """(n_documents, 4): relevance log-odds, best sentence's fused log-odds, document share, title share."""
-    best = np.full(len(evidence.titles), -10.0)
-    shares = np.zeros((len(evidence.titles), 2))
-    np.maximum.at(best, evidence.document, logits)
-    shares[evidence.document] = features[:, [FEATURES.index("document_share"), FEATURES.index("title_share")]]
-    return np.column_stack([evidence.rank, best, shares])
+def context_features(evidence: SentenceEvidence) -> Array:
+    """(4,), named in `CONTEXT_FEATURES`; the last is the logarithm of the number of sentences."""
+    if not evidence.texts:
+        return np.zeros(len(CONTEXT_FEATURES))
+    best = (evidence.keep.max(), evidence.answer.max(), evidence.rank.max())
+    return np.array([*best, np.log(len(evidence.texts))])
 
 
-def _shares(evidence: SentenceEvidence) -> tuple[Array, Array, Array]:
-    """Share of the question's idf, from the sentences' own frequencies, in each sentence, document and title."""
-    wanted = query_terms(evidence.query)
-    known = set(wanted)
-    sentences = [known.intersection(index_terms(text)) for text in evidence.texts]
-    titles = [known.intersection(index_terms(title)) for title in evidence.titles]
-    documents = [set(title) for title in titles]
-    for place, terms in zip(evidence.document, sentences, strict=True):
-        documents[place] |= terms
-    counts = {term: sum(term in terms for terms in sentences) for term in wanted}
-    weight = {term: float(np.log1p((len(sentences) - n + 0.5) / (n + 0.5))) for term, n in counts.items()}
-    total = sum(weight.values()) or 1.0
+def document_features(evidence: SentenceEvidence, features: Array, order: Array) -> Array:
+    """(n_documents, 4), named in `DOCUMENT_FEATURES`. features, order: of the sentences."""
+    best = _by_document(order, evidence)
+    columns = features[:, [SENTENCE_FEATURES.index("document_bm25"), SENTENCE_FEATURES.index("linked")]]
+    shared = np.zeros((len(evidence.titles), 2))
+    shared[evidence.document] = columns
+    return np.column_stack([evidence.rank, best, shared])
 
-    def share(sets: Sequence[set[str]]) -> Array:
-        return np.array([sum(weight[term] for term in terms) / total for terms in sets])
 
-    return share(sentences), share(documents), share(titles)
+def _standard_bm25(query: str, evidence: SentenceEvidence) -> Array:
+    titles = [evidence.titles[place] for place in evidence.document]
+    scores = bm25_scores(query, evidence.texts, titles=titles)
+    standard: Array = (scores - scores.mean()) / (scores.std() + 1e-6)
+    return standard
+
+
+def _by_document(scores: Array, evidence: SentenceEvidence) -> Array:
+    """The highest score of each document's sentences; (n_documents,)."""
+    best = np.full(len(evidence.titles), -np.inf)
+    np.maximum.at(best, evidence.document, scores)
+    return best
+
+
+def _linked(evidence: SentenceEvidence, best: list[int]) -> Array:
+    """1 for each document whose title, without a bracketed qualifier, is named where it counts; (n_documents,).
+
+    Questions of several steps name one thing and ask about another, which only a sentence of the first leads to.
+    """
+    query = evidence.query.lower()
+    naming = [(int(evidence.document[i]), evidence.texts[i].lower()) for i in best]
+    linked = np.zeros(len(evidence.titles))
+    for place, title in enumerate(evidence.titles):
+        name = _QUALIFIER.sub("", title).strip().lower()
+        if len(name) >= _SHORTEST_TITLE:
+            linked[place] = name in query or any(name in text for other, text in naming if other != place)
+    return linked
+
+
+def _named(names: tuple[str, ...], weights: Array) -> dict[str, float]:
+    return {name: round(float(weight), 5) for name, weight in zip(names, weights, strict=True)}
+
+
+def _weights(named: object) -> Array:
+    if not isinstance(named, dict):
+        raise TypeError(f"weights must be given by name, got {type(named).__name__}")
+    known = {frozenset(names): names for names in (SENTENCE_FEATURES, CONTEXT_FEATURES, DOCUMENT_FEATURES)}
+    names = known.get(frozenset(named))
+    if names is None:
+        raise ValueError(f"unknown features {sorted(named)}; the export belongs to another version of ctxprune")
+    return np.array([float(named[name]) for name in names])

@@ -24,8 +24,10 @@ from ctxprune.types import Context, Extract, Span, TokenCounter
 #: How token probabilities become a sentence's: their mean, the share of tokens above one half, or the fitted fusion.
 Rounding = Literal["fused", "mean", "share"]
 BUNDLED = "provence-mini"
-#: Passages read at once; bounds the memory of very large batches without slowing small ones.
-_CHUNK = 256
+#: Contexts read at once; bounds the memory of very large batches without slowing small ones.
+_CHUNK = 32
+#: Log-odds of a sentence without tokens.
+_NOTHING = -10.0
 
 
 class Provence(ScoringCompressor):
@@ -37,7 +39,7 @@ class Provence(ScoringCompressor):
     """
 
     name = "provence"
-    default_threshold = 0.1
+    default_threshold: float | None = 0.1
 
     def __init__(
         self,
@@ -50,8 +52,7 @@ class Provence(ScoringCompressor):
         policy: Policy | None = None,
     ) -> None:
         self.model = model or load_model(BUNDLED)
-        if threshold is None and budget is None:
-            threshold = self.model.default_threshold
+        self.default_threshold = self.model.default_threshold
         super().__init__(threshold=threshold, budget=budget, counter=counter, policy=policy)
         self.rounding: Rounding = rounding or ("fused" if self.model.fusion else "mean")
         if self.rounding not in get_args(Rounding):
@@ -135,37 +136,35 @@ class Evidence:
 
 def gather(item: Sentences, readings: Sequence[Reading]) -> Evidence:
     """Collect token scores by sentence. A sentence without tokens (only symbols the tokenizer drops) scores 0."""
-    rows: list[tuple[float, float, float, float, int]] = []
-    texts: list[str] = []
-    for place, (extract, spans, reading) in enumerate(zip(item.extracts, item.spans, readings, strict=True)):
-        starts = np.array([span.start for span in spans], dtype=np.int64)
-        ends = np.array([span.end for span in spans], dtype=np.int64)
-        first, last = token_spans(reading.offsets, starts, ends)
-        keep = reading.keep.astype(np.float64)
-        answer = keep if reading.answer is None else reading.answer.astype(np.float64)
-        rows += [(*_summary(keep[a:b], answer[a:b]), place) for a, b in zip(first, last, strict=True)]
-        texts += [extract.source.text[span.start : span.end] for span in spans]
-    table = np.array([row[:4] for row in rows], dtype=np.float64).reshape(-1, 4)
-    mean, share, top, answers = table.T
+    tables = [_by_sentence(spans, reading) for spans, reading in zip(item.spans, readings, strict=True)]
+    mean, share, answer = np.concatenate([np.zeros((0, 3)), *tables]).T
     fusable = SentenceEvidence(
         item.query,
-        tuple(texts),
+        tuple(
+            extract.source.text[span.start : span.end]
+            for extract, spans in zip(item.extracts, item.spans, strict=True)
+            for span in spans
+        ),
         tuple(extract.source.title for extract in item.extracts),
-        np.array([row[4] for row in rows], dtype=np.int64),
+        np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
         _log_odds(mean),
-        top,
-        answers,
+        answer,
         np.array([reading.rank for reading in readings]),
     )
     return Evidence(mean, share, fusable)
 
 
-def _summary(keep: Array, answer: Array) -> tuple[float, float, float, float]:
-    """Mean probability, share above one half, mean log-odds of the top quarter, highest answer log-odds."""
-    if not len(keep):
-        return 0.0, 0.0, -10.0, -10.0
-    top = np.sort(keep)[-max(1, len(keep) // 4) :]
-    return float(sigmoid(keep).mean()), float((keep > 0).mean()), float(top.mean()), float(answer.max())
+def _by_sentence(spans: Sequence[Span], reading: Reading) -> Array:
+    """(n_sentences, 3): mean keep probability, share of tokens above one half, highest answer log-odds."""
+    starts = np.array([span.start for span in spans], dtype=np.int64)
+    ends = np.array([span.end for span in spans], dtype=np.int64)
+    first, last = token_spans(reading.offsets, starts, ends)
+    keep = reading.keep.astype(np.float64)
+    sums = np.concatenate([np.zeros((1, 2)), np.cumsum(np.column_stack([sigmoid(keep), keep > 0]), axis=0)])
+    means = (sums[last] - sums[first]) / np.maximum(last - first, 1)[:, None]
+    answers = keep if reading.answer is None else reading.answer
+    highest = [answers[a:b].max() if b > a else _NOTHING for a, b in zip(first, last, strict=True)]
+    return np.column_stack([means, highest])
 
 
 def _log_odds(probabilities: Array) -> Array:
