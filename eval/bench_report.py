@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ctxprune.eval.bench_torch import MINILM, PADDED
@@ -31,7 +31,7 @@ def render(report: Figures) -> str:
     """The whole report, with a section for each part that ran. report: see `ctxprune.eval.bench.measure`."""
     parts = ["# Speed and size", f"Made by:\n\n    {report['command']}", _machine(report["machine"]), _TEXT]
     parts += [f"Left out: {note}" for note in report["notes"]]
-    sections = {
+    sections: dict[str, Callable[[Any], list[str]]] = {
         "cold_start": _cold,
         "warm": _warm,
         "throughput": _throughput,
@@ -41,7 +41,7 @@ def render(report: Figures) -> str:
     }
     for name, section in sections.items():
         if report.get(name) is not None:
-            parts += section(report[name])
+            parts.extend(section(report[name]))
     return "\n\n".join(parts) + "\n"
 
 

@@ -7,6 +7,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxprune.errors import GeneratorError, InputError
+from ctxprune.qa import LabelledDocument, Question, read_jsonl
 from ctxprune.trainers.labelling import (
     AnswerCache,
     Cited,
@@ -22,11 +27,6 @@ from ctxprune.trainers.labelling import (
     report_path,
     write_labels,
 )
-from hypothesis import given
-from hypothesis import strategies as st
-
-from ctxprune.errors import GeneratorError, InputError
-from ctxprune.qa import LabelledDocument, Question, read_jsonl
 from ctxprune.types import Document
 
 PASSAGE = "Lima lies in Peru. It is the capital. It rarely rains there."

@@ -99,7 +99,11 @@ def write_card(
     out: Path, *, base: str, licence: str, recipe: str, sources: Sequence[Source], figures: dict[str, Any]
 ) -> None:
     """README.md of the export; figures are those of `bundle` and of the training history."""
-    card = f"""# {out.name}
+    card = f"""---
+license: apache-2.0
+base_model: {base}
+---
+# {out.name}
 
 A query-aware context pruner and reranker after Provence (Chirkova et al., ICLR 2025): one encoder pass over a
 question and a passage gives keep log-odds for every token, an answer-position score for every token and a relevance

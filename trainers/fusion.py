@@ -204,10 +204,10 @@ def _minimise(loss: Callable[[], torch.Tensor], parameters: list[torch.Tensor]) 
     def closure() -> torch.Tensor:
         optimizer.zero_grad()
         value = loss()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    optimizer.step(closure)
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
 def report(examples: Sequence[Example], fusion: Fusion) -> dict[str, dict[str, float]]:

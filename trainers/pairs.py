@@ -12,6 +12,7 @@ import random
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from ctxprune.qa import LabelledDocument, Offsets, Question
 from ctxprune.text import split_sentences
@@ -139,15 +140,12 @@ class Negatives:
         passages = {item.document.text: item for question in questions for item in question.documents}
         self.passages = list(passages.values())
         self.depth = min(depth, len(self.passages))
-        self._tokenise = lambda texts: bm25s.tokenize(texts, stopwords="en", show_progress=False)
         self._index = bm25s.BM25()
-        self._index.index(
-            self._tokenise([f"{p.document.title} {p.document.text}" for p in self.passages]), show_progress=False
-        )
+        self._index.index(_words([f"{p.document.title} {p.document.text}" for p in self.passages]), show_progress=False)
 
     def near(self, question: Question, rng: random.Random) -> LabelledDocument | None:
         """One of the nearest passages that does not answer the question, None when all of them do."""
-        places, _ = self._index.retrieve(self._tokenise([question.text]), k=self.depth, show_progress=False)
+        places, _ = self._index.retrieve(_words([question.text]), k=self.depth, show_progress=False)
         usable = [self.passages[place] for place in places[0] if self._wrong(question, self.passages[place])]
         return rng.choice(usable[:8]) if usable else None
 
@@ -160,6 +158,13 @@ class Negatives:
         text = passage.document.text.lower()
         own = {item.document.text for item in question.documents}
         return passage.document.text not in own and not any(answer.lower() in text for answer in question.answers)
+
+
+def _words(texts: list[str]) -> Any:
+    """The texts as `bm25s` indexes and searches them."""
+    import bm25s
+
+    return bm25s.tokenize(texts, stopwords="en", show_progress=False)
 
 
 def _raw_pairs(
