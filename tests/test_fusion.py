@@ -60,14 +60,16 @@ def test_an_empty_context_has_no_rows() -> None:
 
 def random_fusion() -> Fusion:
     rng = np.random.default_rng(0)
-    return Fusion(rng.normal(size=7), rng.normal(size=4), rng.normal(size=4), 0.7, -0.5)
+    return Fusion(rng.normal(size=7), rng.normal(size=6), rng.normal(size=4), 0.7, -0.5)
 
 
 def test_scores_are_what_a_plain_loop_computes() -> None:
     fusion, known = random_fusion(), evidence()
     table = sentence_features(known)
     order = [sum(x * w for x, w in zip(row, fusion.sentence, strict=True)) for row in table]
-    level = fusion.bias + sum(x * w for x, w in zip((2.0, -1.0, 3.0, math.log(3)), fusion.context, strict=True))
+    level = fusion.bias + sum(
+        x * w for x, w in zip((max(order), 2.0, -1.0, 3.0, math.log(3), math.log(2)), fusion.context, strict=True)
+    )
     logits, ranks = fusion.score(known)
     assert logits == pytest.approx([0.7 * value + level for value in order])
     first = [3.0, max(order[:2]), column(table, "document_bm25")[0], 0.0]

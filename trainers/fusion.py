@@ -182,8 +182,9 @@ def _calibration(examples: Sequence[Example], sentence: Array) -> tuple[float, A
     order = torch.tensor(np.concatenate([one.features[one.known] @ sentence for one in known]))
     labels = torch.tensor(np.concatenate([one.labels[one.known] for one in known]), dtype=torch.float64)
     sizes = torch.tensor([int(one.known.sum()) for one in known])
-    levels = torch.tensor(np.stack([context_features(one.evidence) for one in known])).repeat_interleave(sizes, 0)
-    weights = _weights_of(known).repeat_interleave(sizes)
+    contexts = np.stack([context_features(one.evidence, one.features @ sentence) for one in known])
+    levels = torch.tensor(contexts).repeat_interleave(sizes, 0)
+    weights = (_weights_of(known) / sizes.sqrt()).repeat_interleave(sizes)  # between one context, one vote and one each
     slope = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
     bias = torch.tensor(-3.0, dtype=torch.float64, requires_grad=True)
     context = torch.zeros(len(CONTEXT_FEATURES), dtype=torch.float64, requires_grad=True)

@@ -30,7 +30,7 @@ SENTENCE_FEATURES = (
 )
 #: Entries of `context_features`: how likely it is that anything in the context helps. They move all of its sentences
 #: alike, so they calibrate probabilities across contexts and change no order within one.
-CONTEXT_FEATURES = ("best_keep", "best_answer", "best_rank", "sentences")
+CONTEXT_FEATURES = ("best_sentence", "best_keep", "best_answer", "best_rank", "sentences", "documents")
 #: Columns of `document_features`.
 DOCUMENT_FEATURES = ("rank", "best_sentence", "document_bm25", "linked")
 
@@ -61,7 +61,7 @@ class SentenceEvidence:
 class Fusion:
     """Linear weights of the features, and how their sum becomes log-odds.
 
-    sentence: (7,) of `SENTENCE_FEATURES`. context: (4,) of `CONTEXT_FEATURES`. document: (4,) of `DOCUMENT_FEATURES`.
+    sentence: (7,) of `SENTENCE_FEATURES`. context: (6,) of `CONTEXT_FEATURES`. document: (4,) of `DOCUMENT_FEATURES`.
     log-odds of a sentence = slope * (sentence . features) + context . features + bias.
     """
 
@@ -91,7 +91,7 @@ class Fusion:
         """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,)."""
         features = sentence_features(evidence)
         order = features @ self.sentence
-        level = context_features(evidence) @ self.context + self.bias
+        level = context_features(evidence, order) @ self.context + self.bias
         return self.slope * order + level, document_features(evidence, features, order) @ self.document
 
 
@@ -117,12 +117,16 @@ def sentence_features(evidence: SentenceEvidence) -> Array:
     return np.stack([columns[name] for name in SENTENCE_FEATURES], axis=1)
 
 
-def context_features(evidence: SentenceEvidence) -> Array:
-    """(4,), named in `CONTEXT_FEATURES`; the last is the logarithm of the number of sentences."""
+def context_features(evidence: SentenceEvidence, order: Array) -> Array:
+    """(6,), named in `CONTEXT_FEATURES`: four maxima and the logarithms of the numbers of sentences and documents.
+
+    order: (n_sentences,) weighted sums of the sentence features. Their maximum is needed since standardised scores
+    reach higher among many sentences than among few.
+    """
     if not evidence.texts:
         return np.zeros(len(CONTEXT_FEATURES))
-    best = (evidence.keep.max(), evidence.answer.max(), evidence.rank.max())
-    return np.array([*best, np.log(len(evidence.texts))])
+    best = (order.max(), evidence.keep.max(), evidence.answer.max(), evidence.rank.max())
+    return np.array([*best, np.log(len(evidence.texts)), np.log(len(evidence.titles))])
 
 
 def document_features(evidence: SentenceEvidence, features: Array, order: Array) -> Array:
