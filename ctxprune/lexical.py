@@ -89,7 +89,7 @@ def stem(word: str) -> str:
 def _uninflected(word: str) -> str:
     if word.endswith("ies") and len(word) > 4:
         word = word[:-3] + "y"
-    elif word.endswith(("sses", "shes", "ches", "xes", "zes")):
+    elif word.endswith(("sses", "shes", "ches", "xes", "zes")) and len(word) > 4:
         word = word[:-2]
     elif word[-1] == "s" and word[-2] not in "sui":
         word = word[:-1]

@@ -76,6 +76,8 @@ def contexts(questions: Sequence[Question], rng: random.Random, *, documents: in
 
     Questions with one document get negatives found by BM25; in a tenth of the contexts the gold passages are missing.
     """
+    if not questions:
+        return
     negatives = Negatives(questions, depth=40)
     for question in questions:
         asked = replace(question, text=_typed(question.text, rng))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ctxprune.errors import InputError
 from ctxprune.qa import LabelledDocument, Offsets, Question
 from ctxprune.text import split_sentences
 
@@ -138,6 +139,10 @@ class Negatives:
         import bm25s
 
         passages = {item.document.text: item for question in questions for item in question.documents}
+        if not passages:
+            raise InputError(
+                "the questions hold no documents, so there is nothing to draw negatives from; check the file"
+            )
         self.passages = list(passages.values())
         self.depth = min(depth, len(self.passages))
         self._index = bm25s.BM25()

@@ -153,7 +153,7 @@ def _open(path: Path) -> Any:
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     # the last level adds layout changes, which an encoder has no use for
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    settings.enable_cpu_mem_arena = False  # an arena keeps, for every shape ever seen, the most it ever needed
+    settings.enable_mem_pattern = False  # a plan of memory for every length ever seen, of no use where lengths vary
     # processors without VNNI add int8 products in 16 bits, which overflow; this has them use slower exact ones
     settings.add_session_config_entry("session.x64quantprecision", "1")
     settings.log_severity_level = 4  # what fails is raised, so nothing need be written to stderr
