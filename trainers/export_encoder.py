@@ -149,8 +149,9 @@ base_model: {base_name}
 ---
 # Sentence encoder, int8 ONNX
 
-`{base_name}` (Apache-2.0) with int8 weights, for the dense retriever and the `embedding-sentences` baseline. No further
-training. A text's vector is the mean over its tokens' `{OUTPUT}`, scaled to length one.
+`{base_name}` (Apache-2.0) with int8 weights and no further training,
+for the dense retriever and the `embedding-sentences` baseline. A text's vector is the mean over its tokens'
+`{OUTPUT}`, scaled to length one.
 
 - `model.onnx` ({report.file_bytes / 1e6:.1f} MB): inputs `input_ids`, `token_type_ids` (batch, seq) int64, output
   `{OUTPUT}` (batch, seq, width) float32. There is no mask: run one sequence a call, without padding.
