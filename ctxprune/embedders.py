@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -25,6 +26,8 @@ BUNDLED_FOLDER = Path(__file__).parent / "bundled" / "minilm-encoder"
 WINDOW_TOKENS = 256
 #: Texts tokenised at a time, so that memory does not grow with their number.
 BATCH_TEXTS = 256
+#: Windows run at a time, side by side on the CPUs; their hidden states take at most 400 kB each until they are pooled.
+BATCH_WINDOWS = 32
 
 
 class Embedder(Protocol):
@@ -62,18 +65,18 @@ class BundledEncoder:
         for first in range(0, len(texts), BATCH_TEXTS):
             batch = [model_text(text) for text in texts[first : first + BATCH_TEXTS]]
             encodings = self._tokenizer.encode_batch(batch, add_special_tokens=False)
-            for row, encoding in enumerate(encodings, first):
-                vectors[row] = self._pooled(encoding.ids)
+            vectors[first : first + len(batch)] = self._pooled([encoding.ids for encoding in encodings])
         return vectors
 
-    def _pooled(self, ids: list[int]) -> Vectors:
-        """The mean over all tokens of all windows, scaled to length one: (dimension,)."""
-        total = np.zeros(self.dimension, dtype=np.float64)
-        for window in self._windows(ids):
-            (output,) = self._runtime.forward([window])
-            total += output["last_hidden_state"].sum(axis=0, dtype=np.float64)
-        vector: Vectors = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
-        return vector
+    def _pooled(self, texts: Sequence[list[int]]) -> Vectors:
+        """The mean over all tokens of all windows of each text, scaled to length one: (texts, dimension)."""
+        totals = np.zeros((len(texts), self.dimension), dtype=np.float64)
+        windows = ((row, window) for row, ids in enumerate(texts) for window in self._windows(ids))
+        while some := list(islice(windows, BATCH_WINDOWS)):
+            outputs = self._runtime.forward([window for _, window in some])
+            for (row, _), output in zip(some, outputs, strict=True):
+                totals[row] += output["last_hidden_state"].sum(axis=0, dtype=np.float64)
+        return np.stack([_unit_length(total) for total in totals])
 
     def _windows(self, ids: list[int]) -> Iterator[TokenSequence]:
         step = WINDOW_TOKENS - 2
@@ -121,6 +124,11 @@ class SentenceTransformerEncoder:
 def load_embedder(name: str) -> Embedder:
     """ "bundled" (or the bundled encoder's own name), else a sentence-transformers id or path."""
     return BundledEncoder() if name in ("bundled", BundledEncoder.name) else SentenceTransformerEncoder(name)
+
+
+def _unit_length(total: npt.NDArray[np.float64]) -> Vectors:
+    vector: Vectors = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
+    return vector
 
 
 @lru_cache(maxsize=1)

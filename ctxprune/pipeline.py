@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from typing import Any, Literal, get_args
 
+from ctxprune.batches import batched
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.prompt import count_contexts, readable_text
 from ctxprune.result import STAGES, CompressionResult, Status
@@ -103,7 +103,7 @@ class Pipeline:
         """`run` over a stream, `batch_size` contexts at a time, so memory stays flat however long the stream is."""
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        batches = _batched(contexts, batch_size)
+        batches = batched(contexts, batch_size)
         return (result for batch in batches for result in self.run(batch, budget=budget, threshold=threshold))
 
     def _last(self, attribute: str) -> Any:
@@ -169,9 +169,3 @@ class Pipeline:
 def _soft_tokens(context: Context) -> list[int]:
     """The identities of the embeddings: equal only when they were passed through."""
     return [id(piece.embeddings) for piece in context.pieces if isinstance(piece, SoftTokens)]
-
-
-def _batched(contexts: Iterable[Context], size: int) -> Iterator[list[Context]]:
-    stream = iter(contexts)
-    while batch := list(islice(stream, size)):
-        yield batch

@@ -1,10 +1,10 @@
-"""Read questions from the files the field uses: our JSONL, FlashRAG, SQuAD, BEIR, or any Hugging Face data set."""
+"""Read questions from the files the field uses: our JSONL, FlashRAG, SQuAD, DPR, BEIR, any Hugging Face data set."""
 
 from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from ctxprune.qa import Question, open_text, read_jsonl, read_rows
 from ctxprune.qa_beir import read_beir
 from ctxprune.qa_columns import is_saved_dataset, read_dataset
 from ctxprune.qa_corpus import read_corpus
+from ctxprune.qa_dpr import read_dpr
 from ctxprune.qa_flashrag import read_flashrag
 from ctxprune.qa_squad import read_squad
 
@@ -24,14 +25,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Format", "detect_format", "locate_answers", "read_corpus", "read_questions", "with_retrieved"]
 
-Format = Literal["auto", "jsonl", "flashrag", "squad", "beir", "datasets"]
+Format = Literal["auto", "jsonl", "flashrag", "squad", "dpr", "beir", "datasets"]
 _KNOWN = """known forms are
   jsonl     {"question", "documents": [...], "answers"?} a line
   flashrag  {"question", "golden_answers"} a line
   squad     a JSON file with data[].paragraphs[].qas[]
+  dpr       {"question", "answers", "ctxs": [...]} a line, or a JSON array of them
   beir      a folder with corpus.jsonl, queries.jsonl and qrels/
   datasets  a Hugging Face data set (an id, a saved folder, or a file) with a column mapping
 name one with format=, and for datasets also columns="""
+_READERS: dict[str, Callable[[Path], Iterator[Question]]] = {
+    "jsonl": read_jsonl,
+    "flashrag": read_flashrag,
+    "squad": read_squad,
+    "dpr": read_dpr,
+}
 
 
 def read_questions(
@@ -61,7 +69,7 @@ def read_questions(
     elif chosen == "beir":
         return read_beir(Path(source), split=split, corpus=None if corpus is None else Path(corpus))
     else:
-        questions = {"jsonl": read_jsonl, "flashrag": read_flashrag, "squad": read_squad}[chosen](Path(source))
+        questions = _READERS[chosen](Path(source))
     return questions if corpus is None else with_retrieved(questions, _bm25(corpus), k=depth)
 
 
@@ -79,14 +87,16 @@ def detect_format(source: str | Path, *, columns: Mapping[str, str] | None = Non
 
 
 def _detect_file(path: Path) -> Format:
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
-        try:
-            with open_text(path) as lines:
-                start = lines.read(1 << 16)
-        except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-            raise InputError(f"cannot read {path}: {error}") from None
-        if re.match(r"\s*\{", start) and re.search(r'"(paragraphs|qas)"\s*:\s*\[', start):
-            return "squad"
+    try:
+        with open_text(path) as lines:
+            start = lines.read(1 << 16)
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    if re.match(r"\s*\[", start) and '"ctxs"' in start:
+        return "dpr"
+    lined = path.name.endswith((".jsonl", ".jsonl.gz"))
+    if not lined and re.match(r"\s*\{", start) and re.search(r'"(paragraphs|qas)"\s*:\s*\[', start):
+        return "squad"
     try:
         _, row = next(read_rows(path), (0, {}))
     except InputError as error:
@@ -95,6 +105,8 @@ def _detect_file(path: Path) -> Format:
         return "flashrag"
     if "documents" in row:
         return "jsonl"
+    if "ctxs" in row:
+        return "dpr"
     raise InputError(f"cannot tell the form of {path} (its first line has {', '.join(row) or 'no field'}); {_KNOWN}")
 
 

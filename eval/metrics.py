@@ -1,7 +1,8 @@
 """What an answer, a pruned context and a ranking are worth: plain functions of strings, spans, flags and ranks.
 
 Exact match and F1 follow SQuAD 1.1 (Rajpurkar et al. 2016, section 5); substring match is the looser score of the RAG
-literature. Spans are half-open character offsets `(start, end)`; shares and scores lie in [0, 1], higher is better.
+literature, ROUGE-L the usual one for long answers. Spans are half-open character offsets `(start, end)`; shares and
+scores lie in [0, 1], higher is better.
 """
 
 from __future__ import annotations
@@ -52,6 +53,35 @@ def _token_f1(prediction: list[str], answer: list[str]) -> float:
         return float(prediction == answer)
     common = sum((Counter(prediction) & Counter(answer)).values())
     return 2 * common / (len(prediction) + len(answer))
+
+
+def rouge_l(prediction: str, answers: Sequence[str]) -> float:
+    """ROUGE-L: the best F-measure of the longest common subsequence of tokens over the answers (Lin 2004).
+
+    Without answers 1.0 if the prediction is empty. Over the tokens of `f1`, so it never exceeds f1.
+    """
+    # our own: the package rouge-score gives the same on plain ASCII words, but takes seconds to import (nltk, absl,
+    # scipy) and drops every character outside a-z and 0-9, so that even "東京" against itself scores 0
+    tokens = normalise_answer(prediction).split()
+    return max(_subsequence_f(tokens, normalise_answer(answer).split()) for answer in answers or ("",))
+
+
+def _subsequence_f(prediction: list[str], answer: list[str]) -> float:
+    if not prediction or not answer:
+        return float(prediction == answer)
+    return 2 * common_subsequence(prediction, answer) / (len(prediction) + len(answer))
+
+
+def common_subsequence(left: Sequence[str], right: Sequence[str]) -> int:
+    """Length of the longest common subsequence, one machine-word operation for 64 cells (Hyyrö 2004)."""
+    places: dict[str, int] = {}
+    for place, token in enumerate(left):
+        places[token] = places.get(token, 0) | 1 << place
+    mask = row = (1 << len(left)) - 1
+    for token in right:
+        hits = row & places.get(token, 0)
+        row = (row + hits | row - hits) & mask  # a zero bit marks where the length grows
+    return len(left) - row.bit_count()
 
 
 def substring_match(prediction: str, answers: Iterable[str]) -> float:

@@ -4,3 +4,6 @@ from hypothesis import settings
 
 settings.register_profile("ctxprune", deadline=None)
 settings.load_profile("ctxprune")
+
+# fixtures that several files use
+pytest_plugins = ["fixtures_endpoint"]

@@ -14,15 +14,16 @@ from hypothesis import strategies as st
 
 import ctxprune
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.eval import bench, bench_torch
-from ctxprune.eval.bench_cold import HEAVY, cold_start, imported
-from ctxprune.eval.bench_measure import Timing, machine, memory_mb, run_child, speed_up, stopwatch, time_in_turn
-from ctxprune.eval.bench_passages import contexts, passages
-from ctxprune.eval.bench_peaks import int8_peak
-from ctxprune.eval.bench_pipeline import growth, hammer, mixed_requests, repeated_memory, warm, with_exponents
-from ctxprune.eval.bench_report import render, table
-from ctxprune.eval.bench_throughput import PLAIN, RUNTIME, WHOLE, model_inputs, throughput
-from ctxprune.eval.bench_torch import PADDED, PEERS, EncoderSize, TorchWorker, forward_padded
+from ctxprune.eval.bench import __main__ as bench
+from ctxprune.eval.bench import torch as bench_torch
+from ctxprune.eval.bench.cold import HEAVY, cold_start, imported
+from ctxprune.eval.bench.measure import Timing, machine, memory_mb, run_child, speed_up, stopwatch, time_in_turn
+from ctxprune.eval.bench.passages import contexts, passages
+from ctxprune.eval.bench.peaks import int8_peak
+from ctxprune.eval.bench.pipeline import growth, hammer, mixed_requests, repeated_memory, warm, with_exponents
+from ctxprune.eval.bench.report import render, table
+from ctxprune.eval.bench.throughput import PLAIN, RUNTIME, WHOLE, model_inputs, throughput
+from ctxprune.eval.bench.torch import PADDED, PEERS, EncoderSize, TorchWorker, forward_padded
 from ctxprune.pipeline import Pipeline
 from ctxprune.runtime.base import TokenSequence
 from ctxprune.runtime.torch_runtime import TorchRuntime

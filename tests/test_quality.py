@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
 import math
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_units
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.eval import quality
-from ctxprune.eval.figures import evaluate
 from ctxprune.eval.judge import Reference, context_of, document_ranks, retriever_ranks, unit_outcomes
-from ctxprune.eval.plot import require_matplotlib
 from ctxprune.eval.pool import Pool, chunk_spans, cut
-from ctxprune.eval.quality_report import render
+from ctxprune.eval.quality import __main__ as quality
+from ctxprune.eval.quality.figures import evaluate
+from ctxprune.eval.quality.plot import require_matplotlib
+from ctxprune.eval.quality.report import render
 from ctxprune.qa import LabelledDocument, Question, question_from_row
 from ctxprune.select import Policy
 from ctxprune.tokens import load_counter
@@ -456,8 +456,8 @@ def test_report_shows_what_could_not_be_measured_as_a_dash():
     json.dumps(quality._plain(found), allow_nan=False)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("matplotlib") is not None, reason="matplotlib is installed")
-def test_a_plot_without_matplotlib_names_the_extra(command, tmp_path, capsys):
+def test_a_plot_without_matplotlib_names_the_extra(command, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
     with pytest.raises(MissingExtraError, match=r"ctxprune-rag\[bench\]"):
         require_matplotlib()
     assert quality.main([*command, "--out", str(tmp_path), "--plot"]) == 1

@@ -27,6 +27,10 @@ Compressor = Annotated[
 Model = Annotated[str | None, typer.Option(help="Model of the compressor: a folder or a hub id.")]
 Threshold = Annotated[float | None, typer.Option(help="Keep what scores at least this, 0 to 1 (default: the model's).")]
 Budget = Annotated[int | None, typer.Option(metavar="TOKENS", help="Keep at most so many tokens of the whole context.")]
+Calibration = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A calibrated threshold or budget, in place of --threshold and --budget."),
+]
 Tokenizer = Annotated[
     str,
     typer.Option(metavar="SPEC", help="What counts tokens: default, words, tiktoken:NAME, a tokenizer.json, a hub id."),
@@ -75,6 +79,7 @@ def compress(
     model: Model = None,
     threshold: Threshold = None,
     budget: Budget = None,
+    calibration: Calibration = None,
     tokenizer: Tokenizer = "default",
     protect: Protect = None,
     keep_title: KeepTitle = True,
@@ -96,6 +101,7 @@ def compress(
         model=model,
         threshold=threshold,
         budget=budget,
+        calibration=calibration,
         tokenizer=tokenizer,
         protect=tuple(protect or ()),
         keep_title=keep_title,
@@ -130,6 +136,7 @@ def run(
     model: Model = None,
     threshold: Threshold = None,
     budget: Budget = None,
+    calibration: Calibration = None,
     tokenizer: Tokenizer = "default",
     protect: Protect = None,
     keep_title: KeepTitle = True,
@@ -151,6 +158,7 @@ def run(
         model=model,
         threshold=threshold,
         budget=budget,
+        calibration=calibration,
         tokenizer=tokenizer,
         protect=tuple(protect or ()),
         keep_title=keep_title,
@@ -204,6 +212,11 @@ def _train_labels(context: typer.Context) -> None:
 @train.command("fusion", context_settings=_PASS_ON, help="Fit the score fusion of an exported pruner.")
 def _train_fusion(context: typer.Context) -> None:
     _pass_on("ctxprune.trainers.fusion", context.args)
+
+
+@app.command("eval", context_settings=_PASS_ON, help="Benchmark compressors on questions: run, report, compare, ls.")
+def _eval(context: typer.Context) -> None:
+    _pass_on("ctxprune.eval.command", context.args)
 
 
 def _pass_on(module: str, arguments: list[str]) -> None:

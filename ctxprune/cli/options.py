@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ctxprune.compressors import load
@@ -27,6 +28,7 @@ class Compression:
     min_keep: int
     on_empty: OnEmpty
     order: Order
+    calibration: Path | None = None
 
     def pipeline(self) -> Pipeline:
         """Raises what `ctxprune.load` raises, and BudgetError where the compressor needs a budget and has none."""
@@ -40,11 +42,14 @@ class Compression:
         counter = load_counter(self.tokenizer)
         compressor = self._load(threshold=self.threshold, budget=self.budget, counter=counter, policy=policy)
         # said here, before anything is read or retrieved, and in the words of the command line
-        if self.budget is None and getattr(compressor, "default_threshold", 0.0) is None:
+        budget = getattr(compressor, "budget", self.budget)
+        if budget is None and getattr(compressor, "default_threshold", 0.0) is None:
             raise BudgetError(f"{self.compressor} only ranks text and needs a budget; add --budget TOKENS")
         return Pipeline([compressor], counter=counter)
 
     def _load(self, **options: Any) -> Compressor:
+        if self.calibration is not None:
+            options["calibration"] = self.calibration
         if self.model is None:
             return load(self.compressor, **options)
         try:

@@ -8,11 +8,13 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.errors import UnknownNameError
+from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.types import Compressor
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
+
+    from ctxprune.calibration import Calibration
 
 GROUP = "ctxprune.compressors"
 
@@ -37,13 +39,17 @@ class Listing:
     origin: str
 
 
-def load(name: str, **options: Any) -> Compressor:
+def load(name: str, *, calibration: str | Path | Calibration | None = None, **options: Any) -> Compressor:
     """A compressor by name, or a pruner checkpoint by folder or hub id ("org/name").
 
     options: the compressor's keyword arguments, such as threshold, budget, counter, policy; for "provence" and
-    checkpoints also model, revision, device, dtype. Nothing is imported before it is asked for.
-    Raises UnknownNameError with the known names, CheckpointError when a checkpoint cannot be loaded.
+    checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled calibration, or what it
+    holds; it gives the threshold or the budget. Nothing is imported before it is asked for.
+    Raises UnknownNameError with the known names, CheckpointError when a checkpoint cannot be loaded, InputError for a
+    calibration of another compressor, model or policy, or beside a threshold or budget.
     """
+    if calibration is not None:
+        return _calibrated(name, calibration, options)
     if name in BUILT_IN:
         return _resolve(BUILT_IN[name][0])(**options)
     if plug_in := _plug_ins().get(name):
@@ -53,6 +59,22 @@ def load(name: str, **options: Any) -> Compressor:
         return _resolve(BUILT_IN["provence"][0])(model=name, **options)
     known = ", ".join(listing.name for listing in available())
     raise UnknownNameError(f"no compressor named {name!r}; known: {known}; or give a checkpoint's folder or hub id")
+
+
+def _calibrated(name: str, source: str | Path | Calibration, options: dict[str, Any]) -> Compressor:
+    from ctxprune.calibration import Calibration
+    from ctxprune.compressors.base import ScoringCompressor
+
+    for option in ("threshold", "budget"):
+        if options.get(option) is not None:
+            raise InputError(f"{option}={options[option]} beside a calibration would void its guarantee; give only one")
+    calibration = source if isinstance(source, Calibration) else Calibration.read(source)
+    compressor = load(name, **options)
+    calibration.check(compressor)
+    if not isinstance(compressor, ScoringCompressor):
+        raise InputError(f"{compressor.name} does not score text, so it takes no calibration; leave it out")
+    compressor.threshold, compressor.budget = calibration.threshold, calibration.budget
+    return compressor
 
 
 def available() -> list[Listing]:

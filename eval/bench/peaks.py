@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ctxprune.errors import MissingExtraError
-from ctxprune.eval.bench_torch import TorchWorker
+from ctxprune.eval.bench.torch import TorchWorker
 
 
 def matmul_peaks(worker: TorchWorker | None, *, sides: Sequence[int], repeats: int) -> dict[str, float]:

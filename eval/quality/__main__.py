@@ -12,24 +12,18 @@ from typing import Any
 
 import ctxprune
 from ctxprune.errors import CtxpruneError
-from ctxprune.eval.figures import Figures, evaluate
-from ctxprune.eval.one_pass import share_readings
-from ctxprune.eval.plot import reliability_plot, require_matplotlib
+from ctxprune.eval.datasets import evenly_spaced
 from ctxprune.eval.pool import Pool
-from ctxprune.eval.quality_report import render
+from ctxprune.eval.quality.figures import Figures, evaluate
+from ctxprune.eval.quality.one_pass import share_readings
+from ctxprune.eval.quality.plot import reliability_plot, require_matplotlib
+from ctxprune.eval.quality.report import render
 from ctxprune.qa import Question, read_jsonl
 from ctxprune.qa_corpus import read_corpus
 
 __all__ = ["evaluate", "evenly_spaced", "main", "question_sets"]
 
 DEFAULT_COMPRESSORS = "provence,bm25-sentences,rerank-truncate,lead,random,embedding-sentences"
-
-
-def evenly_spaced(questions: Sequence[Question], limit: int | None) -> list[Question]:
-    """At most `limit` questions from all over the file (which may be in order of topic), the same ones every time."""
-    if limit is None or limit >= len(questions):
-        return list(questions)
-    return [questions[place * len(questions) // limit] for place in range(limit)]
 
 
 def question_sets(

@@ -15,13 +15,13 @@ from typing import Any, TypeVar
 
 import ctxprune
 from ctxprune.errors import CtxpruneError
-from ctxprune.eval.bench_cold import cold_start
-from ctxprune.eval.bench_measure import machine
-from ctxprune.eval.bench_peaks import matmul_peaks
-from ctxprune.eval.bench_pipeline import growth, hammer, mixed_requests, repeated_memory, warm
-from ctxprune.eval.bench_report import render
-from ctxprune.eval.bench_throughput import throughput
-from ctxprune.eval.bench_torch import TorchWorker
+from ctxprune.eval.bench.cold import cold_start
+from ctxprune.eval.bench.measure import machine
+from ctxprune.eval.bench.peaks import matmul_peaks
+from ctxprune.eval.bench.pipeline import growth, hammer, mixed_requests, repeated_memory, warm
+from ctxprune.eval.bench.report import render
+from ctxprune.eval.bench.throughput import throughput
+from ctxprune.eval.bench.torch import TorchWorker
 from ctxprune.pipeline import Pipeline
 
 T = TypeVar("T")

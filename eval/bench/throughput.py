@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from ctxprune.compressors.provence import Provence
-from ctxprune.eval.bench_measure import Timing, speed_up, stopwatch, time_in_turn
-from ctxprune.eval.bench_passages import contexts
-from ctxprune.eval.bench_torch import MINILM, PADDED, PEERS, TorchWorker
+from ctxprune.eval.bench.measure import Timing, speed_up, stopwatch, time_in_turn
+from ctxprune.eval.bench.passages import contexts
+from ctxprune.eval.bench.torch import MINILM, PADDED, PEERS, TorchWorker
 from ctxprune.models.formats import pair_format, plain_tokenizer
 from ctxprune.pipeline import Pipeline
 from ctxprune.runtime.base import TokenSequence

@@ -11,8 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ctxprune.errors import CtxpruneError
-from ctxprune.eval.bench_measure import Timing, run_child
-from ctxprune.eval.bench_passages import passages
+from ctxprune.eval.bench.measure import Timing, run_child
+from ctxprune.eval.bench.passages import passages
 from ctxprune.samples import sample_questions
 
 #: Packages that take seconds to import; none may be loaded on the way to a result of the bundled model.

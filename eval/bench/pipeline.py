@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from typing import Any
 
-from ctxprune.eval.bench_measure import Timing, memory_mb, stopwatch, time_in_turn
-from ctxprune.eval.bench_passages import contexts, passages
+from ctxprune.eval.bench.measure import Timing, memory_mb, stopwatch, time_in_turn
+from ctxprune.eval.bench.passages import contexts, passages
 from ctxprune.pipeline import Pipeline
 from ctxprune.samples import sample_questions
 from ctxprune.types import Context

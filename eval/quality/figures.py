@@ -10,7 +10,6 @@ import numpy as np
 
 from ctxprune.errors import InputError
 from ctxprune.eval.bootstrap import difference_interval, mean_interval
-from ctxprune.eval.measure import Samples, Setting, measure
 from ctxprune.eval.metrics import (
     average_precision,
     expected_calibration_error,
@@ -18,6 +17,7 @@ from ctxprune.eval.metrics import (
     reciprocal_rank,
     reliability_bins,
 )
+from ctxprune.eval.quality.measure import Samples, Setting, measure
 from ctxprune.qa import Question
 from ctxprune.tokens import load_counter
 from ctxprune.types import Compressor, TokenCounter

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ctxprune.eval.bench_torch import MINILM, PADDED
+from ctxprune.eval.bench.torch import MINILM, PADDED
 
 Figures = Mapping[str, Any]
 

@@ -1,0 +1,224 @@
+"""A setting whose loss is bounded: the small file that calibration writes and that `load(..., calibration=)` obeys."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from ctxprune.errors import InputError
+from ctxprune.select import Policy
+from ctxprune.tokens import default_counter
+
+FORMAT = 1
+
+Loss = Literal["answer", "sentences"]
+Method = Literal["conformal risk control", "upper confidence bound", "learn then test"]
+
+_AGAIN = "calibrate again with the compressor as it will run"
+#: What changes the kept text at a threshold; at a budget every rule of the policy does.
+_THRESHOLD_RULES = ("min_keep", "on_empty", "protect")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """One threshold or one budget, what it was chosen for, and what is promised of it.
+
+    compressor, model, policy, tokenizer: what it was measured with (see `identity`); tokenizer (the counter's name) is
+    None for a threshold. threshold or budget: exactly one, the other None. loss: "answer" (the answer is no longer in
+    the kept text) or "sentences" (share of relevant sentences lost), both in [0, 1]. risk: the bound on the mean loss.
+    delta: the chance that the bound fails; None where it holds in expectation. n: questions used. empirical_risk: their
+    mean loss; bound: that with the method's finite-sample correction, at most `risk`. removed: mean share of the words
+    that went. data_hash: of the questions. created_with: the version of this package.
+    Raises InputError for a value outside these.
+    """
+
+    compressor: str
+    model: Mapping[str, str]
+    threshold: float | None = None
+    budget: int | None = None
+    tokenizer: str | None = None
+    loss: Loss
+    risk: float
+    delta: float | None
+    method: Method
+    n: int
+    empirical_risk: float
+    bound: float
+    removed: float
+    data_hash: str
+    policy: Policy
+    created_with: str
+
+    def __post_init__(self) -> None:
+        for name, kind in _KINDS.items():
+            _check_kind(name, getattr(self, name), kind)
+        if any(not isinstance(value, str) for value in self.model.values()):
+            raise InputError(f"model must map names to strings, got {dict(self.model)!r:.200}")
+        if (self.threshold is None) == (self.budget is None):
+            raise InputError(f"exactly one of threshold={self.threshold} and budget={self.budget} must be given")
+        if (self.tokenizer is None) != (self.budget is None):
+            raise InputError(f"a budget needs its tokenizer and a threshold has none, got tokenizer={self.tokenizer!r}")
+        for name, allowed in (("loss", _LOSSES), ("method", _METHODS)):
+            if getattr(self, name) not in allowed:
+                raise InputError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("threshold", "empirical_risk", "bound"):
+            if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
+                raise InputError(f"{name} must be in [0, 1], got {value}")
+        for name in ("risk", "delta"):
+            if (value := getattr(self, name)) is not None and not 0 < value < 1:
+                raise InputError(f"{name} must lie in (0, 1), got {value}")
+        if self.n < 1 or (self.budget is not None and self.budget < 1):
+            raise InputError(f"n and budget must be positive, got n={self.n} and budget={self.budget}")
+
+    @property
+    def setting(self) -> dict[str, float | int]:
+        """The keyword argument that `load` and `compress` take: {"threshold": 0.03} or {"budget": 200}."""
+        return {"budget": self.budget} if self.budget is not None else {"threshold": self.threshold or 0.0}
+
+    @property
+    def guarantee(self) -> str:
+        """The promise and what it rests on, in words."""
+        lost = {"answer": "share of questions whose answer is lost", "sentences": "share of relevant sentences lost"}
+        promise = f"the expected {lost[self.loss]} is at most {self.risk:g}"
+        if self.delta is None:
+            promise += ", averaged over draws of the calibration questions"
+        else:
+            promise += f", with probability at least {1 - self.delta:g} over draws of the calibration questions"
+        return (
+            f"{promise} ({self.method}, n = {self.n}). It holds for questions exchangeable with these: the same "
+            "retriever and corpus, the same kind of questions, whose retrieved documents hold "
+            f"{'the answer' if self.loss == 'answer' else 'relevant sentences'} to begin with."
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, as the file has them; of threshold and budget only the one that is set."""
+        row = {"format": FORMAT, **{item.name: getattr(self, item.name) for item in fields(self)}}
+        row |= {"model": dict(self.model), "policy": {**asdict(self.policy), "protect": list(self.policy.protect)}}
+        return {name: value for name, value in row.items() if value is not None or name == "delta"}
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Self:
+        """The inverse of `to_dict`. Raises InputError for another format, and for missing, unknown or bad fields."""
+        if row.get("format") != FORMAT:
+            raise InputError(f"format {row.get('format')!r} is unknown; this version reads format {FORMAT}")
+        known = {item.name for item in fields(cls)}
+        values = {name: value for name, value in row.items() if name != "format"}
+        if missing := sorted(known - values.keys() - {"threshold", "budget", "tokenizer"}):
+            raise InputError(f"missing fields: {', '.join(missing)}")
+        if unknown := sorted(values.keys() - known):
+            raise InputError(f"unknown fields: {', '.join(unknown)}")
+        return cls(**values | {"policy": _policy(values["policy"])})
+
+    def write(self, path: str | Path) -> None:
+        """Write the file whole or not at all."""
+        path = Path(path)
+        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            draft.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+            draft.replace(path)
+        finally:
+            draft.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: str | Path) -> Self:
+        """Read a file that `write` wrote; InputError names the file and what is wrong with it."""
+        try:
+            row = json.loads(Path(path).read_text(encoding="utf-8"))
+            if not isinstance(row, dict):
+                raise InputError(f"expected a JSON object, got {type(row).__name__}")
+            return cls.from_dict(row)
+        except OSError as error:
+            raise InputError(f"cannot read the calibration {path}: {error.strerror or error}") from None
+        except (ValueError, RecursionError) as error:  # InputError is a ValueError too
+            raise InputError(f"{path} is no calibration file: {error}") from None
+
+    def check(self, compressor: object) -> None:
+        """Raise InputError unless it was made for this compressor: its name, model, rounding, policy and tokenizer."""
+        self._same("the compressor", self.compressor, getattr(compressor, "name", type(compressor).__name__))
+        self._same("the model", dict(self.model), identity(compressor))
+        if self.threshold is not None and getattr(compressor, "default_threshold", 0.0) is None:
+            raise InputError(
+                f"{self.compressor} scores are not probabilities and take no threshold; {_AGAIN} by budget"
+            )
+        policy = getattr(compressor, "policy", None) or Policy()
+        rules = _THRESHOLD_RULES if self.budget is None else tuple(item.name for item in fields(Policy))
+        for rule in rules:
+            self._same(f"policy.{rule}", getattr(self.policy, rule), getattr(policy, rule))
+        if self.budget is not None:
+            self._same(
+                "the tokenizer", self.tokenizer, (getattr(compressor, "counter", None) or default_counter()).name
+            )
+
+    def _same(self, what: str, theirs: object, ours: object) -> None:
+        if theirs != ours:
+            raise InputError(
+                f"the calibration was made for another setup: {what} was {theirs!r} and is {ours!r}; {_AGAIN}"
+            )
+
+
+def identity(compressor: object) -> dict[str, str]:
+    """What is known of the models behind a compressor: name, rounding, and the hash of an exported model's weights.
+
+    Empty for a compressor without a model. A checkpoint on torch is known by its name alone.
+    """
+    known: dict[str, str] = {}
+    if rounding := getattr(compressor, "rounding", None):
+        known["rounding"] = str(rounding)
+    for role in ("model", "scorer", "embedder"):
+        if (part := getattr(compressor, role, None)) is not None:
+            named = identity(part) or _part(part)
+            known |= named if role == "model" else {f"{role}.{field}": value for field, value in named.items()}
+    return known
+
+
+def _part(part: object) -> dict[str, str]:
+    name = str(getattr(part, "name", "") or type(part).__name__)
+    known = {"name": Path(name).name if Path(name).exists() else name}
+    weights = getattr(getattr(part, "runtime", None), "path", None)
+    if isinstance(weights, Path) and weights.is_file():
+        digest = sha256(weights.read_bytes())
+        if (fusion := getattr(part, "fusion", None)) is not None:  # fitted apart from the weights
+            digest.update(json.dumps(fusion.to_dict(), sort_keys=True).encode())
+        known["hash"] = digest.hexdigest()[:16]
+    return known
+
+
+_LOSSES: tuple[str, ...] = ("answer", "sentences")
+_METHODS: tuple[str, ...] = ("conformal risk control", "upper confidence bound", "learn then test")
+_KINDS: dict[str, tuple[type, ...]] = {
+    "compressor": (str,),
+    "model": (Mapping,),
+    "threshold": (float, int, type(None)),
+    "budget": (int, type(None)),
+    "tokenizer": (str, type(None)),
+    "risk": (float, int),
+    "delta": (float, int, type(None)),
+    "n": (int,),
+    "empirical_risk": (float, int),
+    "bound": (float, int),
+    "removed": (float, int),
+    "data_hash": (str,),
+    "policy": (Policy,),
+    "created_with": (str,),
+}
+
+
+def _check_kind(name: str, value: object, kinds: tuple[type, ...]) -> None:
+    if isinstance(value, bool) or not isinstance(value, kinds):
+        wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise InputError(f"{name} must be {wanted}, got {value!r:.80}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InputError(f"{name} must be a finite number, got {value}")
+
+
+def _policy(row: object) -> Policy:
+    known = {item.name for item in fields(Policy)}
+    if not isinstance(row, dict) or row.keys() != known or not isinstance(row["protect"], list):
+        raise InputError(f"policy must be an object with the fields {', '.join(sorted(known))}, got {row!r:.200}")
+    return Policy(**{**row, "protect": tuple(row["protect"])})

@@ -1,0 +1,72 @@
+"""The arms of a run: each one way to make the context of a question, tested or to compare with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ctxprune.eval.config import CompressorConfig
+
+FULL: Final = "full"
+NONE: Final = "none"
+GOLD: Final = "gold"
+REFERENCES: Final = (FULL, NONE, GOLD)
+MATCHED: Final = ("lead", "random", "bm25-sentences", "rerank-truncate")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One way to make a context.
+
+    compressor: a reference ("full", "none", "gold"), the label of a tested compressor, or a baseline. settings: what
+    it was asked for: {"threshold"} and {"budget"}, both or neither; of a baseline {"tokens_of": id of the tested arm}.
+    matched_to: that id; a baseline gets, question by question, as many tokens as that arm used.
+    """
+
+    compressor: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    matched_to: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The compressor and its settings in words, e.g. "provence threshold=0.1"; unique in a run."""
+        return " ".join([self.compressor, *(f"{name}={value}" for name, value in self.settings.items())])
+
+    @property
+    def reference(self) -> bool:
+        return self.compressor in REFERENCES and not self.settings
+
+    @property
+    def budget(self) -> int | None:
+        return self.settings.get("budget")
+
+    @property
+    def threshold(self) -> float | None:
+        return self.settings.get("threshold")
+
+
+def arms_of(
+    compressors: Sequence[CompressorConfig], compressed: Sequence[str], baselines: Sequence[str]
+) -> Iterator[Arm]:
+    """All arms of a run, each after those it is compared with or matched to.
+
+    Full context always comes first, since every other arm is compared with it. compressed: labels of contexts that
+    another tool has compressed.
+    """
+    yield Arm(FULL)
+    yield from (Arm(name) for name in (NONE, GOLD) if name in baselines)
+    tested = [(arm, config.baselines) for config in compressors for arm in _tested(config)]
+    tested += [(Arm(label), None) for label in compressed]
+    for arm, own in tested:
+        yield arm
+        for name in MATCHED:
+            if name in (baselines if own is None else own):
+                yield Arm(name, {"tokens_of": arm.id}, matched_to=arm.id)
+
+
+def _tested(config: CompressorConfig) -> Iterator[Arm]:
+    yield from (Arm(config.label, {"threshold": threshold}) for threshold in config.thresholds)
+    yield from (Arm(config.label, {"budget": budget}) for budget in config.budgets)
+    if not config.thresholds and not config.budgets:
+        yield Arm(config.label)

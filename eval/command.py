@@ -1,0 +1,191 @@
+"""`ctxprune eval run | report | compare | ls | calibrate`: the options, and what they become."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctxprune.errors import InputError
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+    help="Measure what compressors cost and what they do to answers, against baselines at equal tokens.",
+)
+
+Cache = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="What earlier runs computed (default: in the user's cache folder)."),
+]
+Data = Annotated[
+    list[str] | None, typer.Option(metavar="FILE", help="Questions with documents; may be repeated. See the README.")
+]
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; returns the exit code. argv: what follows `ctxprune eval`."""
+    try:
+        app(list(argv), prog_name="ctxprune eval")
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    return 0
+
+
+@app.command()
+def run(
+    config: Annotated[Path | None, typer.Argument(metavar="[CONFIG.yaml]", help="Settings; flags win over it.")] = None,
+    data: Data = None,
+    limit: Annotated[int | None, typer.Option(help="At most so many questions a file, drawn by --seed.")] = None,
+    retriever: Annotated[str | None, typer.Option(help="given, bm25, dense or hybrid.")] = None,
+    corpus: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Passages to search beside the questions' own.")
+    ] = None,
+    depth: Annotated[int | None, typer.Option("--documents", "-k", help="Documents a question.")] = None,
+    compressor: Annotated[
+        list[str] | None,
+        typer.Option("--compressor", "-c", help="Name, folder or hub id; A+B chains; repeatable."),
+    ] = None,
+    thresholds: Annotated[str | None, typer.Option(metavar="T,T", help="Of the compressors, 0 to 1.")] = None,
+    budgets: Annotated[str | None, typer.Option(metavar="N,N", help="Of the compressors, in tokens.")] = None,
+    compressed: Annotated[
+        list[str] | None, typer.Option(metavar="FILE", help="Contexts that another tool compressed; may be repeated.")
+    ] = None,
+    baselines: Annotated[str | None, typer.Option(metavar="A,B", help="Of the run (default: all).")] = None,
+    generator: Annotated[str | None, typer.Option(help="none, local:PATH_OR_ID or openai:MODEL.")] = None,
+    base_url: Annotated[str | None, typer.Option(help="Of the openai generator.")] = None,
+    api_key_env: Annotated[str | None, typer.Option(metavar="NAME", help="Environment variable with the key.")] = None,
+    tokenizer: Annotated[str | None, typer.Option(metavar="SPEC", help="What counts tokens.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the drawn questions and of the bootstrap.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/<time>).")] = None,
+    cache: Cache = None,
+    fail_under: Annotated[
+        list[str] | None,
+        typer.Option(metavar="METRIC=X", help="Exit with 3 when a tested compressor's mean is lower; may be repeated."),
+    ] = None,
+) -> None:
+    """Run the benchmark, or go on with a stopped run: the same command with the same folder."""
+    from ctxprune.eval.config import config_from
+    from ctxprune.eval.limits import failures, parse_limits
+    from ctxprune.eval.runner import run as run_benchmark
+
+    settings = _read_settings(config)
+    sets = {"limit": limit, "seed": seed, "retriever": retriever, "k": depth, "corpora": corpus}
+    _merge_data(settings, data, {name: value for name, value in sets.items() if value is not None})
+    _merge_compressors(settings, compressor, _numbers(thresholds, "--thresholds"), _numbers(budgets, "--budgets"))
+    if generator is not None:
+        settings["generator"] = settings.get("generator", {}) | _generator(generator, base_url, api_key_env)
+    if seed is not None:
+        settings["statistics"] = settings.get("statistics", {}) | {"seed": seed}
+    named = {"compressed": compressed, "baselines": _names(baselines), "tokenizer": tokenizer}
+    settings |= {name: value for name, value in named.items() if value is not None}
+    limits = parse_limits(fail_under or ())
+    checked = config_from(settings, source=str(config) if config else "the flags")
+    folder = out or Path("runs") / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    results = run_benchmark(checked, folder, cache=_cache(cache), command=shlex.join(["ctxprune", *sys.argv[1:]]))
+    sys.stdout.write((folder / "leaderboard.md").read_text(encoding="utf-8"))
+    sys.stderr.write(f"wrote {folder}: report.html, leaderboard.md, results.json, samples.jsonl, plots/\n")
+    if failed := failures(results, limits):
+        sys.stderr.write("".join(f"below the limit: {line}\n" for line in failed))
+        raise typer.Exit(3)
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
+    """Write leaderboard, plots and report.html of a run again."""
+    from ctxprune.eval.report import write_report
+
+    write_report(folder)
+    sys.stderr.write(f"wrote {folder / 'report.html'}\n")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="A", help="The folder of a finished run.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+) -> None:
+    """Two runs side by side: B minus A, paired by question where the data is the same."""
+    from ctxprune.eval.report.compare import compare as compare_runs
+
+    sys.stdout.write(compare_runs(first, second))
+
+
+@app.command()
+def ls(folder: Annotated[Path, typer.Argument(metavar="[FOLDER]", help="Where the runs are.")] = Path("runs")) -> None:
+    """The runs in a folder."""
+    from ctxprune.eval.report.compare import ls as list_runs
+
+    sys.stdout.write(list_runs(folder))
+
+
+@app.command(
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []},
+    help="Pick the threshold or budget that removes most while a bound on the risk holds.",
+)
+def calibrate(context: typer.Context) -> None:
+    from ctxprune.eval.risk.calibrate import main as calibrate_from
+
+    raise typer.Exit(calibrate_from(context.args))
+
+
+def _read_settings(path: Path | None) -> dict[str, Any]:
+    from ctxprune.eval.config import read_settings
+
+    return read_settings(path) if path else {}
+
+
+def _merge_data(settings: dict[str, Any], paths: Sequence[str] | None, changes: dict[str, Any]) -> None:
+    """Files from the flags replace those of the settings; limits and retrievers from the flags go for each."""
+    if paths:
+        settings["data"] = [{"path": path} for path in paths]
+    if not settings.get("data"):
+        raise typer.BadParameter("give questions: --data FILE, or a CONFIG.yaml with data:")
+    settings["data"] = [{**each, **changes} for each in settings["data"]]
+
+
+def _merge_compressors(
+    settings: dict[str, Any], names: Sequence[str] | None, thresholds: list[float], budgets: list[float]
+) -> None:
+    if names:
+        settings["compressors"] = [_compressor(name) for name in names]
+    grid = {"thresholds": thresholds, "budgets": [int(budget) for budget in budgets]}
+    if any(grid.values()):
+        settings["compressors"] = [{**each, **grid} for each in settings.get("compressors", ())]
+
+
+def _compressor(name: str) -> dict[str, Any]:
+    """A name, or names joined by "+" for a chain; a folder may have a "+" in its name."""
+    steps = [name] if Path(name).exists() else name.split("+")
+    return {"name": name, "chain": [{"name": step} for step in steps]}
+
+
+def _generator(spec: str, base_url: str | None, api_key_env: str | None) -> dict[str, Any]:
+    kind, _, model = spec.partition(":")
+    if kind not in ("none", "local", "openai") or (kind != "none") != bool(model):
+        raise InputError(f"--generator must be none, local:PATH_OR_ID or openai:MODEL, got {spec!r}")
+    fields = {"kind": kind, "model": model or None, "base_url": base_url, "api_key_env": api_key_env}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _numbers(text: str | None, flag: str) -> list[float]:
+    try:
+        return [float(part) for part in (text or "").split(",") if part.strip()]
+    except ValueError:
+        raise typer.BadParameter(f"{flag} must be numbers with commas between, got {text!r}") from None
+
+
+def _names(text: str | None) -> list[str] | None:
+    return None if text is None else [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _cache(path: Path | None) -> Path:
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return path or base / "ctxprune" / "eval.sqlite"

@@ -1,0 +1,196 @@
+"""The compress stage: run each compressor once over all questions, remember its scores, choose among them later."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ctxprune import __version__, load
+from ctxprune.batches import batched
+from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.errors import InputError
+from ctxprune.eval.config import Step
+from ctxprune.eval.judge import context_of
+from ctxprune.eval.packing import pack, unpack
+from ctxprune.eval.store import Store, key
+from ctxprune.qa import Question, row_from_question
+from ctxprune.select import Policy, select
+from ctxprune.types import Compressor, Context, TokenCounter
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """A context, and the seconds that its compressor took for it (its share of its batch)."""
+
+    context: Context
+    seconds: float
+
+
+class Scorer:
+    """One chain of compressors whose outputs are in a store; the models are loaded when something is missing there.
+
+    at_once: questions compressed together. The last compressor's scores do not depend on threshold and budget, so they
+    are computed once and every setting is a choice among them. A last compressor that does not score (it writes
+    summaries) runs once a setting.
+    """
+
+    def __init__(self, steps: Sequence[Step], *, store: Store, counter: TokenCounter, at_once: int = 1) -> None:
+        self.steps = tuple(steps)
+        self.at_once = at_once
+        self._store = store
+        self._counter = counter
+        self._chain: list[Compressor] | None = None
+        self._identity = [[step.name, dict(step.options), model_hash(step)] for step in steps] + [package_hash()]
+        self._about: dict[str, Any] | None = None
+
+    @property
+    def about(self) -> Mapping[str, Any]:
+        """What choosing needs: "policy", "default_threshold", "threshold", "budget", and whether it "scores"."""
+        if self._about is None:
+            place = key("about", self._identity)
+            self._about = self._store.get_many([place]).get(place)
+            if self._about is None:
+                self._about = _about(self._loaded()[-1])
+                self._store.put_many({place: self._about})
+        return self._about
+
+    def prepare(self, questions: Sequence[Question], settings: Iterable[Mapping[str, Any]]) -> None:
+        """Compute what the store lacks for these questions."""
+        for setting in [{}] if self.about["scores"] else list(settings):
+            keys = self._keys(questions, setting)
+            known = self._store.get_many(list(keys.values()))
+            missing = [question for question in questions if keys[question.id] not in known]
+            rows: dict[str, Any] = {}
+            for batch in batched(missing, self.at_once):
+                began = time.perf_counter()
+                contexts = self._run([context_of(question) for question in batch], setting)
+                seconds = (time.perf_counter() - began) / len(batch)
+                packed = ({"context": pack(context), "seconds": seconds} for context in contexts)
+                rows |= {keys[question.id]: row for question, row in zip(batch, packed, strict=True)}
+            self._store.put_many(rows)
+
+    def outputs(self, questions: Sequence[Question], setting: Mapping[str, Any]) -> list[Compressed]:
+        """The prepared contexts: with a scoring compressor everything still kept (see `choose`), else compressed."""
+        keys = self._keys(questions, {} if self.about["scores"] else setting)
+        rows = self._store.get_many(list(keys.values()))
+        outputs = []
+        for question in questions:
+            row = rows.get(keys[question.id])
+            if row is None:
+                raise InputError(f"the cache lost question {question.id!r} of this run; run again to compute it anew")
+            outputs.append(Compressed(unpack(row["context"], question), row["seconds"]))
+        return outputs
+
+    def choose(self, output: Compressed, *, threshold: float | None, budget: int | None) -> Compressed:
+        """The output cut to a threshold, a budget, or the compressor's own default."""
+        about = self.about
+        if not about["scores"]:
+            return output
+        if threshold is None and budget is None:
+            threshold, budget = about["threshold"], about["budget"]
+            if threshold is None and budget is None:
+                threshold = about["default_threshold"]
+            if threshold is None and budget is None:
+                raise InputError(f"{self.name} only ranks text and needs a budget; add budgets: [200] to its settings")
+        if threshold is not None and about["default_threshold"] is None:
+            raise InputError(f"{self.name} scores are not probabilities, so thresholds mean nothing; give budgets")
+        policy = Policy(**{**about["policy"], "protect": tuple(about["policy"]["protect"])})
+        began = time.perf_counter()
+        chosen = select(output.context, threshold=threshold, budget=budget, counter=self._counter, policy=policy)
+        return Compressed(chosen, output.seconds + time.perf_counter() - began)
+
+    @property
+    def name(self) -> str:
+        return "+".join(step.name for step in self.steps)
+
+    def release(self) -> None:
+        """Let go of the models, before the next stage loads its own."""
+        self._chain = None
+
+    def _loaded(self) -> list[Compressor]:
+        if self._chain is None:
+            self._chain = [load(step.name, counter=self._counter, **_options(step)) for step in self.steps]
+        return self._chain
+
+    def _run(self, contexts: list[Context], setting: Mapping[str, Any]) -> list[Context]:
+        *first, last = self._loaded()
+        for compressor in first:
+            contexts = compressor.compress(contexts)
+        if isinstance(last, ScoringCompressor):
+            return last.score(contexts)
+        return last.compress(contexts, threshold=setting.get("threshold"), budget=setting.get("budget"))
+
+    def _keys(self, questions: Sequence[Question], setting: Mapping[str, Any]) -> dict[str, str]:
+        parts = [self._identity, self._counter.name, dict(setting)]
+        return {question.id: key("compress", content_hash(question), parts) for question in questions}
+
+
+def _options(step: Step) -> dict[str, Any]:
+    """The options of a step as `load` takes them; a policy is written as a mapping of its fields."""
+    options = dict(step.options)
+    if "counter" in options:
+        raise InputError(f"{step.name}: tokens are counted in one way in a run; set tokenizer: instead of counter")
+    if isinstance(options.get("policy"), Mapping):
+        fields = options["policy"]
+        options["policy"] = Policy(**{**fields, "protect": tuple(fields.get("protect", ()))})
+    return options
+
+
+def _about(compressor: Compressor) -> dict[str, Any]:
+    return {
+        "scores": isinstance(compressor, ScoringCompressor),
+        "policy": asdict(getattr(compressor, "policy", Policy())),
+        **{name: getattr(compressor, name, None) for name in ("default_threshold", "threshold", "budget")},
+    }
+
+
+def content_hash(question: Question) -> str:
+    """Of what a compressor sees: the question and its documents, without labels."""
+    documents = [
+        [document["id"], document["title"], document["text"], document.get("score"), document.get("metadata")]
+        for document in row_from_question(question)["documents"]
+    ]
+    return key(question.text, documents)
+
+
+def model_hash(step: Step) -> str | None:
+    """Of the files of a local model, so that a retrained one in the same place is not taken for the old one.
+
+    None for a built-in name. A hub id without a `revision` among its options is trusted to stay what it is.
+    """
+    named = step.options.get("model", step.name)
+    folder = Path(str(named)).expanduser()
+    return _files_hash(folder) if folder.exists() else None
+
+
+@cache
+def package_hash() -> str:
+    """Of the library's code and bundled weights: a changed compressor must not answer from the cache of the old one."""
+    package = Path(str(resources.files("ctxprune")))
+    files = [
+        path
+        for path in sorted(package.rglob("*"))
+        if path.is_file() and path.suffix != ".pyc" and path.relative_to(package).parts[0] not in _APART
+    ]
+    return key(__version__, [[str(path.relative_to(package)), _file_hash(path)] for path in files])
+
+
+#: Folders of the package that no compressor uses.
+_APART = frozenset({"cli", "eval", "trainers", "integrations", "generators"})
+
+
+@cache
+def _files_hash(path: Path) -> str:
+    files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
+    return key([[each.name, _file_hash(each)] for each in files])
+
+
+def _file_hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

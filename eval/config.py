@@ -1,0 +1,205 @@
+"""The settings of a benchmark run: read from YAML or flags, checked whole, written back beside the results."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ctxprune.errors import InputError
+from ctxprune.eval.store import key
+from ctxprune.prompt import DEFAULT_TEMPLATE
+
+Baseline = Literal["full", "none", "gold", "lead", "random", "bm25-sentences", "rerank-truncate"]
+ALL_BASELINES: tuple[Baseline, ...] = ("full", "none", "gold", "lead", "random", "bm25-sentences", "rerank-truncate")
+
+#: Asked without a context, so that "none" shows what the generator knows by itself.
+CLOSED_BOOK_TEMPLATE = "Answer the question.\n\nQuestion: {question}\nAnswer:"
+
+
+class Section(BaseModel):
+    """Unknown keys are errors: a misspelt setting must not be a silent default."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(Section):
+    """One question set, and where its documents come from.
+
+    retriever: "given" for the documents that the questions bring (the first `k`, None: all), or bm25, dense, hybrid
+    over the set's own passages (`pool`) and `corpora`, cut into runs of `chunk_words` if given. limit, seed: a frozen
+    random subset. needles: also run with the gold documents at these relative places (0 first, 1 last). documents:
+    also run with so many documents a question.
+    """
+
+    path: str
+    name: str | None = None
+    format: Literal["auto", "jsonl", "flashrag", "squad", "beir", "dpr", "datasets"] = "auto"
+    columns: Mapping[str, str] | None = None
+    corpus: str | None = None
+    split: str = "train"
+    limit: Annotated[int | None, Field(ge=1)] = None
+    seed: int = 0
+    answerable: bool | None = None
+    retriever: Literal["given", "bm25", "dense", "hybrid"] = "given"
+    k: Annotated[int | None, Field(ge=1)] = None
+    corpora: tuple[str, ...] = ()
+    pool: bool = True
+    chunk_words: Annotated[int | None, Field(ge=1)] = None
+    needles: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    documents: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+
+class Step(Section):
+    """One compressor of a chain: a name, folder or hub id of `ctxprune.load`, and the options it is loaded with."""
+
+    name: str
+    options: Mapping[str, Any] = Field(default_factory=dict)
+
+
+class CompressorConfig(Section):
+    """What is tested: one compressor or a chain, at each threshold and at each budget (tokens of the whole context).
+
+    thresholds, budgets: of the last compressor of a chain. With neither, the compressor's own default holds.
+    baselines: at the tokens this one used; None: those of the run. batch_size: questions compressed together; 1 gives
+    the seconds that a single request takes, more is faster on a GPU.
+    """
+
+    chain: Annotated[tuple[Step, ...], Field(min_length=1)]
+    name: str | None = None
+    thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    budgets: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    baselines: tuple[Baseline, ...] | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 1
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_step(cls, given: Any) -> Any:
+        """`{name, options}` stands for a chain of one."""
+        if isinstance(given, str):
+            given = {"name": given}
+        if isinstance(given, Mapping) and "chain" not in given and "name" in given:
+            steps = [{"name": given["name"], "options": given.get("options", {})}]
+            return {"chain": steps, **{key: value for key, value in given.items() if key != "options"}}
+        return given
+
+    @property
+    def label(self) -> str:
+        return self.name or "+".join(step.name for step in self.chain)
+
+
+class GeneratorConfig(Section):
+    """What answers. kind "none" measures the contexts alone.
+
+    model: a folder or hub id (local), or the endpoint's model name. api_key_env: the environment variable that holds
+    the key; the key itself is never written down. revision: recorded and part of the cache key.
+    """
+
+    kind: Literal["none", "local", "openai"] = "none"
+    model: str | None = None
+    gguf_file: str | None = None
+    dtype: str | None = None
+    device: str | None = None
+    chat: bool | None = None
+    batch_size: Annotated[int, Field(ge=1)] = 8
+    max_new_tokens: Annotated[int, Field(ge=1)] = 32
+    base_url: str | None = None
+    api_key_env: str | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.kind != "none" and not self.model:
+            raise ValueError(f"generator.model is needed for kind {self.kind!r}")
+        if self.kind == "openai" and not self.base_url:
+            raise ValueError("generator.base_url is needed for kind 'openai', e.g. http://localhost:8000/v1")
+        return self
+
+
+class Statistics(Section):
+    """Of intervals and tests. margin: how much worse a score may be and still count as no worse (0.01: one point)."""
+
+    resamples: Annotated[int, Field(ge=1)] = 2000
+    confidence: Annotated[float, Field(gt=0, lt=1)] = 0.95
+    margin: Annotated[float, Field(gt=0, lt=1)] = 0.01
+    seed: int = 0
+
+
+class EvalConfig(Section):
+    """Everything that decides the figures of a run.
+
+    compressed: files of contexts that another tool has compressed, see `ctxprune.eval.interchange`. tokenizer: what
+    counts tokens (see `ctxprune.load_counter`); None: the local generator's, else an estimate.
+    template, closed_book_template: see `ctxprune.prompt.render_prompt`; the second, without {context}, is for "none".
+    """
+
+    data: Annotated[tuple[DataConfig, ...], Field(min_length=1)]
+    compressors: tuple[CompressorConfig, ...] = ()
+    compressed: tuple[str, ...] = ()
+    baselines: tuple[Baseline, ...] = ALL_BASELINES
+    generator: GeneratorConfig = GeneratorConfig()
+    judge: GeneratorConfig = GeneratorConfig()
+    tokenizer: str | None = None
+    template: str = DEFAULT_TEMPLATE
+    closed_book_template: str = CLOSED_BOOK_TEMPLATE
+    statistics: Statistics = Statistics()
+
+    @model_validator(mode="after")
+    def _coherent(self) -> Self:
+        if not self.compressors and not self.compressed:
+            raise ValueError("nothing to test: give at least one compressor, or a file of compressed contexts")
+        labels = [each.label for each in self.compressors] + [Path(file).name for file in self.compressed]
+        for label in labels:
+            if labels.count(label) > 1 or label in ALL_BASELINES[:3]:
+                raise ValueError(f"the compressor name {label!r} is taken; give another with name:")
+        if self.judge.kind != "none" and self.generator.kind == "none":
+            raise ValueError("a judge needs answers to judge; give a generator too")
+        if "{question}" not in self.closed_book_template:
+            raise ValueError(f"closed_book_template needs {{question}}, got {self.closed_book_template!r:.80}")
+        for placeholder in ("{question}", "{context}"):
+            if placeholder not in self.template:
+                raise ValueError(f"template needs {placeholder}, got {self.template!r:.80}")
+        return self
+
+    @property
+    def hash(self) -> str:
+        """Changes with every setting; folders of files and where a model runs do not count."""
+        settings = self.model_dump(mode="json")
+        for data in settings["data"]:
+            data["path"] = Path(data["path"]).name
+            data["corpora"] = [Path(corpus).name for corpus in data["corpora"]]
+        settings["compressed"] = [Path(file).name for file in self.compressed]
+        return key(settings)[:16]
+
+    def to_yaml(self) -> str:
+        settings = self.model_dump(mode="json", exclude_defaults=True)
+        text: str = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True, width=120)
+        return text
+
+
+def config_from(settings: Mapping[str, Any], *, source: str) -> EvalConfig:
+    """The checked settings. Raises InputError naming `source`, the place and the value of everything that is wrong."""
+    try:
+        return EvalConfig.model_validate(dict(settings))
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, each['loc'])) or 'settings'}: {each['msg'].removeprefix('Value error, ')}"
+            + ("" if each["type"] in ("missing", "value_error") else f", got {each['input']!r:.80}")
+            for each in error.errors()
+        ]
+        raise InputError(f"{source}: " + "; ".join(problems)) from None
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """What a YAML file holds, for `config_from`; relative paths in it are relative to the current folder."""
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    except yaml.YAMLError as error:
+        raise InputError(f"{path} is not YAML: {error}") from None
+    if not isinstance(settings, dict):
+        raise InputError(f"{path}: expected settings by name, got {type(settings).__name__}")
+    return settings

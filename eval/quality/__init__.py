@@ -1,0 +1,1 @@
+"""What compressors keep at equal words, without a generator: `python -m ctxprune.eval.quality`."""

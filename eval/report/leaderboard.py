@@ -1,0 +1,175 @@
+"""The leaderboard of a run: per dataset one table of arms with intervals and marks, as cells and as Markdown."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from ctxprune.eval.bootstrap import Interval
+from ctxprune.eval.report import markdown
+from ctxprune.eval.report.folder import Results, Row
+from ctxprune.eval.report.pareto import Point, frontier
+from ctxprune.eval.report.rows import (
+    by_dataset,
+    headlines,
+    is_tested,
+    label,
+    mean,
+    number,
+    removed,
+    score_name,
+    show,
+    show_interval,
+)
+from ctxprune.text import model_text
+
+Tone: TypeAlias = Literal["", "win", "tie", "loss", "tested"]
+_AGAINST = {"vs_full": "full", "vs_rerank": "rerank"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """What one place of the table says; tone: good or bad news, or the name of a tested arm."""
+
+    text: str
+    tone: Tone = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """A table: one head a column, the first column names the arm (`Row["arm"]`)."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def leaderboard(results: Results) -> str:
+    """All datasets as Markdown. The same results give the same text; no row is left out."""
+    parts = ["# Leaderboard", reading(results)]
+    if tally := standings(results):
+        parts += ["## Wins, ties and losses", _markdown(tally)]
+    for dataset, rows in by_dataset(results).items():
+        parts += [f"## {markdown.plain(dataset)}", _markdown(board(rows, results))]
+        if (rest := differences(rows, results)).rows:
+            parts += ["Differences of the other metrics:", _markdown(rest)]
+    return model_text("\n\n".join([*parts, *_origin(results)]) + "\n")
+
+
+def board(rows: Sequence[Row], results: Results) -> Board:
+    """The table of one dataset: sizes, every headline metric, and the differences of the score."""
+    names, score = headlines(rows), score_name(rows)
+    best = {point.name for point in frontier(_points(rows, score))}
+    rest = [name for name in names if name != score]
+    head = ("arm", "n", "tokens", "removed %", label(score), *_against(score), *map(label, rest), "Pareto")
+    return Board(head, tuple(tuple(_cells(row, score, rest, best, results)) for row in rows))
+
+
+def _cells(row: Row, score: str, rest: Sequence[str], best: set[str], results: Results) -> Iterator[Cell]:
+    before, after = (show("tokens_after", row[key]) for key in ("tokens_before", "tokens_after"))
+    yield Cell(row["arm"], "tested" if is_tested(row) else "")
+    yield Cell(f"{row['n']:,}")
+    yield Cell(f"{before} → {after}")
+    yield Cell(show("removed", removed(row)))
+    yield Cell(show_interval(score, row["metrics"].get(score)))
+    yield from (difference(row, against, score, results) for against in _AGAINST)
+    yield from (Cell(show_interval(name, row["metrics"].get(name))) for name in rest)
+    yield Cell("yes" if row["arm"] in best else "")
+
+
+def differences(rows: Sequence[Row], results: Results) -> Board:
+    """The differences of the headline metrics but the score; only arms that have one."""
+    names = [name for name in headlines(rows) if name != score_name(rows)]
+    found = [[difference(row, against, name, results) for name in names for against in _AGAINST] for row in rows]
+    lines = [(Cell(row["arm"]), *cells) for row, cells in zip(rows, found, strict=True) if any(c.tone for c in cells)]
+    return Board(("arm", *(head for name in names for head in _against(name))), tuple(lines))
+
+
+def difference(row: Row, against: str, metric: str, results: Results) -> Cell:
+    """The paired difference with its interval, its verdict, † when significant after Holm, ‡ when non-inferior.
+
+    against: "vs_full" or "vs_rerank".
+    """
+    figure: Mapping[str, Any] = row[against].get(metric, {})
+    tone = verdict(figure)
+    if not tone:
+        return Cell("–")
+    p_holm = number(figure.get("p_holm"))
+    marks = " †" * (p_holm < 1 - _statistic(results, "confidence", 0.95)) + " ‡" * bool(figure.get("non_inferior"))
+    return Cell(f"{show_interval(metric, figure, centre='difference')} {tone}{marks}", tone)
+
+
+def verdict(figure: Mapping[str, Any]) -> Tone:
+    """ "win" when the interval of the difference lies above 0, "loss" below, else "tie"; "" when not measured."""
+    if not figure or math.isnan(number(figure["difference"])):
+        return ""
+    middle, low, high = (number(figure[key]) for key in ("difference", "low", "high"))
+    found = Interval(middle, low, high, 1).verdict
+    return "win" if found == "win" else "loss" if found == "loss" else "tie"
+
+
+def standings(results: Results) -> Board | None:
+    """How often each tested arm wins, ties and loses over the datasets, by each dataset's score; None without any."""
+    counts: dict[str, dict[str, dict[str, int]]] = {}
+    for rows in by_dataset(results).values():
+        score = score_name(rows)
+        for row in filter(is_tested, rows):
+            for against in _AGAINST:
+                tally = counts.setdefault(row["arm"], {}).setdefault(against, dict.fromkeys(("win", "tie", "loss"), 0))
+                if found := verdict(row[against].get(score, {})):
+                    tally[found] += 1
+    if not counts:
+        return None
+    lines = [(Cell(arm), *(_tally(tallies[against]) for against in _AGAINST)) for arm, tallies in counts.items()]
+    return Board(("arm", *(f"against {name}: win / tie / loss" for name in _AGAINST.values())), tuple(lines))
+
+
+def _tally(tally: Mapping[str, int]) -> Cell:
+    return Cell(f"{tally['win']} / {tally['tie']} / {tally['loss']}" if any(tally.values()) else "–")
+
+
+def reading(results: Results) -> str:
+    """How to read the tables, with this run's confidence and margin."""
+    confidence, margin = _statistic(results, "confidence", 0.95), _statistic(results, "margin", 0.01)
+    return (
+        f"Scores are percentages, tokens means of a question. Brackets hold {confidence:.0%} bootstrap intervals over "
+        "questions. Differences are in points, paired by question, against the full context and against "
+        "rerank-then-truncate at the same tokens; win or loss: the interval excludes 0. "
+        f"† significant after Holm's correction. ‡ non-inferior: worse by less than {100 * margin:g} points. "
+        "Pareto: no other arm but gold scores as much with fewer tokens. gold: only the labelled relevant text, an "
+        "upper reference. tokens_of: given, question by question, the tokens of the arm named. –: not measured."
+    )
+
+
+def _points(rows: Sequence[Row], score: str) -> list[Point]:
+    """gold knows the answers, so it beats nobody."""
+    return [Point(row["arm"], number(row["tokens_after"]), mean(row, score)) for row in rows if row["arm"] != "gold"]
+
+
+def _against(metric: str) -> list[str]:
+    return [f"{label(metric)} vs {name}" for name in _AGAINST.values()]
+
+
+def _statistic(results: Results, name: str, default: float) -> float:
+    return float(results.get("statistics", {}).get(name, default))
+
+
+def _markdown(found: Board) -> str:
+    lines = [[markdown.code(cells[0].text), *(_strong(cell) for cell in cells[1:])] for cells in found.rows]
+    return markdown.table(found.head, lines)
+
+
+def _strong(cell: Cell) -> str:
+    return cell.text.replace("loss", "**loss**") if cell.tone == "loss" else cell.text
+
+
+def _origin(results: Results) -> Iterator[str]:
+    """What makes the figures repeatable: hashes, versions and the bootstrap's settings."""
+    lines = [f"- config: {markdown.code(str(results.get('config_hash', 'unknown')))}"]
+    for title in ("data_hashes", "versions", "statistics"):
+        pairs = sorted(results.get(title, {}).items())
+        shown = (f"{markdown.plain(str(name))} {markdown.code(str(value))}" for name, value in pairs)
+        lines.append(f"- {label(title)}: {', '.join(shown) or 'unknown'}")
+    yield "## Origin"
+    yield "\n".join(lines)

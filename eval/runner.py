@@ -1,0 +1,172 @@
+"""A benchmark run from settings to report: each stage over all questions before the next loads its model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ctxprune.eval.answering import Answer, Answerer, tokenizer_of
+from ctxprune.eval.arms import NONE, Arm, arms_of
+from ctxprune.eval.compressing import Scorer
+from ctxprune.eval.config import EvalConfig, Step
+from ctxprune.eval.contexts import ArmContexts, Sample
+from ctxprune.eval.datasets import Questions
+from ctxprune.eval.environment import environment, versions
+from ctxprune.eval.folder import claimed, to_json, write_whole
+from ctxprune.eval.llm_judge import JudgeItem, Verdict
+from ctxprune.eval.llm_judge import judge as ask
+from ctxprune.eval.progress import progress
+from ctxprune.eval.report import write_report
+from ctxprune.eval.report.plots import require_matplotlib
+from ctxprune.eval.rows import Statistics
+from ctxprune.eval.sampling import SampleWriter, Written
+from ctxprune.eval.sets import open_sets, outside_contexts
+from ctxprune.eval.store import Store
+from ctxprune.prompt import render_prompt
+from ctxprune.tokens import load_counter
+
+#: Questions whose contexts are in memory together: enough to sort their prompts by length, little enough to be small.
+_BATCH = 64
+
+
+def run(config: EvalConfig, out: Path, *, cache: Path, command: str | None = None) -> dict[str, Any]:
+    """Run the benchmark and write the run folder `out`; returns what results.json holds.
+
+    cache: the file of what was computed before, by any run; a stopped run goes on from there when it is started again.
+    command: how the run was started, for the report.
+    Raises InputError for unusable settings or files, GeneratorError when an endpoint stays down.
+    """
+    require_matplotlib()  # before an hour's work, not after
+    with claimed(out, config.hash), Store(cache) as store:
+        write_whole(out / "config.yaml", config.to_yaml())
+        write_whole(out / "env.json", to_json({"command": command, **environment()}, indent=1) + "\n")
+        results = Run(config, store).results(out)
+        write_whole(out / "results.json", to_json(results, indent=1) + "\n")
+        write_report(out)
+    return results
+
+
+class Run:
+    """The stages of one run."""
+
+    def __init__(self, config: EvalConfig, store: Store) -> None:
+        self.config = config
+        self.store = store
+        self.counter = load_counter(config.tokenizer or tokenizer_of(config.generator))
+        self.arms = tuple(
+            arms_of(config.compressors, [Path(file).name for file in config.compressed], config.baselines)
+        )
+        self.answerer = Answerer(config.generator, store) if config.generator.kind != "none" else None
+        self.judge = Answerer(config.judge, store) if config.judge.kind != "none" else None
+        self.seconds: dict[str, float] = {}
+
+    def results(self, out: Path) -> dict[str, Any]:
+        """Run the stages in order, write the samples into `out`, and return what results.json holds."""
+        with self._timed("read"):
+            sets = open_sets(self.config.data, self.store)
+        with self._timed("compress"):
+            scorers = self._compress(sets)
+        if self.answerer is not None:
+            with self._timed("generate"):
+                self._generate(sets, scorers, self.answerer)
+        if self.answerer is not None and self.judge is not None:
+            with self._timed("judge"):
+                self._ask_judge(sets, scorers, self.answerer, self.judge)
+        with self._timed("score"):
+            rows = self._score(sets, scorers, out)
+        return {
+            "rows": rows,
+            "config_hash": self.config.hash,
+            "data_hashes": {questions.name: questions.content_hash for questions in sets},
+            "versions": versions(),
+            "statistics": self.config.statistics.model_dump(),
+            "timings": {stage: round(seconds, 1) for stage, seconds in self.seconds.items()},
+        }
+
+    def _compress(self, sets: Sequence[Questions]) -> dict[str, Scorer]:
+        """One scorer for each compressor of an arm, each run over all questions before the next one is loaded."""
+        steps = {config.label: config.chain for config in self.config.compressors}
+        steps |= {arm.compressor: (Step(name=arm.compressor),) for arm in self.arms if arm.matched_to is not None}
+        at_once = {config.label: config.batch_size for config in self.config.compressors}
+        scorers = {}
+        for label, chain in steps.items():
+            scorer = Scorer(chain, store=self.store, counter=self.counter, at_once=at_once.get(label, 1))
+            settings = [arm.settings for arm in self.arms if arm.compressor == label]
+            for questions in sets:
+                with progress(f"{questions.name}: {label}", len(questions)) as advance:
+                    for batch in questions.batches(_BATCH):
+                        scorer.prepare(batch, settings)
+                        advance(len(batch))
+            scorer.release()
+            scorers[label] = scorer
+        return scorers
+
+    def _generate(self, sets: Sequence[Questions], scorers: Mapping[str, Scorer], answerer: Answerer) -> None:
+        with answerer:
+            for questions in sets:
+                with progress(f"{questions.name}: generate", len(questions)) as advance:
+                    for batch in self._samples(questions, scorers):
+                        answerer.prepare(self.prompt(sample) for samples in batch for sample in samples)
+                        advance(len(batch))
+
+    def _ask_judge(
+        self, sets: Sequence[Questions], scorers: Mapping[str, Scorer], answerer: Answerer, judge: Answerer
+    ) -> None:
+        with judge:
+            for questions in sets:
+                with progress(f"{questions.name}: judge", len(questions)) as advance:
+                    for batch in self._samples(questions, scorers):
+                        flat = [sample for samples in batch for sample in samples]
+                        self._verdicts(flat, answerer.answers([self.prompt(sample) for sample in flat]), judge)
+                        advance(len(batch))
+
+    def _score(self, sets: Sequence[Questions], scorers: Mapping[str, Scorer], out: Path) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = []
+        statistics = Statistics(**self.config.statistics.model_dump())
+        with SampleWriter(out, self.arms, statistics) as writer:
+            for questions in sets:
+                gold_known = any(labelled.is_gold for question in questions for labelled in question.documents)
+                with (
+                    progress(f"{questions.name}: score", len(questions)) as advance,
+                    writer.write_set(questions.name, gold_known=gold_known) as set_writer,
+                ):
+                    for batch in self._samples(questions, scorers):
+                        for samples in batch:
+                            set_writer.add(samples, self._written(samples))
+                        advance(len(batch))
+                rows += set_writer.rows()
+        return rows
+
+    def _written(self, samples: Sequence[Sample]) -> list[Written] | None:
+        """What is remembered of the samples' answers; None without a generator."""
+        if self.answerer is None:
+            return None
+        answers = self.answerer.answers([self.prompt(sample) for sample in samples])
+        verdicts = [None] * len(samples) if self.judge is None else self._verdicts(samples, answers, self.judge)
+        return [(a.text, a.seconds, verdict) for a, verdict in zip(answers, verdicts, strict=True)]
+
+    def _verdicts(
+        self, samples: Sequence[Sample], answers: Sequence[Answer], judge: Answerer
+    ) -> Sequence[Verdict | None]:
+        pairs = zip(samples, answers, strict=True)
+        return ask(judge, [JudgeItem(each.question.text, each.question.answers, answer.text) for each, answer in pairs])
+
+    def _samples(self, questions: Questions, scorers: Mapping[str, Scorer]) -> Iterator[list[list[Sample]]]:
+        outside = outside_contexts(self.config.compressed, questions)
+        contexts = ArmContexts(self.arms, scorers, outside, self.counter)
+        return (contexts.samples(batch) for batch in questions.batches(_BATCH))
+
+    def prompt(self, sample: Sample) -> str:
+        """What the generator reads for a sample."""
+        if sample.arm == Arm(NONE):
+            return self.config.closed_book_template.replace("{question}", sample.question.text)
+        return render_prompt(sample.result.after, template=self.config.template)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        began = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - began

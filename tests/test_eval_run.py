@@ -1,0 +1,267 @@
+"""A benchmark run from end to end: small questions, real compressors, an endpoint that answers on a script."""
+
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from ctxprune.cli import main
+from ctxprune.errors import GeneratorError, InputError
+from ctxprune.eval.config import config_from
+from ctxprune.eval.folder import claimed
+from ctxprune.eval.runner import run
+from ctxprune.eval.scoring import METRICS
+
+TOWNS = ("Arbon", "Belm", "Corvo", "Durn", "Esker", "Fjall")
+
+
+def write_questions(path: Path, count: int = 6) -> Path:
+    """`count` questions about `count` towns, all towns' passages with each; the last one cannot be answered."""
+    passages = [
+        f"{town} lies on a hill. The bridge of {town} was opened in {1900 + place}. Geese nest there in spring."
+        for place, town in enumerate(TOWNS)
+    ]
+    rows = []
+    for place, town in enumerate(TOWNS[:count]):
+        year, answerable = str(1900 + place), place < count - 1
+        documents = []
+        for number, text in enumerate(passages):
+            gold = answerable and number == place
+            start = text.index(year) if gold else 0
+            sentence = [text.index("The bridge"), text.index(" Geese")]
+            documents.append(
+                {
+                    "id": f"d{number}",
+                    "title": TOWNS[number],
+                    "text": text,
+                    "is_gold": gold,
+                    "answer_spans": [[start, start + 4]] if gold else [],
+                    "relevant_sentences": [sentence] if gold else [],
+                }
+            )
+        question = f"When was the bridge of {town if answerable else 'Zorn'} opened?"
+        rows.append(
+            {
+                "id": f"q{place}",
+                "question": question,
+                "answers": [year] if answerable else [],
+                "answerable": answerable,
+                "documents": documents,
+            }
+        )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def answer(body):
+    """Reads the year from the sentence about the bridge that is asked for; else says that it does not know."""
+    prompt = body["messages"][-1]["content"]
+    town = re.findall(r"bridge of (\w+) opened\?", prompt)[-1]
+    found = re.search(rf"bridge of {town} was opened in (\d+)", prompt)
+    return json.dumps({"choices": [{"message": {"content": found[1] if found else "I do not know."}}]})
+
+
+def settings(data: Path, **more):
+    return {
+        "data": [{"path": str(data), "name": "towns"}],
+        "compressors": [{"name": "bm25-sentences", "budgets": [30]}],
+        "statistics": {"resamples": 50},
+        **more,
+    }
+
+
+def checked(data: Path, **more):
+    return config_from(settings(data, **more), source="test")
+
+
+def results_of(folder: Path):
+    return json.loads((folder / "results.json").read_text())
+
+
+def without_seconds(results):
+    """What two equal runs must agree in."""
+    results = {name: value for name, value in results.items() if name != "timings"}
+    for row in results["rows"]:
+        row["metrics"] = {name: value for name, value in row["metrics"].items() if not name.endswith("_seconds")}
+    return results
+
+
+@pytest.fixture
+def towns(tmp_path):
+    return write_questions(tmp_path / "towns.jsonl")
+
+
+@pytest.fixture
+def endpoint(serve):
+    return serve(lambda number, body: (200, {}, answer(body)))
+
+
+def openai(endpoint, **more):
+    return {"kind": "openai", "model": "tiny", "base_url": endpoint.base_url, "batch_size": 1, **more}
+
+
+def test_a_run_measures_every_arm_on_every_question(towns, endpoint, tmp_path):
+    results = run(checked(towns, generator=openai(endpoint)), tmp_path / "run", cache=tmp_path / "cache")
+    rows = {row["arm"]: row for row in results["rows"]}
+    tested = "bm25-sentences budget=30"
+    baselines = ("lead", "random", "bm25-sentences", "rerank-truncate")
+    assert set(rows) == {"full", "none", "gold", tested, *(f"{name} tokens_of={tested}" for name in baselines)}
+    assert {row["n"] for row in rows.values()} == {6}
+    mean = {arm: {name: row["metrics"][name]["mean"] for name in METRICS} for arm, row in rows.items()}
+    assert mean["full"]["match"] == mean["gold"]["match"] == 1.0
+    assert mean["none"]["match"] == 0.0 and mean["none"]["tokens_after"] == 0
+    assert mean["full"]["refusal"] == 1.0
+    assert mean[tested]["boost"] == mean[tested]["match"] and mean[tested]["resilience"] is None
+    assert mean[tested]["answer_in_context"] == 1.0
+    assert mean[tested]["tokens_after"] <= 30 and mean[tested]["over_budget"] == 0.0
+    assert rows[tested]["vs_full"]["match"]["difference"] == 0.0
+    assert set(rows[tested]["vs_rerank"]) >= {"match", "answer_in_context"}
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.yaml", "env.json", "results.json", "samples.jsonl", "leaderboard.md", "report.html"} <= names
+
+
+def test_baselines_get_no_more_tokens_than_the_tested_arm_question_by_question(towns, tmp_path):
+    run(checked(towns), tmp_path / "run", cache=tmp_path / "cache")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    tokens = {(line["arm"], line["id"]): line["tokens_after"] for line in lines}
+    matched = [line for line in lines if "tokens_of" in line["settings"]]
+    assert len(matched) == 4 * 6
+    assert all(line["tokens_after"] <= tokens[line["settings"]["tokens_of"], line["id"]] for line in matched)
+    for line in lines:
+        for document in line["documents"]:
+            assert all(0 <= span["start"] < span["end"] for span in document["kept_spans"] + document["removed_spans"])
+
+
+def test_equal_settings_give_equal_results_with_and_without_the_cache(towns, endpoint, tmp_path):
+    config = checked(towns, generator=openai(endpoint))
+    caches = ("one", "one", "two")
+    folders = [tmp_path / f"run{place}" for place in range(3)]
+    for folder, cache in zip(folders, caches, strict=True):
+        run(config, folder, cache=tmp_path / cache)
+    first, *others = [without_seconds(results_of(folder)) for folder in folders]
+    assert all(other == first for other in others)
+
+
+def test_an_endpoint_that_goes_down_costs_no_answer_twice(towns, serve, tmp_path):
+    endpoint = serve(lambda number, body: (400, {}, "down") if number == 9 else (200, {}, answer(body)))
+    config = checked(towns, generator=openai(endpoint))
+    folder = tmp_path / "run"
+    with pytest.raises(GeneratorError):
+        run(config, folder, cache=tmp_path / "cache")
+    assert not (folder / "results.json").exists() and not (folder / "samples.jsonl").exists()
+    run(config, folder, cache=tmp_path / "cache")
+    asked = Counter(body["messages"][-1]["content"] for _, _, body in endpoint.seen)
+    assert sorted(asked.values())[-2:] == [1, 2]  # only the prompt that failed was asked again
+
+
+def test_a_changed_setting_asks_only_what_is_new(towns, endpoint, tmp_path):
+    run(checked(towns, generator=openai(endpoint)), tmp_path / "a", cache=tmp_path / "cache")
+    before = {body["messages"][-1]["content"] for _, _, body in endpoint.seen}
+    wider = {"compressors": [{"name": "bm25-sentences", "budgets": [30, 60]}]}
+    run(checked(towns, generator=openai(endpoint), **wider), tmp_path / "b", cache=tmp_path / "cache")
+    asked = [body["messages"][-1]["content"] for _, _, body in endpoint.seen]
+    assert len(set(asked)) == len(asked) > len(before)
+
+
+def test_a_judge_that_mumbles_counts_as_wrong_and_is_reported(towns, serve, endpoint, tmp_path):
+    mumbling = serve(lambda number, body: (200, {}, json.dumps({"choices": [{"message": {"content": "hm"}}]})))
+    config = checked(towns, generator=openai(endpoint), judge=openai(mumbling))
+    (row, *_) = run(config, tmp_path / "run", cache=tmp_path / "cache")["rows"]
+    assert row["metrics"]["judge"]["mean"] == 0.0 and row["metrics"]["judge_unparseable"]["mean"] == 1.0
+
+
+def test_chains_variants_and_outside_contexts_are_arms_too(towns, tmp_path):
+    outside = tmp_path / "theirs.jsonl"
+    rows = [json.loads(line) for line in towns.read_text().splitlines()]
+    kept = [{"id": row["id"], "compressed": row["documents"][0]["text"][:20]} for row in rows]
+    outside.write_text("".join(json.dumps(row) + "\n" for row in kept))
+    steps = [{"name": "lead", "options": {"budget": 90}}, {"name": "bm25-sentences"}]
+    config = config_from(
+        {
+            "data": [{"path": str(towns), "name": "towns", "needles": [0, 1]}],
+            "compressors": [{"name": "chain", "chain": steps, "budgets": [30], "baselines": []}],
+            "compressed": [str(outside)],
+            "baselines": ["full", "lead"],
+            "statistics": {"resamples": 20},
+        },
+        source="test",
+    )
+    results = run(config, tmp_path / "run", cache=tmp_path / "cache")
+    assert set(results["data_hashes"]) == {"towns", "towns needle=0", "towns needle=1"}
+    assert len(set(results["data_hashes"].values())) == 3
+    arms = [row["arm"] for row in results["rows"] if row["dataset"] == "towns needle=1"]
+    assert arms == ["full", "chain budget=30", "theirs.jsonl", "lead tokens_of=theirs.jsonl"]
+    sizes = {row["dataset"]: row["n"] for row in results["rows"]}
+    assert sizes == {"towns": 6, "towns needle=0": 5, "towns needle=1": 5}
+
+
+def test_one_run_at_a_time_in_a_folder(towns, tmp_path):
+    config = checked(towns)
+    with (
+        claimed(tmp_path / "run", config.hash),
+        pytest.raises(InputError, match=r"another run is writing to .*--out"),
+    ):
+        run(config, tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_a_folder_keeps_to_its_settings(towns, tmp_path):
+    run(checked(towns), tmp_path / "run", cache=tmp_path / "cache")
+    with pytest.raises(InputError, match="holds a run with other settings"):
+        run(checked(towns, baselines=["full"]), tmp_path / "run", cache=tmp_path / "cache")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="not empty and holds no run"):
+        run(checked(towns), tmp_path / "mine", cache=tmp_path / "cache")
+
+
+def run_command(towns, tmp_path, *more):
+    flags = ["--compressor", "bm25-sentences", "--budgets", "30", "--generator", "none", "--seed", "1"]
+    places = ["--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache")]
+    return main(["eval", "run", "--data", str(towns), "--limit", "4", *flags, *places, *more])
+
+
+def test_the_command_prints_the_leaderboard_and_fails_under_a_limit(towns, tmp_path, capsys):
+    assert run_command(towns, tmp_path, "--fail-under", "answer_in_context=0.5") == 0
+    assert "bm25-sentences budget=30" in capsys.readouterr().out
+    assert run_command(towns, tmp_path, "--fail-under", "answer_in_context=1.5") == 3
+    assert "answer_in_context 1.0 < 1.5" in capsys.readouterr().err
+    assert main(["eval", "report", str(tmp_path / "run")]) == 0
+    assert main(["eval", "ls", str(tmp_path)]) == 0
+    assert main(["eval", "compare", str(tmp_path / "run"), str(tmp_path / "run")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--fail-under", "beauty=1"], "no metric 'beauty'"),
+        (["--baselines", "full,best"], "baselines.1"),
+        (["--generator", "oracle"], "--generator must be none, local:PATH_OR_ID or openai:MODEL"),
+        (["--generator", "openai:gpt"], "generator.base_url is needed"),
+        (["-k", "0"], "data.0.k"),
+        (["--thresholds", "0.5"], "thresholds mean nothing"),
+    ],
+)
+def test_bad_flags_are_named(towns, tmp_path, capsys, flags, message):
+    assert run_command(towns, tmp_path, *flags) in (1, 2)
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"compresors": []}, "compresors: Extra inputs are not permitted"),
+        ({"compressors": []}, "nothing to test"),
+        ({"compressors": [{"name": "lead", "budgets": [0]}]}, "compressors.0.budgets.0"),
+        ({"compressors": [{"name": "lead"}, {"name": "lead"}]}, "'lead' is taken"),
+        ({"compressors": [{"name": "full"}]}, "'full' is taken"),
+        ({"template": "Say {question}"}, "needs {context}"),
+        ({"judge": {"kind": "openai", "model": "m", "base_url": "http://x/v1"}}, "a judge needs answers"),
+        ({"statistics": {"confidence": 1}}, "statistics.confidence"),
+    ],
+)
+def test_bad_settings_are_named(towns, change, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        checked(towns, **change)

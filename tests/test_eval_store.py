@@ -1,0 +1,69 @@
+"""The cache of a run: whole values or none, clear errors, keys that depend on content alone."""
+
+import sqlite3
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxprune.errors import InputError
+from ctxprune.eval.store import Store, key
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(st.dictionaries(st.text(), VALUES, max_size=5))
+def test_what_is_put_is_got(tmp_path_factory, values):
+    with Store(tmp_path_factory.mktemp("store") / "cache") as store:
+        store.put_many(values)
+        assert store.get_many([*values, "absent" * 20]) == values
+        assert len(store) == len(values)
+
+
+def test_values_outlive_the_process_and_more_keys_than_one_query_takes(tmp_path):
+    values = {f"k{place}": place for place in range(1201)}
+    with Store(tmp_path / "deep" / "cache") as store:
+        store.put_many(values)
+    with Store(tmp_path / "deep" / "cache") as store:
+        assert store.get_many(list(values)) == values
+
+
+def test_keys_tell_values_apart_and_not_orders_of_fields():
+    assert key({"a": 1, "b": 2}) == key({"b": 2, "a": 1})
+    assert len({key("a", "b"), key("ab"), key(["a", "b"]), key("a", ["b"]), key("a", None), key("b", "a")}) == 6
+
+
+def test_a_full_disk_loses_the_call_and_nothing_before(tmp_path):
+    with Store(tmp_path / "cache") as store:
+        store.put_many({"kept": 1})
+        (pages,) = store._database.execute("pragma page_count").fetchone()
+        store._database.execute(f"pragma max_page_count={pages + 2}")
+        with pytest.raises(InputError, match=r"cannot write the cache .*full.*--cache"):
+            store.put_many(
+                {"small": 1} | {f"big{place}": [place + 0.1234567 * n for n in range(900)] for place in range(9)}
+            )
+        assert store.get_many(["kept", "small", "big0"]) == {"kept": 1}
+        store.put_many({"after": 2})
+    with Store(tmp_path / "cache") as store:
+        assert store.get_many(["kept", "after"]) == {"kept": 1, "after": 2}
+
+
+def test_a_foreign_file_is_refused(tmp_path):
+    (tmp_path / "cache").write_text("a letter to my aunt, long enough to be no database header at all" * 20)
+    with pytest.raises(InputError, match="cannot open the cache"):
+        Store(tmp_path / "cache")
+    assert (tmp_path / "cache").read_text().startswith("a letter")
+
+
+def test_a_damaged_value_is_no_value(tmp_path):
+    with Store(tmp_path / "cache") as store:
+        store.put_many({"a": 1})
+    with sqlite3.connect(tmp_path / "cache") as database:
+        database.execute("update entries set value = x'00'")
+    database.close()
+    with Store(tmp_path / "cache") as store, pytest.raises(InputError, match="cannot read the cache"):
+        store.get_many(["a"])
