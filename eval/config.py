@@ -127,6 +127,13 @@ class Statistics(Section):
     seed: int = 0
 
 
+class PriceConfig(Section):
+    """What a generator's input and the compressor's machine cost, in one currency, to tell when compression pays."""
+
+    per_million_tokens: Annotated[float, Field(gt=0)]
+    per_compute_hour: Annotated[float, Field(ge=0)]
+
+
 class EvalConfig(Section):
     """Everything that decides the figures of a run.
 
@@ -145,6 +152,7 @@ class EvalConfig(Section):
     template: str = DEFAULT_TEMPLATE
     closed_book_template: str = CLOSED_BOOK_TEMPLATE
     statistics: Statistics = Statistics()
+    price: PriceConfig | None = None
 
     @model_validator(mode="after")
     def _coherent(self) -> Self:

@@ -10,6 +10,7 @@ from typing import Any
 
 from ctxprune.eval.answering import Answer, Answerer, tokenizer_of
 from ctxprune.eval.arms import NONE, Arm, arms_of
+from ctxprune.eval.bench.measure import memory_mb
 from ctxprune.eval.compressing import Scorer
 from ctxprune.eval.config import EvalConfig, Step
 from ctxprune.eval.contexts import ArmContexts, Sample
@@ -18,7 +19,7 @@ from ctxprune.eval.environment import environment, versions
 from ctxprune.eval.folder import claimed, to_json, write_whole
 from ctxprune.eval.llm_judge import JudgeItem, Verdict
 from ctxprune.eval.llm_judge import judge as ask
-from ctxprune.eval.progress import progress
+from ctxprune.eval.progress import Advance, progress
 from ctxprune.eval.report import write_report
 from ctxprune.eval.report.plots import require_matplotlib
 from ctxprune.eval.rows import Statistics
@@ -62,6 +63,8 @@ class Run:
         self.answerer = Answerer(config.generator, store) if config.generator.kind != "none" else None
         self.judge = Answerer(config.judge, store) if config.judge.kind != "none" else None
         self.seconds: dict[str, float] = {}
+        #: [stage, set, questions done, resident MB], twenty times a stage: a run must not grow with its questions
+        self.memory: list[tuple[str, str, int, float]] = []
 
     def results(self, out: Path) -> dict[str, Any]:
         """Run the stages in order, write the samples into `out`, and return what results.json holds."""
@@ -83,7 +86,8 @@ class Run:
             "data_hashes": {questions.name: questions.content_hash for questions in sets},
             "versions": versions(),
             "statistics": self.config.statistics.model_dump(),
-            "timings": {stage: round(seconds, 1) for stage, seconds in self.seconds.items()},
+            "price": self.config.price and self.config.price.model_dump(),
+            "timings": {stage: round(seconds, 1) for stage, seconds in self.seconds.items()} | {"memory": self.memory},
         }
 
     def _compress(self, sets: Sequence[Questions]) -> dict[str, Scorer]:
@@ -96,7 +100,7 @@ class Run:
             scorer = Scorer(chain, store=self.store, counter=self.counter, at_once=at_once.get(label, 1))
             settings = [arm.settings for arm in self.arms if arm.compressor == label]
             for questions in sets:
-                with progress(f"{questions.name}: {label}", len(questions)) as advance:
+                with self._progress(questions, label) as advance:
                     for batch in questions.batches(_BATCH):
                         scorer.prepare(batch, settings)
                         advance(len(batch))
@@ -107,7 +111,7 @@ class Run:
     def _generate(self, sets: Sequence[Questions], scorers: Mapping[str, Scorer], answerer: Answerer) -> None:
         with answerer:
             for questions in sets:
-                with progress(f"{questions.name}: generate", len(questions)) as advance:
+                with self._progress(questions, "generate") as advance:
                     for batch in self._samples(questions, scorers):
                         answerer.prepare(self.prompt(sample) for samples in batch for sample in samples)
                         advance(len(batch))
@@ -117,7 +121,7 @@ class Run:
     ) -> None:
         with judge:
             for questions in sets:
-                with progress(f"{questions.name}: judge", len(questions)) as advance:
+                with self._progress(questions, "judge") as advance:
                     for batch in self._samples(questions, scorers):
                         flat = [sample for samples in batch for sample in samples]
                         self._verdicts(flat, answerer.answers([self.prompt(sample) for sample in flat]), judge)
@@ -130,7 +134,7 @@ class Run:
             for questions in sets:
                 gold_known = any(labelled.is_gold for question in questions for labelled in question.documents)
                 with (
-                    progress(f"{questions.name}: score", len(questions)) as advance,
+                    self._progress(questions, "score") as advance,
                     writer.write_set(questions.name, gold_known=gold_known) as set_writer,
                 ):
                     for batch in self._samples(questions, scorers):
@@ -164,6 +168,21 @@ class Run:
         if sample.arm == Arm(NONE):
             return self.config.closed_book_template.replace("{question}", sample.question.text)
         return render_prompt(sample.result.after, template=self.config.template)
+
+    @contextmanager
+    def _progress(self, questions: Questions, doing: str) -> Iterator[Advance]:
+        done, noted = 0, -1
+        with progress(f"{questions.name}: {doing}", len(questions)) as advance:
+
+            def step(more: int) -> None:
+                nonlocal done, noted
+                done += more
+                advance(more)
+                if (part := 20 * done // len(questions)) > noted and (resident := memory_mb()) is not None:
+                    noted = part
+                    self.memory.append((doing, questions.name, done, round(resident["now"], 1)))
+
+            yield step
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

@@ -22,6 +22,7 @@ from ctxprune.eval.report.leaderboard import board, leaderboard
 from ctxprune.eval.report.pareto import Point, Price, Speed, break_even, break_even_speed, fit_line, frontier
 from ctxprune.eval.report.rows import by_dataset, headlines, score_name
 from ctxprune.eval.report.speed import costs
+from ctxprune.eval.report.sweeps import sweeps
 
 VOID = {"meta", "img", "br"}
 
@@ -438,3 +439,20 @@ def test_without_matplotlib_the_extra_is_named_before_anything_is_written(tmp_pa
     with pytest.raises(MissingExtraError, match=r"ctxprune-rag\[bench\]"):
         write_report(folder)
     assert not (folder / "leaderboard.md").exists()
+
+
+def test_a_sweep_is_drawn_for_the_set_that_was_varied(tmp_path):
+    found = runs.results()
+    base = found["rows"][0]["dataset"]
+    mine = [row for row in found["rows"] if row["dataset"] == base]
+    varied = [{**row, "dataset": f"{base} needle={place}"} for place in (0.5, 0) for row in mine]
+    alone = [{**row, "dataset": f"{base} documents=5"} for row in mine]
+    datasets = by_dataset({"rows": [*found["rows"], *varied, *alone]})
+    (sweep,) = sweeps(datasets)
+    assert (sweep.base, sweep.kind) == (base, "needle")
+    assert "full" in sweep.lines and not {"none", "gold"} & sweep.lines.keys()
+    assert not any("tokens_of" in arm for arm in sweep.lines)
+    assert all([value for value, _ in line] == [0, 0.5] for line in sweep.lines.values())
+    plots = run_plots.draw({**found, "rows": [*found["rows"], *varied]}, tmp_path)
+    (drawn,) = [plot for plot in plots if plot.file.endswith("-needle.png")]
+    assert drawn.dataset == base and (tmp_path / drawn.file).stat().st_size > 5_000

@@ -165,6 +165,12 @@ def test_a_changed_setting_asks_only_what_is_new(towns, endpoint, tmp_path):
     assert len(set(asked)) == len(asked) > len(before)
 
 
+def test_a_price_tells_when_compression_saves_money(towns, endpoint, tmp_path):
+    price = {"per_million_tokens": 2.5, "per_compute_hour": 0.1}
+    run(checked(towns, price=price), tmp_path / "run", cache=tmp_path / "cache")
+    assert "break-even tokens by price" in (tmp_path / "run" / "report.html").read_text()
+
+
 def test_a_judge_that_mumbles_counts_as_wrong_and_is_reported(towns, serve, endpoint, tmp_path):
     mumbling = serve(lambda number, body: (200, {}, json.dumps({"choices": [{"message": {"content": "hm"}}]})))
     config = checked(towns, generator=openai(endpoint), judge=openai(mumbling))
@@ -260,6 +266,7 @@ def test_bad_flags_are_named(towns, tmp_path, capsys, flags, message):
         ({"template": "Say {question}"}, "needs {context}"),
         ({"judge": {"kind": "openai", "model": "m", "base_url": "http://x/v1"}}, "a judge needs answers"),
         ({"statistics": {"confidence": 1}}, "statistics.confidence"),
+        ({"price": {"per_million_tokens": -1, "per_compute_hour": 1}}, "price.per_million_tokens"),
     ],
 )
 def test_bad_settings_are_named(towns, change, message):

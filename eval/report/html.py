@@ -10,6 +10,7 @@ from pathlib import Path
 from ctxprune.eval.report.cases import Digest
 from ctxprune.eval.report.folder import Row, Run
 from ctxprune.eval.report.leaderboard import Board, Cell, board, differences, reading, standings
+from ctxprune.eval.report.pareto import Price
 from ctxprune.eval.report.plots import Plot, slugs
 from ctxprune.eval.report.question import question, safe
 from ctxprune.eval.report.rows import by_dataset, is_tested, label, metric_names, score_name, show_interval
@@ -40,7 +41,7 @@ def page(run: Run, digests: Mapping[str, Digest], plots: Sequence[Plot], folder:
         yield f'<section id="{anchors[dataset]}">\n<h2 dir="auto">{safe(dataset)}</h2>\n'
         yield from _tables(rows, run)
         yield from _pictures([plot for plot in plots if plot.dataset == dataset], folder)
-        yield from _speed(rows, digests[dataset])
+        yield from _speed(rows, digests[dataset], _price(run))
         yield from _questions(run, rows, digests[dataset])
         yield "</section>\n"
     yield from _origin(run)
@@ -81,8 +82,13 @@ def _pictures(plots: Sequence[Plot], folder: Path) -> Iterator[str]:
         yield "</div>\n"
 
 
-def _speed(rows: Sequence[Row], found: Digest) -> Iterator[str]:
-    times = speed_board(rows, found)
+def _price(run: Run) -> Price | None:
+    given = run.results.get("price")
+    return given and Price(given["per_million_tokens"], given["per_compute_hour"] / 3600)
+
+
+def _speed(rows: Sequence[Row], found: Digest, price: Price | None) -> Iterator[str]:
+    times = speed_board(rows, found, price)
     if times.rows:
         yield "<h3>When does it pay?</h3>\n"
         yield f"<p>{safe(speed_note(generator_line(found)))} Measured on the machine of the run.</p>\n"

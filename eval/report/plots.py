@@ -23,6 +23,7 @@ from ctxprune.eval.report.rows import (
     number,
     score_name,
 )
+from ctxprune.eval.report.sweeps import AXES, Sweep, sweeps
 
 # Okabe & Ito's colours, told apart by colour-blind readers; yellow is left out, it is too faint on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
@@ -56,13 +57,21 @@ def draw(results: Results, folder: Path) -> list[Plot]:
     Left out are pictures for which nothing was measured. Raises MissingExtraError without matplotlib.
     """
     require_matplotlib()
+    datasets = by_dataset(results)
+    slug = dict(zip(datasets, slugs(list(datasets)), strict=True))
     plots: list[Plot] = []
-    for (dataset, rows), slug in zip(by_dataset(results).items(), slugs(list(by_dataset(results))), strict=True):
-        name = label(score_name(rows))
+
+    def save(dataset: str, kind: str, title: str, figure: Any, score: str) -> None:
+        file = f"{slug[dataset]}-{kind}.png"
+        figure.savefig(folder / file, dpi=130, metadata={"Software": None})
+        alt = f"{title} on {dataset}; score: {label(score)}. The table has the figures."
+        plots.append(Plot(dataset, file, title, alt))
+
+    for dataset, rows in datasets.items():
         for kind, (title, figure) in _figures(rows).items():
-            file = f"{slug}-{kind}.png"
-            figure.savefig(folder / file, dpi=130, metadata={"Software": None})
-            plots.append(Plot(dataset, file, title, f"{title} on {dataset}; score: {name}. The table has the figures."))
+            save(dataset, kind, title, figure, score_name(rows))
+    for sweep in sweeps(datasets):
+        save(sweep.base, sweep.kind, f"Score by {AXES[sweep.kind]}", _sweep(sweep), sweep.score)
     return plots
 
 
@@ -197,6 +206,21 @@ def _scale(axes: Any, costs: Sequence[float]) -> None:
         axes.set_xlim(min(costs) / 1.3, max(costs) * 1.3)
     else:
         axes.set_xlim(left=0)
+
+
+def _sweep(sweep: Sweep) -> Any:
+    figure = import_module("matplotlib.figure").Figure(figsize=(7.2, 5.4), layout="constrained")
+    unit = " (%)" if is_percentage(sweep.score) else ""
+    axes = figure.add_subplot(xlabel=AXES[sweep.kind], ylabel=label(sweep.score) + unit)
+    axes.grid(color="0.92")
+    axes.spines[["top", "right"]].set_visible(False)
+    for place, (arm, line) in enumerate(sweep.lines.items()):
+        heights, low, high = ([_height(row, sweep.score, end) for _, row in line] for end in ("mean", "low", "high"))
+        color, marker = (GREY, "s") if arm == "full" else (COLOURS[(place - 1) % 7], MARKERS[(place - 1) % 7])
+        axes.plot([value for value, _ in line], heights, color=color, marker=marker, label=arm)
+        axes.fill_between([value for value, _ in line], low, high, color=color, alpha=0.12, linewidth=0)
+    figure.legend(loc="outside lower center", ncols=2, fontsize="small", frameon=False)
+    return figure
 
 
 def _bars(rows: Sequence[Row]) -> Any:

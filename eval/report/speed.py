@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from ctxprune.eval.report.cases import Digest, Pair
 from ctxprune.eval.report.folder import Row
 from ctxprune.eval.report.leaderboard import Board, Cell
-from ctxprune.eval.report.pareto import Line, Speed, break_even, break_even_speed, can_fit, fit_line
+from ctxprune.eval.report.pareto import BreakEven, Line, Price, Speed, break_even, break_even_speed, can_fit, fit_line
 from ctxprune.eval.report.rows import is_tested, mean, number, removed, show
 
 HEAD = (
@@ -29,10 +29,15 @@ def generator_line(found: Digest) -> Line | None:
     return _fit(found.read)
 
 
-def speed_board(rows: Sequence[Row], found: Digest) -> Board:
-    """One line a tested arm that was timed: its costs, and from where it gains time; see `pareto.break_even`."""
+def speed_board(rows: Sequence[Row], found: Digest, price: Price | None = None) -> Board:
+    """One line a tested arm that was timed: its costs, and from where it gains time; see `pareto.break_even`.
+
+    price: adds from where it saves money.
+    """
     line = generator_line(found)
-    return Board(HEAD, tuple(tuple(_cells(row, found, line)) for row in rows if is_tested(row) and _timed(row)))
+    head = HEAD if price is None else (*HEAD, "break-even tokens by price")
+    rows = [row for row in rows if is_tested(row) and _timed(row)]
+    return Board(head, tuple(tuple(_cells(row, found, line, price)) for row in rows))
 
 
 def speed_note(line: Line | None) -> str:
@@ -58,7 +63,7 @@ def costs(row: Row, pairs: Sequence[Pair]) -> tuple[float, float]:
     return mean(row, "compress_seconds") / number(row["tokens_before"]), 0.0
 
 
-def _cells(row: Row, found: Digest, line: Line | None) -> Iterator[Cell]:
+def _cells(row: Row, found: Digest, line: Line | None, price: Price | None) -> Iterator[Cell]:
     share = removed(row)
     token, fixed = costs(row, found.compressed.get(row["arm"], ()))
     yield Cell(row["arm"])
@@ -69,9 +74,14 @@ def _cells(row: Row, found: Digest, line: Line | None) -> Iterator[Cell]:
     yield Cell("never" if speed is None else f"{speed:,.0f}")
     if line is None or line.low <= 0:
         yield Cell("–")
-        return
-    length = break_even(Speed(1 / line.slope), removed=share, seconds_per_token=token, fixed_seconds=fixed).tokens
-    yield Cell("never" if length is None else "any" if length < 1 else f"{length:,.0f}")
+    else:
+        yield _length(break_even(Speed(1 / line.slope), removed=share, seconds_per_token=token, fixed_seconds=fixed))
+    if price is not None:
+        yield _length(break_even(price, removed=share, seconds_per_token=token, fixed_seconds=fixed))
+
+
+def _length(found: BreakEven) -> Cell:
+    return Cell("never" if found.tokens is None else "any" if found.tokens < 1 else f"{found.tokens:,.0f}")
 
 
 def _timed(row: Row) -> bool:
