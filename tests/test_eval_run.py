@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
 from ctxprune.cli import main
 from ctxprune.errors import GeneratorError, InputError
@@ -236,6 +237,16 @@ def test_the_command_prints_the_leaderboard_and_fails_under_a_limit(towns, tmp_p
     assert main(["eval", "report", str(tmp_path / "run")]) == 0
     assert main(["eval", "ls", str(tmp_path)]) == 0
     assert main(["eval", "compare", str(tmp_path / "run"), str(tmp_path / "run")]) == 0
+
+
+def test_the_guide_is_true():
+    guide = (Path(__file__).parents[1] / "docs" / "benchmarking.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
+    config = config_from(yaml.safe_load(block), source="the guide")
+    assert [each.label for each in config.compressors] == ["provence", "cheap-then-neural"]
+    assert config_from(yaml.safe_load(config.to_yaml()), source="written") == config
+    told = {"sentence_precision", "judge", "judge_unparseable", "emptied", "words_before", "words_after", "over_budget"}
+    assert all(f"`{metric}`" in guide for metric in set(METRICS) - told)
 
 
 @pytest.mark.parametrize(
