@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,7 +21,7 @@ class Arm:
     """One way to make a context.
 
     compressor: a reference ("full", "none", "gold"), the label of a tested compressor, or a baseline. settings: what
-    it was asked for: {"threshold"} and {"budget"}, both or neither; of a baseline {"tokens_of": id of the tested arm}.
+    it was asked for: {"threshold"}, {"budget"}, {"rate"} or nothing; of a baseline {"tokens_of": id of the tested arm}.
     matched_to: that id; a baseline gets, question by question, as many tokens as that arm used.
     """
 
@@ -34,16 +35,27 @@ class Arm:
         return " ".join([self.compressor, *(f"{name}={value}" for name, value in self.settings.items())])
 
     @property
+    def scorer(self) -> tuple[str, bool]:
+        """What makes its contexts: a compressor of the run by label, or (True) a baseline of that name as it comes."""
+        return self.compressor, self.matched_to is not None
+
+    @property
     def reference(self) -> bool:
         return self.compressor in REFERENCES and not self.settings
 
-    @property
-    def budget(self) -> int | None:
-        return self.settings.get("budget")
+    def budget(self, tokens_before: int) -> int | None:
+        """The tokens that a context of `tokens_before` may keep; None when none were asked for."""
+        rate = self.settings.get("rate")
+        return self.settings.get("budget") if rate is None else budget_at(rate, tokens_before)
 
     @property
     def threshold(self) -> float | None:
         return self.settings.get("threshold")
+
+
+def budget_at(rate: float, tokens_before: int) -> int:
+    """The budget that a rate means: that share of the tokens, rounded down, at least one."""
+    return max(1, math.floor(rate * tokens_before + 1e-9))
 
 
 def arms_of(
@@ -68,5 +80,6 @@ def arms_of(
 def _tested(config: CompressorConfig) -> Iterator[Arm]:
     yield from (Arm(config.label, {"threshold": threshold}) for threshold in config.thresholds)
     yield from (Arm(config.label, {"budget": budget}) for budget in config.budgets)
-    if not config.thresholds and not config.budgets:
+    yield from (Arm(config.label, {"rate": rate}) for rate in config.rates)
+    if not config.thresholds and not config.budgets and not config.rates:
         yield Arm(config.label)

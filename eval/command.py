@@ -56,6 +56,7 @@ def run(
     ] = None,
     thresholds: Annotated[str | None, typer.Option(metavar="T,T", help="Of the compressors, 0 to 1.")] = None,
     budgets: Annotated[str | None, typer.Option(metavar="N,N", help="Of the compressors, in tokens.")] = None,
+    rates: Annotated[str | None, typer.Option(metavar="R,R", help="Of the compressors, shares of the tokens.")] = None,
     compressed: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Contexts that another tool compressed; may be repeated.")
     ] = None,
@@ -80,7 +81,8 @@ def run(
     settings = _read_settings(config)
     sets = {"limit": limit, "seed": seed, "retriever": retriever, "k": depth, "corpora": corpus}
     _merge_data(settings, data, {name: value for name, value in sets.items() if value is not None})
-    _merge_compressors(settings, compressor, _numbers(thresholds, "--thresholds"), _numbers(budgets, "--budgets"))
+    grid = {"thresholds": thresholds, "budgets": budgets, "rates": rates}
+    _merge_compressors(settings, compressor, {name: _numbers(text, f"--{name}") for name, text in grid.items()})
     if generator is not None:
         settings["generator"] = settings.get("generator", {}) | _generator(generator, base_url, api_key_env)
     if seed is not None:
@@ -151,12 +153,9 @@ def _merge_data(settings: dict[str, Any], paths: Sequence[str] | None, changes: 
     settings["data"] = [{**each, **changes} for each in settings["data"]]
 
 
-def _merge_compressors(
-    settings: dict[str, Any], names: Sequence[str] | None, thresholds: list[float], budgets: list[float]
-) -> None:
+def _merge_compressors(settings: dict[str, Any], names: Sequence[str] | None, grid: dict[str, list[float]]) -> None:
     if names:
         settings["compressors"] = [_compressor(name) for name in names]
-    grid = {"thresholds": thresholds, "budgets": [int(budget) for budget in budgets]}
     if any(grid.values()):
         settings["compressors"] = [{**each, **grid} for each in settings.get("compressors", ())]
 

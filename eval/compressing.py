@@ -9,16 +9,18 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from ctxprune import __version__, load
 from ctxprune.batches import batched
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import InputError
+from ctxprune.eval.arms import budget_at
 from ctxprune.eval.config import Step
 from ctxprune.eval.judge import context_of
 from ctxprune.eval.packing import pack, unpack
 from ctxprune.eval.store import Store, key
+from ctxprune.prompt import count_contexts
 from ctxprune.qa import Question, row_from_question
 from ctxprune.select import Policy, select
 from ctxprune.types import Compressor, Context, TokenCounter
@@ -36,8 +38,8 @@ class Scorer:
     """One chain of compressors whose outputs are in a store; the models are loaded when something is missing there.
 
     at_once: questions compressed together. The last compressor's scores do not depend on threshold and budget, so they
-    are computed once and every setting is a choice among them. A last compressor that does not score (it writes
-    summaries) runs once a setting.
+    are computed once and every setting is a choice among them. A last compressor that does more than score (it writes
+    summaries, or chooses words by rules of its own) runs once a setting.
     """
 
     def __init__(self, steps: Sequence[Step], *, store: Store, counter: TokenCounter, at_once: int = 1) -> None:
@@ -120,11 +122,16 @@ class Scorer:
 
     def _run(self, contexts: list[Context], setting: Mapping[str, Any]) -> list[Context]:
         *first, last = self._loaded()
+        before = count_contexts(contexts, self._counter)
         for compressor in first:
             contexts = compressor.compress(contexts)
-        if isinstance(last, ScoringCompressor):
+        if _only_scores(last):
             return last.score(contexts)
-        return last.compress(contexts, threshold=setting.get("threshold"), budget=setting.get("budget"))
+        threshold, budget = setting.get("threshold"), setting.get("budget")
+        if (rate := setting.get("rate")) is None:
+            return last.compress(contexts, threshold=threshold, budget=budget)
+        budgets = [budget_at(rate, tokens) for tokens in before]
+        return [last.compress([each], budget=most)[0] for each, most in zip(contexts, budgets, strict=True)]
 
     def _keys(self, questions: Sequence[Question], setting: Mapping[str, Any]) -> dict[str, str]:
         parts = [self._identity, self._counter.name, dict(setting)]
@@ -144,10 +151,15 @@ def _options(step: Step) -> dict[str, Any]:
 
 def _about(compressor: Compressor) -> dict[str, Any]:
     return {
-        "scores": isinstance(compressor, ScoringCompressor),
+        "scores": _only_scores(compressor),
         "policy": asdict(getattr(compressor, "policy", Policy())),
         **{name: getattr(compressor, name, None) for name in ("default_threshold", "threshold", "budget")},
     }
+
+
+def _only_scores(compressor: Compressor) -> TypeGuard[ScoringCompressor]:
+    """Whether all it does is to score and let `select` choose, so that one scoring serves every setting."""
+    return isinstance(compressor, ScoringCompressor) and type(compressor).compress is ScoringCompressor.compress
 
 
 def content_hash(question: Question) -> str:

@@ -61,9 +61,10 @@ class Step(Section):
 
 
 class CompressorConfig(Section):
-    """What is tested: one compressor or a chain, at each threshold and at each budget (tokens of the whole context).
+    """What is tested: one compressor or a chain, at each threshold, budget and rate.
 
-    thresholds, budgets: of the last compressor of a chain. With neither, the compressor's own default holds.
+    thresholds, budgets (tokens of the whole context), rates (a budget of that share of a question's tokens): of the
+    last compressor of a chain. With none, the compressor's own default holds.
     baselines: at the tokens this one used; None: those of the run. batch_size: questions compressed together; 1 gives
     the seconds that a single request takes, more is faster on a GPU.
     """
@@ -72,6 +73,7 @@ class CompressorConfig(Section):
     name: str | None = None
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     budgets: tuple[Annotated[int, Field(ge=1)], ...] = ()
+    rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     baselines: tuple[Baseline, ...] | None = None
     batch_size: Annotated[int, Field(ge=1)] = 1
 

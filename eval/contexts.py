@@ -28,13 +28,13 @@ class Sample:
 class ArmContexts:
     """Makes samples from prepared compressors.
 
-    scorers: by the arms' compressor. outside: contexts that another tool has compressed, by label and question id.
+    scorers: by `Arm.scorer`. outside: contexts that another tool has compressed, by label and question id.
     """
 
     def __init__(
         self,
         arms: Sequence[Arm],
-        scorers: Mapping[str, Scorer],
+        scorers: Mapping[tuple[str, bool], Scorer],
         outside: Mapping[str, Mapping[str, Compressed]],
         counter: TokenCounter,
     ) -> None:
@@ -50,7 +50,7 @@ class ArmContexts:
         tokens: dict[str, list[int]] = {}
         samples: list[list[Sample]] = [[] for _ in questions]
         for arm in self.arms:
-            contexts = self._contexts(arm, questions, fulls, tokens)
+            contexts = self._contexts(arm, questions, fulls, before, tokens)
             known = [each.context if each is not None else Context("", ()) for each in contexts]
             tokens[arm.id] = count_contexts(known, self._counter)
             for place, compressed in enumerate(contexts):
@@ -61,16 +61,23 @@ class ArmContexts:
         return samples
 
     def _contexts(
-        self, arm: Arm, questions: Sequence[Question], fulls: Sequence[Context], tokens: Mapping[str, list[int]]
+        self,
+        arm: Arm,
+        questions: Sequence[Question],
+        fulls: Sequence[Context],
+        before: Sequence[int],
+        tokens: Mapping[str, list[int]],
     ) -> list[Compressed | None]:
         if arm.matched_to is not None:
             return self._matched(arm, questions, tokens[arm.matched_to])
         if arm.compressor in self._outside:
             return [self._outside[arm.compressor].get(question.id) for question in questions]
         if not arm.reference:
-            scorer = self._scorers[arm.compressor]
-            outputs = scorer.outputs(questions, arm.settings)
-            return [scorer.choose(output, threshold=arm.threshold, budget=arm.budget) for output in outputs]
+            scorer = self._scorers[arm.scorer]
+            return [
+                scorer.choose(output, threshold=arm.threshold, budget=arm.budget(count))
+                for output, count in zip(scorer.outputs(questions, arm.settings), before, strict=True)
+            ]
         if arm.compressor == GOLD:
             gold = [oracle(question) for question in questions]
             return [None if context is None else Compressed(context, 0.0) for context in gold]
@@ -81,7 +88,7 @@ class ArmContexts:
 
     def _matched(self, arm: Arm, questions: Sequence[Question], budgets: Sequence[int]) -> list[Compressed | None]:
         """The baseline at as many tokens as the tested arm used for each question; nothing where that is nothing."""
-        scorer = self._scorers[arm.compressor]
+        scorer = self._scorers[arm.scorer]
         return [
             scorer.choose(output, threshold=None, budget=budget) if budget else _emptied(output)
             for output, budget in zip(scorer.outputs(questions, arm.settings), budgets, strict=True)
@@ -99,7 +106,7 @@ class ArmContexts:
             tokens_after=tokens,
             tokenizer=self._counter.name,
             exact=self._counter.exact,
-            budget=arm.budget,
+            budget=arm.budget(before),
             seconds={"total": after.seconds},
         )
 

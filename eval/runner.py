@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ctxprune.eval.answering import Answer, Answerer, tokenizer_of
 from ctxprune.eval.arms import NONE, Arm, arms_of
@@ -28,6 +28,8 @@ from ctxprune.eval.sets import open_sets, outside_contexts
 from ctxprune.eval.store import Store
 from ctxprune.prompt import render_prompt
 from ctxprune.tokens import load_counter
+
+Scorers: TypeAlias = Mapping[tuple[str, bool], Scorer]  #: by `Arm.scorer`
 
 #: Questions whose contexts are in memory together: enough to sort their prompts by length, little enough to be small.
 _BATCH = 64
@@ -90,25 +92,29 @@ class Run:
             "timings": {stage: round(seconds, 1) for stage, seconds in self.seconds.items()} | {"memory": self.memory},
         }
 
-    def _compress(self, sets: Sequence[Questions]) -> dict[str, Scorer]:
-        """One scorer for each compressor of an arm, each run over all questions before the next one is loaded."""
-        steps = {config.label: config.chain for config in self.config.compressors}
-        steps |= {arm.compressor: (Step(name=arm.compressor),) for arm in self.arms if arm.matched_to is not None}
-        at_once = {config.label: config.batch_size for config in self.config.compressors}
-        scorers = {}
-        for label, chain in steps.items():
-            scorer = Scorer(chain, store=self.store, counter=self.counter, at_once=at_once.get(label, 1))
-            settings = [arm.settings for arm in self.arms if arm.compressor == label]
+    def _compress(self, sets: Sequence[Questions]) -> Scorers:
+        """A scorer for each compressor and baseline, run over all questions before the next one is loaded."""
+        scorers = {
+            (config.label, False): Scorer(
+                config.chain, store=self.store, counter=self.counter, at_once=config.batch_size
+            )
+            for config in self.config.compressors
+        } | {
+            arm.scorer: Scorer([Step(name=arm.compressor)], store=self.store, counter=self.counter)
+            for arm in self.arms
+            if arm.matched_to is not None
+        }
+        for key, scorer in scorers.items():
+            settings = [arm.settings for arm in self.arms if arm.scorer == key]
             for questions in sets:
-                with self._progress(questions, label) as advance:
+                with self._progress(questions, scorer.name) as advance:
                     for batch in questions.batches(_BATCH):
                         scorer.prepare(batch, settings)
                         advance(len(batch))
             scorer.release()
-            scorers[label] = scorer
         return scorers
 
-    def _generate(self, sets: Sequence[Questions], scorers: Mapping[str, Scorer], answerer: Answerer) -> None:
+    def _generate(self, sets: Sequence[Questions], scorers: Scorers, answerer: Answerer) -> None:
         with answerer:
             for questions in sets:
                 with self._progress(questions, "generate") as advance:
@@ -116,9 +122,7 @@ class Run:
                         answerer.prepare(self.prompt(sample) for samples in batch for sample in samples)
                         advance(len(batch))
 
-    def _ask_judge(
-        self, sets: Sequence[Questions], scorers: Mapping[str, Scorer], answerer: Answerer, judge: Answerer
-    ) -> None:
+    def _ask_judge(self, sets: Sequence[Questions], scorers: Scorers, answerer: Answerer, judge: Answerer) -> None:
         with judge:
             for questions in sets:
                 with self._progress(questions, "judge") as advance:
@@ -127,7 +131,7 @@ class Run:
                         self._verdicts(flat, answerer.answers([self.prompt(sample) for sample in flat]), judge)
                         advance(len(batch))
 
-    def _score(self, sets: Sequence[Questions], scorers: Mapping[str, Scorer], out: Path) -> list[dict[str, Any]]:
+    def _score(self, sets: Sequence[Questions], scorers: Scorers, out: Path) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
         statistics = Statistics(**self.config.statistics.model_dump())
         with SampleWriter(out, self.arms, statistics) as writer:
@@ -158,7 +162,7 @@ class Run:
         pairs = zip(samples, answers, strict=True)
         return ask(judge, [JudgeItem(each.question.text, each.question.answers, answer.text) for each, answer in pairs])
 
-    def _samples(self, questions: Questions, scorers: Mapping[str, Scorer]) -> Iterator[list[list[Sample]]]:
+    def _samples(self, questions: Questions, scorers: Scorers) -> Iterator[list[list[Sample]]]:
         outside = outside_contexts(self.config.compressed, questions)
         contexts = ArmContexts(self.arms, scorers, outside, self.counter)
         return (contexts.samples(batch) for batch in questions.batches(_BATCH))

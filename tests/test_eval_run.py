@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from ctxprune.cli import main
+from ctxprune.compressors.baselines import BM25Sentences
 from ctxprune.errors import GeneratorError, InputError
 from ctxprune.eval.config import config_from
 from ctxprune.eval.folder import claimed
@@ -133,6 +134,26 @@ def test_baselines_get_no_more_tokens_than_the_tested_arm_question_by_question(t
     for line in lines:
         for document in line["documents"]:
             assert all(0 <= span["start"] < span["end"] for span in document["kept_spans"] + document["removed_spans"])
+
+
+@pytest.mark.parametrize("frugal", [False, True])
+def test_a_rate_is_a_share_of_the_tokens_of_each_question(towns, tmp_path, monkeypatch, frugal):
+    class Frugal(BM25Sentences):
+        """Chooses by a rule of its own: it keeps to half of what it may use."""
+
+        def compress(self, contexts, *, budget=None, threshold=None):
+            return super().compress(contexts, budget=budget // 2, threshold=threshold)
+
+    if frugal:
+        monkeypatch.setattr("ctxprune.compressors.baselines.BM25Sentences", Frugal)
+    tested = {"compressors": [{"name": "bm25-sentences", "rates": [0.5, 0.25], "baselines": []}]}
+    run(checked(towns, **tested), tmp_path / "run", cache=tmp_path / "cache")
+    lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    mine = [line for line in lines if "rate" in line["settings"]]
+    assert len(mine) == 12
+    for line in mine:
+        allowed = int(line["settings"]["rate"] * line["tokens_before"])
+        assert 0 < line["tokens_after"] <= (allowed // 2 if frugal else allowed) and line["budget"] == allowed
 
 
 def test_equal_settings_give_equal_results_with_and_without_the_cache(towns, endpoint, tmp_path):
