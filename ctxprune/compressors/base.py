@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.select import Policy, select
@@ -14,6 +14,15 @@ from ctxprune.tokens import default_counter
 from ctxprune.types import Context, Extract, Span, TokenCounter
 
 Splitter = Callable[[str], list[Span]]
+
+
+class Choice(TypedDict, total=False):
+    """The options of the choice, which every scoring compressor takes; see `ScoringCompressor`."""
+
+    threshold: float | None
+    budget: int | None
+    counter: TokenCounter | None
+    policy: Policy | None
 
 
 class ScoringCompressor(ABC):

@@ -7,16 +7,17 @@ from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.compressors.base import ScoringCompressor, narrow, visible_units
+from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_units
 from ctxprune.lexical import bm25_scores
 from ctxprune.select import Policy
 from ctxprune.text import split_sentences, split_words
 from ctxprune.timing import stage
-from ctxprune.types import Context, Extract, Span, TokenCounter
+from ctxprune.types import Context, Extract, Span
 
 Scores = npt.NDArray[np.float64]
 
@@ -65,12 +66,9 @@ class RandomSentences(SentenceCompressor):
         self,
         *,
         seed: int = 0,
-        threshold: float | None = None,
-        budget: int | None = None,
-        counter: TokenCounter | None = None,
-        policy: Policy | None = None,
+        **choice: Unpack[Choice],
     ) -> None:
-        super().__init__(threshold=threshold, budget=budget, counter=counter, policy=policy)
+        super().__init__(**choice)
         self.seed = seed
 
     def sentence_scores(self, batch: Sequence[Sentences]) -> Sequence[Scores]:
@@ -90,16 +88,9 @@ class Lead(ScoringCompressor):
     name = "lead"
     needs_query = False
 
-    def __init__(
-        self,
-        *,
-        threshold: float | None = None,
-        budget: int | None = None,
-        counter: TokenCounter | None = None,
-        policy: Policy | None = None,
-    ) -> None:
-        policy = replace(policy or Policy(), fill="stop")
-        super().__init__(threshold=threshold, budget=budget, counter=counter, policy=policy)
+    def __init__(self, **choice: Unpack[Choice]) -> None:
+        policy = replace(choice.get("policy") or Policy(), fill="stop")
+        super().__init__(**(choice | {"policy": policy}))
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):

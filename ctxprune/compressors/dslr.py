@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Unpack, runtime_checkable
 
 import numpy as np
 
+from ctxprune.compressors.base import Choice
 from ctxprune.compressors.baselines import Scores, SentenceCompressor, Sentences
 from ctxprune.compressors.rerank import PairScorer
 from ctxprune.errors import InputError
-from ctxprune.select import Policy
-from ctxprune.types import Context, TokenCounter
+from ctxprune.types import Context
 
 
 @runtime_checkable
@@ -37,16 +37,8 @@ class DSLR(SentenceCompressor):
     name = "dslr"
     default_threshold = 0.5
 
-    def __init__(
-        self,
-        scorer: PairScorer,
-        *,
-        threshold: float | None = None,
-        budget: int | None = None,
-        counter: TokenCounter | None = None,
-        policy: Policy | None = None,
-    ) -> None:
-        super().__init__(threshold=threshold, budget=budget, counter=counter, policy=policy)
+    def __init__(self, scorer: PairScorer, **choice: Unpack[Choice]) -> None:
+        super().__init__(**choice)
         self.scorer = scorer
 
     @classmethod
@@ -57,10 +49,7 @@ class DSLR(SentenceCompressor):
         revision: str | None = None,
         device: str | None = None,
         dtype: str | None = None,
-        threshold: float | None = None,
-        budget: int | None = None,
-        counter: TokenCounter | None = None,
-        policy: Policy | None = None,
+        **choice: Unpack[Choice],
     ) -> DSLR:
         """Use any Hugging Face cross-encoder with one or two labels, from a folder or a hub id.
 
@@ -69,7 +58,7 @@ class DSLR(SentenceCompressor):
         from ctxprune.models.cross_encoder import CrossEncoderScorer  # imports torch, which other scorers do not need
 
         scorer = CrossEncoderScorer.from_pretrained(source, revision=revision, device=device, dtype=dtype)
-        return cls(scorer, threshold=threshold, budget=budget, counter=counter, policy=policy)
+        return cls(scorer, **choice)
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         return [self._noted(context) for context in super().score(contexts)]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Unpack
 
 import numpy as np
 
+from ctxprune.compressors.base import Choice
 from ctxprune.compressors.baselines import Scores, SentenceCompressor, Sentences
 from ctxprune.embedders import Embedder, load_embedder
-from ctxprune.select import Policy
-from ctxprune.types import TokenCounter
 
 
 class EmbeddingSentences(SentenceCompressor):
@@ -25,12 +25,9 @@ class EmbeddingSentences(SentenceCompressor):
         embedder: Embedder | str = "bundled",
         *,
         with_title: bool = False,
-        threshold: float | None = None,
-        budget: int | None = None,
-        counter: TokenCounter | None = None,
-        policy: Policy | None = None,
+        **choice: Unpack[Choice],
     ) -> None:
-        super().__init__(threshold=threshold, budget=budget, counter=counter, policy=policy)
+        super().__init__(**choice)
         self.embedder = load_embedder(embedder) if isinstance(embedder, str) else embedder
         self.with_title = with_title
 

@@ -6,20 +6,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Unpack, get_args
 
 import numpy as np
 
-from ctxprune.compressors.base import ScoringCompressor, narrow, visible_units
+from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_units
 from ctxprune.compressors.baselines import with_extracts
 from ctxprune.compressors.fusion import Array, SentenceEvidence
 from ctxprune.compressors.pruner import Passage, PrunerModel, Reading, relevance, sigmoid
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.runtime.windows import token_spans
-from ctxprune.select import Policy
 from ctxprune.text import split_sentences
 from ctxprune.timing import stage
-from ctxprune.types import Context, Extract, Span, TokenCounter
+from ctxprune.types import Context, Extract, Span
 
 #: How token probabilities become a sentence's: their mean, the share of tokens above one half, or the fitted fusion.
 Rounding = Literal["fused", "mean", "share"]
@@ -46,14 +45,11 @@ class Provence(ScoringCompressor):
         model: PrunerModel | None = None,
         *,
         rounding: Rounding | None = None,
-        threshold: float | None = None,
-        budget: int | None = None,
-        counter: TokenCounter | None = None,
-        policy: Policy | None = None,
+        **choice: Unpack[Choice],
     ) -> None:
         self.model = model or load_model(BUNDLED)
         self.default_threshold = self.model.default_threshold
-        super().__init__(threshold=threshold, budget=budget, counter=counter, policy=policy)
+        super().__init__(**choice)
         self.rounding: Rounding = rounding or ("fused" if self.model.fusion else "mean")
         if self.rounding not in get_args(Rounding):
             raise InputError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {rounding!r}")

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, Unpack, runtime_checkable
 
-from ctxprune.compressors.base import ScoringCompressor, narrow
+from ctxprune.compressors.base import Choice, ScoringCompressor, narrow
 from ctxprune.compressors.baselines import falling_words, with_extracts
 from ctxprune.errors import InputError
 from ctxprune.prompt import piece_text
 from ctxprune.select import Policy
 from ctxprune.timing import stage
-from ctxprune.types import Context, TokenCounter
+from ctxprune.types import Context
 
 
 @runtime_checkable
@@ -65,14 +65,10 @@ class RerankTruncate(ScoringCompressor):
     def __init__(
         self,
         scorer: DocumentScorer | PairScorer | Literal["retriever"],
-        *,
-        threshold: float | None = None,
-        budget: int | None = None,
-        counter: TokenCounter | None = None,
-        policy: Policy | None = None,
+        **choice: Unpack[Choice],
     ) -> None:
-        policy = replace(policy or Policy(order="rank"), fill="stop")
-        super().__init__(threshold=threshold, budget=budget, counter=counter, policy=policy)
+        policy = replace(choice.get("policy") or Policy(order="rank"), fill="stop")
+        super().__init__(**(choice | {"policy": policy}))
         self.scorer = _document_scorer(scorer)
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
