@@ -24,7 +24,7 @@ _EMAIL = re.compile(rf"(?<![\w.+-])[\w.+-]{{1,64}}@{_WORD}[\w-]*+(?:\.[\w-]++)++
 _UNIT = (
     rf"(?:[%‰℃℉]|°(?:{_BLANK}?[CFK](?!\w))?|(?:percent|per cent|thousand|[mb]illion|trillion|bn|hours?|hrs?|minutes?"
     r"|mins?|seconds?|days?|weeks?|months?|years?|miles?|feet|ft|inch(?:es)?|pounds?|lbs?|oz|mph|km/h|m/s|rpm|ppm|mmHg"
-    r"|bpm|k?cal|[kMGT]?(?:Hz|Wh?|V|A|J|Pa|eV|bps|bits?)|[kKMGTP]i?B|[kcdmnµμ]?m[²³23]?|[kmnµμ]?g|[mµμc]?[lL]|[mnµμ]?s"
+    r"|bpm|fps|dpi|px|dB|tons?|tonnes?|t|k?cal|[kMGT]?(?:Hz|Wh?|V|A|J|Pa|eV|bps|bits?)|[kKMGTP]i?B|[kcdmnµμ]?m[²³23]?|[kmnµμ]?g|[mµμc]?[lL]|[mnµμ]?s"
     r"|h|USD|EUR|GBP|CHF|JPY|euros?|dollars?|yuan|yen)(?!\w))"
 )
 # Opens with a plain digit class, which the regex engine can search for; signs before it are added by `_number`.

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from ctxprune.errors import InputError
+
+if TYPE_CHECKING:
+    from ctxprune.generators import Generator
+
+#: Enough to fill a batch or a pool of connections; a failed call loses no more than this.
+PROMPTS_A_CALL = 64
 
 
 class AnswerCache:
@@ -70,6 +77,21 @@ class AnswerCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
+
+
+def answer_all(
+    prompts: Sequence[str], generator: Generator, *, model: str, cache: AnswerCache, max_new_tokens: int
+) -> int:
+    """Put the answers to all prompts into the cache; returns how many were generated.
+
+    Prompts in the cache are not asked again, and equal prompts are asked once, PROMPTS_A_CALL in a call.
+    """
+    unknown = [prompt for prompt in dict.fromkeys(prompts) if cache.get(model, prompt) is None]
+    for begin in range(0, len(unknown), PROMPTS_A_CALL):
+        asked = unknown[begin : begin + PROMPTS_A_CALL]
+        for prompt, answer in zip(asked, generator.generate(asked, max_new_tokens=max_new_tokens), strict=True):
+            cache.put(model, prompt, answer)
+    return len(unknown)
 
 
 def _key(model: str, prompt: str) -> str:

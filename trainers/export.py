@@ -23,7 +23,7 @@ from torch import nn
 from ctxprune.errors import InputError
 from ctxprune.runtime.base import TokenSequence
 from ctxprune.runtime.onnx import DTYPE, MAX_LENGTH, SLOW_FUSIONS, OnnxRuntime
-from ctxprune.trainers.parity import ParityReport, measure
+from ctxprune.trainers.parity import THRESHOLD, ParityReport, measure
 from ctxprune.trainers.rewrite import MIN_LAYER_OUTPUTS, Unpadded, prepared, shrink, smooth
 
 #: The first opset with GELU as one operator.
@@ -41,6 +41,7 @@ def export_int8(
     max_length: int = 512,
     metadata: Mapping[str, str] | None = None,
     keep_fp32: bool = False,
+    threshold: float = THRESHOLD,
 ) -> ParityReport:
     """Write model.onnx and parity.json into `folder`, and return what parity.json says.
 
@@ -51,7 +52,8 @@ def export_int8(
     sequence stay fp32. parity_sequences: what to compare on. calibration: typical inputs, some dozens and none of the
     former; with them outlying channels are smoothed (see `rewrite.smooth`), which about halves the error.
     tokenizer_json: copied without its truncation and padding. max_length: the longest input in tokens. metadata: kept
-    in the file, as strings. keep_fp32: write model_fp32.onnx as well.
+    in the file, as strings. keep_fp32: write model_fp32.onnx as well. threshold: keep probability at
+    which the report counts the tokens that change sides.
     Raises InputError when there is nothing to compare on.
     """
     if not parity_sequences:
@@ -69,7 +71,7 @@ def export_int8(
     if tokenizer_json is not None:
         copy_tokenizer(tokenizer_json, folder / "tokenizer.json")
     with OnnxRuntime(path) as exported:
-        report = measure(original, exported, parity_sequences, file_bytes=path.stat().st_size)
+        report = measure(original, exported, parity_sequences, file_bytes=path.stat().st_size, threshold=threshold)
     (folder / "parity.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     return report
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,16 @@ from ctxprune.trainers.pairs import Pair
 
 #: The label of tokens that no loss looks at: question, title, special tokens, padding.
 IGNORE = -100
+
+
+class HasIds(Protocol):
+    """Any encoded training item: token ids of shape (n,), and whatever labels its trainer needs."""
+
+    @property
+    def ids(self) -> np.ndarray[Any, Any]: ...
+
+
+Encoded = TypeVar("Encoded", bound=HasIds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +73,7 @@ def covered(offsets: np.ndarray[Any, Any], spans: Sequence[tuple[int, int]]) -> 
     return inside
 
 
-def batches(items: Sequence[Item], size: int, rng: random.Random) -> list[list[Item]]:
+def batches(items: Sequence[Encoded], size: int, rng: random.Random) -> list[list[Encoded]]:
     """Shuffled batches of similar lengths: sorted within stretches of 50 batches, so that little is padding."""
     order = list(range(len(items)))
     rng.shuffle(order)

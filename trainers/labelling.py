@@ -10,10 +10,8 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast, get_args
@@ -24,6 +22,13 @@ from ctxprune.qa_formats import Format, read_questions
 from ctxprune.trainers.answer_cache import AnswerCache
 from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
 from ctxprune.trainers.silver import LabelOptions, LabelReport, label_questions
+from ctxprune.trainers.teacher import (
+    add_teacher_arguments,
+    check_teacher_arguments,
+    open_teacher,
+    positive,
+    teacher_name,
+)
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator
@@ -75,8 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if (arguments.endpoint is None) == (arguments.local is None) or (arguments.endpoint and not arguments.model):
-        parser.error("give either --endpoint URL with --model NAME, or --local PATH")
+    check_teacher_arguments(parser, arguments)
     out = Path(arguments.out)
     try:
         report = _label(arguments, out)
@@ -106,12 +110,12 @@ def _label(arguments: argparse.Namespace, out: Path) -> LabelReport:
         max_sentences=arguments.max_sentences,
         max_new_tokens=arguments.max_new_tokens,
     )
-    with AnswerCache(arguments.cache or f"{out}.answers") as cache, _generator(arguments) as generator:
+    with AnswerCache(arguments.cache or f"{out}.answers") as cache, open_teacher(arguments) as generator:
         return write_labels(
             islice(questions, arguments.limit),
             out,
             generator,
-            model=arguments.model or f"{arguments.local} {arguments.gguf_file or ''}".strip(),
+            model=teacher_name(arguments),
             cache=cache,
             options=options,
             on_batch=_progress,
@@ -128,32 +132,11 @@ def _progress(report: LabelReport) -> None:
         print(f"{report.passages} passages, {report.generated} new answers", file=sys.stderr)
 
 
-@contextmanager
-def _generator(arguments: argparse.Namespace) -> Iterator[Generator]:
-    from ctxprune.generators import LocalGenerator, OpenAIGenerator
-
-    if arguments.local:
-        yield LocalGenerator(arguments.local, gguf_file=arguments.gguf_file)
-        return
-    key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
-    if arguments.api_key_env and not key:
-        raise InputError(f"environment variable {arguments.api_key_env} is empty; set it or leave out --api-key-env")
-    options = {"base_url": arguments.endpoint, "api_key": key, "concurrency": arguments.concurrency}
-    with OpenAIGenerator(arguments.model, **options) as generator:
-        yield generator
-
-
 def _column(text: str) -> tuple[str, str]:
     field, equals, column = text.partition("=")
     if not (field and equals and column):
         raise argparse.ArgumentTypeError(f"expected FIELD=COLUMN, got {text!r}")
     return field, column
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -168,19 +151,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--corpus", help="passages for questions that have none")
     add("--column", type=_column, action="append", default=[], metavar="FIELD=COLUMN", help="for a data set; repeat")
     add("--split", default="train", help="of a data set or BEIR folder (default: %(default)s)")
-    add("--endpoint", metavar="URL", help="base URL of an OpenAI-compatible endpoint, e.g. http://localhost:8000/v1")
-    add("--model", metavar="NAME", help="the model's name at the endpoint")
-    add("--api-key-env", metavar="VARIABLE", help="the environment variable that holds the key, e.g. OPENAI_API_KEY")
-    add("--local", metavar="PATH", help="a causal language model on disk or a hub id, instead of an endpoint")
-    add("--gguf-file", metavar="NAME", help="the GGUF file to load from --local")
-    add("--limit", type=_positive, metavar="N", help="only the first N questions")
-    add("--concurrency", type=_positive, default=8, metavar="N", help="requests in flight (default: %(default)s)")
+    add_teacher_arguments(parser)
+    add("--limit", type=positive, metavar="N", help="only the first N questions")
     add("--cache", metavar="FILE", help="answers so far (default: OUT.answers)")
     add("--keep-first-only", action="store_true", help="keep passages of which only the first sentence is cited")
     size = f"leave out passages of more sentences (default: {options.max_sentences})"
-    add("--max-sentences", type=_positive, default=options.max_sentences, metavar="N", help=size)
+    add("--max-sentences", type=positive, default=options.max_sentences, metavar="N", help=size)
     length = f"of an answer (default: {options.max_new_tokens})"
-    add("--max-new-tokens", type=_positive, default=options.max_new_tokens, metavar="N", help=length)
+    add("--max-new-tokens", type=positive, default=options.max_new_tokens, metavar="N", help=length)
     return parser
 
 

@@ -27,8 +27,8 @@ class OutputParity:
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
-    """Exported against original outputs. crossing: share of passage tokens whose keep probability (softmax of
-    `token_logits`) lies on different sides of `threshold`; None for an encoder without token logits."""
+    """Exported against original outputs. crossing: share of passage tokens whose keep probability lies on
+    different sides of `threshold`; None for an encoder that has neither `token_logits` nor `keep` log-odds."""
 
     outputs: dict[str, OutputParity]
     crossing: float | None
@@ -42,15 +42,20 @@ class ParityReport:
 
 
 def measure(
-    original: Unpadded, exported: EncoderRuntime, sequences: Sequence[TokenSequence], *, file_bytes: int
+    original: Unpadded,
+    exported: EncoderRuntime,
+    sequences: Sequence[TokenSequence],
+    *,
+    file_bytes: int,
+    threshold: float = THRESHOLD,
 ) -> ParityReport:
     """sequences: at least one, of the kind that the model will see; those used to calibrate would flatter it."""
     expected = [{name: value.numpy() for name, value in original.run(sequence).items()} for sequence in sequences]
     actual = exported.forward(sequences)
     return ParityReport(
         outputs={name: compare(_joined(expected, name), _joined(actual, name)) for name in original.output_names},
-        crossing=_crossing(expected, actual, sequences) if "token_logits" in original.output_names else None,
-        threshold=THRESHOLD,
+        crossing=_crossing(expected, actual, sequences, threshold),
+        threshold=threshold,
         sequences=len(sequences),
         tokens=sum(map(len, sequences)),
         file_bytes=file_bytes,
@@ -66,22 +71,33 @@ def compare(expected: Floats, actual: Floats) -> OutputParity:
     return OutputParity(float(correlation), float(np.abs(expected - actual).max()))
 
 
-def keep_probability(token_logits: Floats) -> Floats:
-    """token_logits: (seq, 2), remove and keep. Returns (seq,) in [0, 1]."""
-    difference = token_logits[:, 1] - token_logits[:, 0]
+def keep_probability(output: EncoderOutput) -> Floats | None:
+    """From `keep` log-odds (seq,) or from `token_logits` (seq, 2), remove and keep. Returns (seq,) in [0, 1]; None when
+    the encoder gives neither."""
+    if "keep" in output:
+        difference = output["keep"]
+    elif "token_logits" in output:
+        difference = output["token_logits"][:, 1] - output["token_logits"][:, 0]
+    else:
+        return None
     probability: Floats = 1 / (1 + np.exp(-difference.astype(np.float64)))
     return probability
 
 
 def _crossing(
-    expected: Sequence[EncoderOutput], actual: Sequence[EncoderOutput], sequences: Sequence[TokenSequence]
-) -> float:
-    crossed = [
-        (keep_probability(left["token_logits"]) >= THRESHOLD) != (keep_probability(right["token_logits"]) >= THRESHOLD)
-        for left, right in zip(expected, actual, strict=True)
-    ]
-    passage = [sequence.type_ids == sequence.type_ids.max() for sequence in sequences]
-    return float(np.concatenate(crossed)[np.concatenate(passage)].mean())
+    expected: Sequence[EncoderOutput],
+    actual: Sequence[EncoderOutput],
+    sequences: Sequence[TokenSequence],
+    threshold: float,
+) -> float | None:
+    crossed = []
+    for left, right, sequence in zip(expected, actual, sequences, strict=True):
+        before, after = keep_probability(left), keep_probability(right)
+        if before is None or after is None:
+            return None
+        passage = sequence.type_ids == sequence.type_ids.max()
+        crossed.append(((before >= threshold) != (after >= threshold))[passage])
+    return float(np.concatenate(crossed).mean())
 
 
 def _joined(outputs: Sequence[EncoderOutput], name: str) -> Floats:

@@ -15,7 +15,7 @@ import json
 import math
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
 from torch.nn import functional as F
 
 from ctxprune.models.formats import special_tokens
-from ctxprune.models.provence import LoadedPruner, load_pruner, new_pruner, save_pruner
+from ctxprune.models.provence import load_pruner, new_pruner, save_pruner
 from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
 from ctxprune.trainers.bundle import bundle, write_card
-from ctxprune.trainers.items import IGNORE, Item, batches, collate, encode
+from ctxprune.trainers.items import IGNORE, Item, collate, encode
 from ctxprune.trainers.pairs import Negatives, Pair, Variation, plain_pairs, training_pairs
 from ctxprune.trainers.sources import Source, held_out
+from ctxprune.trainers.training_run import Run, add_run_arguments, schedule
 
 
 def losses(outputs: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -119,81 +119,18 @@ def load_pairs(sources: Sequence[Source], *, seed: int, variation: Variation, ho
     return pairs
 
 
-class Run:
-    """The state of one training run: what is saved in a checkpoint and found again when the command is repeated."""
-
-    def __init__(self, pruner: LoadedPruner, arguments: argparse.Namespace, steps: int) -> None:
-        self.arguments = arguments
-        self.accelerator = Accelerator(
-            mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulate, cpu=arguments.cpu
-        )
-        if arguments.freeze_embeddings:
-            for name, parameter in pruner.module.named_parameters():
-                parameter.requires_grad = "embeddings" not in name
-        for part in pruner.module.modules():
-            if isinstance(part, torch.nn.Dropout):
-                part.p = arguments.dropout
-        trained = [parameter for parameter in pruner.module.parameters() if parameter.requires_grad]
-        optimizer = torch.optim.AdamW(trained, lr=arguments.lr, weight_decay=0.01, fused=True)
-        self.module, self.optimizer = self.accelerator.prepare(pruner.module, optimizer)
-        self.steps, self.step, self.seconds = steps, 0, 0.0
-        self.history: list[dict[str, float]] = []
-
-    @property
-    def progress(self) -> float:
-        """0 to 1: by steps, or by the time allowed when that runs out first."""
-        allowed = self.arguments.max_minutes * 60
-        return max(self.step / self.steps, self.seconds / allowed if allowed else 0.0)
-
-    def learning_rate(self) -> float:
-        """Linear warm-up over the first twentieth, then a cosine to zero."""
-        warm_up, progress = 0.05, min(self.progress, 1.0)
-        if progress < warm_up:
-            return float(self.arguments.lr * (progress + 1e-3) / warm_up)
-        return float(self.arguments.lr * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))))
-
-    def agreed(self, seconds: float) -> float:
-        """The first process's time, so that all of them end the schedule at the same step."""
-        return float(broadcast(torch.tensor(seconds, dtype=torch.float64, device=self.accelerator.device)))
-
-    def save(self, path: Path) -> None:
-        if self.accelerator.is_main_process:
-            state = {
-                "model": self.accelerator.unwrap_model(self.module).state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "step": self.step,
-                "seconds": self.seconds,
-                "history": self.history,
-            }
-            torch.save(state, path.with_suffix(".part"))
-            path.with_suffix(".part").rename(path)
-
-    def restore(self, path: Path) -> None:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        self.accelerator.unwrap_model(self.module).load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
-
-
-def schedule(items: Sequence[Item], arguments: argparse.Namespace) -> list[list[Item]]:
-    """The batches of the whole run, the same at every start with the same seed."""
-    rng = random.Random(arguments.seed)
-    made = [batch for _ in range(arguments.epochs) for batch in batches(items, arguments.batch_size, rng)]
-    return made[: arguments.max_steps * arguments.accumulate] if arguments.max_steps else made
-
-
 def train(run: Run, plan: Sequence[Sequence[Item]], validation: Sequence[Item], pad_id: int, checkpoint: Path) -> None:
     """Go through the plan from where the run stands; evaluate and save every `--evaluate-every` steps."""
     arguments, accelerator = run.arguments, run.accelerator
     weights = {"keep": 1.0, "rank": arguments.rank_weight, "answer": arguments.answer_weight}
     run.module.train()
     averages: dict[str, float] = {}
-    for group in _groups(plan, run, arguments.accumulate):
+    for group in run.groups(plan):
         started = time.monotonic()
         for rate_group in run.optimizer.param_groups:
             rate_group["lr"] = run.learning_rate()
         for members in group:
-            batch = collate(_share(members, accelerator), pad_id, accelerator.device)
+            batch = collate(run.share(members), pad_id, accelerator.device)
             with accelerator.accumulate(run.module):
                 with accelerator.autocast():
                     outputs = forward(run.module, batch)
@@ -207,31 +144,19 @@ def train(run: Run, plan: Sequence[Sequence[Item]], validation: Sequence[Item], 
                 averages[name] = 0.98 * averages.get(name, float(value.detach())) + 0.02 * float(value.detach())
         run.step += 1
         run.seconds += run.agreed(time.monotonic() - started)
-        finished = run.step == run.steps or run.progress >= 1
         if run.step % 20 == 0 and accelerator.is_main_process:
             shown = " ".join(f"{name} {value:.4f}" for name, value in averages.items())
             print(f"step {run.step}/{run.steps} {run.seconds:.0f} s lr {run.learning_rate():.2e} {shown}", flush=True)
-        if validation and (run.step % arguments.evaluate_every == 0 or finished):
+        if validation and (run.step % arguments.evaluate_every == 0 or run.finished):
             measured = evaluate(run.module, validation, pad_id=pad_id, accelerator=accelerator)
             run.history.append({"step": run.step, "seconds": run.seconds, **measured})
             print(
                 "validation", json.dumps({name: round(value, 4) for name, value in run.history[-1].items()}), flush=True
             )
-        if run.step % arguments.evaluate_every == 0 or finished:
+        if run.step % arguments.evaluate_every == 0 or run.finished:
             run.save(checkpoint)
-        if finished:
+        if run.finished:
             return
-
-
-def _groups(plan: Sequence[Sequence[Item]], run: Run, accumulate: int) -> Iterator[Sequence[Sequence[Item]]]:
-    """The plan in groups of `accumulate` batches, those already trained on left out."""
-    for begin in range(run.step * accumulate, len(plan), accumulate):
-        yield plan[begin : begin + accumulate]
-
-
-def _share(batch: Sequence[Item], accelerator: Accelerator) -> Sequence[Item]:
-    """This process's part of a batch; never empty, so that all processes take part in every step."""
-    return batch[accelerator.process_index :: accelerator.num_processes] or batch[:1]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -245,23 +170,11 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--export", type=Path, help="folder for the int8 export with fusion and model card")
     made.add_argument("--base-licence", default="not stated", help="for the model card")
     made.add_argument("--hold-out", type=float, default=0.05, help="share of passages kept out for fitting the fusion")
-    made.add_argument("--epochs", type=int, default=1)
-    made.add_argument("--batch-size", type=int, default=32, help="pairs a batch, over all processes")
-    made.add_argument("--accumulate", type=int, default=1, help="batches a step")
-    made.add_argument("--lr", type=float, default=2e-4)
-    made.add_argument("--max-length", type=int, default=384, help="tokens a training item")
-    made.add_argument("--max-steps", type=int, default=0, help="stop after so many steps (0: all)")
-    made.add_argument("--max-minutes", type=float, default=0, help="end the schedule after this time (0: no limit)")
+    add_run_arguments(made, lr=2e-4, max_length=384)
     made.add_argument("--rank-weight", type=float, default=0.5)
     made.add_argument(
         "--answer-weight", type=float, default=1.0, help="weight of the answer head's loss; 0 leaves the head out"
     )
-    made.add_argument("--dropout", type=float, default=0.0, help="drawing the masks takes most of the time on a CPU")
-    made.add_argument("--freeze-embeddings", action="store_true", help="a third faster on a CPU")
-    made.add_argument("--precision", choices=["no", "bf16", "fp16"], default="bf16")
-    made.add_argument("--cpu", action="store_true", help="stay on the CPU even if there is an accelerator")
-    made.add_argument("--evaluate-every", type=int, default=250, help="steps between evaluations and checkpoints")
-    made.add_argument("--seed", type=int, default=13)
     return made
 
 
@@ -278,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = random.Random(arguments.seed).sample(asked, min(300, len(asked)))
     validation = encode(list(plain_pairs(asked)), pruner, max_length=arguments.max_length)
     plan = schedule(items, arguments)
-    run = Run(pruner, arguments, steps=math.ceil(len(plan) / arguments.accumulate))
+    run = Run(pruner.module, arguments, steps=math.ceil(len(plan) / arguments.accumulate))
     checkpoint = arguments.out / "training.pt"
     if checkpoint.exists():
         run.restore(checkpoint)

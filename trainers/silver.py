@@ -9,16 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ctxprune.qa import LabelledDocument, Question
 from ctxprune.text import split_sentences
-from ctxprune.trainers.answer_cache import AnswerCache
+from ctxprune.trainers.answer_cache import AnswerCache, answer_all
 from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
 from ctxprune.types import Span
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator
-
-
-#: Enough to fill a batch or a pool of connections; a failed call loses no more than this.
-_PROMPTS_A_CALL = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,12 +81,12 @@ def label_questions(
 
     Questions left without documents are gone. model: the generator's name, under which the cache knows its answers.
     Prompts in the cache are not asked again, and equal prompts are asked once. Errors of the generator pass through;
-    what it answered in earlier calls (of `_PROMPTS_A_CALL` each) is in the cache.
+    what it answered in earlier calls (see `answer_all`) is in the cache.
     """
     options = options or LabelOptions()
     passages = [[_passage(question, document, options) for document in question.documents] for question in questions]
     prompts = [passage.prompt for row in passages for passage in row if passage.prompt is not None]
-    generated = _ask(prompts, generator, model, cache, options.max_new_tokens)
+    generated = answer_all(prompts, generator, model=model, cache=cache, max_new_tokens=options.max_new_tokens)
     report = LabelReport(questions=len(questions), generated=generated, from_cache=len(prompts) - generated)
     kept = []
     for question, row in zip(questions, passages, strict=True):
@@ -109,16 +105,6 @@ def _passage(question: Question, labelled: LabelledDocument, options: LabelOptio
     if not 0 < len(sentences) <= options.max_sentences:
         return _Passage(labelled, sentences, None)
     return _Passage(labelled, sentences, numbered_prompt(question.text, [text[s.start : s.end] for s in sentences]))
-
-
-def _ask(prompts: Sequence[str], generator: Generator, model: str, cache: AnswerCache, max_new_tokens: int) -> int:
-    """Put the answers to all prompts into the cache; returns how many were generated."""
-    unknown = [prompt for prompt in dict.fromkeys(prompts) if cache.get(model, prompt) is None]
-    for begin in range(0, len(unknown), _PROMPTS_A_CALL):
-        asked = unknown[begin : begin + _PROMPTS_A_CALL]
-        for prompt, answer in zip(asked, generator.generate(asked, max_new_tokens=max_new_tokens), strict=True):
-            cache.put(model, prompt, answer)
-    return len(unknown)
 
 
 def _labels(passage: _Passage, model: str, cache: AnswerCache, options: LabelOptions) -> Labels:

@@ -31,6 +31,7 @@ Calibration = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="A calibrated threshold or budget, in place of --threshold and --budget."),
 ]
+Rate = Annotated[float | None, typer.Option(metavar="SHARE", help="Of a word compressor: keep this share, 0 to 1.")]
 Tokenizer = Annotated[
     str,
     typer.Option(metavar="SPEC", help="What counts tokens: default, words, tiktoken:NAME, a tokenizer.json, a hub id."),
@@ -79,6 +80,7 @@ def compress(
     model: Model = None,
     threshold: Threshold = None,
     budget: Budget = None,
+    rate: Rate = None,
     calibration: Calibration = None,
     tokenizer: Tokenizer = "default",
     protect: Protect = None,
@@ -101,6 +103,7 @@ def compress(
         model=model,
         threshold=threshold,
         budget=budget,
+        rate=rate,
         calibration=calibration,
         tokenizer=tokenizer,
         protect=tuple(protect or ()),
@@ -136,6 +139,7 @@ def run(
     model: Model = None,
     threshold: Threshold = None,
     budget: Budget = None,
+    rate: Rate = None,
     calibration: Calibration = None,
     tokenizer: Tokenizer = "default",
     protect: Protect = None,
@@ -158,6 +162,7 @@ def run(
         model=model,
         threshold=threshold,
         budget=budget,
+        rate=rate,
         calibration=calibration,
         tokenizer=tokenizer,
         protect=tuple(protect or ()),
@@ -177,6 +182,34 @@ def run(
         depth=depth,
         show_prompt=show_prompt,
     ).report(asked, as_json=as_json, html=html)
+
+
+@app.command()
+def index(
+    inputs: Annotated[
+        list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Documents, or a corpus (.jsonl[.gz]).")
+    ],
+    scores: Annotated[Path, typer.Option(metavar="FILE", help="Where the word scores go (SQLite), or are added.")],
+    model: Model = None,
+) -> None:
+    """Score the words of documents ahead of time, for `load("llmlingua2", cache=FILE)`."""
+    from ctxprune.cli.index import index_scores
+
+    index_scores(inputs, scores, model=model)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    fail_closed: Annotated[bool, typer.Option("--fail-closed", help="An error instead of the original text.")] = False,
+) -> None:
+    """Serve the REST API and the OpenAI-compatible proxy; more settings are CTXPRUNE_... variables."""
+    from importlib import import_module
+
+    server = import_module("ctxprune.integrations.server.serve")
+    settings = import_module("ctxprune.integrations.server").Settings
+    server.serve(host=host, port=port, settings=settings(fail_closed=True) if fail_closed else settings())
 
 
 @app.command()
@@ -209,6 +242,26 @@ def _train_labels(context: typer.Context) -> None:
     _pass_on("ctxprune.trainers.labelling", context.args)
 
 
+@train.command("llmlingua2", context_settings=_PASS_ON, help="Train a word pruner from word targets.")
+def _train_llmlingua2(context: typer.Context) -> None:
+    _pass_on("ctxprune.trainers.llmlingua2", context.args)
+
+
+@train.command("deletion", context_settings=_PASS_ON, help="Word targets from a language model that only deletes.")
+def _train_deletion(context: typer.Context) -> None:
+    _pass_on("ctxprune.trainers.deletion", context.args)
+
+
+@train.command("coverage", context_settings=_PASS_ON, help="Word targets from what questions ask about.")
+def _train_coverage(context: typer.Context) -> None:
+    _pass_on("ctxprune.trainers.coverage", context.args)
+
+
+@train.command("self-information", context_settings=_PASS_ON, help="Word targets from a language model's surprise.")
+def _train_self_information(context: typer.Context) -> None:
+    _pass_on("ctxprune.trainers.self_information", context.args)
+
+
 @train.command("fusion", context_settings=_PASS_ON, help="Fit the score fusion of an exported pruner.")
 def _train_fusion(context: typer.Context) -> None:
     _pass_on("ctxprune.trainers.fusion", context.args)
@@ -217,6 +270,11 @@ def _train_fusion(context: typer.Context) -> None:
 @app.command("eval", context_settings=_PASS_ON, help="Benchmark compressors on questions: run, report, compare, ls.")
 def _eval(context: typer.Context) -> None:
     _pass_on("ctxprune.eval.command", context.args)
+
+
+@app.command("map", context_settings=_PASS_ON, help="Compress, embed or score a whole file on several workers.")
+def _map(context: typer.Context) -> None:
+    _pass_on("ctxprune.integrations.mapping.command", context.args)
 
 
 def _pass_on(module: str, arguments: list[str]) -> None:

@@ -28,6 +28,7 @@ class Compression:
     min_keep: int
     on_empty: OnEmpty
     order: Order
+    rate: float | None = None
     calibration: Path | None = None
 
     def pipeline(self) -> Pipeline:
@@ -43,20 +44,20 @@ class Compression:
         compressor = self._load(threshold=self.threshold, budget=self.budget, counter=counter, policy=policy)
         # said here, before anything is read or retrieved, and in the words of the command line
         budget = getattr(compressor, "budget", self.budget)
-        if budget is None and getattr(compressor, "default_threshold", 0.0) is None:
+        if budget is None and self.rate is None and getattr(compressor, "default_threshold", 0.0) is None:
             raise BudgetError(f"{self.compressor} only ranks text and needs a budget; add --budget TOKENS")
         return Pipeline([compressor], counter=counter)
 
     def _load(self, **options: Any) -> Compressor:
         if self.calibration is not None:
             options["calibration"] = self.calibration
-        if self.model is None:
-            return load(self.compressor, **options)
+        own = {name: value for name in ("model", "rate") if (value := getattr(self, name)) is not None}
         try:
-            return load(self.compressor, model=self.model, **options)
+            return load(self.compressor, **own, **options)
         except TypeError as error:  # not an option of this compressor, or given already as its name
-            if "'model'" not in str(error):
+            refused = [name for name in own if f"'{name}'" in str(error)]
+            if not refused:
                 raise
             raise InputError(
-                f"the compressor {self.compressor!r} takes no --model {self.model}; leave it out"
+                f"the compressor {self.compressor!r} takes no --{refused[0]} {own[refused[0]]}; leave it out"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
@@ -21,12 +22,19 @@ GROUP = "ctxprune.compressors"
 #: name -> (factory, one line for people). Plug-ins give the same "module:attribute" through the entry-point group.
 BUILT_IN = {
     "provence": ("ctxprune.compressors.factories:provence", "neural pruner and reranker in one pass (bundled model)"),
+    "llmlingua2": ("ctxprune.compressors.llmlingua2:llmlingua2", "words by a token classifier that sees no question"),
     "dslr": ("ctxprune.compressors.factories:dslr", "a reranker's score of each sentence; training-free"),
     "bm25-sentences": ("ctxprune.compressors.baselines:BM25Sentences", "sentences by words shared with the question"),
     "embedding-sentences": ("ctxprune.compressors.embedding:EmbeddingSentences", "sentences by embedding similarity"),
     "rerank-truncate": ("ctxprune.compressors.factories:rerank_truncate", "whole documents by relevance, then cut"),
+    "selective-context": (
+        "ctxprune.compressors.selective_context:SelectiveContext",
+        "words that a language model did not expect; give model=",
+    ),
     "lead": ("ctxprune.compressors.baselines:Lead", "the beginning of the context"),
     "random": ("ctxprune.compressors.baselines:RandomSentences", "random sentences"),
+    "content-words": ("ctxprune.compressors.word_baselines:ContentWords", "words that are no stop words first"),
+    "random-words": ("ctxprune.compressors.word_baselines:RandomWords", "random words"),
 }
 
 
@@ -40,8 +48,10 @@ class Listing:
 
 
 def load(name: str, *, calibration: str | Path | Calibration | None = None, **options: Any) -> Compressor:
-    """A compressor by name, or a pruner checkpoint by folder or hub id ("org/name").
+    """A compressor by name, or a checkpoint by folder or hub id ("org/name").
 
+    A folder's files tell a pruner from a token classifier (LLMLingua-2); a hub id is taken for a pruner's, so name the
+    compressor for others: `load("llmlingua2", model="org/name")`.
     options: the compressor's keyword arguments, such as threshold, budget, counter, policy; for "provence" and
     checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled calibration, or what it
     holds; it gives the threshold or the budget. Nothing is imported before it is asked for.
@@ -56,9 +66,20 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
         compressor: Compressor = plug_in.load()(**options)
         return compressor
     if "/" in name or Path(name).exists():
-        return _resolve(BUILT_IN["provence"][0])(model=name, **options)
+        return _resolve(BUILT_IN[_family(Path(name))][0])(model=name, **options)
     known = ", ".join(listing.name for listing in available())
     raise UnknownNameError(f"no compressor named {name!r}; known: {known}; or give a checkpoint's folder or hub id")
+
+
+def _family(folder: Path) -> str:
+    """Which built-in compressor runs the model in a folder; a hub id, unknown before it is fetched, is a pruner's."""
+    if (folder / "tokenclass.json").is_file():
+        return "llmlingua2"
+    try:
+        architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or ()
+    except (OSError, ValueError, AttributeError):  # no folder, or none of ours to judge: the loader says what is wrong
+        return "provence"
+    return "llmlingua2" if any("ForTokenClassification" in str(each) for each in architectures) else "provence"
 
 
 def _calibrated(name: str, source: str | Path | Calibration, options: dict[str, Any]) -> Compressor:

@@ -1,0 +1,121 @@
+"""Word units of a document with a probability each: from the model's tokens, or from a cache of earlier readings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+
+from ctxprune.compressors.score_cache import ScoreCache, cache_key, from_bytes, to_bytes
+from ctxprune.compressors.word_model import Array, TokenReading
+from ctxprune.runtime.base import IntArray
+from ctxprune.runtime.windows import token_spans
+from ctxprune.text import atomic_spans, split_words
+from ctxprune.timing import stage
+
+TokenToWord = Literal["mean", "first"]
+
+_MONTH = (
+    "(?:Jan(?:uary|\\.)?|Feb(?:ruary|\\.)?|Mar(?:ch|\\.)?|Apr(?:il|\\.)?|May|June?|July?|Aug(?:ust|\\.)?|"
+    "Sept?(?:ember|\\.)?|Oct(?:ober|\\.)?|Nov(?:ember|\\.)?|Dec(?:ember|\\.)?)"
+)
+_DAY = "[0-9]{1,2}(?:st|nd|rd|th)?"
+_BLANK = "[ \u00a0\n]"
+#: Dates in words, which numbers alone do not hold together: "5 May 2020", "May 5, 2020", "May 2020".
+DATES = (
+    re.compile(
+        rf"(?<![A-Za-z0-9])(?:{_DAY}{_BLANK}(?:of{_BLANK})?{_MONTH}(?:,?{_BLANK}[0-9]{{4}})?"
+        rf"|{_MONTH}{_BLANK}(?:{_DAY}(?:,?{_BLANK}[0-9]{{4}})?|[0-9]{{4}}))(?![A-Za-z0-9])"
+    ),
+)
+#: Calls with blanks between their arguments, "os.path.join(a, b)"; sentences may end in them, so they are no atoms.
+CALLS = (re.compile(r"(?<!\w)[A-Za-z_]\w{0,40}(?:(?:\.|::|->)\w{1,40}){1,8}\([ !-'*-~]{0,80}\)", re.ASCII),)
+#: Changes when the units change, so that a cache never hands out scores of other units.
+UNITS_VERSION = "words-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The units of one whole document. starts, ends: (n,) characters, in order, apart. scores: (n,) in [0, 1]."""
+
+    starts: IntArray
+    ends: IntArray
+    scores: Array
+
+
+class Reader(Protocol):
+    """What scores need from a model; see `WordModel`."""
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def read(self, texts: Sequence[str]) -> list[TokenReading]: ...
+
+
+def word_offsets(text: str) -> tuple[IntArray, IntArray]:
+    """Starts and ends of the units of `text`, which cover all but white space.
+
+    A unit is a run without white space (in scripts without blanks a character), or what must stay whole: a number with
+    its unit, a date, an identifier, a URL, an e-mail address, a call, code, a fenced block included.
+    """
+    runs = [(span.start, span.end) for span in split_words(text)]
+    held = [(start, end) for start, end in atomic_spans(text, extra=DATES + CALLS) if end - start > 1]
+    return _joined(np.array(runs, np.int64).reshape(-1, 2), np.array(held, np.int64).reshape(-1, 2))
+
+
+def _joined(runs: IntArray, held: IntArray) -> tuple[IntArray, IntArray]:
+    """Runs that the same held span touches become one; `held` lies within the runs and the gaps between them."""
+    first = np.searchsorted(runs[:, 1], held[:, 0], side="right")
+    last = np.searchsorted(runs[:, 0], held[:, 1], side="left")
+    open_gap = np.zeros(len(runs) + 1, np.int64)  # how many held spans reach over the gap before a run
+    np.add.at(open_gap, first + 1, (last - first > 1).astype(np.int64))
+    np.add.at(open_gap, last, -(last - first > 1).astype(np.int64))
+    begins = np.cumsum(open_gap)[: len(runs)] == 0
+    places = np.flatnonzero(begins)
+    if not len(places):
+        return np.zeros(0, np.int64), np.zeros(0, np.int64)
+    ends = np.append(places[1:], len(runs)) - 1
+    return runs[places, 0], runs[ends, 1]
+
+
+def word_probabilities(starts: IntArray, ends: IntArray, reading: TokenReading, how: TokenToWord) -> Array:
+    """(n,) in [0, 1]: the mean of a word's tokens, or its first token; 0 for a word without tokens."""
+    first, last = token_spans(reading.offsets, starts, ends)
+    if not len(reading.keep):
+        return np.zeros(len(starts))
+    if how == "first":
+        return np.where(last > first, reading.keep[np.minimum(first, len(reading.keep) - 1)], 0.0)
+    sums = np.concatenate([np.zeros(1), np.cumsum(reading.keep)])
+    means: Array = np.clip((sums[last] - sums[first]) / np.maximum(last - first, 1), 0.0, 1.0)
+    return means
+
+
+def score_words(
+    texts: Sequence[str], model: Reader, *, how: TokenToWord = "mean", cache: ScoreCache | None = None
+) -> list[Words]:
+    """The words of each text with their scores, in order; equal texts are read once.
+
+    With a cache, known texts are not read, and every score is what a byte can hold, whether it was known or not.
+    """
+    distinct = list(dict.fromkeys(texts))
+    with stage("tokenize"):
+        offsets = {text: word_offsets(text) for text in distinct}
+    scores: dict[str, Array] = {}
+    keys: dict[str, bytes] = {}
+    if cache is not None:
+        keys = {text: cache_key(f"{UNITS_VERSION} {how} {model.fingerprint}", text) for text in distinct}
+        found = cache.get(list(keys.values()))
+        for text, entry in zip(distinct, found, strict=True):
+            if entry is not None and len(entry) == len(offsets[text][0]):
+                scores[text] = from_bytes(entry)
+    fresh = [text for text in distinct if text not in scores and len(offsets[text][0])]
+    for text, reading in zip(fresh, model.read(fresh) if fresh else (), strict=True):
+        scores[text] = word_probabilities(*offsets[text], reading, how)
+    if cache is not None and fresh:
+        stored = {keys[text]: to_bytes(scores[text]) for text in fresh}
+        cache.put(stored)
+        scores |= {text: from_bytes(stored[keys[text]]) for text in fresh}
+    return [Words(*offsets[text], scores.get(text, np.zeros(0))) for text in texts]
