@@ -1,0 +1,235 @@
+"""What the framework adapters share: documents in, compressed documents with a report for their metadata out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctxprune.compressors import load
+from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.errors import InputError
+from ctxprune.pipeline import OnError, Pipeline
+from ctxprune.result import CompressionResult
+from ctxprune.tokens import load_counter
+from ctxprune.types import Compressor, Context, Document, Extract, Piece, SoftTokens, Summary, TokenCounter
+
+if TYPE_CHECKING:
+    from ctxprune.calibration import Calibration
+
+
+@dataclass(frozen=True, slots=True)
+class Compressed:
+    """One document as it comes out.
+
+    indices: the places in the input that it was made from: one, or several for a summary. score: its relevance as this
+    compressor judged it; None when the compressor judges no documents. report: JSON values for the metadata.
+    """
+
+    indices: tuple[int, ...]
+    text: str
+    score: float | None
+    report: dict[str, Any]
+
+
+class Adapter:
+    """A text compressor with the options that every framework adapter offers. Safe to call from several threads.
+
+    compressor: a name, checkpoint folder or hub id (see `ctxprune.load`), or a compressor. threshold, budget: None for
+    the compressor's own; the budget is of all documents of a call together. top_n: leave only the most relevant
+    documents (the first, for a compressor that does not read the query), most relevant first; it comes before the
+    budget is spent. tokenizer: a token counter or its name (see `ctxprune.load_counter`). calibration: see
+    `ctxprune.load`. drop_empty: leave out documents of which nothing is kept. on_error: see `ctxprune.Pipeline`.
+    Every option is checked here. Raises InputError, BudgetError and whatever loading the compressor raises.
+    """
+
+    def __init__(
+        self,
+        compressor: str | Compressor,
+        *,
+        threshold: float | None = None,
+        budget: int | None = None,
+        top_n: int | None = None,
+        tokenizer: str | TokenCounter | None = None,
+        calibration: str | Path | Calibration | None = None,
+        drop_empty: bool = False,
+        on_error: OnError = "raise",
+    ) -> None:
+        counter = load_counter(tokenizer) if isinstance(tokenizer, str) else tokenizer
+        check_top_n(top_n)
+        self.compressor = _loaded(compressor, counter, calibration)
+        self.threshold, self.budget, self.top_n = threshold, budget, top_n
+        self.counter, self.drop_empty, self.on_error = counter, drop_empty, on_error
+        self._pipeline(top_n).run([], budget=budget, threshold=threshold)
+        if isinstance(self.compressor, ScoringCompressor):
+            # nothing to read, but every option is looked at
+            self.compressor.compress([], budget=budget, threshold=threshold)
+
+    @property
+    def needs_query(self) -> bool:
+        return bool(getattr(self.compressor, "needs_query", True))
+
+    def compress(self, query: str, documents: Sequence[Document], *, top_n: int | None = None) -> list[Compressed]:
+        """The documents in their order (with top_n, or where the compressor ranks: the most relevant first).
+
+        top_n: None for the adapter's own. Raises InputError for an empty query where the compressor needs one (not
+        without documents), for a top_n below 1, and for soft tokens, which are no text.
+        """
+        check_top_n(top_n)
+        top_n = self.top_n if top_n is None else top_n
+        if not documents:
+            return []
+        chosen = documents if top_n is None or self.needs_query else documents[:top_n]
+        context = Context.of(query, chosen)
+        [result] = self._pipeline(top_n).run([context], budget=self.budget, threshold=self.threshold)
+        outcome = self._compressed(result, list(chosen))
+        if top_n is not None and self.needs_query:
+            outcome = sorted(outcome, key=_rank)[:top_n]
+        return [each for each in outcome if each.text.strip() or not self.drop_empty]
+
+    def _pipeline(self, top_n: int | None) -> Pipeline:
+        compressor = self.compressor
+        ranked = top_n if self.needs_query else None
+        # one with a `compress` of its own is cut to the best documents afterwards
+        if ranked is not None and isinstance(compressor, ScoringCompressor) and _is_plain(compressor):
+            compressor = BestDocuments(compressor, ranked)
+        return Pipeline([compressor], counter=self.counter, on_error=self.on_error)
+
+    def _compressed(self, result: CompressionResult, documents: list[Document]) -> list[Compressed]:
+        pieces = result.after.pieces
+        if any(isinstance(piece, SoftTokens) for piece in pieces):
+            raise InputError(f"{result.compressor} returns soft tokens, not text; {_SOFT_TOKENS}")
+        sources = [_indices(piece, documents) for piece in pieces]
+        counter = self._pipeline(None).counter
+        before = counter.count([document.text for document in documents])
+        after = counter.count([_text(piece) for piece in pieces])
+        rows = _rows(result)
+        judged = self.needs_query and result.status != "degraded"
+        return [
+            Compressed(
+                indices,
+                text=_text(piece),
+                score=rows[id(piece)]["score"] if judged else None,
+                report={
+                    **_shared_report(result, piece),
+                    **_place(piece, rows[id(piece)], indices, documents),
+                    "tokens_before": sum(before[index] for index in indices),
+                    "tokens_after": tokens,
+                },
+            )
+            for piece, indices, tokens in zip(pieces, sources, after, strict=True)
+        ]
+
+
+def _is_plain(compressor: ScoringCompressor) -> bool:
+    return type(compressor).compress is ScoringCompressor.compress
+
+
+class BestDocuments(ScoringCompressor):
+    """Another compressor that leaves only the `n` most relevant documents of a context to choose from."""
+
+    def __init__(self, inner: ScoringCompressor, n: int) -> None:
+        self.inner, self.n = inner, n
+        self.name = inner.name  # type: ignore[misc]  # the name of each instance is that of what it wraps
+        self.default_threshold = inner.default_threshold
+        super().__init__(threshold=inner.threshold, budget=inner.budget, counter=inner.counter, policy=inner.policy)
+
+    def score(self, contexts: Sequence[Context]) -> list[Context]:
+        return [self._best(context) for context in self.inner.score(contexts)]
+
+    def _best(self, context: Context) -> Context:
+        best = {id(piece) for piece in sorted(context.extracts, key=_extract_rank)[: self.n]}
+        pieces = (
+            replace(piece, kept=(False,) * len(piece.kept))
+            if isinstance(piece, Extract) and id(piece) not in best
+            else piece
+            for piece in context.pieces
+        )
+        return replace(context, pieces=tuple(pieces))
+
+
+_SOFT_TOKENS = (
+    "only the generator that they were made for can read them, which no framework's LLM does; "
+    "use a compressor that returns text"
+)
+
+
+def check_top_n(top_n: int | None) -> None:
+    """Raises InputError for less than one document."""
+    if top_n is not None and top_n < 1:
+        raise InputError(f"the number of documents must be at least 1, got {top_n}; leave it out to return them all")
+
+
+def finite(value: object) -> float | None:
+    """A retriever's score as a float; None for what is no number (numpy's numbers are) and for nan."""
+    if not hasattr(value, "__float__") or isinstance(value, bool):
+        return None
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _loaded(
+    compressor: str | Compressor, counter: TokenCounter | None, calibration: str | Path | Calibration | None
+) -> Compressor:
+    name = compressor if isinstance(compressor, str) else getattr(compressor, "name", None)
+    if not isinstance(name, str) or not (isinstance(compressor, str) or callable(getattr(compressor, "compress", 0))):
+        raise InputError(f"compressor must be a name or a ctxprune compressor, got {type(compressor).__name__}")
+    if name.lower() == "xrag":
+        raise InputError(f"compressor {name!r} returns soft tokens, not text; {_SOFT_TOKENS}")
+    if isinstance(compressor, str):
+        return load(compressor, calibration=calibration, **({} if counter is None else {"counter": counter}))
+    if calibration is not None:
+        raise InputError(
+            f"calibration goes with a compressor's name, got the loaded {name!r}; pass it to ctxprune.load(...)"
+        )
+    return compressor
+
+
+def _text(piece: Piece) -> str:
+    return "" if isinstance(piece, SoftTokens) else piece.text
+
+
+def _rank(compressed: Compressed) -> float:
+    """Sorts the most relevant first and those that nobody judged last."""
+    return math.inf if compressed.score is None else -compressed.score
+
+
+def _extract_rank(extract: Extract) -> float:
+    return math.inf if extract.score is None or math.isnan(extract.score) else -extract.score
+
+
+def _rows(result: CompressionResult) -> dict[int, dict[str, Any]]:
+    """What `to_dict` says of each piece, by the piece's identity."""
+    pieces = sorted(result.after.pieces, key=lambda piece: piece.index)
+    return {id(piece): row for piece, row in zip(pieces, result.to_dict()["documents"], strict=True)}
+
+
+def _indices(piece: Piece, documents: Iterable[Document]) -> tuple[int, ...]:
+    """Where the piece's sources stand in the input: by identity, since ids may be missing or double."""
+    if not isinstance(piece, Summary):
+        return (piece.index,)
+    sources = {id(source) for source in piece.sources}
+    return tuple(index for index, document in enumerate(documents) if id(document) in sources)
+
+
+def _shared_report(result: CompressionResult, piece: Piece) -> dict[str, Any]:
+    whole = isinstance(piece, Extract) and piece.text == piece.source.text
+    status = "passthrough" if whole and result.status == "compressed" else result.status
+    report = {
+        "compressor": result.compressor,
+        "status": status,
+        "reason": result.reason,
+        "tokenizer": result.tokenizer,
+        "exact": result.exact,
+        "over_budget": None if result.budget is None else result.over_budget,
+        "warnings": list(result.warnings) or None,
+    }
+    return {key: value for key, value in report.items() if value is not None}
+
+
+def _place(piece: Piece, row: dict[str, Any], indices: tuple[int, ...], documents: list[Document]) -> dict[str, Any]:
+    if isinstance(piece, Summary):
+        return {"sources": [{"index": index, "id": documents[index].id} for index in indices]}
+    return {"index": piece.index, "kept_spans": row["kept_spans"]}

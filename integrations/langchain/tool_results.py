@@ -1,0 +1,105 @@
+"""Which tool results to prune, and a pruned copy of a tool message."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+from langchain_core.messages import ToolMessage
+
+from ctxprune.errors import InputError
+from ctxprune.integrations.adapter import Adapter, Compressed
+from ctxprune.prompt import NO_CONTEXT
+from ctxprune.tokens import default_counter
+from ctxprune.types import Compressor, Document, TokenCounter
+
+logger = logging.getLogger(__name__)
+
+
+class ToolResults:
+    """Prunes tool messages of at least `min_tokens` tokens; errors and what is not text stay as they are.
+
+    compressor, threshold, budget, tokenizer: as in `CtxPruneCompressor`; the budget is of one tool result. only: prune
+    the results of these tools and no others (None: of all). never: leave the results of these tools alone.
+    Raises InputError for a tool that is named in both, and for a negative min_tokens.
+    """
+
+    def __init__(
+        self,
+        compressor: str | Compressor = "provence",
+        *,
+        threshold: float | None = None,
+        budget: int | None = None,
+        tokenizer: str | TokenCounter | None = None,
+        only: tuple[str, ...] | list[str] | None = None,
+        never: tuple[str, ...] | list[str] = (),
+        min_tokens: int = 200,
+    ) -> None:
+        for name, tools in (("only", only), ("never", never)):
+            if isinstance(tools, str):
+                raise InputError(f"{name} must be a list of tool names, got the string {tools!r}")
+        if both := sorted(set(only or ()) & set(never)):
+            raise InputError(f"{', '.join(both)} stands in both only and never; leave it out of one")
+        if min_tokens < 0:
+            raise InputError(f"min_tokens must be 0 or more, got {min_tokens}")
+        self.only, self.never, self.min_tokens = only, never, min_tokens
+        self._adapter = Adapter(compressor, threshold=threshold, budget=budget, tokenizer=tokenizer)
+
+    def pruned(self, message: ToolMessage, query: str, *, tool: str) -> ToolMessage:
+        """A copy with less text under the same ids; the message itself when it is none of ours or pruning fails."""
+        if not self._ours(message, query, tool):
+            return message
+        texts = list(_texts(message.content))
+        try:
+            if sum(self._counted(texts)) < self.min_tokens:
+                return message
+            compressed = self._adapter.compress(query, [Document(text) for text in texts])
+        except Exception:
+            logger.warning("the result of tool %r goes through unpruned", tool, exc_info=True)
+            return message
+        return _with(message, compressed)
+
+    def _ours(self, message: ToolMessage, query: str, tool: str) -> bool:
+        if message.status == "error" or "ctxprune" in message.response_metadata:
+            return False
+        if tool in self.never or (self.only is not None and tool not in self.only):
+            return False
+        return bool(query.strip()) or not self._adapter.needs_query
+
+    def _counted(self, texts: list[str]) -> list[int]:
+        return (self._adapter.counter or default_counter()).count(texts)
+
+
+def _texts(content: str | list[str | dict[Any, Any]]) -> Iterator[str]:
+    """The texts of a message, in order; blocks of other types have none."""
+    for block in [content] if isinstance(content, str) else content:
+        text = block if isinstance(block, str) else block.get("text") if block.get("type") == "text" else None
+        if isinstance(text, str):
+            yield text
+
+
+def _with(message: ToolMessage, compressed: list[Compressed]) -> ToolMessage:
+    # model APIs refuse messages without text, so an emptied result says that it is one
+    empty = not any(each.text.strip() for each in compressed)
+    by_index = {index: each.text for each in compressed for index in each.indices[:1]}
+    reports = [each.report for each in compressed]
+    if isinstance(message.content, str):
+        content: Any = NO_CONTEXT if empty else compressed[0].text
+    else:
+        content = list(_blocks(message.content, by_index)) + ([{"type": "text", "text": NO_CONTEXT}] if empty else [])
+    metadata = {**message.response_metadata, "ctxprune": reports}
+    return message.model_copy(update={"content": content, "response_metadata": metadata})
+
+
+def _blocks(content: list[str | dict[Any, Any]], texts: dict[int, str]) -> Iterator[str | dict[Any, Any]]:
+    """The blocks with their texts replaced; those that have no text left are left out."""
+    place = 0
+    for block in content:
+        if not any(True for _ in _texts([block])):
+            yield block
+            continue
+        text = texts.get(place, "")
+        place += 1
+        if text.strip():
+            yield text if isinstance(block, str) else {**block, "text": text}

@@ -1,0 +1,119 @@
+"""Any text compressor of ctxprune as a LlamaIndex node postprocessor."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
+
+from ctxprune.errors import InputError, MissingExtraError
+from ctxprune.integrations.adapter import Adapter, Compressed, finite
+from ctxprune.pipeline import OnError
+from ctxprune.types import Document
+
+try:
+    from llama_index.core.postprocessor.types import BaseNodePostprocessor
+    from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
+except ImportError as error:
+    raise MissingExtraError("the LlamaIndex node postprocessor", "llamaindex") from error
+
+#: Our entries of the metadata, which neither the LLM nor an embedding model should read.
+ADDED = ("ctxprune", "relevance_score")
+
+
+class CtxPrunePostprocessor(BaseNodePostprocessor):
+    """Prunes the text nodes that a query found; images and other nodes go through as they are, after those with text.
+
+    The options are those of `ctxprune.integrations.langchain.CtxPruneCompressor`. Nodes come out fresh under their ids,
+    with the relevance as their score where the compressor judges documents, and `metadata["ctxprune"]` (kept_spans into
+    the text that came in, tokens before and after, status), which is kept out of prompts and embeddings. Saving with
+    `to_dict` works for compressors and tokenizers given by name.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid")
+
+    # frozen one by one: the framework sets its callback_manager on the postprocessor
+    compressor: Any = Field("provence", frozen=True)
+    threshold: float | None = Field(None, frozen=True)
+    budget: int | None = Field(None, frozen=True)
+    top_n: int | None = Field(None, frozen=True)
+    tokenizer: Any = Field(None, frozen=True)
+    calibration: str | None = Field(None, frozen=True)
+    drop_empty: bool = Field(False, frozen=True)
+    title_key: str | None = Field("title", frozen=True)
+    on_error: OnError = Field("raise", frozen=True)
+
+    _adapter: Adapter = PrivateAttr()
+
+    def model_post_init(self, context: Any, /) -> None:
+        self._adapter = Adapter(
+            self.compressor,
+            threshold=self.threshold,
+            budget=self.budget,
+            top_n=self.top_n,
+            tokenizer=self.tokenizer,
+            calibration=self.calibration,
+            drop_empty=self.drop_empty,
+            on_error=self.on_error,
+        )
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "CtxPrunePostprocessor"
+
+    @field_serializer("compressor", "tokenizer")
+    def _by_name(self, value: Any) -> Any:
+        if value is None or isinstance(value, str):
+            return value
+        raise InputError(f"{type(value).__name__} cannot be saved; give the compressor and the tokenizer by name")
+
+    def _postprocess_nodes(
+        self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
+    ) -> list[NodeWithScore]:
+        """Raises InputError without a query where the compressor needs one. Runs in a thread when called async."""
+        texts = [node for node in nodes if _has_text(node)]
+        documents = [_document(node, self.title_key) for node in texts]
+        compressed = self._adapter.compress(query_bundle.query_str if query_bundle else "", documents)
+        pruned = [_node(each, [texts[index] for index in each.indices]) for each in compressed]
+        return pruned + [node for node in nodes if not _has_text(node)]
+
+
+def _has_text(scored: NodeWithScore) -> bool:
+    return isinstance(scored.node, TextNode) and not isinstance(scored.node, ImageNode)
+
+
+def _document(scored: NodeWithScore, title_key: str | None) -> Document:
+    node = scored.node
+    assert isinstance(node, TextNode)
+    title = None if title_key is None else node.metadata.get(title_key)
+    return Document(node.text, id=node.node_id, title="" if title is None else str(title), score=finite(scored.score))
+
+
+def _node(compressed: Compressed, sources: Sequence[NodeWithScore]) -> NodeWithScore:
+    added: dict[str, Any] = {"ctxprune": compressed.report}
+    if compressed.score is not None:
+        added["relevance_score"] = compressed.score
+    if len(sources) != 1:
+        return NodeWithScore(node=_new(compressed.text, added), score=compressed.score)
+    node = sources[0].node
+    update = {
+        "text": compressed.text,
+        "metadata": {**node.metadata, **added},
+        "excluded_llm_metadata_keys": _excluded(node.excluded_llm_metadata_keys),
+        "excluded_embed_metadata_keys": _excluded(node.excluded_embed_metadata_keys),
+    }
+    score = sources[0].score if compressed.score is None else compressed.score
+    return NodeWithScore(node=node.model_copy(update=update), score=score)
+
+
+def _new(text: str, metadata: dict[str, Any]) -> TextNode:
+    """A summary's node, which is none of its sources."""
+    excluded = list(ADDED)
+    return TextNode(
+        text=text, metadata=metadata, excluded_llm_metadata_keys=excluded, excluded_embed_metadata_keys=excluded
+    )
+
+
+def _excluded(keys: Sequence[str]) -> list[str]:
+    return [*keys, *(key for key in ADDED if key not in keys)]

@@ -1,0 +1,37 @@
+"""A framework that is not installed is named with its extra, and the LangChain adapter needs langchain-core alone."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+from ctxprune.errors import MissingExtraError
+
+
+@pytest.mark.parametrize(
+    ("module", "framework", "extra"),
+    [
+        ("ctxprune.integrations.langchain.middleware", "langchain.agents.middleware", "langchain"),
+        ("ctxprune.integrations.llamaindex", "llama_index.core.postprocessor.types", "llamaindex"),
+        ("ctxprune.integrations.haystack", "haystack", "haystack"),
+    ],
+)
+def test_a_missing_framework_names_the_extra(
+    module: str, framework: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    monkeypatch.setitem(sys.modules, framework, None)
+    with pytest.raises(MissingExtraError, match=rf"ctxprune-rag\[{extra}\]"):
+        importlib.import_module(module)
+
+
+def test_the_langchain_adapter_loads_langchain_core_alone() -> None:
+    code = (
+        "import sys, ctxprune.integrations.langchain\n"
+        "heavy = ('langchain', 'langchain_classic', 'langgraph', 'torch', 'transformers', 'onnxruntime', 'faiss')\n"
+        "assert not [name for name in heavy if name in sys.modules]"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

@@ -1,0 +1,94 @@
+"""The LlamaIndex postprocessor: fresh nodes under their ids, a query engine, async, and saving."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from fixtures_scoring import LetterCompressor
+
+from ctxprune.errors import InputError
+
+pytest.importorskip("llama_index.core", reason="needs the extra llamaindex")
+
+from llama_index.core.llms import MockLLM
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.retrievers import BaseRetriever
+from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
+
+from ctxprune.integrations.llamaindex import CtxPrunePostprocessor
+
+QUERY = "which letter?"
+
+
+def nodes() -> list[NodeWithScore]:
+    return [
+        NodeWithScore(node=TextNode(text="b b. a b.", id_="same", metadata={"title": "B", "page": 3}), score=0.9),
+        NodeWithScore(node=TextNode(text="a a. b b.", id_="same", excluded_llm_metadata_keys=["page"]), score=0.1),
+        NodeWithScore(node=ImageNode(image_url="https://example.org/x.png", id_="image"), score=0.5),
+        NodeWithScore(node=TextNode(text="", id_="empty")),
+    ]
+
+
+def postprocessor(**options: Any) -> CtxPrunePostprocessor:
+    return CtxPrunePostprocessor(compressor=LetterCompressor(), **options)
+
+
+def test_fresh_nodes_under_their_ids() -> None:
+    given, before = nodes(), [node.to_json() for node in nodes()]
+    out = postprocessor().postprocess_nodes(given, query_str=QUERY)
+    assert [node.to_json() for node in given] == before
+    assert [each.node.node_id for each in out] == ["same", "same", "empty", "image"]
+    first, second, *_, image = out
+    assert (first.node.get_content(), first.score, first.node.metadata["page"]) == ("a b.", 0.5, 3)
+    assert (second.node.get_content(), second.score) == ("a a.", 1.0)
+    assert first.node.metadata["ctxprune"]["kept_spans"] == [{"start": 5, "end": 9, "score": 0.5}]
+    assert image.node is given[2].node and image.score == 0.5
+
+
+def test_our_metadata_stays_out_of_prompts_and_embeddings() -> None:
+    first = postprocessor().postprocess_nodes(nodes(), query_str=QUERY)[0].node
+    for mode in (MetadataMode.LLM, MetadataMode.EMBED):
+        text = first.get_content(mode)
+        assert "page: 3" in text and "ctxprune" not in text and "relevance_score" not in text
+
+
+def test_top_n_and_empty_nodes() -> None:
+    best = postprocessor(top_n=1).postprocess_nodes(nodes()[:2], query_str=QUERY)
+    assert [each.node.get_content() for each in best] == ["a a."]
+    kept = postprocessor(drop_empty=True).postprocess_nodes(nodes(), query_str=QUERY)
+    assert [each.node.node_id for each in kept] == ["same", "same", "image"]
+    first = CtxPrunePostprocessor(compressor="lead", budget=2, tokenizer="words", title_key=None)
+    assert first.postprocess_nodes(nodes())[0].score == 0.9  # a compressor that does not judge leaves the score
+
+
+def test_a_query_is_needed() -> None:
+    with pytest.raises(InputError, match="query is empty"):
+        postprocessor().postprocess_nodes(nodes())
+    assert postprocessor().postprocess_nodes([]) == []
+    with pytest.raises(ValueError, match="soft tokens"):
+        CtxPrunePostprocessor(compressor="xrag")
+
+
+class Fixed(BaseRetriever):
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        # the engine itself leaves out a second node of the same id
+        return [NodeWithScore(node=TextNode(text=text)) for text in ("b b. a b.", "a a. b b.")]
+
+
+def test_a_query_engine_reads_the_pruned_text() -> None:
+    engine = RetrieverQueryEngine.from_args(Fixed(), llm=MockLLM(), node_postprocessors=[postprocessor()])
+    response = engine.query(QUERY)
+    assert [each.node.get_content() for each in response.source_nodes] == ["a b.", "a a."]
+    assert "a b." in str(response) and "b b." not in str(response)  # the mock model repeats its prompt
+    assert str(asyncio.run(engine.aquery(QUERY))) == str(response)
+
+
+def test_saving() -> None:
+    made = CtxPrunePostprocessor(compressor="lead", budget=9, tokenizer="words")
+    again = CtxPrunePostprocessor.from_dict(made.to_dict())
+    assert (again.compressor, again.budget, again.tokenizer) == ("lead", 9, "words")
+    assert again.postprocess_nodes(nodes())[0].node.get_content() == "b b. a b."
+    with pytest.raises(ValueError, match="LetterCompressor cannot be saved"):
+        postprocessor().to_dict()
