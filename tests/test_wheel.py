@@ -34,7 +34,8 @@ def wheel(tmp_path_factory):
 
 
 def wanted(name: str) -> bool:
-    return name.endswith((".py", "py.typed")) or name.startswith("ctxprune/bundled/")
+    static = ("ctxprune/bundled/", "ctxprune/integrations/server/playground/")
+    return name.endswith((".py", "py.typed")) or name.startswith(static)
 
 
 def in_source() -> set[str]:
@@ -60,8 +61,10 @@ def test_holds_what_users_need(wheel):
         "ctxprune/bundled/provence-mini/pruner.json",
         "ctxprune/bundled/provence-mini/tokenizer.json",
         "ctxprune/bundled/minilm-encoder/model.onnx",
+        "ctxprune/bundled/llmlingua2-mini/model.onnx",
         "ctxprune/eval/__init__.py",
         "ctxprune/integrations/__init__.py",
+        "ctxprune/integrations/server/playground/index.html",
         "ctxprune/trainers/provence.py",
     }
     assert needed - set(wheel.namelist()) == set()

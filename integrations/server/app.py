@@ -1,0 +1,145 @@
+"""`create_app`: the ASGI application, put together from its parts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from ctxprune import __version__
+from ctxprune.errors import BudgetError, InputError
+from ctxprune.integrations.server.compress_routes import compress_routes
+from ctxprune.integrations.server.engine import Engine
+from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
+from ctxprune.integrations.server.gate import Gate
+from ctxprune.integrations.server.logs import Log, json_log
+from ctxprune.integrations.server.metrics import Metrics
+from ctxprune.integrations.server.operations import operation_routes
+from ctxprune.integrations.server.playground_routes import playground_routes
+from ctxprune.integrations.server.proxy import proxy_routes
+from ctxprune.integrations.server.proxy_compress import ProxyOptions
+from ctxprune.integrations.server.relay import Upstream
+from ctxprune.integrations.server.rerank_routes import rerank_routes
+from ctxprune.integrations.server.service import Service
+from ctxprune.integrations.server.settings import Settings
+from ctxprune.integrations.server.ticket import AbandonedError
+from ctxprune.integrations.server.tracing import Tracing, no_tracing, opentelemetry_tracing
+
+DESCRIPTION = """Prune retrieved text for a question, rerank it, or do so on the way to any OpenAI-compatible API.
+
+Errors are `{error, error_type}`, on the proxy's routes OpenAI's `{error: {message, type, param, code}}`. Every answer
+carries `x-request-id`. The header `x-ctxprune-timeout` (seconds) shortens the server's deadline."""
+
+
+def create_app(settings: Settings | None = None, *, log: Log | None = None, tracing: Tracing | None = None) -> FastAPI:
+    """The application; nothing is loaded before it starts.
+
+    settings: by default from the environment, so that `uvicorn --factory ctxprune.integrations.server:create_app
+    --workers 4` works. log: where its events go; by default JSON lines on stderr. tracing: by default OpenTelemetry's
+    when the settings say so. `app.state.service` is its service.
+    """
+    settings = settings or Settings()
+    metrics, log = Metrics(), log or json_log()
+    service = Service(settings, Engine(settings, metrics, log), metrics, log)
+    upstream = Upstream(settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        loading = asyncio.ensure_future(_load(service))
+        yield
+        loading.cancel()
+        await asyncio.gather(loading, return_exceptions=True)
+        await upstream.close()
+        await service.engine.close()
+
+    # no pages with scripts from elsewhere: docs_url and redoc_url load theirs from a CDN
+    app = FastAPI(title="ctxprune", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    app.router.lifespan_context = lifespan
+    app.state.service = service
+    for routes in (operation_routes(service), compress_routes(service), rerank_routes(service), playground_routes()):
+        app.include_router(routes)
+    app.include_router(proxy_routes(service, upstream))
+    _answer_errors(app)
+    _stack(app, service, tracing or (opentelemetry_tracing() if settings.tracing else no_tracing))
+    _document(app)
+    return app
+
+
+async def _load(service: Service) -> None:
+    """In the background, so that `/livez` answers meanwhile."""
+    try:
+        await service.engine.start()
+    except Exception:
+        service.failure = "the model failed to load; see the server's log"
+        service.log.exception("the model failed to load")
+    else:
+        service.log.info("ready", model=service.engine.runner.catalog.pruner.name)
+
+
+def _stack(app: FastAPI, service: Service, tracing: Tracing) -> None:
+    settings = service.settings
+    app.add_middleware(Gate, settings=settings, metrics=service.metrics, log=service.log, tracing=tracing)
+    if settings.cors_origins:  # added last, so outermost: refusals carry its headers too, and preflights need no key
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST"],
+            allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-ctxprune-timeout"],
+            expose_headers=["x-request-id", "x-ctxprune-status", "x-ctxprune-tokens-before", "x-ctxprune-tokens-after"],
+        )
+
+
+def _answer_errors(app: FastAPI) -> None:
+    """One shape for every error, whoever raises it. Handlers are looked up by class, subclasses included."""
+
+    @app.exception_handler(ApiError)
+    async def api_error(request: Request, error: ApiError) -> Response:
+        return error_response(request.url.path, error)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return error_response(request.url.path, ApiError(422, validation_message(error.errors())))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        return error_response(request.url.path, ApiError(error.status_code, str(error.detail), headers=error.headers))
+
+    @app.exception_handler(InputError)
+    @app.exception_handler(BudgetError)
+    async def unusable(request: Request, error: Exception) -> Response:
+        return error_response(request.url.path, ApiError(422, str(error)))
+
+    @app.exception_handler(RecursionError)
+    async def nested(request: Request, error: RecursionError) -> Response:
+        return error_response(request.url.path, ApiError(400, "the body is nested too deeply"))
+
+    @app.exception_handler(AbandonedError)
+    async def stopping(request: Request, error: AbandonedError) -> Response:
+        return error_response(request.url.path, ApiError(503, "the server stops; ask another", retry_after=1))
+
+
+def _document(app: FastAPI) -> None:
+    """FastAPI's document, and the parts that it does not see: the proxy's field, and how to show a key."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+            components = document["components"]
+            options = ProxyOptions.model_json_schema(ref_template="#/components/schemas/{model}")
+            components["schemas"] |= options.pop("$defs", {}) | {"ProxyOptions": options}
+            components["securitySchemes"] = {
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            }
+            document["security"] = [{}, {"bearer": []}, {"key": []}]
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,75 @@
+"""A mapping that forgets: the least recently used entries beyond a weight, and all beyond an age."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class BoundedCache(Generic[K, V]):
+    """Safe to use from several threads.
+
+    limit: the most that all entries may weigh together; 0 keeps nothing. weigh: an entry's weight. max_age: seconds
+    (None: for ever). clock: seconds, never going back.
+    """
+
+    def __init__(
+        self,
+        limit: int,
+        *,
+        weigh: Callable[[V], int] = lambda value: 1,
+        max_age: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.limit = limit
+        self.weight = 0
+        self._weigh = weigh
+        self._max_age = max_age
+        self._clock = clock
+        self._entries: OrderedDict[K, tuple[V, int, float]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __contains__(self, key: K) -> bool:
+        """Whether `get` would find it; does not count as a use."""
+        with self._lock:
+            entry = self._entries.get(key)
+            return entry is not None and not self._expired(entry[2])
+
+    def get(self, key: K) -> V | None:
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None:
+                return None
+            if self._expired(entry[2]):
+                self._remove(key)
+                return None
+            self._entries.move_to_end(key)
+            return entry[0]
+
+    def put(self, key: K, value: V) -> None:
+        """Keep the value, unless it alone weighs more than everything may."""
+        weight = self._weigh(value)
+        with self._lock:
+            if key in self._entries:
+                self._remove(key)
+            if weight > self.limit:
+                return
+            self._entries[key] = (value, weight, self._clock())
+            self.weight += weight
+            while self.weight > self.limit:
+                self._remove(next(iter(self._entries)))
+
+    def _expired(self, stored: float) -> bool:
+        return self._max_age is not None and self._clock() - stored > self._max_age
+
+    def _remove(self, key: K) -> None:
+        self.weight -= self._entries.pop(key)[1]

@@ -1,0 +1,125 @@
+"""The compressors and tokenizers that a server offers: loaded once, given to each request with its own options."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ctxprune.compressors import available, load
+from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.compressors.dslr import DSLR
+from ctxprune.compressors.provence import Provence
+from ctxprune.compressors.pruner import PrunerModel
+from ctxprune.compressors.rerank import RerankTruncate
+from ctxprune.errors import InputError, UnknownNameError
+from ctxprune.integrations.server.settings import Settings
+from ctxprune.tokens import TokenizerCounter, load_counter
+from ctxprune.types import Compressor, TokenCounter
+
+#: Names the pruner itself, which reranks whatever compressors are on offer; no caller can say this name.
+RERANKER = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A compressor as `GET /v1/compressors` lists it. threshold: its default; None when it needs a budget or rate."""
+
+    name: str
+    description: str
+    threshold: float | None
+    needs_query: bool
+
+
+class Catalog:
+    """Loads a compressor when it is first asked for. Safe to use from several threads.
+
+    pruner: the model that provence, dslr and rerank-truncate share. Raises UnknownNameError for a configured name
+    that `ctxprune.load` does not know.
+    """
+
+    def __init__(self, settings: Settings, pruner: PrunerModel) -> None:
+        self.pruner = pruner
+        self._tokenizers = settings.tokenizers
+        self._descriptions = {known.name: known.description for known in available()}
+        self.names = settings.compressors
+        for name in self.names:
+            if name not in self._descriptions:
+                raise UnknownNameError(f"no compressor named {name!r}; known: {', '.join(self._descriptions)}")
+        self._templates: dict[str, Compressor] = {}
+        self._counters: dict[str, TokenCounter] = {}
+        self._lock = threading.Lock()
+
+    def offers(self) -> list[Offer]:
+        """Loads those that are not loaded yet."""
+        return [self._offer(name) for name in self.names]
+
+    def counter(self, name: str) -> TokenCounter:
+        """The token counter that the operator calls `name`. Raises InputError for another."""
+        if name not in self._tokenizers:
+            raise InputError(f"tokenizer must be one of {', '.join(self._tokenizers)}, got {name!r:.80}")
+        with self._lock:
+            if name not in self._counters:
+                self._counters[name] = _named(load_counter(self._tokenizers[name]), name, self._tokenizers[name])
+            return self._counters[name]
+
+    def template(self, name: str) -> Compressor:
+        """The compressor as loaded, not to be changed. Raises InputError for one that is not offered."""
+        if name not in (*self.names, RERANKER):
+            raise InputError(f"compressor must be one of {', '.join(self.names)}, got {name!r:.80}")
+        with self._lock:
+            if name not in self._templates:
+                self._templates[name] = self._load(name)
+            return self._templates[name]
+
+    def compressor(
+        self, name: str, *, pruner: PrunerModel, counter: TokenCounter, policy: Mapping[str, Any]
+    ) -> Compressor:
+        """A compressor of one request: the template's models behind `pruner`, with its own counter and policy.
+
+        policy: fields of `ctxprune.Policy`; those left out stay as the compressor has them. Raises InputError for a
+        value out of range, and for any policy where the compressor has none.
+        """
+        template = self.template(name)
+        if not isinstance(template, ScoringCompressor):
+            if policy:
+                raise InputError(f"{name} takes no {', '.join(sorted(policy))}; leave it out")
+            return template
+        mine = copy.copy(template)
+        mine.counter = counter
+        mine.policy = replace(template.policy, **policy)
+        return _through(mine, pruner)
+
+    def _load(self, name: str) -> Compressor:
+        if name in ("provence", RERANKER):
+            return Provence(self.pruner)
+        if name == "dslr":
+            return DSLR(self.pruner)
+        if name == "rerank-truncate":
+            return RerankTruncate(Provence(self.pruner))
+        return load(name)
+
+    def _offer(self, name: str) -> Offer:
+        template = self.template(name)
+        threshold = getattr(template, "default_threshold", None)
+        return Offer(name, self._descriptions[name], threshold, getattr(template, "needs_query", True))
+
+
+def _through(compressor: ScoringCompressor, pruner: PrunerModel) -> ScoringCompressor:
+    """The (already copied) compressor with the shared model replaced by the request's view of it."""
+    if isinstance(compressor, Provence):
+        compressor.model = pruner
+    elif isinstance(compressor, DSLR) and isinstance(compressor.scorer, PrunerModel):
+        compressor.scorer = pruner
+    elif isinstance(compressor, RerankTruncate) and isinstance(compressor.scorer, Provence):
+        compressor.scorer = Provence(pruner)
+    return compressor
+
+
+def _named(counter: TokenCounter, name: str, spec: str) -> TokenCounter:
+    """The counter under its public name, so that no path of the server's disk gets into an answer."""
+    if isinstance(counter, TokenizerCounter) and counter.name == spec != name:
+        counter.name = name
+    return counter

@@ -1,0 +1,209 @@
+"""POST /v1/compress, /v1/compress/batch and /v1/estimate; GET /v1/compressors and /info."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from ctxprune import __version__
+from ctxprune.errors import InputError
+from ctxprune.integrations.server import schemas
+from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
+from ctxprune.integrations.server.gate import note
+from ctxprune.integrations.server.gone import while_connected
+from ctxprune.integrations.server.jobs import Job, Outcome
+from ctxprune.integrations.server.patterns import checked_patterns
+from ctxprune.integrations.server.service import Service
+from ctxprune.types import Document
+
+_POLICY = ("keep_title", "min_keep", "on_empty", "order")
+
+
+def compress_routes(service: Service) -> APIRouter:
+    """The routes over one service."""
+    router = APIRouter(tags=["compress"], route_class=service.route_class, responses=service.error_responses)
+    engine, settings = service.engine, service.settings
+
+    @router.post("/v1/compress", response_model=schemas.CompressResponse, response_model_exclude_none=True)
+    async def compress(body: schemas.CompressRequest, request: Request) -> Response:
+        """Keep what helps to answer the question.
+
+        The text of each document is made of slices of the original, whose offsets are given.
+        """
+        job = job_of(body, service)
+        (outcome,) = await while_connected(request, engine.compress([job], seconds=seconds_of(request)))
+        log_outcomes(service, request, [job], [outcome])
+        return await _rendered(service, lambda: response_row(body, outcome), [outcome])
+
+    @router.post("/v1/compress/batch", response_model=schemas.BatchResponse, response_model_exclude_none=True)
+    async def compress_batch(body: schemas.BatchRequest, request: Request) -> Response:
+        """Several requests at once, answered in order; one that cannot be answered fails them all."""
+        if len(body.requests) > settings.max_batch:
+            raise ApiError(413, f"requests must be at most {settings.max_batch}, got {len(body.requests)}; split them")
+        jobs = [job_of(one, service, place=f"requests[{at}].") for at, one in enumerate(body.requests)]
+        outcomes = await while_connected(request, engine.compress(jobs, seconds=seconds_of(request)))
+        log_outcomes(service, request, jobs, outcomes)
+        pairs = list(zip(body.requests, outcomes, strict=True))
+        return await _rendered(service, lambda: {"results": [response_row(*pair) for pair in pairs]}, outcomes)
+
+    @router.post("/v1/estimate", response_model=schemas.EstimateResponse)
+    async def estimate(body: schemas.CompressRequest) -> Response:
+        """What a request would mean in tokens, without running a model."""
+        job = job_of(body, service)
+        runner = engine.runner
+        plan = await engine.in_thread(lambda: runner.plan(job))
+        row = {
+            "compressor": job.compressor,
+            "documents": len(job.documents),
+            "tokens_before": plan.tokens_before,
+            "tokenizer": plan.tokenizer,
+            "exact": plan.exact,
+            "budget": plan.budget,
+            "model_tokens": job.cost,
+            "cached_documents": plan.known,
+            "accepted": job.cost <= settings.max_queue_tokens,
+        }
+        return json_response(row)
+
+    @router.get("/v1/compressors", response_model=schemas.CompressorsResponse)
+    async def compressors() -> Response:
+        """The compressors that requests may name."""
+        runner = engine.runner
+        offers = await engine.in_thread(runner.catalog.offers)
+        rows = [
+            {
+                "name": offer.name,
+                "description": offer.description,
+                "threshold": offer.threshold,
+                "needs_query": offer.needs_query,
+                "default": offer.name == settings.default_compressor,
+            }
+            for offer in offers
+        ]
+        return json_response({"compressors": rows})
+
+    @router.get("/info", response_model=schemas.InfoResponse)
+    async def info() -> Response:
+        """What this server is, offers and takes."""
+        model = engine.runner.catalog.pruner
+        return json_response(
+            {
+                "name": "ctxprune",
+                "version": __version__,
+                "model": model.name.replace("\\", "/").rsplit("/", 1)[-1],  # a folder's path is nobody's business
+                "device": str(model.runtime.device),
+                "default_compressor": settings.default_compressor,
+                "compressors": list(settings.compressors),
+                "tokenizers": list(settings.tokenizers),
+                "proxy": settings.upstream_url is not None,
+                "limits": {
+                    "body_bytes": settings.max_body_bytes,
+                    "documents": settings.max_documents,
+                    "batch": settings.max_batch,
+                    "requests_in_flight": settings.max_requests,
+                    "tokens_in_flight": settings.max_queue_tokens,
+                    "deadline_seconds": settings.deadline_seconds,
+                },
+            }
+        )
+
+    return router
+
+
+def job_of(body: schemas.CompressRequest, service: Service, *, place: str = "") -> Job:
+    """The request as the engine takes it. Raises ApiError 413 for too many documents, 422 for a bad pattern."""
+    limit = service.settings.max_documents
+    if len(body.documents) > limit:
+        raise ApiError(413, f"{place}documents must be at most {limit}, got {len(body.documents)}; split the request")
+    documents = tuple(Document(item) if isinstance(item, str) else item.document() for item in body.documents)
+    try:
+        return job_from(body, service, query=body.query, documents=documents)
+    except InputError as error:
+        raise ApiError(422, f"{place}{error}") from None
+
+
+def job_from(options: schemas.Options, service: Service, *, query: str, documents: Sequence[Document]) -> Job:
+    policy: dict[str, Any] = {name: value for name in _POLICY if (value := getattr(options, name)) is not None}
+    if options.protect:
+        policy["protect"] = checked_patterns(
+            options.protect,
+            regex=service.settings.protect_regex,
+            lengths=[len(document.text) for document in documents],
+        )
+    return Job(
+        query=query,
+        documents=tuple(documents),
+        compressor=options.compressor or service.settings.default_compressor,
+        tokenizer=options.tokenizer,
+        threshold=options.threshold,
+        budget=options.budget,
+        rate=options.rate,
+        policy=policy,
+    )
+
+
+def response_row(body: schemas.CompressRequest, outcome: Outcome) -> dict[str, Any]:
+    """`CompressionResult.to_dict()`, with the number of sentences, metadata and what else was asked for."""
+    row = outcome.result.to_dict()
+    for document in row["documents"]:
+        spans = [document.get(name, []) for name in ("kept_spans", "removed_spans")]
+        document["sentences"] = sum(map(len, spans))
+        if not body.return_spans:
+            document.pop("kept_spans", None)
+            document.pop("removed_spans", None)
+        source = body.documents[document["index"]] if document["index"] < len(body.documents) else ""
+        if isinstance(source, schemas.DocumentIn) and source.metadata is not None:
+            document["metadata"] = source.metadata
+    row["seconds"] = {"queue": outcome.queue_seconds, **row["seconds"]}
+    return row | ({"html": outcome.result.to_html()} if body.return_html else {})
+
+
+def token_headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
+    """x-ctxprune-status and the tokens before and after, of all results together."""
+    results = [outcome.result for outcome in outcomes]
+    states = {result.status for result in results}
+    status = next((state for state in ("degraded", "compressed") if state in states), "passthrough")
+    return {
+        "x-ctxprune-status": status,
+        "x-ctxprune-tokens-before": str(sum(result.tokens_before for result in results)),
+        "x-ctxprune-tokens-after": str(sum(result.tokens_after for result in results)),
+    }
+
+
+def seconds_of(request: Request) -> float | None:
+    """The caller's own deadline, of the header x-ctxprune-timeout. Raises ApiError 422 for no positive number."""
+    asked = request.headers.get("x-ctxprune-timeout")
+    if asked is None:
+        return None
+    try:
+        seconds = float(asked)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise ApiError(422, f"x-ctxprune-timeout must be a positive number of seconds, got {asked!r:.40}")
+    return seconds
+
+
+async def _rendered(service: Service, rows: Callable[[], dict[str, Any]], outcomes: Sequence[Outcome]) -> Response:
+    """Rendered in a thread: a large answer takes a while to write."""
+    body = await service.engine.in_thread(lambda: json_bytes(rows()))
+    return Response(body, headers=token_headers(outcomes), media_type="application/json")
+
+
+def log_outcomes(service: Service, request: Request, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> None:
+    """Put what was done into the request's line of the log."""
+    results = [outcome.result for outcome in outcomes]
+    note(
+        request.scope,
+        compressor=jobs[0].compressor or "rerank",
+        documents=sum(len(job.documents) for job in jobs),
+        result=token_headers(outcomes)["x-ctxprune-status"],
+        tokens_before=sum(result.tokens_before for result in results),
+        tokens_after=sum(result.tokens_after for result in results),
+    )
+    if service.settings.log_text:
+        texts = [{"query": job.query, "documents": [document.text for document in job.documents]} for job in jobs]
+        note(request.scope, texts=texts)

@@ -1,0 +1,131 @@
+"""The errors that callers see: `{error, error_type}` on our routes, OpenAI's shape on those of the proxy.
+
+400 the body is no JSON; 401 no valid key; 404/405 no such route; 408 the body came too slowly; 413 too large; 422 a
+wrong value; 424 the model failed; 429 overloaded (with Retry-After); 502 upstream failed; 503 not ready, or no upstream
+configured; 504 too slow. Messages never hold paths or stack traces.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from starlette.responses import Response
+
+#: Routes whose callers are OpenAI clients.
+PROXY_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+
+_TYPES = {
+    401: ("Unauthorized", "authentication_error"),
+    404: ("NotFound", "invalid_request_error"),
+    405: ("NotFound", "invalid_request_error"),
+    408: ("Timeout", "timeout"),
+    424: ("Backend", "api_error"),
+    429: ("Overloaded", "rate_limit_error"),
+    500: ("Internal", "api_error"),
+    502: ("Backend", "api_error"),
+    503: ("Unhealthy", "api_error"),
+    504: ("Timeout", "timeout"),
+}
+
+
+class ApiError(Exception):
+    """An answer other than 200. message: for the caller. retry_after: seconds, for 429 and 503."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        retry_after: int | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.code = code
+        self.retry_after = retry_after
+        self.headers = dict(headers or {})
+
+    @property
+    def error_type(self) -> str:
+        return _TYPES.get(self.status, ("Validation", ""))[0]
+
+
+def error_response(path: str, error: ApiError) -> Response:
+    """The error in the shape that callers of `path` expect."""
+    headers = dict(error.headers)
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    if error.status == 401:
+        headers["www-authenticate"] = "Bearer"
+    return json_response(error_body(path, error), status=error.status, headers=headers)
+
+
+def error_body(path: str, error: ApiError) -> dict[str, Any]:
+    if not is_proxy(path):
+        return {"error": error.message, "error_type": error.error_type}
+    kind = _TYPES.get(error.status, ("", "invalid_request_error"))[1]
+    return {"error": {"message": error.message, "type": kind, "param": None, "code": error.code}}
+
+
+def is_proxy(path: str) -> bool:
+    return any(path == known or path.startswith(known + "/") for known in PROXY_PATHS)
+
+
+def json_bytes(value: Any) -> bytes:
+    """JSON in UTF-8; lone surrogates, which UTF-8 cannot hold, make the whole ASCII with escapes."""
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(json_bytes(value), status, dict(headers or {}), "application/json")
+
+
+def parse_json(body: bytes) -> Any:
+    """JSON without NaN and Infinity, which are not JSON. Raises ApiError 400 for anything else."""
+    try:
+        return json.loads(body, parse_constant=_refuse, parse_float=_finite)
+    except RecursionError:
+        raise ApiError(400, "the body is nested too deeply") from None
+    except UnicodeDecodeError:
+        raise ApiError(400, "the body is not UTF-8") from None
+    except json.JSONDecodeError as error:
+        message = f"the body is not JSON: {error.msg} at line {error.lineno}, column {error.colno}"
+        raise ApiError(400, message) from None
+    except ValueError as error:  # NaN, or an integer of thousands of digits
+        raise ApiError(400, f"the body is not usable JSON: {str(error).split(';')[0]}") from None
+
+
+def _finite(literal: str) -> float:
+    number = float(literal)
+    if math.isinf(number):  # it could not be written as JSON again
+        raise ValueError(f"{literal[:40]} is too large a number")
+    return number
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def validation_message(errors: Sequence[Mapping[str, Any]]) -> str:
+    """pydantic's complaints as one line: where, and what is wrong; the values themselves are not repeated."""
+    shown = [f"{_place(error['loc'])}: {error['msg'].removeprefix('Value error, ')}" for error in errors[:5]]
+    rest = f" (and {len(errors) - 5} more)" if len(errors) > 5 else ""
+    return "; ".join(shown) + rest
+
+
+def _place(loc: Sequence[str | int]) -> str:
+    place = ""
+    for part in loc[1:] if loc[:1] == ("body",) else loc:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part not in ("as_text", "as_object"):  # the tags of a union
+            place += f".{part[:60]}" if place else part[:60]
+    return place or "body"

@@ -1,0 +1,151 @@
+"""One compression as a value, and how it is carried out: the library's own `Pipeline`, with the model shared."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ctxprune.compressors.pruner import Passage
+from ctxprune.errors import BudgetError, InputError
+from ctxprune.integrations.server.catalog import Catalog
+from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.logs import Log
+from ctxprune.integrations.server.reader import SharedReader, model_tokens
+from ctxprune.integrations.server.ticket import AbandonedError, ExpiredError, Ticket
+from ctxprune.pipeline import Pipeline, require_query
+from ctxprune.prompt import count_contexts
+from ctxprune.result import CompressionResult
+from ctxprune.types import Compressor, Context, Document, TokenCounter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a caller asked for. compressor: a name on offer, or catalog.RERANKER. rate: the budget as a share of the
+    tokens before. policy: fields of `Policy`."""
+
+    query: str
+    documents: tuple[Document, ...]
+    compressor: str
+    tokenizer: str = "default"
+    threshold: float | None = None
+    budget: int | None = None
+    rate: float | None = None
+    policy: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def cost(self) -> int:
+        """Tokens that a model reads for it, about."""
+        return sum(model_tokens(passage) for passage in self.passages())
+
+    def passages(self) -> list[Passage]:
+        return [Passage(self.query, document.title, document.text) for document in self.documents]
+
+    def context(self) -> Context:
+        return Context.of(self.query, self.documents)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """result: as the library gives it. cause: why it is degraded, in a word ("" when it is not)."""
+
+    result: CompressionResult
+    cause: str = ""
+    queue_seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A job before any model has seen it. known: how many of its documents the cache holds."""
+
+    tokens_before: int
+    tokenizer: str
+    exact: bool
+    budget: int | None
+    known: int
+
+
+class Runner:
+    """Carries jobs out, each in the thread that calls."""
+
+    def __init__(self, catalog: Catalog, reader: SharedReader, *, log: Log, fail_closed: bool) -> None:
+        self.catalog = catalog
+        self.reader = reader
+        self.log = log
+        self.fail_closed = fail_closed
+
+    def run(self, job: Job, ticket: Ticket) -> Outcome:
+        """Raises InputError or BudgetError for what the caller must change, AbandonedError when nobody waits.
+
+        When the model fails or the deadline passes the outcome is degraded: the original text; with `fail_closed` it is
+        an ApiError, 424 or 504, instead.
+        """
+        counter = self.catalog.counter(job.tokenizer)
+        try:
+            result = self._result(job, counter, ticket)
+        except (InputError, BudgetError, AbandonedError):
+            raise
+        except Exception as error:
+            return self._failed(job, error)
+        # the library cannot know that a part of what it took for reading was waiting
+        infer = max(result.seconds["infer"] - ticket.queue_seconds, 0.0)
+        return Outcome(replace(result, seconds={**result.seconds, "infer": infer}), "", ticket.queue_seconds)
+
+    def _result(self, job: Job, counter: TokenCounter, ticket: Ticket) -> CompressionResult:
+        context = job.context()
+        compressor = self._compressor(job, counter, ticket)
+        budget = self._budget(job, context, counter)
+        check_needs(compressor, job, budget)
+        ticket.check()
+        (result,) = Pipeline([compressor], counter=counter).run([context], budget=budget, threshold=job.threshold)
+        return result
+
+    def plan(self, job: Job) -> Plan:
+        """A dry run: what the job means in tokens. Raises as `run` does, and reads nothing."""
+        counter = self.catalog.counter(job.tokenizer)
+        context = job.context()
+        (before,) = count_contexts([context], counter)
+        budget = self._budget(job, context, counter)
+        check_needs(self._compressor(job, counter, Ticket(math.inf)), job, budget)
+        known = sum(self.reader.key(passage) in self.reader.cache for passage in job.passages())
+        return Plan(before, counter.name, counter.exact, budget, known)
+
+    def degraded(self, job: Job, cause: str, reason: str) -> Outcome:
+        """The original text in place of a result, and why."""
+        counter = self.catalog.counter(job.tokenizer)
+        (result,) = Pipeline([], counter=counter).run([job.context()])
+        return Outcome(replace(result, compressor=job.compressor, status="degraded", reason=reason), cause)
+
+    def _compressor(self, job: Job, counter: TokenCounter, ticket: Ticket) -> Compressor:
+        pruner = self.reader.for_request(ticket)
+        return self.catalog.compressor(job.compressor, pruner=pruner, counter=counter, policy=job.policy)
+
+    def _budget(self, job: Job, context: Context, counter: TokenCounter) -> int | None:
+        """The budget asked for; of a rate floor(rate * tokens_before), but at least one token."""
+        if job.rate is None:
+            return job.budget
+        (before,) = count_contexts([context], counter)
+        return max(1, math.floor(job.rate * before))
+
+    def _failed(self, job: Job, error: Exception) -> Outcome:
+        if isinstance(error, ExpiredError):
+            status, cause, reason = 504, "deadline", str(error)
+        else:
+            self.log.exception("a compressor failed", compressor=job.compressor, exc_info=error)
+            status, cause = 424, "model"
+            reason = f"{job.compressor or 'the reranker'} failed ({type(error).__name__}); the server's log has more"
+        if self.fail_closed:
+            raise ApiError(status, reason, code=cause)
+        return self.degraded(job, cause, reason)
+
+
+def check_needs(compressor: Compressor, job: Job, budget: int | None) -> None:
+    """Raise InputError for an empty question or a threshold that means nothing, BudgetError for a missing budget."""
+    if getattr(compressor, "needs_query", True):
+        require_query(job.context())
+    ranks_only = getattr(compressor, "default_threshold", 0.0) is None
+    if ranks_only and job.threshold is not None:
+        raise InputError(f"{job.compressor} scores are no probabilities; give budget or rate instead of threshold")
+    if ranks_only and budget is None:
+        raise BudgetError(f"{job.compressor} only ranks text and needs a budget or a rate")

@@ -1,0 +1,227 @@
+"""Compress the marked context of one OpenAI request, turn by turn, and say what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from ctxprune.errors import BudgetError, CtxpruneError, InputError
+from ctxprune.integrations.server.compress_routes import job_from
+from ctxprune.integrations.server.errors import ApiError, validation_message
+from ctxprune.integrations.server.jobs import Job, Outcome
+from ctxprune.integrations.server.proxy_context import (
+    Marking,
+    Segment,
+    Turn,
+    find_blocks,
+    find_turns,
+    outside,
+    replaced,
+    without_tags,
+)
+from ctxprune.integrations.server.proxy_memory import TurnMemory, conversation_keys
+from ctxprune.integrations.server.reader import CHARACTERS_A_TOKEN
+from ctxprune.integrations.server.schemas import Options
+from ctxprune.integrations.server.service import Service
+from ctxprune.types import Document
+
+
+class ProxyOptions(Options):
+    """The request's field `ctxprune`, which is not passed on."""
+
+    enabled: bool = True
+    question: str | None = Field(default=None, max_length=20_000, description="Instead of the last user message.")
+    messages: list[int] | None = Field(default=None, description="Indices of messages that are context.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """What to send upstream, and the headers that tell of it. reason: a word ("" when compressed)."""
+
+    body: dict[str, Any]
+    status: str
+    reason: str = ""
+    tokens_before: int = 0
+    tokens_after: int = 0
+
+    def headers(self) -> dict[str, str]:
+        named = {"x-ctxprune-reason": self.reason} if self.reason else {}
+        return {
+            "x-ctxprune-status": self.status,
+            "x-ctxprune-tokens-before": str(self.tokens_before),
+            "x-ctxprune-tokens-after": str(self.tokens_after),
+        } | named
+
+
+@dataclass(slots=True)
+class Texts:
+    """Compressed text by segment, and why some have none."""
+
+    by_segment: dict[Segment, str] = field(default_factory=dict)
+    causes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One request's marked context. keys: what stands for the conversation up to the end of each turn. build: the
+    request's body with texts in place of segments. seconds: how long the caller waits for the compression."""
+
+    turns: Sequence[Turn]
+    keys: Sequence[bytes]
+    options: ProxyOptions
+    build: Callable[[Mapping[Segment, str]], dict[str, Any]]
+    seconds: float | None
+
+    @property
+    def segments(self) -> list[Segment]:
+        return [segment for turn in self.turns for segment in turn.segments]
+
+
+class ProxyCompressor:
+    """Remembers what each turn was sent as, compressed or not, so that later turns send the same again."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._memory = TurnMemory(service.settings.proxy_memory_bytes)
+
+    async def chat(self, body: Mapping[str, Any], *, seconds: float | None = None) -> Rewriting:
+        """Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only when set to fail closed."""
+        options, rest = _options(body)
+        messages = rest.get("messages")
+        if not isinstance(messages, list):
+            return Rewriting(rest, "passthrough", "no_messages")
+        clean = without_tags(messages)
+        fallback = rest | {"messages": clean}
+        if not options.enabled:
+            return Rewriting(fallback, "passthrough", "disabled")
+        turns = find_turns(messages, self._marking(options, len(messages)))
+        keys = conversation_keys(clean, [turn.end for turn in turns])
+        return await self._guarded(
+            Chat(turns, keys, options, lambda texts: fallback | {"messages": replaced(clean, texts)}, seconds)
+        )
+
+    async def completion(self, body: Mapping[str, Any], *, seconds: float | None = None) -> Rewriting:
+        """The same for a plain prompt, where context stands in `<context>` blocks."""
+        options, rest = _options(body)
+        prompt = rest.get("prompt")
+        if not isinstance(prompt, str) or not options.enabled:
+            return Rewriting(rest, "passthrough", "no_text_prompt" if options.enabled else "disabled")
+        segments = tuple(find_blocks(prompt))
+        turns = [Turn(segments, outside(prompt, segments), 1, is_new=True)] if segments else []
+        clean = [{"role": "user", "content": prompt}]
+        keys = conversation_keys(clean, [turn.end for turn in turns])
+
+        def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
+            return rest | {"prompt": replaced(clean, texts)[0]["content"]}
+
+        return await self._guarded(Chat(turns, keys, options, with_texts, seconds))
+
+    def _marking(self, options: ProxyOptions, length: int) -> Marking:
+        settings = self.service.settings
+        listed = frozenset(options.messages or ())
+        if wrong := [at for at in listed if not 0 <= at < length]:
+            raise ApiError(422, f"ctxprune.messages must be indices below {length}, got {wrong[0]}")
+        limit = settings.tool_message_tokens
+        is_long = None if limit is None else lambda text: len(text) // CHARACTERS_A_TOKEN > limit
+        return Marking(name=settings.context_name, listed=listed, is_long=is_long)
+
+    async def _guarded(self, chat: Chat) -> Rewriting:
+        """Fail open: whatever goes wrong with compression, the original goes upstream and the headers say so."""
+        if not chat.turns:
+            return Rewriting(chat.build({}), "passthrough", "no_context")
+        try:
+            return await self._rewriting(chat, await self._compress(chat))
+        except (InputError, BudgetError) as error:  # of the caller's own options: an unknown compressor, no budget
+            raise ApiError(422, f"ctxprune: {error}") from None
+        except ApiError as error:
+            if self.service.settings.fail_closed:
+                raise ApiError(503, error.message, code=error.code, retry_after=error.retry_after) from None
+            return self._degraded(chat, error.code or "refused")
+        except Exception as error:
+            self.service.log.exception("the context could not be compressed", error=type(error).__name__)
+            if self.service.settings.fail_closed:
+                raise ApiError(503, "the context could not be compressed", code="compression_failed") from None
+            return self._degraded(chat, "internal")
+
+    def _degraded(self, chat: Chat, reason: str) -> Rewriting:
+        """Older turns as they were sent before, the new ones as they came."""
+        self.service.metrics.degraded(reason)
+        texts = Texts()
+        for turn, key in zip(chat.turns, chat.keys, strict=True):
+            self._recall(texts, turn, key)
+        self._remember(chat, texts)
+        return Rewriting(chat.build(texts.by_segment), "degraded", reason)
+
+    def _recall(self, texts: Texts, turn: Turn, key: bytes) -> bool:
+        """Whether it is known how the turn was sent before; a new turn was not, or its caller tries again."""
+        known = None if turn.is_new else self._memory.get(key, turn.segments)
+        texts.by_segment |= known or {}
+        return known is not None
+
+    def _remember(self, chat: Chat, texts: Texts) -> None:
+        for turn, key in zip(chat.turns, chat.keys, strict=True):
+            self._memory.put(key, turn.segments, texts.by_segment)
+
+    async def _compress(self, chat: Chat) -> Texts:
+        texts = Texts()
+        waiting: list[tuple[Turn, Job]] = []
+        for turn, key in zip(chat.turns, chat.keys, strict=True):
+            given = chat.options.question or ""
+            question = (given or turn.question) if turn.is_new else (turn.question or given)
+            if self._recall(texts, turn, key):
+                continue
+            if question:
+                waiting.append((turn, self._job(turn, question, chat.options)))
+            else:
+                texts.causes.append("no_question")
+        if waiting:
+            self._check_size([turn for turn, _ in waiting])
+            outcomes = await self.service.engine.compress([job for _, job in waiting], seconds=chat.seconds)
+            for (turn, _), outcome in zip(waiting, outcomes, strict=True):
+                _take(texts, turn, outcome)
+        self._remember(chat, texts)
+        return texts
+
+    def _check_size(self, turns: Sequence[Turn]) -> None:
+        limit, documents = self.service.settings.max_documents, sum(len(turn.segments) for turn in turns)
+        if documents > limit:
+            raise ApiError(413, f"at most {limit} stretches of context, got {documents}", code="too_many_documents")
+
+    def _job(self, turn: Turn, question: str, options: ProxyOptions) -> Job:
+        documents = [Document(segment.text) for segment in turn.segments]
+        return job_from(options, self.service, query=question, documents=documents)
+
+    async def _rewriting(self, chat: Chat, texts: Texts) -> Rewriting:
+        before = [segment.text for segment in chat.segments]
+        after = [texts.by_segment.get(segment, segment.text) for segment in chat.segments]
+        engine = self.service.engine
+        counter = engine.runner.catalog.counter(chat.options.tokenizer)
+        counts = await engine.in_thread(lambda: counter.count([*before, *after]))
+        degraded = next((cause for cause in texts.causes if cause != "no_question"), "")
+        status = "degraded" if degraded else "compressed" if before != after else "passthrough"
+        reason = degraded or (texts.causes[0] if texts.causes else "" if before != after else "nothing_to_remove")
+        return Rewriting(
+            chat.build(texts.by_segment), status, reason, sum(counts[: len(before)]), sum(counts[len(before) :])
+        )
+
+
+def _take(texts: Texts, turn: Turn, outcome: Outcome) -> None:
+    if outcome.cause:
+        texts.causes.append(outcome.cause)
+        return
+    by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
+    if len(by_index) != len(turn.segments):
+        raise CtxpruneError(f"{outcome.result.compressor} gives no text for each document; name another")
+    texts.by_segment |= {segment: by_index[index] for index, segment in enumerate(turn.segments)}
+
+
+def _options(body: Mapping[str, Any]) -> tuple[ProxyOptions, dict[str, Any]]:
+    rest = {name: value for name, value in body.items() if name != "ctxprune"}
+    try:
+        return ProxyOptions.model_validate(body.get("ctxprune", {})), rest
+    except ValidationError as error:
+        message = validation_message([{**item, "loc": ("ctxprune", *item["loc"])} for item in error.errors()])
+        raise ApiError(422, message) from None

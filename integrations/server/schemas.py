@@ -1,0 +1,225 @@
+"""The bodies of the compression routes, as OpenAPI shows them. Unknown fields, NaN and wrong types are refused."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
+
+from ctxprune.select import OnEmpty, Order
+from ctxprune.types import Document
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+MAX_TOKENS = 100_000_000
+MAX_PATTERNS, MAX_PATTERN_CHARACTERS = 32, 200
+
+_EXAMPLE: dict[str, Any] = {
+    "query": "When was the Harrow Bridge opened?",
+    "documents": [
+        {
+            "id": "b7",
+            "title": "Harrow Bridge",
+            "text": "The bridge is of granite. It was opened in 1911. Swallows nest under it.",
+            "metadata": {"source": "guide.pdf"},
+        },
+        "The ferry runs every hour. Bicycles travel free.",
+    ],
+    "threshold": 0.1,
+}
+
+
+class DocumentIn(BaseModel):
+    """A passage as the retriever gave it."""
+
+    model_config = STRICT
+    text: str
+    id: str = Field(default="", description="Comes back as it went in.")
+    title: str = Field(default="", description="Read as the passage's first sentence, and put before its text.")
+    metadata: dict[str, JsonValue] | None = Field(default=None, description="Comes back as it went in.")
+
+    def document(self) -> Document:
+        return Document(self.text, id=self.id, title=self.title, metadata=self.metadata or {})
+
+
+def _kind(value: Any) -> str:
+    return "as_text" if isinstance(value, str) else "as_object"
+
+
+AnyDocument = Annotated[Annotated[str, Tag("as_text")] | Annotated[DocumentIn, Tag("as_object")], Discriminator(_kind)]
+
+
+class Options(BaseModel):
+    """How to compress; with none of threshold, rate and budget the compressor's own threshold holds."""
+
+    model_config = STRICT
+    compressor: str | None = Field(default=None, description="One of GET /v1/compressors; by default the server's.")
+    threshold: float | None = Field(default=None, ge=0, le=1, description="Keep what scores at least this.")
+    rate: float | None = Field(default=None, gt=0, le=1, description="Keep at most floor(rate * tokens_before) tokens.")
+    budget: int | None = Field(default=None, gt=0, le=MAX_TOKENS, description="Keep at most so many tokens in all.")
+    tokenizer: str = Field(default="default", description="What counts tokens; GET /info lists the choices.")
+    protect: list[Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]] | None = Field(
+        default=None,
+        max_length=MAX_PATTERNS,
+        description="Regular expressions; a sentence that one touches is kept. Costly ones are refused.",
+    )
+    keep_title: bool | None = Field(default=None, description="Give the titles of kept documents too (default: yes).")
+    min_keep: int | None = Field(default=None, ge=0, le=MAX_TOKENS, description="Keep at least so many sentences.")
+    on_empty: OnEmpty | None = Field(default=None, description="What to do when nothing passes the threshold.")
+    order: Order | None = Field(default=None, description="Documents as they came, or the most relevant first.")
+
+    @model_validator(mode="after")
+    def _one_limit(self) -> Self:
+        if self.budget is not None and self.rate is not None:
+            raise ValueError("give budget or rate, not both")
+        return self
+
+
+class CompressRequest(Options):
+    """A question and what was retrieved for it."""
+
+    model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [_EXAMPLE]})
+    query: str = Field(max_length=20_000)
+    documents: list[AnyDocument]
+    return_spans: bool = Field(default=True, description="Give the offsets and scores of kept and removed sentences.")
+    return_html: bool = Field(default=False, description="Give a fragment of HTML that shows kept and removed text.")
+
+
+class BatchRequest(BaseModel):
+    """Several questions, each with its own documents and options; answered in order."""
+
+    model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [{"requests": [_EXAMPLE]}]})
+    requests: list[CompressRequest] = Field(min_length=1)
+
+
+class SpanOut(BaseModel):
+    """Half-open offsets into the document's text, in Unicode code points. score: null when it is not finite."""
+
+    start: int
+    end: int
+    score: float | None
+
+
+class DocumentOut(BaseModel):
+    """What is left of one document. Summaries have `sources` instead of spans."""
+
+    model_config = ConfigDict(extra="allow")
+    index: int = Field(description="Its place in the request.")
+    id: str
+    title: str
+    text: str = Field(description="Kept slices of the text; where something was removed, a line break or a space.")
+    score: float | None = Field(description="Relevance to the question.")
+    dropped: bool
+    sentences: int = Field(description="Units that were scored: sentences, or words for compressors that cut words.")
+    kept_spans: list[SpanOut] | None = None
+    removed_spans: list[SpanOut] | None = None
+    metadata: dict[str, JsonValue] | None = None
+
+
+class SecondsOut(BaseModel):
+    """queue: the wait for the model; infer: from the model's first turn to its last; total: all of it."""
+
+    queue: float
+    tokenize: float
+    infer: float
+    select: float
+    total: float
+
+
+class CompressResponse(BaseModel):
+    """What goes into the prompt, and what was done."""
+
+    query: str
+    compressor: str
+    status: Literal["compressed", "passthrough", "degraded"]
+    reason: str | None = Field(default=None, description="Why nothing was removed, or what failed.")
+    documents: list[DocumentOut]
+    text: str = Field(description="What goes into the prompt, all documents joined.")
+    tokens_before: int
+    tokens_after: int
+    tokenizer: str
+    exact: bool = Field(description="False when the tokenizer only estimates the generator's.")
+    budget: int | None = None
+    over_budget: bool | None = None
+    warnings: list[str] | None = None
+    seconds: SecondsOut
+    html: str | None = None
+
+
+class BatchResponse(BaseModel):
+    results: list[CompressResponse]
+
+
+class EstimateResponse(BaseModel):
+    """A dry run: nothing was read by a model."""
+
+    compressor: str
+    documents: int
+    tokens_before: int
+    tokenizer: str
+    exact: bool
+    budget: int | None = Field(description="The tokens that would be kept at most; null when by threshold alone.")
+    model_tokens: int = Field(description="Tokens that the model would read, about.")
+    cached_documents: int = Field(description="Documents of which the model's scores are already known.")
+    accepted: bool = Field(description="False when the request is larger than the server takes.")
+
+
+class CompressorOut(BaseModel):
+    name: str
+    description: str
+    threshold: float | None = Field(description="The default; null when a budget or rate must be given.")
+    needs_query: bool
+    default: bool
+
+
+class CompressorsResponse(BaseModel):
+    compressors: list[CompressorOut]
+
+
+class LimitsOut(BaseModel):
+    body_bytes: int
+    documents: int
+    batch: int
+    requests_in_flight: int
+    tokens_in_flight: int
+    deadline_seconds: float
+
+
+class InfoResponse(BaseModel):
+    """What this server is and takes."""
+
+    name: str
+    version: str
+    model: str
+    device: str
+    default_compressor: str
+    compressors: list[str]
+    tokenizers: list[str]
+    proxy: bool = Field(description="Whether an upstream is configured.")
+    limits: LimitsOut
+
+
+class StatusResponse(BaseModel):
+    status: str
+
+
+class ErrorResponse(BaseModel):
+    """error_type: Validation, Unauthorized, Overloaded, Unhealthy, Backend, Timeout, NotFound or Internal."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"error": "query: Field required", "error_type": "Validation"}]}
+    )
+    error: str
+    error_type: str
+
+
+class OpenAIErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None
+    code: str | None
+
+
+class OpenAIErrorResponse(BaseModel):
+    """Errors of the proxy's routes, as OpenAI clients read them."""
+
+    error: OpenAIErrorDetail

@@ -1,0 +1,56 @@
+"""Run the application with uvicorn, and leave in good order: first not ready, then drained, then gone."""
+
+from __future__ import annotations
+
+import signal
+import time
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from ctxprune.integrations.server.app import create_app
+from ctxprune.integrations.server.settings import Settings
+
+
+class DrainingServer(uvicorn.Server):
+    """On the first SIGTERM `/readyz` says no while requests are still taken, so that balancers stop sending them;
+    after `drain_seconds` no more are taken, and those in flight end. A second signal ends it at once."""
+
+    def __init__(self, config: uvicorn.Config, app: FastAPI, *, drain_seconds: float) -> None:
+        super().__init__(config)
+        self.service = app.state.service
+        self.drain_seconds = drain_seconds
+        self._until: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if sig != signal.SIGTERM or self.service.draining or self.drain_seconds == 0:
+            super().handle_exit(sig, frame)
+            return
+        # a signal may come in the middle of anything, so this only takes a note for the next tick
+        self.service.draining = True
+        self._until = time.monotonic() + self.drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        """Called ten times a second; True ends the server."""
+        is_drained = self._until is not None and time.monotonic() >= self._until
+        return await super().on_tick(counter) or is_drained
+
+
+def serve(*, host: str = "127.0.0.1", port: int = 8080, settings: Settings | None = None) -> None:
+    """Serve until SIGINT or SIGTERM. One process; for several, run several (see deploy/kubernetes.yaml).
+
+    settings: by default from the environment.
+    """
+    settings = settings or Settings()
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        access_log=False,  # the application writes its own, with request ids
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    DrainingServer(config, app, drain_seconds=settings.drain_seconds).run()

@@ -1,0 +1,102 @@
+"""What every route needs: settings, engine, metrics, log, and how errors are documented."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from ctxprune.integrations.server.engine import Engine
+from ctxprune.integrations.server.errors import ApiError, parse_json
+from ctxprune.integrations.server.logs import Log
+from ctxprune.integrations.server.metrics import Metrics
+from ctxprune.integrations.server.schemas import ErrorResponse, OpenAIErrorResponse
+from ctxprune.integrations.server.settings import Settings
+
+_MEANING = {
+    400: "The body is no JSON.",
+    401: "A key is needed.",
+    408: "The body came too slowly.",
+    413: "The request is too large.",
+    415: "The content type is not application/json.",
+    422: "A value is wrong.",
+    424: "The model failed, and the server is set to fail closed.",
+    429: "Too much is waiting; see Retry-After.",
+    500: "Internal error.",
+    503: "Not ready yet.",
+    504: "The deadline passed, and the server is set to fail closed.",
+}
+_PROXY_MEANING = {
+    400: "The body is no JSON object.",
+    401: "A key is needed.",
+    408: "The body came too slowly.",
+    413: "The request is too large.",
+    415: "The content type is not application/json.",
+    422: "The field ctxprune is wrong.",
+    500: "Internal error.",
+    502: "The upstream failed.",
+    503: "No upstream is configured, or compression failed and the server is set to fail closed.",
+    504: "The upstream did not answer in time.",
+}
+
+
+class StrictRequest(Request):
+    """A request whose JSON was parsed strictly before the route saw it."""
+
+    parsed: Any = None
+
+    async def json(self) -> Any:
+        return self.parsed
+
+
+class StrictRoute(APIRoute):
+    """Bodies must be JSON in fact (no NaN) and in name, and what is wrong with them is said in our own words."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def strictly(request: Request) -> Response:
+            strict = StrictRequest(request.scope, request.receive)
+            if request.method == "POST":
+                strict.parsed = parse_json(await _json_body(strict))
+            return await handle(strict)
+
+        return strictly
+
+
+async def _json_body(request: Request) -> bytes:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json" and not (kind.startswith("application/") and kind.endswith("+json")):
+        raise ApiError(415, f"the content type must be application/json, got {kind or 'none'!r:.60}")
+    body = await request.body()
+    if not body:
+        raise ApiError(400, "the body is empty; it must be a JSON object")
+    return body
+
+
+@dataclass(slots=True)
+class Service:
+    """One server's parts. draining: set by SIGTERM; `/readyz` then says no while requests are still answered."""
+
+    settings: Settings
+    engine: Engine
+    metrics: Metrics
+    log: Log
+    draining: bool = False
+    failure: str = ""
+    route_class: type[APIRoute] = field(default=StrictRoute)
+
+    @property
+    def ready(self) -> bool:
+        return self.engine.ready and not self.draining
+
+    @property
+    def error_responses(self) -> dict[int | str, dict[str, Any]]:
+        return {status: {"model": ErrorResponse, "description": text} for status, text in _MEANING.items()}
+
+    @property
+    def proxy_error_responses(self) -> dict[int | str, dict[str, Any]]:
+        return {status: {"model": OpenAIErrorResponse, "description": text} for status, text in _PROXY_MEANING.items()}

@@ -1,0 +1,81 @@
+"""What an operator sets: arguments of `Settings`, or environment variables named CTXPRUNE_<FIELD>."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Settings(BaseSettings):
+    """Lists and mappings are JSON in the environment: CTXPRUNE_API_KEYS='["..."]'. Sizes are bytes or tokens as named.
+
+    Raises pydantic's ValidationError, which names the field, for a value outside its limits.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="CTXPRUNE_", frozen=True, extra="forbid")
+
+    # What runs
+    model: str = Field(default="provence-mini", description="The pruner: bundled name, exported folder, or checkpoint.")
+    compressors: tuple[str, ...] = Field(
+        default=("provence", "dslr", "bm25-sentences", "embedding-sentences", "rerank-truncate", "lead", "random"),
+        description="Compressors that callers may name; paths and hub ids are never taken from a request.",
+    )
+    default_compressor: str = Field(default="provence", description="For requests that name none.")
+    tokenizers: dict[str, str] = Field(
+        default={"default": "default", "words": "words"},
+        description="Public name to specification as in `load_counter`: what callers may count tokens with.",
+    )
+    protect_regex: bool = Field(default=True, description="False: callers' `protect` entries are literal texts.")
+    fail_closed: bool = Field(default=False, description="An error where the original text would be passed on.")
+
+    # How much at a time
+    max_body_bytes: int = Field(default=4_000_000, gt=0, description="A larger body is refused with 413.")
+    body_seconds: Seconds = Field(default=30.0, description="A body must have arrived by then.")
+    max_bodies_bytes: int = Field(default=256_000_000, gt=0, description="All bodies in memory; more: 429.")
+    max_documents: int = Field(default=1000, gt=0, description="In one request; of the proxy: stretches of context.")
+    max_batch: int = Field(default=64, gt=0, description="Requests in one /v1/compress/batch.")
+    max_requests: int = Field(default=128, gt=0, description="Requests in flight; more are answered with 429.")
+    max_queue_tokens: int = Field(default=262_144, gt=0, description="Estimated model tokens in flight; more: 429.")
+    batch_tokens: int = Field(default=2048, gt=0, description="Tokens that the model reads in one call.")
+    deadline_seconds: Seconds = Field(default=30.0, description="The longest that a caller waits for the model.")
+
+    # Cache of what the model said of a question and a document
+    cache_bytes: int = Field(default=128_000_000, ge=0, description="0 switches the cache off.")
+    cache_seconds: Seconds = Field(default=3600.0, description="An entry is used no longer than that.")
+
+    # Operations
+    api_keys: tuple[SecretStr, ...] = Field(default=(), description="None: no key is asked for.")
+    cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose pages may call; none: no CORS.")
+    log_text: bool = Field(default=False, description="True: question and documents go to the log.")
+    tracing: bool = Field(default=False, description="True: OpenTelemetry spans; needs the extra `otel`.")
+    drain_seconds: float = Field(default=5.0, ge=0, description="Between not ready on SIGTERM and not answering.")
+    shutdown_seconds: int = Field(default=30, gt=0, description="Then requests in flight get so long to end.")
+
+    # The OpenAI-compatible proxy
+    upstream_url: AnyHttpUrl | None = Field(
+        default=None, description="Up to and with /v1, e.g. http://localhost:8000/v1."
+    )
+    upstream_api_key: SecretStr | None = Field(default=None, description="Replaces the caller's Authorization.")
+    upstream_connect_seconds: Seconds = Field(default=10.0, description="Until the upstream takes the connection.")
+    upstream_read_seconds: Seconds = Field(default=600.0, description="Without a byte from upstream.")
+    context_name: str = Field(default="context", min_length=1, description="A message of this `name` is context.")
+    tool_message_tokens: int | None = Field(default=None, ge=0, description="Compress tool messages longer than this.")
+    proxy_memory_bytes: int = Field(
+        default=64_000_000, ge=0, description="How turns were sent is remembered, so that later ones send the same."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.default_compressor not in self.compressors:
+            raise ValueError(
+                f"default_compressor {self.default_compressor!r} must be one of {', '.join(self.compressors)}"
+            )
+        if "default" not in self.tokenizers:
+            raise ValueError("tokenizers needs an entry 'default'")
+        if any(not key.get_secret_value().strip() for key in self.api_keys):
+            raise ValueError("api_keys must not be empty strings; leave the list empty to ask for none")
+        return self

@@ -1,0 +1,100 @@
+"""One request's claim on the model: until when its caller waits, and whether the caller is still there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from ctxprune.errors import CtxpruneError
+from ctxprune.runtime.base import EncoderOutput, TokenSequence
+
+
+class ExpiredError(CtxpruneError):
+    """The deadline passed before the model had read everything."""
+
+
+class AbandonedError(CtxpruneError):
+    """The caller left, or the server stops."""
+
+
+class ModelError(CtxpruneError):
+    """The model failed on a sequence; the cause has more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A sequence that waits for the model. place: where its output goes."""
+
+    place: int
+    sequence: TokenSequence
+
+
+class Order:
+    """Sequences of one request, handed out piece by piece; `wait` blocks its thread until all are read."""
+
+    def __init__(self, ticket: Ticket, sequences: Iterable[TokenSequence]) -> None:
+        self.ticket = ticket
+        self.waiting = deque(Slot(place, sequence) for place, sequence in enumerate(sequences))
+        self.missing = len(self.waiting)
+        self.outputs: dict[int, EncoderOutput] = {}
+        self.error: Exception | None = None
+        self.started = threading.Event()
+        self.ended = threading.Event()
+
+    @property
+    def over(self) -> bool:
+        """True when nothing more need be read for it: done, failed, expired or abandoned."""
+        return self.ended.is_set() or self.ticket.over
+
+    def deliver(self, place: int, output: EncoderOutput) -> None:
+        self.outputs[place] = output
+        self.missing -= 1
+        if self.missing == 0:
+            self.ended.set()
+
+    def fail(self, error: Exception) -> None:
+        self.error = error
+        self.started.set()
+        self.ended.set()
+
+    def wait(self, event: threading.Event) -> None:
+        """Raises what went wrong: ExpiredError, AbandonedError, or the model's error."""
+        if not event.wait(self.ticket.remaining()):
+            self.fail(ExpiredError("the deadline passed before the model had read everything"))
+        if self.error is not None:
+            raise self.error
+
+
+@dataclass(slots=True, eq=False)
+class Ticket:
+    """deadline: on the clock of `time.monotonic`. queue_seconds: how long its orders waited for their first turn."""
+
+    deadline: float
+    abandoned: bool = False
+    queue_seconds: float = 0.0
+    order: Order | None = field(default=None, repr=False)
+    clock: Callable[[], float] = time.monotonic
+
+    @property
+    def over(self) -> bool:
+        return self.abandoned or self.remaining() <= 0
+
+    def remaining(self) -> float:
+        """Seconds left, 0 when the deadline has passed."""
+        return max(self.deadline - self.clock(), 0.0)
+
+    def abandon(self) -> None:
+        """Nobody waits any more: free the thread that works for it."""
+        self.abandoned = True
+        if self.order is not None:
+            self.order.fail(AbandonedError("the caller left"))
+
+    def check(self) -> None:
+        """Raise AbandonedError or ExpiredError when there is no use in going on."""
+        if self.abandoned:
+            raise AbandonedError("the caller left")
+        if self.remaining() <= 0:
+            raise ExpiredError("the deadline passed before the work began")

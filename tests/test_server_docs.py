@@ -1,0 +1,50 @@
+"""docs/server.md against the server: every setting, every route, and the commands as they are printed."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+from fixtures_server import Upstream, running, sidecar
+
+from ctxprune.integrations.server import Settings
+
+PAGE = (Path(__file__).parents[1] / "docs" / "server.md").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def client():
+    with running(Upstream()) as url, sidecar(upstream_url=f"{url}/v1") as client:
+        yield client
+
+
+def commands():
+    block = PAGE.split("```sh\n")[1].split("```")[0]
+    lines = "\n".join(line for line in block.splitlines() if not line.startswith("#"))
+    return [shlex.split(f"curl {command}") for command in lines.split("curl ")[1:]]
+
+
+def test_every_setting_is_in_the_table_with_its_default():
+    for name, setting in Settings.model_fields.items():
+        default = setting.default
+        shown = "" if default in (None, ()) else f"`{json.dumps(default)}`"
+        assert f"| `{name}` | {shown} | {setting.description} |" in PAGE
+    assert PAGE.count("\n| `") == len(Settings.model_fields)
+
+
+def test_every_route_is_shown(client):
+    shown = {command[1].removeprefix("localhost:8080") for command in commands()}
+    assert shown == {path.replace("{model}", "m") for path in client.get("/openapi.json").json()["paths"]}
+
+
+@pytest.mark.parametrize("command", commands(), ids=lambda command: command[1])
+def test_the_commands_work(client, command):
+    path = command[1].removeprefix("localhost:8080")
+    if "-d" in command:
+        assert command[command.index("-H") + 1] == "content-type: application/json"
+        response = client.post(path, json=json.loads(command[command.index("-d") + 1]))
+        expected = (None,) if path == "/v1/estimate" else ("compressed", "passthrough")
+        assert response.headers.get("x-ctxprune-status") in expected
+    else:
+        response = client.get(path)
+    assert response.status_code == 200

@@ -1,0 +1,233 @@
+"""Probes, keys, limits, logs, metrics, settings, and leaving in good order."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import httpx2
+import pytest
+from fixtures_server import DOCUMENTS, QUERY, MemoryLog, running, sidecar, until
+from pydantic import ValidationError
+from starlette.testclient import TestClient
+
+from ctxprune.integrations.server import Settings, create_app
+from ctxprune.integrations.server.logs import json_log
+from ctxprune.integrations.server.tracing import opentelemetry_tracing
+
+BODY = {"query": QUERY, "documents": DOCUMENTS}
+
+
+@pytest.fixture(scope="module")
+def client():
+    with sidecar(api_keys=["first", "second"], cors_origins=["https://app.example"], max_body_bytes=2000) as client:
+        yield client
+
+
+def test_keys(client):
+    for headers in ({}, {"authorization": "Bearer third"}, {"authorization": "Basic first"}, {"x-api-key": "fir"}):
+        response = client.post("/v1/compress", json=BODY, headers=headers)
+        assert (response.status_code, response.json()["error_type"]) == (401, "Unauthorized")
+    for headers in ({"authorization": "Bearer first"}, {"x-api-key": "second"}):
+        assert client.post("/v1/compress", json=BODY, headers=headers).status_code == 200
+    assert client.post("/v1/chat/completions", json={}).json()["error"]["type"] == "authentication_error"
+    assert client.get("/livez").status_code == client.get("/metrics").status_code == 200
+
+
+def test_request_ids_come_back_and_are_made_up_when_unusable(client):
+    assert client.get("/livez", headers={"x-request-id": "abc-1"}).headers["x-request-id"] == "abc-1"
+    made = client.get("/livez", headers={"x-request-id": "a b"}).headers["x-request-id"]
+    assert made != "a b" and len(made) == 32
+
+
+def test_bodies_that_do_not_say_their_length_are_bounded_too():
+    with running(create_app(Settings(max_body_bytes=2000))) as url:
+        chunks = (b"x" * 500 for _ in range(10))
+        response = httpx2.post(
+            f"{url}/v1/compress", content=chunks, headers={"content-type": "application/json"}, timeout=60
+        )
+        assert response.status_code == 413
+
+
+def test_who_leaves_is_no_longer_worked_for():
+    app = create_app(Settings(log_text=False), log=MemoryLog())
+    engine = app.state.service.engine
+    with running(app) as url:
+        until(lambda: engine.ready)
+        documents = [f"Document {at}. " + "It says a lot. " * 400 for at in range(40)]
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(f"{url}/v1/compress", json={"query": QUERY, "documents": documents}, timeout=0.5)
+        until(lambda: engine.requests == 0 and engine.tokens == 0)
+        assert len(engine.runner.reader.cache) < len(documents)
+
+
+def test_cors_is_off_unless_asked_for(client):
+    preflight = {"origin": "https://app.example", "access-control-request-method": "POST"}
+    allowed = client.options("/v1/compress", headers=preflight)
+    assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+    assert "access-control-allow-origin" not in client.get("/livez", headers={"origin": "https://evil.example"}).headers
+    with TestClient(create_app(Settings())) as plain:
+        assert plain.options("/v1/compress", headers=preflight).status_code == 405
+
+
+def test_all_bodies_together_are_bounded():
+    with sidecar(max_bodies_bytes=1000) as client:
+        response = client.post("/v1/compress", json=BODY | {"documents": ["x" * 2000]})
+        assert (response.status_code, response.headers["retry-after"]) == (429, "1")
+        assert client.post("/v1/compress", json=BODY).status_code == 200
+        assert "ctxprune_bodies_bytes 0.0" in client.get("/metrics").text
+
+
+def test_a_body_that_does_not_come_is_not_waited_for():
+    app = create_app(Settings(body_seconds=0.2), log=MemoryLog())
+    with running(app) as url, socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=60) as slow:
+        slow.sendall(b"POST /v1/compress HTTP/1.1\r\nhost: x\r\ncontent-length: 10\r\n\r\n{")
+        answer = b""
+        while part := slow.recv(4096):  # ends when the server closes the connection
+            answer += part
+    assert answer.startswith(b"HTTP/1.1 408") and b"Timeout" in answer
+
+
+def test_callers_cannot_make_up_labels(client):
+    client.request("PURGE", "/made-up", headers={"x-api-key": "first"})
+    text = client.get("/metrics").text
+    assert "PURGE" not in text and "made-up" not in text and 'method="other",route="other"' in text
+
+
+def test_unknown_routes_and_methods_have_the_same_shape(client):
+    key = {"x-api-key": "first"}
+    for response in (client.get("/nope", headers=key), client.get("/v1/compress", headers=key)):
+        assert response.json().keys() == {"error", "error_type"}
+    assert client.get("/v1/compress", headers=key).headers["allow"] == "POST"
+
+
+def test_metrics_count(client):
+    key = {"x-api-key": "first"}
+    client.post("/v1/compress", json=BODY | {"query": "Is this counted?"}, headers=key)
+    client.post("/v1/compress", json=BODY | {"query": "Is this counted?"}, headers=key)
+    text = client.get("/metrics").text
+    values = dict(line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+    assert float(values['ctxprune_requests_total{method="POST",route="/v1/compress",status="200"}']) >= 2
+    assert float(values['ctxprune_cache_lookups_total{outcome="hit"}']) >= 2
+    assert float(values['ctxprune_tokens_total{stage="before"}']) > float(
+        values['ctxprune_tokens_total{stage="after"}']
+    )
+    assert float(values["ctxprune_batch_tokens_count"]) >= 1 and float(values["ctxprune_queue_tokens"]) == 0
+
+
+@pytest.mark.parametrize("log_text", [False, True])
+def test_the_log_has_text_only_when_asked(log_text):
+    with sidecar(log_text=log_text) as client:
+        client.post("/v1/compress", json=BODY, headers={"x-request-id": "r1"})
+        (values,) = [values for event, values in client.log.events if values.get("path") == "/v1/compress"]
+    assert (values["request_id"], values["status"], values["documents"]) == ("r1", 200, 2)
+    assert ("granite" in repr(values)) == log_text
+
+
+def test_spans_tell_of_requests_without_their_text():
+    sdk = pytest.importorskip("opentelemetry.sdk.trace")
+    export = pytest.importorskip("opentelemetry.sdk.trace.export")
+    memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter").InMemorySpanExporter()
+    provider = sdk.TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(export.SimpleSpanProcessor(memory))
+    app = create_app(Settings(log_text=True), log=MemoryLog(), tracing=opentelemetry_tracing(provider))
+    with TestClient(app) as client:
+        until(lambda: client.get("/readyz").status_code == 200)
+        parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        client.post("/v1/compress", json=BODY, headers={"traceparent": parent})
+        client.post("/v1/compress", json={})
+    good, bad = memory.get_finished_spans()
+    assert good.name == "POST /v1/compress" and f"{good.context.trace_id:032x}" == parent.split("-")[1]
+    assert good.attributes["http.response.status_code"] == 200 and good.attributes["ctxprune.documents"] == 2
+    assert "granite" not in repr(dict(good.attributes))
+    assert bad.attributes["http.response.status_code"] == 422
+
+
+def test_log_lines_are_json(capsys):
+    json_log().info("request", status=200)
+    row = json.loads(capsys.readouterr().err)
+    assert (row["event"], row["status"], row["level"]) == ("request", 200, "info")
+
+
+def test_an_unexpected_error_says_nothing_of_itself():
+    with sidecar() as client:
+        client.service.engine.compress = lambda *_, **__: 1 / 0
+        response = client.post("/v1/compress", json=BODY)
+        assert (response.status_code, response.json()["error_type"]) == (500, "Internal")
+        assert "division" not in response.text
+        assert any(event == "unexpected error" for event, _ in client.log.events)
+
+
+def test_readiness_says_why_not(tmp_path):
+    with TestClient(create_app(Settings(model=str(tmp_path / "none")))) as broken:
+        until(lambda: "failed" in broken.get("/readyz").json()["status"])
+        assert broken.get("/livez").status_code == 200
+        response = broken.post("/v1/compress", json=BODY)
+        assert (response.status_code, response.headers["retry-after"]) == (503, "2")
+        assert str(tmp_path) not in response.text + broken.get("/readyz").text
+    with sidecar() as client:
+        client.service.draining = True
+        assert client.get("/readyz").json() == {"status": "draining"}
+        assert client.post("/v1/compress", json=BODY).status_code == 200
+
+
+def test_settings_come_from_arguments_and_environment(monkeypatch):
+    monkeypatch.setenv("CTXPRUNE_API_KEYS", '["k"]')
+    monkeypatch.setenv("CTXPRUNE_MAX_REQUESTS", "3")
+    settings = Settings()
+    assert (settings.api_keys[0].get_secret_value(), settings.max_requests) == ("k", 3)
+    assert "'k'" not in repr(settings)
+    for wrong in ({"max_requests": 0}, {"default_compressor": "x"}, {"api_keys": [""]}, {"upstream_url": "file:///x"}):
+        with pytest.raises(ValidationError):
+            Settings(**wrong)
+
+
+SERVE = """
+from ctxprune.integrations.server import Settings
+from ctxprune.integrations.server.serve import serve
+serve(port={port}, settings=Settings(drain_seconds=600.0))
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_makes_it_unready_then_drains(unused_port):
+    server = subprocess.Popen([sys.executable, "-c", SERVE.format(port=unused_port)], stderr=subprocess.DEVNULL)
+    url = f"http://127.0.0.1:{unused_port}"
+
+    def status(path="/readyz"):
+        try:
+            return httpx2.get(url + path, timeout=60).status_code
+        except httpx2.TransportError:
+            return 0
+
+    try:
+        until(lambda: status() == 200)
+        answers = []
+        threads = [
+            threading.Thread(target=lambda: answers.append(httpx2.post(f"{url}/v1/compress", json=BODY, timeout=120)))
+            for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        os.kill(server.pid, signal.SIGTERM)
+        until(lambda: status() == 503)
+        assert httpx2.post(f"{url}/v1/compress", json=BODY, timeout=120).status_code == 200
+        for thread in threads:
+            thread.join()
+        assert [answer.status_code for answer in answers] == [200] * 4
+        assert server.poll() is None
+        os.kill(server.pid, signal.SIGTERM)  # the second ends the drain
+        assert server.wait(120) in (0, -signal.SIGTERM)
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def unused_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,97 @@
+"""The rerank dialects: raw JSON as the vendors document it, and Cohere's own client."""
+
+import math
+
+import pytest
+from fixtures_server import BRIDGE, FERRY, QUERY, running, sidecar, until
+
+from ctxprune import Context, load
+from ctxprune.integrations.server import Settings, create_app
+from ctxprune.integrations.server.rerank_routes import CohereResponse, JinaResponse, TeiRank
+
+TEXTS = [FERRY, BRIDGE, ""]
+
+
+@pytest.fixture(scope="module")
+def client():
+    with sidecar(max_documents=5) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def relevance():
+    (context,) = load("provence").score([Context.of(QUERY, TEXTS[:2])])
+    return [extract.score for extract in context.extracts]
+
+
+def test_jina(client, relevance):
+    body = {"model": "jina-reranker-v2", "query": QUERY, "documents": [FERRY, {"text": BRIDGE}, ""], "top_n": 2}
+    row = client.post("/v1/rerank", json=body).json()
+    JinaResponse.model_validate(row)
+    assert [(result["index"], result["document"]) for result in row["results"]] == [
+        (1, {"text": BRIDGE}),
+        (0, {"text": FERRY}),
+    ]
+    assert [result["relevance_score"] for result in row["results"]] == [relevance[1], relevance[0]]
+    assert row["usage"]["total_tokens"] > 0
+    without = client.post("/v1/rerank", json=body | {"return_documents": False}).json()
+    assert all("document" not in result and "pruned_text" not in result for result in without["results"])
+
+
+def test_cohere(client, relevance):
+    row = client.post("/v2/rerank", json={"model": "any", "query": QUERY, "documents": TEXTS}).json()
+    CohereResponse.model_validate(row)
+    assert [result["index"] for result in row["results"]] == [1, 0, 2]
+    assert row["results"][0] == {"index": 1, "relevance_score": relevance[1]}
+    assert row["results"][2]["relevance_score"] == 0.0
+
+
+def test_tei(client, relevance):
+    body = {"query": QUERY, "texts": TEXTS[:2], "truncate": True}
+    rows = client.post("/rerank", json=body).json()
+    assert rows == [{"index": 1, "score": relevance[1]}, {"index": 0, "score": relevance[0]}]
+    raw = client.post("/rerank", json=body | {"raw_scores": True, "return_text": True}).json()
+    assert [TeiRank.model_validate(row).text for row in raw] == [BRIDGE, FERRY]
+    assert raw[0]["score"] == pytest.approx(math.log(relevance[1] / (1 - relevance[1])))
+
+
+@pytest.mark.parametrize(
+    ("path", "field"), [("/v1/rerank", "documents"), ("/v2/rerank", "documents"), ("/rerank", "texts")]
+)
+def test_pruned_text_on_request(client, path, field):
+    row = client.post(path, json={"query": QUERY, field: [FERRY, BRIDGE], "pruned_text": True}).json()
+    best, other = row if isinstance(row, list) else row["results"]
+    assert "It was opened in 1911." in best["pruned_text"] and "Swallows" not in best["pruned_text"]
+    assert other["pruned_text"] == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status"),
+    [
+        ("/v1/rerank", {"query": QUERY}, 422),
+        ("/v1/rerank", {"query": "", "documents": ["a"]}, 422),
+        ("/v1/rerank", {"query": QUERY, "documents": ["a"], "top_n": 0}, 422),
+        ("/v2/rerank", {"query": QUERY, "documents": [1]}, 422),
+        ("/v2/rerank", {"query": QUERY, "documents": ["a"] * 6}, 413),
+        ("/rerank", {"query": QUERY, "texts": [None]}, 422),
+    ],
+)
+def test_bad_input(client, path, body, status):
+    response = client.post(path, json=body)
+    assert response.status_code == status
+    assert response.json()["error_type"] == "Validation"
+
+
+def test_no_documents_rank_to_nothing(client):
+    assert client.post("/v2/rerank", json={"query": QUERY, "documents": []}).json()["results"] == []
+
+
+def test_with_coheres_client(relevance):
+    cohere, httpx = pytest.importorskip("cohere"), pytest.importorskip("httpx")
+    cohere, httpx = pytest.importorskip("cohere"), pytest.importorskip("httpx")
+    app = create_app(Settings(api_keys=["key"], compressors=("lead",), default_compressor="lead"))
+    with running(app) as url, httpx.Client(timeout=60) as http:
+        until(lambda: app.state.service.ready)
+        real = cohere.ClientV2(api_key="key", base_url=url, httpx_client=http)
+        answer = real.rerank(model="any", query=QUERY, documents=TEXTS, top_n=1)
+    assert [(result.index, result.relevance_score) for result in answer.results] == [(1, relevance[1])]
