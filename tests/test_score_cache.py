@@ -1,5 +1,4 @@
 import threading
-import time
 
 import numpy as np
 import pytest
@@ -109,14 +108,9 @@ def test_threads_share_a_cache(model, tmp_path):
         assert len(found) == 8 and all(each == found[0] for each in found)
 
 
-def test_choosing_again_is_quick(model):
+def test_choosing_again_reads_nothing(model):
     compressor = LLMLingua2(model, cache="memory")
     context = Context.of("", [varied_text(100, seed=4)])
-    compressor.compress([context])
-
-    def seconds():
-        started = time.perf_counter()
-        compressor.compress([context], threshold=0.6)
-        return time.perf_counter() - started
-
-    assert min(seconds() for _ in range(30)) < 0.005  # about 0.6 ms on an idle core; shared machines are slower
+    first = compressor.compress([context], threshold=0.6)
+    compressor.model = type("Unread", (), {"fingerprint": model.fingerprint})()  # has no `read`: must not need it
+    assert compressor.compress([context], threshold=0.6) == first

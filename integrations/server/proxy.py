@@ -39,6 +39,8 @@ _HEADERS = {
     "x-ctxprune-tokens-after": "tokens of it that went upstream",
 }
 
+_ANSWERS: dict[str, Any] = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}
+
 
 class Rewrite(Protocol):
     def __call__(self, body: Mapping[str, Any], *, seconds: float | None) -> Coroutine[Any, Any, Rewriting]: ...
@@ -105,6 +107,6 @@ def _documented(description: str, example: Mapping[str, Any]) -> dict[str, Any]:
         "response_description": description,
         "openapi_extra": {
             "requestBody": {"required": True, "content": content},
-            "responses": {"200": {"description": description, "headers": headers}},
+            "responses": {"200": {"description": description, "headers": headers, "content": _ANSWERS}},
         },
     }
