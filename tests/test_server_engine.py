@@ -90,7 +90,7 @@ def queued(shared):
 def blocked(shared):
     """A request that the encoder is at, so that others wait."""
     first = Asking(shared, [0])
-    until(lambda: first.own.order is not None and first.own.order.started.is_set())
+    until(lambda: first.own.order is not None and first.own.order.started is not None)
     return first
 
 

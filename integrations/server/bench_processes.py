@@ -112,6 +112,8 @@ def _run_upstream(listening: socket.socket, options: dict[str, Any]) -> None:
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """HTTP/1.1 by hand, since no server library sends garbage."""
+    # asyncio forgets it for sockets that it did not make, and each small event would wait for the last one's receipt
+    writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     try:
         while head := await reader.readuntil(b"\r\n\r\n"):
             fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:-2])

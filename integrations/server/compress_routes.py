@@ -19,6 +19,8 @@ from ctxprune.integrations.server.patterns import checked_patterns
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document
 
+#: An answer of no more sentences and tokens is written in about a millisecond, less than another thread costs.
+SMALL_UNITS, SMALL_TOKENS = 100, 4000
 _POLICY = ("keep_title", "min_keep", "on_empty", "order")
 
 
@@ -188,8 +190,10 @@ def seconds_of(request: Request) -> float | None:
 
 
 async def _rendered(service: Service, rows: Callable[[], dict[str, Any]], outcomes: Sequence[Outcome]) -> Response:
-    """Rendered in a thread: a large answer takes a while to write."""
-    body = await service.engine.in_thread(lambda: json_bytes(rows()))
+    """Rendered in a thread when the answer is large, which takes a while to write."""
+    units = sum(len(extract.units) for outcome in outcomes for extract in outcome.result.after.extracts)
+    is_small = units <= SMALL_UNITS and sum(outcome.result.tokens_before for outcome in outcomes) <= SMALL_TOKENS
+    body = json_bytes(rows()) if is_small else await service.engine.in_thread(lambda: json_bytes(rows()))
     return Response(body, headers=token_headers(outcomes), media_type="application/json")
 
 

@@ -73,9 +73,8 @@ class SharedRuntime:
             self._orders.append(order)
             self._wake.notify()
         order.ticket.check()  # it may have been abandoned before its order was known
-        order.wait(order.started)
-        order.ticket.queue_seconds += time.perf_counter() - asked
-        order.wait(order.ended)
+        order.wait()
+        order.ticket.queue_seconds += (order.started or asked) - asked
         return order.outputs
 
     def _loop(self) -> None:
@@ -107,7 +106,7 @@ class SharedRuntime:
             longest, total = max(longest, length), total + length
             if batch and (longest * (len(batch) + 1) if self._pads else total) > self.batch_tokens:
                 break
-            order.started.set()
+            order.started = order.started or time.perf_counter()
             batch.append((order, order.waiting.popleft()))
             self._orders.rotate(-1)
         return batch

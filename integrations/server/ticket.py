@@ -33,7 +33,10 @@ class Slot:
 
 
 class Order:
-    """Sequences of one request, handed out piece by piece; `wait` blocks its thread until all are read."""
+    """Sequences of one request, handed out piece by piece; `wait` blocks its thread until all are read.
+
+    started: when the first was handed out, on the clock of `time.perf_counter`.
+    """
 
     def __init__(self, ticket: Ticket, sequences: Iterable[TokenSequence]) -> None:
         self.ticket = ticket
@@ -41,7 +44,7 @@ class Order:
         self.missing = len(self.waiting)
         self.outputs: dict[int, EncoderOutput] = {}
         self.error: Exception | None = None
-        self.started = threading.Event()
+        self.started: float | None = None
         self.ended = threading.Event()
 
     @property
@@ -57,12 +60,11 @@ class Order:
 
     def fail(self, error: Exception) -> None:
         self.error = error
-        self.started.set()
         self.ended.set()
 
-    def wait(self, event: threading.Event) -> None:
+    def wait(self) -> None:
         """Raises what went wrong: ExpiredError, AbandonedError, or the model's error."""
-        if not event.wait(self.ticket.remaining()):
+        if not self.ended.wait(self.ticket.remaining()):
             self.fail(ExpiredError("the deadline passed before the model had read everything"))
         if self.error is not None:
             raise self.error
