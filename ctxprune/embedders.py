@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property, lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from ctxprune.batches import batched
 from ctxprune.errors import CheckpointError
 from ctxprune.runtime.base import EncoderRuntime, TokenSequence
 from ctxprune.runtime.quiet import no_bars_off_terminal
@@ -72,7 +72,7 @@ class BundledEncoder:
         """The mean over all tokens of all windows of each text, scaled to length one: (texts, dimension)."""
         totals = np.zeros((len(texts), self.dimension), dtype=np.float64)
         windows = ((row, window) for row, ids in enumerate(texts) for window in self._windows(ids))
-        while some := list(islice(windows, BATCH_WINDOWS)):
+        for some in batched(windows, BATCH_WINDOWS):
             outputs = self._runtime.forward([window for _, window in some])
             for (row, _), output in zip(some, outputs, strict=True):
                 totals[row] += output["last_hidden_state"].sum(axis=0, dtype=np.float64)

@@ -6,11 +6,11 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
 from ctxprune.answers import label_by_answers, locatable, locate_answers
+from ctxprune.batches import batched
 from ctxprune.errors import InputError
 from ctxprune.qa import Question, open_text, read_jsonl, read_rows
 from ctxprune.qa_beir import read_beir
@@ -116,8 +116,7 @@ def with_retrieved(questions: Iterable[Question], retriever: Retriever, *, k: in
     Questions with documents pass as they are. So do those with no answer to look for, or only yes or no, since labels
     made from these would be wrong.
     """
-    stream = iter(questions)
-    while batch := list(islice(stream, 256)):
+    for batch in batched(questions, 256):
         found = retriever.retrieve([question.text for question in batch], k)
         for question, documents in zip(batch, found, strict=True):
             if question.documents or not (answers := locatable(question.answers)):

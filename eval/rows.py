@@ -10,12 +10,12 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from ctxprune.errors import InputError
+from ctxprune.eval.arms import REFERENCES
 from ctxprune.eval.bootstrap import mean_interval
 from ctxprune.eval.columns import Array
 from ctxprune.eval.scoring import METRICS
 from ctxprune.eval.statistics import Comparison, compare, holm, non_inferior, rng_of
 
-REFERENCES: Final = ("full", "none", "gold")
 COMPARED: Final = (
     *("em", "f1", "match", "rouge_l", "refusal", "correct", "judge"),
     *("answer_in_context", "sentence_recall", "tokens_after"),

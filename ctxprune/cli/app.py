@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -232,49 +233,31 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print the repor
 _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
 
 
-@train.command("provence", context_settings=_PASS_ON, help="Train a pruner from labelled questions, and export it.")
-def _train_provence(context: typer.Context) -> None:
-    _pass_on("ctxprune.trainers.provence", context.args)
+_TRAIN = {
+    "provence": ("ctxprune.trainers.provence", "Train a pruner from labelled questions, and export it."),
+    "labels": ("ctxprune.trainers.labelling", "Label sentences with a language model that cites them."),
+    "llmlingua2": ("ctxprune.trainers.llmlingua2", "Train a word pruner from word targets."),
+    "deletion": ("ctxprune.trainers.deletion", "Word targets from a language model that only deletes."),
+    "coverage": ("ctxprune.trainers.coverage", "Word targets from what questions ask about."),
+    "self-information": ("ctxprune.trainers.self_information", "Word targets from a language model's surprise."),
+    "fusion": ("ctxprune.trainers.fusion", "Fit the score fusion of an exported pruner."),
+}
+_TOP = {
+    "eval": ("ctxprune.eval.command", "Benchmark compressors on questions: run, report, compare, ls, calibrate."),
+    "map": ("ctxprune.integrations.mapping.command", "Compress, embed or score a whole file on several workers."),
+}
 
 
-@train.command("labels", context_settings=_PASS_ON, help="Label sentences with a language model that cites them.")
-def _train_labels(context: typer.Context) -> None:
-    _pass_on("ctxprune.trainers.labelling", context.args)
+def _passing_on(module: str) -> Callable[[typer.Context], None]:
+    def command(context: typer.Context) -> None:
+        _pass_on(module, context.args)
+
+    return command
 
 
-@train.command("llmlingua2", context_settings=_PASS_ON, help="Train a word pruner from word targets.")
-def _train_llmlingua2(context: typer.Context) -> None:
-    _pass_on("ctxprune.trainers.llmlingua2", context.args)
-
-
-@train.command("deletion", context_settings=_PASS_ON, help="Word targets from a language model that only deletes.")
-def _train_deletion(context: typer.Context) -> None:
-    _pass_on("ctxprune.trainers.deletion", context.args)
-
-
-@train.command("coverage", context_settings=_PASS_ON, help="Word targets from what questions ask about.")
-def _train_coverage(context: typer.Context) -> None:
-    _pass_on("ctxprune.trainers.coverage", context.args)
-
-
-@train.command("self-information", context_settings=_PASS_ON, help="Word targets from a language model's surprise.")
-def _train_self_information(context: typer.Context) -> None:
-    _pass_on("ctxprune.trainers.self_information", context.args)
-
-
-@train.command("fusion", context_settings=_PASS_ON, help="Fit the score fusion of an exported pruner.")
-def _train_fusion(context: typer.Context) -> None:
-    _pass_on("ctxprune.trainers.fusion", context.args)
-
-
-@app.command("eval", context_settings=_PASS_ON, help="Benchmark compressors on questions: run, report, compare, ls.")
-def _eval(context: typer.Context) -> None:
-    _pass_on("ctxprune.eval.command", context.args)
-
-
-@app.command("map", context_settings=_PASS_ON, help="Compress, embed or score a whole file on several workers.")
-def _map(context: typer.Context) -> None:
-    _pass_on("ctxprune.integrations.mapping.command", context.args)
+for _group, _commands in ((train, _TRAIN), (app, _TOP)):
+    for _name, (_module, _help) in _commands.items():
+        _group.command(_name, context_settings=_PASS_ON, help=_help)(_passing_on(_module))
 
 
 def _pass_on(module: str, arguments: list[str]) -> None:

@@ -13,9 +13,9 @@ from ctxprune.compressors.word_model import Array
 from ctxprune.compressors.word_scores import Words, word_offsets
 from ctxprune.compressors.words import WordCompressor, check_choices
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.runtime.base import IntArray
-from ctxprune.runtime.device import best_device, best_dtype
-from ctxprune.runtime.quiet import no_bars_off_terminal
+from ctxprune.runtime.device import best_device
 from ctxprune.runtime.windows import token_spans, window_starts
 from ctxprune.text import model_text, split_sentences
 from ctxprune.timing import stage
@@ -61,7 +61,11 @@ class SelectiveContext(WordCompressor):
         self.unit: UnitKind = unit
         self.pooling: Pooling = pooling
         self.device = device or best_device()
-        self._tokenizer, self._model = _load(str(model), self.device, dtype, gguf_file)
+        self._tokenizer, self._model = load_causal_lm(str(model), device=self.device, dtype=dtype, gguf_file=gguf_file)
+        if not self._tokenizer.is_fast:
+            raise CheckpointError(
+                f"the tokenizer of {str(model)!r} gives no offsets; use a checkpoint with a tokenizer.json"
+            )
         config = self._model.config.get_text_config()
         self.window = min(window, getattr(config, "max_position_embeddings", None) or window)
         self._lock = threading.Lock()
@@ -136,22 +140,3 @@ class SelectiveContext(WordCompressor):
                 logits.float().transpose(1, 2), ids[:, 1:].to(self.device), reduction="none"
             )
         return losses.cpu()
-
-
-def _load(name: str, device: str, dtype: str | None, gguf_file: str | None) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    torch_dtype = getattr(torch, dtype or best_dtype(device), None)
-    if not isinstance(torch_dtype, torch.dtype):
-        raise InputError(f"dtype must name a torch dtype such as float32 or bfloat16, got {dtype!r}")
-    options = {"gguf_file": gguf_file} if gguf_file else {}
-    try:
-        with no_bars_off_terminal():
-            tokenizer = AutoTokenizer.from_pretrained(name, **options)
-            model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch_dtype, **options)
-    except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
-        raise CheckpointError(f"cannot load a causal language model from {name!r}: {error}") from error
-    if not tokenizer.is_fast:
-        raise CheckpointError(f"the tokenizer of {name!r} gives no offsets; use a checkpoint with a tokenizer.json")
-    return tokenizer, model.to(device).eval()

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.errors import CheckpointError, InputError
+from ctxprune.errors import InputError
 from ctxprune.generators.base import checked_prompts
-from ctxprune.runtime.device import best_device, best_dtype
-from ctxprune.runtime.quiet import no_bars_off_terminal
+from ctxprune.models.causal_lm import load_causal_lm
+from ctxprune.runtime.device import best_device
 from ctxprune.text import model_text
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class LocalGenerator:
         self.name = str(path_or_id)
         self.batch_size = batch_size
         self.device = device or best_device()
-        self._tokenizer, self._model = _load(self.name, self.device, dtype, gguf_file)
+        self._tokenizer, self._model = load_causal_lm(self.name, device=self.device, dtype=dtype, gguf_file=gguf_file)
         self.dtype = str(self._model.dtype).removeprefix("torch.")
         self.chat = bool(self._tokenizer.chat_template) if chat is None else chat
         if self.chat and not self._tokenizer.chat_template:
@@ -103,23 +103,6 @@ class LocalGenerator:
             )
         new = output[:, ids.shape[1] :].tolist()
         return [self._tokenizer.decode(_until(row, self._eos), skip_special_tokens=True).strip() for row in new]
-
-
-def _load(name: str, device: str, dtype: str | None, gguf_file: str | None) -> tuple[Any, Any]:
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    torch_dtype = getattr(torch, dtype or best_dtype(device), None)
-    if not isinstance(torch_dtype, torch.dtype):
-        raise InputError(f"dtype must name a torch dtype such as float32 or bfloat16, got {dtype!r}")
-    options = {"gguf_file": gguf_file} if gguf_file else {}
-    try:
-        with no_bars_off_terminal():
-            tokenizer = AutoTokenizer.from_pretrained(name, **options)
-            model: Any = AutoModelForCausalLM.from_pretrained(name, dtype=torch_dtype, **options)
-    except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
-        raise CheckpointError(f"cannot load a causal language model from {name!r}: {error}") from error
-    return tokenizer, model.to(device).eval()
 
 
 def _greedy(eos: frozenset[int], pad: int | None) -> Any:

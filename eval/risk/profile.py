@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import islice
 from typing import Literal
 
 import numpy as np
 
+from ctxprune.batches import batched
 from ctxprune.calibration import Loss
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import InputError
@@ -70,7 +70,7 @@ def profile(
     scoring = _scoring(compressor, by)
     values = _grid(by, grid)
     digest, losses, removed, count = sha256(), list[Array](), list[Array](), 0
-    for batch in _batches(questions):
+    for batch in batched(questions, _BATCH):
         digest.update("".join(json.dumps(row_from_question(q), sort_keys=True, default=str) for q in batch).encode())
         usable = [(question, reference) for question in batch if (reference := _able_to_lose(question, loss))]
         scored = _score(scoring, [question for question, _ in usable])
@@ -163,9 +163,3 @@ def _grid(by: By, grid: Sequence[float] | None) -> tuple[float, ...]:
             f"the grid must be {'in [0, 1]' if by == 'threshold' else 'whole tokens from 1 up'}, got {grid}"
         )
     return tuple(sorted(set(values), reverse=by == "budget"))
-
-
-def _batches(questions: Iterable[Question]) -> Iterator[list[Question]]:
-    stream = iter(questions)
-    while batch := list(islice(stream, _BATCH)):
-        yield batch
