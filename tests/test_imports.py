@@ -39,6 +39,7 @@ LAYERS = (
         "answers",
         "samples",
         "embedders",
+        "vectors",
     },
     {"compressors", "retrievers", "generators"},
     {"compat", "html", "result", "pipeline", "qa_formats"},

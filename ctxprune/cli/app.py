@@ -190,13 +190,41 @@ def index(
     inputs: Annotated[
         list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Documents, or a corpus (.jsonl[.gz]).")
     ],
-    scores: Annotated[Path, typer.Option(metavar="FILE", help="Where the word scores go (SQLite), or are added.")],
-    model: Model = None,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help='Word scores (SQLite), for `load("llmlingua2", cache=FILE)`; made or added to.'
+        ),
+    ] = None,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="A vector store, for retrieval and xRAG; made or appended to."),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Word model of --scores: a folder or a hub id.")] = None,
+    encoder: Annotated[
+        str | None, typer.Option(help="Of --vectors: bundled, or a sentence-transformers folder or hub id.")
+    ] = None,
+    shard_tokens: Annotated[
+        int | None, typer.Option(metavar="TOKENS", help="Of --vectors: a vector for each so many tokens of a document.")
+    ] = None,
+    titles: Annotated[
+        bool | None, typer.Option("--titles/--no-titles", help="Of --vectors: embed the titles with the texts.")
+    ] = None,
 ) -> None:
-    """Score the words of documents ahead of time, for `load("llmlingua2", cache=FILE)`."""
-    from ctxprune.cli.index import index_scores
+    """Score or embed documents ahead of time, so that no query waits for them; what is there already is kept."""
+    if scores is None and vectors is None:
+        raise typer.BadParameter("say what to make: --scores FILE or --vectors FOLDER, or both")
+    if vectors is None and (encoder, shard_tokens, titles) != (None, None, None):
+        raise typer.BadParameter("--encoder, --shard-tokens and --titles are for --vectors FOLDER")
+    if scores is None and model is not None:
+        raise typer.BadParameter("--model is for --scores FILE; name the encoder of --vectors with --encoder")
+    from ctxprune.cli.index import VectorOptions, documents_to_index, index_scores, index_vectors
 
-    index_scores(inputs, scores, model=model)
+    documents = documents_to_index(inputs)
+    if scores is not None:
+        index_scores(documents, scores, model=model)
+    if vectors is not None:
+        index_vectors(documents, vectors, VectorOptions(encoder=encoder, shard_tokens=shard_tokens, titles=titles))
 
 
 @app.command()

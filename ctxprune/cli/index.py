@@ -1,9 +1,11 @@
-"""`ctxprune index`: word scores of documents ahead of time, so that no query waits for them."""
+"""`ctxprune index`: what is known of documents before any question, made ahead of time, so that no query waits."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from ctxprune.batches import batched
@@ -11,20 +13,81 @@ from ctxprune.cli.inputs import read_documents
 from ctxprune.cli.output import show_progress
 from ctxprune.compressors.llmlingua2 import LLMLingua2
 from ctxprune.compressors.word_model import BUNDLED, load_word_model
+from ctxprune.embedders import load_embedder
 from ctxprune.errors import InputError
+from ctxprune.types import Document
+from ctxprune.vectors import VectorStore
+from ctxprune.vectors.manifest import MANIFEST
 
 #: Documents scored, and written, together.
 _BATCH = 32
+#: Documents after which a vector store is written: what an interruption loses at most.
+_SEGMENT = 20_000
 
 
-def index_scores(paths: Sequence[Path], scores: Path, *, model: str | None) -> None:
-    """Score every document whose scores the file lacks; raises InputError when there is none to score."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorOptions:
+    """How `--vectors` embeds; None: as the store that is there, else the bundled encoder and one vector a document."""
+
+    encoder: str | None = None
+    shard_tokens: int | None = None
+    titles: bool | None = None
+
+
+def documents_to_index(paths: Sequence[Path]) -> list[Document]:
+    """Raises InputError when there is none."""
     documents = read_documents(paths)
     if not documents:
         raise InputError(f"no document in {', '.join(map(str, paths))}; give text, Markdown or .jsonl files")
+    return documents
+
+
+def index_scores(documents: Sequence[Document], scores: Path, *, model: str | None) -> None:
+    """Score the words of every document whose scores the file lacks."""
     compressor = LLMLingua2(load_word_model(model or BUNDLED), cache=scores)
-    words = 0
+    words = _in_batches(documents, compressor.index)
+    sys.stderr.write(f"wrote the scores of {len(documents)} documents, {words} words, to {scores}\n")
+
+
+def index_vectors(documents: Sequence[Document], folder: Path, options: VectorOptions) -> None:
+    """Embed every document that the store lacks; a new store is made where there is none.
+
+    Run again after an interruption, it goes on. Raises InputError for options that differ from the store's, and for
+    what `VectorStore.append` refuses.
+    """
+    store = _opened(folder, options) if (folder / MANIFEST).exists() else None
+    before = 0 if store is None else len(store)
+    stream = show_progress(documents, total=lambda: len(documents))
+    for _ in range(0, len(documents), _SEGMENT):
+        some = islice(stream, _SEGMENT)
+        if store is None:
+            embedder = load_embedder(options.encoder or "bundled")
+            store = VectorStore.build(
+                folder, embedder, some, shard_tokens=options.shard_tokens, titles=bool(options.titles)
+            )
+        else:
+            store.append(some)
+    assert store is not None, "documents_to_index gives at least one"
+    sys.stderr.write(
+        f"added {len(store) - before} documents to {folder}, now {len(store)} with {store.vectors} vectors\n"
+    )
+
+
+def _opened(folder: Path, options: VectorOptions) -> VectorStore:
+    embedder = None if options.encoder is None else load_embedder(options.encoder)
+    store = VectorStore.open(folder, embedder=embedder)
+    for name in ("shard_tokens", "titles"):
+        built, asked = getattr(store, name), getattr(options, name)
+        if asked not in (None, built):
+            raise InputError(
+                f"{folder} was built with {name} = {built}, now it is {asked}; leave the option out, or choose another "
+                "folder"
+            )
+    return store
+
+
+def _in_batches(documents: Sequence[Document], index: Callable[[Sequence[str]], int]) -> int:
+    """The sum of what `index` returns."""
     texts = [document.text for document in documents]
-    for batch in show_progress(batched(texts, _BATCH), total=lambda: -(-len(texts) // _BATCH)):
-        words += compressor.index(batch)
-    sys.stderr.write(f"wrote the scores of {len(texts)} documents, {words} words, to {scores}\n")
+    batches = show_progress(batched(texts, _BATCH), total=lambda: -(-len(texts) // _BATCH))
+    return sum(index(batch) for batch in batches)

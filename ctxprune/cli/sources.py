@@ -58,13 +58,16 @@ def load_questions(asked: Sequence[str], path: Path | None, *, retriever: str, s
 
 def load_retriever(name: str, corpus: Path | None) -> Retriever:
     """bm25, dense or hybrid over the corpus (None: the bundled sample), or a .jsonl file of retrieved documents."""
-    from ctxprune.retrievers import BM25Retriever, DenseRetriever, HybridRetriever, PrecomputedRetriever
+    from ctxprune.retrievers import BM25Retriever, DenseRetriever, HybridRetriever, PrecomputedRetriever, StoreRetriever
 
     if is_file(name):
         return PrecomputedRetriever.from_jsonl(name)
+    if (Path(name) / "manifest.json").is_file():
+        return StoreRetriever(name)
     if name not in ("bm25", "dense", "hybrid"):
         raise UnknownNameError(
-            f"no retriever {name!r}; use bm25, dense, hybrid, or a .jsonl file of retrieved documents"
+            f"no retriever {name!r}; use bm25, dense, hybrid, a folder that `ctxprune index --vectors` wrote, or a "
+            ".jsonl file of retrieved documents"
         )
     documents = sample_corpus() if corpus is None else list(read_corpus(corpus))
     if name == "bm25":

@@ -6,6 +6,7 @@ from ctxprune.retrievers.dense import DenseRetriever
 from ctxprune.retrievers.hybrid import HybridRetriever
 from ctxprune.retrievers.langchain import LangChainRetriever
 from ctxprune.retrievers.precomputed import PrecomputedRetriever
+from ctxprune.retrievers.store import StoreRetriever
 
 __all__ = [
     "BM25Retriever",
@@ -14,5 +15,6 @@ __all__ = [
     "LangChainRetriever",
     "PrecomputedRetriever",
     "Retriever",
+    "StoreRetriever",
     "retrieve_contexts",
 ]

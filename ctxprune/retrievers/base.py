@@ -48,11 +48,6 @@ def checked_corpus(documents: Sequence[Document]) -> tuple[Document, ...]:
     return corpus
 
 
-def indexed_text(document: Document) -> str:
-    """What an index sees of a document: the title on a line of its own, then the text."""
-    return f"{document.title}\n{document.text}" if document.title else document.text
-
-
 def top_k(scores: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.intp]:
     """Places of the `k` best positive scores, best first, ties in their order; scores: (n,)."""
     if k < len(scores):

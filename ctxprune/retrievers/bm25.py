@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ctxprune.errors import CheckpointError
 from ctxprune.lexical import index_terms, query_terms
-from ctxprune.retrievers.base import checked_corpus, checked_queries, indexed_text, scored, top_k
+from ctxprune.retrievers.base import checked_corpus, checked_queries, scored, top_k
 from ctxprune.retrievers.storage import read_index, reading, write_index
 from ctxprune.types import Document
+from ctxprune.vectors.documents import indexed_text
 
 if TYPE_CHECKING:
     from bm25s import BM25

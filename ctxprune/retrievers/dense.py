@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ctxprune.embedders import Embedder, load_embedder
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.retrievers.base import checked_corpus, checked_queries, indexed_text, scored
+from ctxprune.retrievers.base import checked_corpus, checked_queries, scored
 from ctxprune.retrievers.storage import read_index, reading, write_index
 from ctxprune.types import Document
+from ctxprune.vectors.documents import indexed_text
 
 if TYPE_CHECKING:
     from faiss import Index

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ctxprune.errors import CheckpointError, InputError
+from ctxprune.errors import CheckpointError
 from ctxprune.types import Document
+from ctxprune.vectors.documents import document_from_line, document_line
 
 DOCUMENTS = "documents.jsonl"
 SETTINGS = "retriever.json"
@@ -20,13 +20,9 @@ Loaded = TypeVar("Loaded")
 def write_index(folder: Path, documents: Sequence[Document], settings: dict[str, Any]) -> None:
     """Raises InputError for metadata that JSON cannot hold."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / DOCUMENTS).open("w", encoding="utf-8") as lines:
+    with (folder / DOCUMENTS).open("wb") as lines:
         for place, document in enumerate(documents):
-            try:
-                # ASCII only: a lone surrogate has no UTF-8
-                lines.write(json.dumps({**asdict(document), "metadata": dict(document.metadata)}) + "\n")
-            except TypeError as error:
-                raise InputError(f"cannot save documents[{place}] with id {document.id!r}: {error}") from None
+            lines.write(document_line(document, f"documents[{place}]"))
     (folder / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
 
 
@@ -35,8 +31,8 @@ def read_index(folder: Path, kind: str) -> tuple[tuple[Document, ...], dict[str,
 
     def load() -> tuple[tuple[Document, ...], dict[str, Any]]:
         settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        with (folder / DOCUMENTS).open(encoding="utf-8") as lines:
-            return tuple(Document(**json.loads(line)) for line in lines), settings
+        with (folder / DOCUMENTS).open("rb") as lines:
+            return tuple(map(document_from_line, lines)), settings
 
     documents, settings = reading(folder, load)
     if settings.get("kind") != kind:

@@ -1,0 +1,230 @@
+"""Vectors of documents on disk, made ahead of time: for retrieval and soft tokens, with no text encoded again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxprune.embedders import Embedder, load_embedder
+from ctxprune.errors import CheckpointError, InputError
+from ctxprune.types import Document
+from ctxprune.vectors.digests import Places
+from ctxprune.vectors.documents import indexed_text
+from ctxprune.vectors.files import only_writer, remove_leftovers
+from ctxprune.vectors.manifest import DTYPES, MANIFEST, Dtype, Manifest
+from ctxprune.vectors.search import Scores, nothing
+from ctxprune.vectors.snapshot import Snapshot
+from ctxprune.vectors.writing import write_index, write_segment
+
+
+class VectorStore:
+    """Documents and their vectors in a folder, mapped into memory; made by `build` or `open`.
+
+    A document has one vector or, when the store was built with `shard_tokens`, one a shard. Documents are numbered by
+    their places, in the order of adding. Reading is safe from several threads and processes, also while another one
+    appends: a store sees what was there when it was opened, or after its own last change. One writer at a time.
+    """
+
+    def __init__(self, snapshot: Snapshot, embedder: Embedder | None = None) -> None:
+        self._snapshot = snapshot
+        self._embedder = embedder
+
+    @classmethod
+    def build(
+        cls,
+        folder: str | Path,
+        embedder: Embedder,
+        documents: Iterable[Document],
+        *,
+        shard_tokens: int | None = None,
+        titles: bool = False,
+        dtype: Dtype = "float32",
+    ) -> Self:
+        """Embed the documents and write a new store; when that fails there is none, and the folder can be used again.
+
+        documents: read once, a few hundred in memory at a time. shard_tokens: see `shard_text`; None for one vector a
+        document. titles: embed a document's title, on a line of its own, before its text. dtype: "float16" halves the
+        disk and rounds to three digits. Raises InputError for what `append` refuses, and for a folder with a store.
+        """
+        folder = Path(folder)
+        if dtype not in DTYPES:
+            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        folder.mkdir(parents=True, exist_ok=True)
+        with only_writer(folder):
+            if (folder / MANIFEST).exists():
+                raise InputError(f"{folder} holds a vector store; open it and append, or choose another folder")
+            remove_leftovers(folder, ())
+            empty = Manifest(
+                embedder=embedder.name,
+                dimension=embedder.dimension,
+                dtype=dtype,
+                shard_tokens=shard_tokens,
+                titles=titles,
+            )
+            if not write_segment(Snapshot(folder, empty, ()), embedder, documents):
+                raise InputError("a vector store needs at least one document, got none")
+        return cls(Snapshot.read(folder), embedder)
+
+    @classmethod
+    def open(cls, folder: str | Path, *, embedder: Embedder | None = None, verify: bool = False) -> Self:
+        """Map a store that is there. embedder: for `append`; None to load the one named in the store when needed.
+
+        verify: also read everything and compare the checksums; else only the sizes are looked at.
+        Raises CheckpointError when it is missing or damaged, and for an embedder that is not the store's.
+        """
+        store = cls(Snapshot.read(Path(folder)), embedder)
+        if embedder is not None:
+            store.check_embedder(embedder)
+        if verify:
+            store.verify()
+        return store
+
+    def append(self, documents: Iterable[Document]) -> int:
+        """Embed and add documents; returns how many were new. A crash or an error leaves the store as it was.
+
+        A document whose id, or without an id whose text, is there already is passed over. Raises InputError for an id
+        that is there with another text or comes twice, for a document without text, for metadata that JSON cannot
+        hold, for NaN in a vector, and while another process writes; CheckpointError for a damaged store.
+        """
+        folder = self.folder
+        with only_writer(folder):
+            now = Snapshot.read(folder)
+            self._embedder = self._embedder or load_embedder(self.embedder_name)
+            self.check_embedder(self._embedder)
+            remove_leftovers(folder, now.manifest.names)
+            added = write_segment(now, self._embedder, documents)
+            self._snapshot = Snapshot.read(folder)
+        return added
+
+    def build_index(self, factory: str) -> None:
+        """Add a faiss index over all vectors in place of the one there is, so that `search` is quick but approximate.
+
+        factory: a faiss description like "IVF1024,SQ8" or "HNSW32"; "Flat" removes the index. What is appended later
+        is searched exactly until the index is built again. Raises InputError when faiss rejects the factory.
+        """
+        with only_writer(self.folder):
+            now = Snapshot.read(self.folder)
+            remove_leftovers(self.folder, now.manifest.names)
+            write_index(now, factory)
+            self._snapshot = Snapshot.read(self.folder)
+
+    def verify(self) -> None:
+        """Raises CheckpointError, which names the file, when any byte of the store has changed. Reads everything."""
+        self._snapshot.verify()
+
+    def lookup(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> list[npt.NDArray[np.float32] | None]:
+        """For each text its vectors (shards, dimension), or None when it is not in the store; nothing is encoded.
+
+        The text decides (as `text_of` gives it); an id may only confirm it. Raises InputError for an id that the store
+        knows with another text while it does not know this one: the document has changed since.
+        """
+        now = self._snapshot
+        places = now.find_texts(texts)
+        if ids is not None:
+            _report_changed(now, texts, ids, places)
+        return [None if place < 0 else now.vectors_of(int(place)) for place in places]
+
+    def search(self, queries: Scores, k: int, *, effort: int | None = None) -> tuple[Places, Scores]:
+        """(places, scores), each (queries, k), best first: the documents by the inner product of their best vector.
+
+        queries: (n, dimension). Where there are fewer than k documents, or an index finds fewer, places are -1 and
+        scores -inf. effort: of an index, see `build_index`; lists that IVF looks into or candidates that HNSW keeps.
+        """
+        queries = np.ascontiguousarray(queries, dtype=np.float32)
+        if queries.ndim != 2 or queries.shape[1] != self.dimension:
+            raise InputError(f"queries must be (n, {self.dimension}) for this store, got {queries.shape}")
+        if not np.isfinite(queries).all():
+            raise InputError("queries must be finite, got NaN or infinity; look at what embedded them")
+        if k < 1:
+            raise InputError(f"k must be at least 1 document a query, got {k}")
+        return _best_documents(self._snapshot, queries, k, effort)
+
+    def document(self, place: int) -> Document:
+        """As it was added. Raises InputError for a place that the store does not have."""
+        if not 0 <= place < len(self):
+            raise InputError(f"the store has documents 0 to {len(self) - 1}, got place {place}")
+        return self._snapshot.document(place)
+
+    def text_of(self, document: Document) -> str:
+        """What this store embeds of a document, and looks it up by."""
+        return indexed_text(document, titles=self.titles)
+
+    def check_embedder(self, embedder: Embedder) -> None:
+        """Raises CheckpointError when the store was built with another one."""
+        built, given = (self.embedder_name, self.dimension), (embedder.name, embedder.dimension)
+        if built != given:
+            raise CheckpointError(
+                f"{self.folder} was built with embedder {built[0]!r} ({built[1]}), not {given[0]!r} ({given[1]})"
+            )
+
+    def __len__(self) -> int:
+        """Documents."""
+        return self._snapshot.manifest.documents
+
+    @property
+    def folder(self) -> Path:
+        return self._snapshot.folder
+
+    @property
+    def vectors(self) -> int:
+        """How many there are, of all shards."""
+        return self._snapshot.manifest.vectors
+
+    @property
+    def dimension(self) -> int:
+        return self._snapshot.manifest.dimension
+
+    @property
+    def embedder_name(self) -> str:
+        return self._snapshot.manifest.embedder
+
+    @property
+    def shard_tokens(self) -> int | None:
+        return self._snapshot.manifest.shard_tokens
+
+    @property
+    def titles(self) -> bool:
+        """Whether a document's title is embedded with its text."""
+        return self._snapshot.manifest.titles
+
+
+def _report_changed(now: Snapshot, texts: Sequence[str], ids: Sequence[str], places: Places) -> None:
+    if len(ids) != len(texts):
+        raise InputError(f"lookup needs one id a text, got {len(ids)} ids and {len(texts)} texts")
+    for name, place, known in zip(ids, places, now.find_ids(ids), strict=True):
+        if place < 0 <= known:
+            raise InputError(
+                f"document {name!r} is in {now.folder} with another text; give it a new id and append it, or build the "
+                "store again"
+            )
+
+
+def _best_documents(now: Snapshot, queries: Scores, k: int, effort: int | None) -> tuple[Places, Scores]:
+    """Looks at ever more vectors, until each query has `k` documents or there are no more to be found."""
+    manifest = now.manifest
+    wanted = min(k, manifest.documents)
+    depth = wanted
+    while True:
+        scores, rows = now.nearest(queries, depth, effort)
+        places = now.places_of(rows)
+        firsts = [_first_of_each(row) for row in places]
+        short = (len(first) < wanted and row[-1] >= 0 for first, row in zip(firsts, rows, strict=True))
+        if depth >= manifest.vectors or not any(short):
+            break
+        depth = min(2 * depth, manifest.vectors)
+    best_scores, best_places = nothing(len(queries), k)
+    for row, first in enumerate(firsts):
+        kept = first[:k]
+        best_places[row, : len(kept)] = places[row, kept]
+        best_scores[row, : len(kept)] = scores[row, kept]
+    return best_places, best_scores
+
+
+def _first_of_each(places: Places) -> Places:
+    """Where each document stands first, in order. places: (n,), best first, -1 for none."""
+    found, first = np.unique(places, return_index=True)
+    return np.sort(first[found >= 0])
