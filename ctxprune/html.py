@@ -107,7 +107,8 @@ def _article(piece: Piece) -> str:
     number = f"[{piece.index + 1}]"
     if isinstance(piece, Summary):
         head = f"{number} Summary of {_plural(len(piece.sources), 'document')}"
-        return _details(head, "", _safe(piece.text) or "(empty: nothing helps)", is_open=True)
+        checked = "" if piece.faithfulness is None else str(piece.faithfulness)
+        return _details(head, checked, _safe(piece.text) or "(empty: nothing helps)", is_open=True)
     head = f"{number} {piece.source.title or piece.source.id or 'Document'}"
     if isinstance(piece, SoftTokens):
         shape = " × ".join(map(str, piece.embeddings.shape))

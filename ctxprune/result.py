@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -120,7 +120,8 @@ def _document(piece: Piece) -> dict[str, Any]:
 def _summary(piece: Summary) -> dict[str, Any]:
     sources = [{"id": source.id, "title": source.title, "score": _number(source.score)} for source in piece.sources]
     row = {"index": piece.index, "id": "", "title": "", "text": piece.text, "score": None}
-    return row | {"dropped": not piece.text.strip(), "sources": sources}
+    checked = {} if piece.faithfulness is None else {"faithfulness": asdict(piece.faithfulness)}
+    return row | {"dropped": not piece.text.strip(), "sources": sources} | checked
 
 
 def _array(piece: SoftTokens) -> dict[str, Any]:

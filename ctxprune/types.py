@@ -116,12 +116,38 @@ def joiner(text: str, start: int, end: int) -> str:
 
 
 @dataclass(frozen=True, slots=True)
+class Faithfulness:
+    """How much of a summary stands in its sources: shares in [0, 1], 1.0 where there is nothing to look for.
+
+    words, pairs: of its content words, and of neighbouring ones. numbers, names: of its numbers (by value) and
+    capitalised names. unsupported_numbers, unsupported_names: those not found, as the summary writes them.
+    """
+
+    words: float
+    pairs: float
+    numbers: float
+    names: float
+    unsupported_numbers: tuple[str, ...] = ()
+    unsupported_names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        shares = {"words": self.words, "word pairs": self.pairs, "numbers": self.numbers, "names": self.names}
+        found = ", ".join(f"{share:.0%} of {what}" for what, share in shares.items())
+        missing = ", ".join([*self.unsupported_numbers, *self.unsupported_names])
+        return f"in the sources: {found}" + (f"; not there: {missing}" if missing else "")
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
-    """Abstractive text made from `sources`. The empty string is legal and means "nothing here helps"."""
+    """Abstractive text made from `sources`. The empty string is legal and means "nothing here helps".
+
+    faithfulness: None when nobody compared the text with its sources.
+    """
 
     text: str
     sources: tuple[Document, ...]
     index: int = 0
+    faithfulness: Faithfulness | None = None
 
 
 @dataclass(frozen=True, slots=True)

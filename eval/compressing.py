@@ -172,13 +172,14 @@ def content_hash(question: Question) -> str:
 
 
 def model_hash(step: Step) -> str | None:
-    """Of the files of a local model, so that a retrained one in the same place is not taken for the old one.
+    """Of the files of a local model and adapter, so that a retrained one in the same place is not taken for the old.
 
     None for a built-in name. A hub id without a `revision` among its options is trusted to stay what it is.
     """
-    named = step.options.get("model", step.name)
-    folder = Path(str(named)).expanduser()
-    return _files_hash(folder) if folder.exists() else None
+    named = [step.options.get("model", step.name), step.options.get("adapter", "")]
+    folders = [Path(str(each)).expanduser() for each in named if each]
+    hashes = [_files_hash(folder) for folder in folders if folder.exists()]
+    return "+".join(hashes) or None
 
 
 @cache
@@ -194,7 +195,7 @@ def package_hash() -> str:
 
 
 #: Folders of the package that no compressor uses.
-_APART = frozenset({"cli", "eval", "trainers", "integrations", "generators"})
+_APART = frozenset({"cli", "eval", "trainers", "integrations"})
 
 
 @cache

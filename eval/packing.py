@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from ctxprune.errors import InputError
 from ctxprune.qa import Question
-from ctxprune.types import Context, Extract, Piece, Span, Summary
+from ctxprune.types import Context, Extract, Faithfulness, Piece, Span, Summary
 
 
 def pack(context: Context) -> dict[str, Any]:
@@ -33,7 +34,11 @@ def _pack_piece(piece: Piece) -> dict[str, Any]:
             "kept": "".join("01"[flag] for flag in piece.kept),
         }
     if isinstance(piece, Summary):
-        return {"index": piece.index, "summary": piece.text}
+        return {
+            "index": piece.index,
+            "summary": piece.text,
+            "faithfulness": piece.faithfulness and asdict(piece.faithfulness),
+        }
     raise InputError(
         f"document {piece.index} is soft tokens for {piece.generator!r}; the benchmark measures text compressors"
     )
@@ -42,7 +47,7 @@ def _pack_piece(piece: Piece) -> dict[str, Any]:
 def _unpack_piece(piece: dict[str, Any], question: Question) -> Piece:
     if "summary" in piece:
         sources = tuple(labelled.document for labelled in question.documents)
-        return Summary(piece["summary"], sources, index=piece["index"])
+        return Summary(piece["summary"], sources, index=piece["index"], faithfulness=_faithfulness(piece["faithfulness"]))
     columns = zip(piece["starts"], piece["ends"], piece["scores"], strict=True)
     return Extract(
         question.documents[piece["index"]].document,
@@ -52,3 +57,10 @@ def _unpack_piece(piece: dict[str, Any], question: Question) -> Piece:
         index=piece["index"],
         titled=piece["titled"],
     )
+
+
+def _faithfulness(packed: dict[str, Any] | None) -> Faithfulness | None:
+    # JSON has no tuples
+    if packed is None:
+        return None
+    return Faithfulness(**{name: tuple(value) if isinstance(value, list) else value for name, value in packed.items()})

@@ -78,6 +78,8 @@ def _piece_lines(piece: Piece, *, brief: bool) -> Iterator[Line]:
     yield Line(f"[{piece.index + 1}] {_heading(piece)}", "head")
     if isinstance(piece, Summary):
         yield Line(piece.text or "(empty: nothing helps)", "kept", "  + ")
+        if piece.faithfulness is not None:
+            yield Line(str(piece.faithfulness), "plain", "    ")
     elif isinstance(piece, SoftTokens):
         yield Line(f"{len(piece.embeddings)} soft tokens for {piece.generator}", "kept", "  + ")
     elif brief and piece.dropped and len(piece.units) > 1:
@@ -90,7 +92,7 @@ def _piece_lines(piece: Piece, *, brief: bool) -> Iterator[Line]:
 
 def _heading(piece: Piece) -> str:
     if isinstance(piece, Summary):
-        return f"summary of {len(piece.sources)} documents"
+        return f"summary of {len(piece.sources)} document{'' if len(piece.sources) == 1 else 's'}"
     names = piece.source.title or piece.source.id or "(no title)"
     if piece.source.title and piece.source.id:
         names += f" ({piece.source.id})"

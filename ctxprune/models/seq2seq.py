@@ -1,0 +1,176 @@
+"""A T5-family model that writes one text for another: greedy, in batches that do not change its answers."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ctxprune.errors import CheckpointError, InputError
+from ctxprune.models.adapters import merge_adapter
+from ctxprune.runtime.device import best_device, best_dtype
+from ctxprune.runtime.quiet import no_bars_off_terminal
+from ctxprune.text import model_text
+
+if TYPE_CHECKING:
+    import torch
+
+SUPPORTED = ("t5", "mt5", "umt5", "longt5")
+
+
+class Written(NamedTuple):
+    """complete: the model ended the text itself, before the limit did."""
+
+    text: str
+    complete: bool
+
+
+class Seq2Seq:
+    """Loads tokenizer and model at once; calls from several threads take turns.
+
+    tokenizer: a folder or hub id, for checkpoints saved without one. device, dtype: None for what
+    `ctxprune.runtime.device` finds best, float32 on a CPU (in a 16-bit type the batch can tip a close call between two
+    tokens). adapter: a LoRA adapter's folder or hub id, merged into the weights.
+    Raises CheckpointError for a checkpoint that cannot be loaded or is no T5 with encoder and decoder.
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        *,
+        tokenizer: str | Path | None = None,
+        adapter: str | Path | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_size: int = 8,
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        self.name = str(source)
+        self.batch_size = batch_size
+        self.device = device or best_device()
+        self._tokenizer, model = load_seq2seq(
+            self.name, tokenizer=str(tokenizer or source), device=self.device, dtype=dtype
+        )
+        self._model = model if adapter is None else merge_adapter(model, adapter)
+        self._end, self._pad = _special_ids(self._model, self._tokenizer)
+        self._model.generation_config = _greedy(self._model, self._end, self._pad)
+        self._lock = threading.Lock()
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        """Input tokens of each text, its end token included."""
+        return [len(ids) for ids in self._encode(texts)]
+
+    def generate(self, sources: Sequence[str], *, max_new_tokens: int) -> list[Written]:
+        """One text a source, in order. Sources are read whole: T5's positions are relative, so no length is refused."""
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        encoded = self._encode(sources)
+        written = [Written("", True)] * len(encoded)
+        # sources of one length together: less padding to compute
+        order = sorted(range(len(encoded)), key=lambda place: len(encoded[place]))
+        for first in range(0, len(order), self.batch_size):
+            places = order[first : first + self.batch_size]
+            for place, text in zip(places, self._batch([encoded[at] for at in places], max_new_tokens), strict=True):
+                written[place] = text
+        return written
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            return []
+        with self._lock:  # a fast tokenizer's settings are shared by all threads
+            rows: list[list[int]] = self._tokenizer([*map(model_text, texts)], verbose=False)["input_ids"]
+        return rows
+
+    def _batch(self, encoded: Sequence[list[int]], max_new_tokens: int) -> list[Written]:
+        import torch
+
+        ids, mask = _right_padded(encoded, self._pad)
+        with self._lock, torch.inference_mode():
+            output = self._model.generate(
+                input_ids=ids.to(self.device), attention_mask=mask.to(self.device), max_new_tokens=max_new_tokens
+            )
+            return [self._read(row) for row in output[:, 1:].tolist()]  # the first is the decoder's start token
+
+    def _read(self, tokens: list[int]) -> Written:
+        """The tokens before the end; what a finished row holds after it is padding."""
+        complete = self._end in tokens
+        kept = tokens[: tokens.index(self._end)] if complete else tokens
+        return Written(self._tokenizer.decode(kept, skip_special_tokens=True).strip(), complete)
+
+
+def load_seq2seq(name: str, *, tokenizer: str, device: str, dtype: str | None) -> tuple[Any, Any]:
+    """(tokenizer, model) in eval mode on `device`. dtype: None for what suits the device.
+
+    Raises InputError for an unknown dtype, CheckpointError when either cannot be loaded or the model is of another
+    architecture.
+    """
+    import torch
+    from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+    torch_dtype = getattr(torch, dtype or best_dtype(device), None)
+    if not isinstance(torch_dtype, torch.dtype):
+        raise InputError(f"dtype must name a torch dtype such as float32 or bfloat16, got {dtype!r}")
+    check_family(name)
+    try:
+        with no_bars_off_terminal():
+            words = AutoTokenizer.from_pretrained(tokenizer)
+            model, report = AutoModelForSeq2SeqLM.from_pretrained(name, dtype=torch_dtype, output_loading_info=True)
+    except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
+        raise CheckpointError(f"cannot load a T5 model from {name!r}: {error}") from error
+    if missing := sorted(report["missing_keys"]):
+        raise CheckpointError(
+            f"{name} lacks {len(missing)} weights of an encoder with a decoder, the first {missing[0]}; "
+            "pass a checkpoint saved from T5ForConditionalGeneration"
+        )
+    return words, model.to(device).eval()
+
+
+def model_config(name: str) -> Any:
+    """The checkpoint's transformers config. Raises CheckpointError when it has none that can be read."""
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(name)
+    except Exception as error:  # missing path, no network, a type nobody knows: each its own type in another library
+        raise CheckpointError(f"cannot read the config of the model {name!r}: {error}") from error
+
+
+def check_family(name: str) -> None:
+    """Raises CheckpointError, before any weight is read, for a checkpoint of another architecture."""
+    config = model_config(name)
+    if config.model_type not in SUPPORTED:
+        raise CheckpointError(
+            f"{name} is a {config.model_type!r} model; summaries need one of {', '.join(SUPPORTED)} with a decoder, or "
+            "a causal language model"
+        )
+
+
+def _special_ids(model: Any, tokenizer: Any) -> tuple[int, int]:
+    """(end, padding) as the model was trained with them; the tokenizer's where its config is silent."""
+    end = model.config.eos_token_id if model.config.eos_token_id is not None else tokenizer.eos_token_id
+    pad = model.config.pad_token_id if model.config.pad_token_id is not None else tokenizer.pad_token_id
+    if not isinstance(end, int) or not isinstance(pad, int):
+        raise CheckpointError(f"the model names no single end and padding token, got {end!r} and {pad!r}")
+    return end, pad
+
+
+def _greedy(model: Any, end: int, pad: int) -> Any:
+    """Plain greedy decoding, free of the beams and penalties that a checkpoint may bring; T5 starts from padding."""
+    from transformers import GenerationConfig
+
+    start = getattr(model.config, "decoder_start_token_id", None)
+    ids = {"eos_token_id": end, "pad_token_id": pad, "decoder_start_token_id": pad if start is None else start}
+    return GenerationConfig(do_sample=False, num_beams=1, **ids)  # type: ignore[no-untyped-call]
+
+
+def _right_padded(encoded: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask), both (batch, longest) int64, padding on the right, mask 1 = real token."""
+    import torch
+
+    ids = torch.full((len(encoded), max(map(len, encoded))), pad, dtype=torch.int64)
+    mask = torch.zeros_like(ids)
+    for row, tokens in enumerate(encoded):
+        ids[row, : len(tokens)], mask[row, : len(tokens)] = torch.tensor(tokens), 1
+    return ids, mask
