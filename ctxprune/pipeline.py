@@ -31,7 +31,8 @@ class Pipeline:
 
     counter: counts tokens before and after (default: the last compressor's counter, else the bundled tokenizer).
     on_error: "raise", or "passthrough" to return the original context with status "degraded" when anything fails.
-    A compressor with the attribute `needs_query = False` may run on an empty question.
+    A compressor with the attribute `needs_query = False` may run on an empty question; one with
+    `gives_soft_tokens = True` must be the last. Raises InputError for another compressor after it.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Pipeline:
         if on_error not in get_args(OnError):
             raise InputError(f"on_error must be one of {', '.join(get_args(OnError))}, got {on_error!r}")
         self.compressors = tuple(compressors)
+        _check_order(self.compressors)
         self.on_error = on_error
         self.counter = counter or self._last("counter") or default_counter()
 
@@ -164,6 +166,15 @@ class Pipeline:
         if budget is None:
             return "passthrough", "nothing to remove at this threshold"
         return "passthrough", f"nothing to remove for a budget of {budget} tokens"
+
+
+def _check_order(compressors: Sequence[Compressor]) -> None:
+    for place, compressor in enumerate(compressors[:-1]):
+        if getattr(compressor, "gives_soft_tokens", False):
+            raise InputError(
+                f"{compressor.name} turns documents into soft tokens, which {compressors[place + 1].name} cannot read; "
+                f"put {compressor.name} last"
+            )
 
 
 def _soft_tokens(context: Context) -> list[int]:

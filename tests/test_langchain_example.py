@@ -7,7 +7,7 @@ import runpy
 from pathlib import Path
 
 import pytest
-from test_generators import save_llama
+from fixtures_llama import save_llama
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "langchain_rag.py"
 

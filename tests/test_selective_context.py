@@ -8,7 +8,7 @@ from ctxprune.compressors.selective_context import SelectiveContext
 from ctxprune.errors import BudgetError, CheckpointError, InputError
 from ctxprune.prompt import readable_text
 from ctxprune.tokens import WordCounter
-from tests.test_generators import save_llama
+from tests.fixtures_llama import save_llama
 
 TEXTS = ["the cat sat on the mat and the moon", "a river and a rock. and the sea the sun", "", "sun"]
 

@@ -23,6 +23,15 @@ GROUP = "ctxprune.compressors"
 BUILT_IN = {
     "provence": ("ctxprune.compressors.factories:provence", "neural pruner and reranker in one pass (bundled model)"),
     "llmlingua2": ("ctxprune.compressors.llmlingua2:llmlingua2", "words by a token classifier that sees no question"),
+    "recomp-abstractive": (
+        "ctxprune.compressors.abstractive_models:recomp_abstractive",
+        "a summary of the documents for the question, checked against them; give model=",
+    ),
+    "xrag": ("ctxprune.compressors.xrag:XRAG", "one soft token a document, for the generator it was trained for"),
+    "recomp-extractive": (
+        "ctxprune.compressors.recomp:recomp_extractive",
+        "sentences by a dual encoder; document vectors are made once (bundled model)",
+    ),
     "dslr": ("ctxprune.compressors.factories:dslr", "a reranker's score of each sentence; training-free"),
     "bm25-sentences": ("ctxprune.compressors.baselines:BM25Sentences", "sentences by words shared with the question"),
     "embedding-sentences": ("ctxprune.compressors.embedding:EmbeddingSentences", "sentences by embedding similarity"),
@@ -50,8 +59,8 @@ class Listing:
 def load(name: str, *, calibration: str | Path | Calibration | None = None, **options: Any) -> Compressor:
     """A compressor by name, or a checkpoint by folder or hub id ("org/name").
 
-    A folder's files tell a pruner from a token classifier (LLMLingua-2); a hub id is taken for a pruner's, so name the
-    compressor for others: `load("llmlingua2", model="org/name")`.
+    A folder's files tell a pruner from a token classifier (LLMLingua-2) and a sentence encoder (RECOMP); a hub id is
+    taken for a pruner's, so name the compressor for others: `load("llmlingua2", model="org/name")`.
     options: the compressor's keyword arguments, such as threshold, budget, counter, policy; for "provence" and
     checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled calibration, or what it
     holds; it gives the threshold or the budget. Nothing is imported before it is asked for.
@@ -75,6 +84,8 @@ def _family(folder: Path) -> str:
     """Which built-in compressor runs the model in a folder; a hub id, unknown before it is fetched, is a pruner's."""
     if (folder / "tokenclass.json").is_file():
         return "llmlingua2"
+    if any((folder / name).is_file() for name in ("recomp.json", "modules.json")):  # the latter: sentence-transformers
+        return "recomp-extractive"
     try:
         architectures = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or ()
     except (OSError, ValueError, AttributeError):  # no folder, or none of ours to judge: the loader says what is wrong

@@ -1,7 +1,9 @@
-"""Generators: prompts in, answers out."""
+"""Generators: prompts or contexts in, answers out."""
 
-from ctxprune.generators.base import Generator
+from ctxprune.generators.base import ContextGenerator, Generator
 from ctxprune.generators.local import LocalGenerator
 from ctxprune.generators.openai import OpenAIGenerator
+from ctxprune.generators.prompt_embeds import PromptEmbedsGenerator
+from ctxprune.generators.text_only import TextOnly
 
-__all__ = ["Generator", "LocalGenerator", "OpenAIGenerator"]
+__all__ = ["ContextGenerator", "Generator", "LocalGenerator", "OpenAIGenerator", "PromptEmbedsGenerator", "TextOnly"]

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ctxprune.errors import InputError
-from ctxprune.generators.base import checked_prompts
+from ctxprune.generators.base import checked_contexts, checked_prompts
+from ctxprune.generators.encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.models.causal_lm import load_causal_lm
+from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.runtime.device import best_device
-from ctxprune.text import model_text
+from ctxprune.types import Context
 
 if TYPE_CHECKING:
     import torch
+
+T = TypeVar("T")
+#: What a model's `generate` takes beside its options: ids or embeddings, and their mask.
+Inputs: TypeAlias = "dict[str, torch.Tensor]"
 
 
 class LocalGenerator:
@@ -23,6 +29,7 @@ class LocalGenerator:
     device, dtype: None for what `ctxprune.runtime.device` finds best, float32 on a CPU (in a 16-bit type the batch can
     tip a close call between two tokens). chat: wrap each prompt as a user's turn;
     None: if the tokenizer has a chat template. gguf_file: the file to read from a folder or repository of GGUF files.
+    known_as: the name that soft tokens call this model by, where it was loaded under another, such as a local folder.
     Raises CheckpointError when the model cannot be loaded, InputError for chat=True without a template.
     """
 
@@ -35,6 +42,7 @@ class LocalGenerator:
         batch_size: int = 8,
         chat: bool | None = None,
         gguf_file: str | None = None,
+        known_as: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
@@ -43,28 +51,52 @@ class LocalGenerator:
         self.device = device or best_device()
         self._tokenizer, self._model = load_causal_lm(self.name, device=self.device, dtype=dtype, gguf_file=gguf_file)
         self.dtype = str(self._model.dtype).removeprefix("torch.")
-        self.chat = bool(self._tokenizer.chat_template) if chat is None else chat
-        if self.chat and not self._tokenizer.chat_template:
-            raise InputError(f"{self.name} has no chat template; pass chat=False")
+        self._encoder = PromptEncoder(self._tokenizer, name=self.name, chat=chat)
+        self.chat = self._encoder.chat
+        self.known_as = known_as
         self._eos = _eos_ids(self._model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
         self._model.generation_config = _greedy(self._eos, self._tokenizer.pad_token_id)
         self._lock = threading.Lock()
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
         """Raises InputError, before anything is generated, for a prompt that does not fit the model's context."""
+        checked = checked_prompts(prompts, max_new_tokens)
         with self._lock:
-            encoded = [self._encode(prompt) for prompt in checked_prompts(prompts, max_new_tokens)]
+            encoded = [self._encoder.ids(prompt) for prompt in checked]
             for place, ids in enumerate(encoded):
-                self._check_length(place, len(ids), max_new_tokens)
-            answers = [""] * len(encoded)
-            # prompts of one length together: less padding to compute
-            order = sorted(range(len(encoded)), key=lambda place: len(encoded[place]))
-            for first in range(0, len(order), self.batch_size):
-                places = order[first : first + self.batch_size]
-                batch = self._generate_batch([encoded[place] for place in places], max_new_tokens)
-                for place, answer in zip(places, batch, strict=True):
-                    answers[place] = answer
-            return answers
+                self._check_length(f"prompts[{place}]", len(ids), max_new_tokens)
+            return self._in_batches(encoded, [*map(len, encoded)], max_new_tokens, self._padded_ids)
+
+    def generate_contexts(
+        self, contexts: Sequence[Context], *, template: str = DEFAULT_TEMPLATE, max_new_tokens: int = 64
+    ) -> list[str]:
+        """One answer a context, whose soft tokens take the places of their documents in the prompt.
+
+        Without soft tokens it answers as `generate` does to `render_prompt`. Raises InputError, before anything is
+        generated, for soft tokens of another model or width and for a prompt that does not fit the model's context.
+        """
+        contexts = checked_contexts(contexts, max_new_tokens)
+        names = [self.name] if self.known_as is None else [self.name, self.known_as]
+        check_soft_tokens(contexts, names=names, width=self._model.get_input_embeddings().embedding_dim)
+        with self._lock:
+            parts = [self._encoder.parts(context, template=template) for context in contexts]
+            lengths = [sum(map(len, each)) for each in parts]
+            for place, length in enumerate(lengths):
+                self._check_length(f"contexts[{place}]", length, max_new_tokens)
+            return self._in_batches(parts, lengths, max_new_tokens, self._padded_embeddings)
+
+    def _in_batches(
+        self, rows: Sequence[T], lengths: Sequence[int], max_new_tokens: int, pad: Callable[[Sequence[T]], Inputs]
+    ) -> list[str]:
+        answers = [""] * len(rows)
+        # prompts of one length together: less padding to compute
+        order = sorted(range(len(rows)), key=lambda place: lengths[place])
+        for first in range(0, len(order), self.batch_size):
+            places = order[first : first + self.batch_size]
+            batch = self._generate_batch(pad([rows[place] for place in places]), max_new_tokens)
+            for place, answer in zip(places, batch, strict=True):
+                answers[place] = answer
+        return answers
 
     @property
     def context_tokens(self) -> int | None:
@@ -73,36 +105,39 @@ class LocalGenerator:
         limit = getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
         return int(limit) if limit else None
 
-    def _encode(self, prompt: str) -> list[int]:
-        text = model_text(prompt)
-        if self.chat:
-            turns = [{"role": "user", "content": text}]
-            text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        # a chat template writes its own special tokens; a second <s> would hurt
-        ids: list[int] = self._tokenizer(text, add_special_tokens=not self.chat, verbose=False)["input_ids"]
-        return ids
-
-    def _check_length(self, place: int, tokens: int, max_new_tokens: int) -> None:
+    def _check_length(self, what: str, tokens: int, max_new_tokens: int) -> None:
         limit = self.context_tokens
         if tokens == 0:
-            raise InputError(f"prompts[{place}] has no tokens; pass a prompt with text")
+            raise InputError(f"{what} has no tokens; pass a prompt with text")
         if limit is not None and tokens + max_new_tokens > limit:
             raise InputError(
-                f"prompts[{place}] has {tokens} tokens and asks for {max_new_tokens} more, but {self.name} holds "
+                f"{what} has {tokens} tokens and asks for {max_new_tokens} more, but {self.name} holds "
                 f"{limit}; compress the context to a smaller budget or lower max_new_tokens"
             )
 
-    def _generate_batch(self, encoded: Sequence[list[int]], max_new_tokens: int) -> list[str]:
+    def _generate_batch(self, inputs: Inputs, max_new_tokens: int) -> list[str]:
         import torch
 
-        ids, mask = _left_padded(encoded, self._model.generation_config.pad_token_id)
         with torch.inference_mode():
             # generate() counts position ids from the mask, so padding moves no token
-            output = self._model.generate(
-                input_ids=ids.to(self.device), attention_mask=mask.to(self.device), max_new_tokens=max_new_tokens
-            )
-        new = output[:, ids.shape[1] :].tolist()
+            output = self._model.generate(**inputs, max_new_tokens=max_new_tokens)
+        # from embeddings it returns only the new tokens, from ids the prompt's too
+        width = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
+        new = output[:, width:].tolist()
         return [self._tokenizer.decode(_until(row, self._eos), skip_special_tokens=True).strip() for row in new]
+
+    def _padded_ids(self, encoded: Sequence[list[int]]) -> Inputs:
+        ids, mask = _left_padded(encoded, self._model.generation_config.pad_token_id)
+        return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
+
+    def _padded_embeddings(self, rows: Sequence[Parts]) -> Inputs:
+        import torch
+
+        from ctxprune.models.soft_prompt import splice  # brings torch
+
+        with torch.inference_mode():
+            spliced = splice(rows, self._model.get_input_embeddings())
+        return {"inputs_embeds": spliced.embeds, "attention_mask": spliced.mask}
 
 
 def _greedy(eos: frozenset[int], pad: int | None) -> Any:

@@ -86,7 +86,10 @@ class Catalog:
         if not isinstance(template, ScoringCompressor):
             if policy:
                 raise InputError(f"{name} takes no {', '.join(sorted(policy))}; leave it out")
-            return template
+            mine = copy.copy(template)
+            if hasattr(mine, "counter"):
+                mine.counter = counter
+            return mine
         mine = copy.copy(template)
         mine.counter = counter
         mine.policy = replace(template.policy, **policy)

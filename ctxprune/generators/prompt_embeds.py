@@ -1,0 +1,98 @@
+"""vLLM and other servers that take a prompt as embeddings, so that soft tokens reach a model that runs elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Unpack
+
+from ctxprune.errors import CheckpointError, InputError
+from ctxprune.generators.base import checked_contexts, checked_prompts
+from ctxprune.generators.embedding_table import load_embedding_table
+from ctxprune.generators.encoding import Parts, PromptEncoder, check_soft_tokens
+from ctxprune.generators.transport import Connected, Connection, Transport
+from ctxprune.prompt import DEFAULT_TEMPLATE
+from ctxprune.types import Context
+
+if TYPE_CHECKING:
+    import torch
+
+
+class PromptEmbedsGenerator(Connected):
+    """Completions whose prompt is a base64 tensor (n_tokens, d_model), as vLLM reads with `--enable-prompt-embeds`.
+
+    model: the name the server knows it by. base_url: up to and without "/completions". checkpoint: its folder or hub id
+    (default: `model`), of which only the tokenizer and the input embeddings are loaded; the tensor has their dtype.
+    chat: wrap each prompt as a user's turn, here, as the server does not; None: if there is a chat template.
+    known_as: the name that soft tokens call this model by, where neither `model` nor `checkpoint` is that.
+    extra_body and connection as in `OpenAIGenerator`. Use it in a `with` block, or call `close`.
+    Raises CheckpointError when the tokenizer or the embeddings cannot be loaded.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        base_url: str,
+        checkpoint: str | Path | None = None,
+        known_as: str | None = None,
+        chat: bool | None = None,
+        temperature: float | None = 0.0,
+        extra_body: Mapping[str, Any] | None = None,
+        **connection: Unpack[Connection],
+    ) -> None:
+        super().__init__(Transport(model, base_url=base_url, path="/completions", **connection))
+        source = model if checkpoint is None else str(checkpoint)
+        self._names = [model, source] if known_as is None else [model, source, known_as]
+        self._encoder = PromptEncoder(_load_tokenizer(source), name=source, chat=chat)
+        self._table = load_embedding_table(source)
+        self._fields = ({} if temperature is None else {"temperature": temperature}) | dict(extra_body or {})
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
+        """Raises InputError for a prompt without tokens, GeneratorError when one fails for good."""
+        return self._answers([[self._encoder.ids(p)] for p in checked_prompts(prompts, max_new_tokens)], max_new_tokens)
+
+    def generate_contexts(
+        self, contexts: Sequence[Context], *, template: str = DEFAULT_TEMPLATE, max_new_tokens: int = 64
+    ) -> list[str]:
+        """One answer a context, whose soft tokens take the places of their documents in the prompt.
+
+        Raises InputError, before anything is sent, for soft tokens of another model or width; GeneratorError when a
+        prompt fails for good.
+        """
+        contexts = checked_contexts(contexts, max_new_tokens)
+        check_soft_tokens(contexts, names=self._names, width=self._table.embedding_dim)
+        return self._answers([self._encoder.parts(each, template=template) for each in contexts], max_new_tokens)
+
+    def _answers(self, prompts: list[Parts], max_new_tokens: int) -> list[str]:
+        for place, parts in enumerate(prompts):
+            if not any(map(len, parts)):
+                raise InputError(f"prompt {place} has no tokens; pass a prompt with text")
+        return self._transport.answers(
+            prompts, lambda parts: self._body(parts, max_new_tokens), lambda answer: answer["choices"][0]["text"]
+        )
+
+    def _body(self, parts: Parts, max_new_tokens: int) -> dict[str, Any]:
+        from ctxprune.models.soft_prompt import splice  # brings torch
+
+        embeds = splice([parts], self._table).embeds[0]
+        return {"model": self.name, "prompt_embeds": _base64(embeds), "max_tokens": max_new_tokens, **self._fields}
+
+
+def _base64(tensor: torch.Tensor) -> str:
+    import torch
+
+    buffer = io.BytesIO()
+    torch.save(tensor, buffer)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _load_tokenizer(source: str) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(source)
+    except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
+        raise CheckpointError(f"cannot load a tokenizer from {source!r}: {error}") from error
