@@ -22,7 +22,7 @@ Method = Literal["conformal risk control", "upper confidence bound", "learn then
 
 _AGAIN = "calibrate again with the compressor as it will run"
 #: What changes the kept text at a threshold; at a budget every rule of the policy does.
-_THRESHOLD_RULES = ("min_keep", "on_empty", "protect")
+_THRESHOLD_RULES = ("min_keep", "top_n", "on_empty", "protect")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +219,7 @@ def _check_kind(name: str, value: object, kinds: tuple[type, ...]) -> None:
 
 def _policy(row: object) -> Policy:
     known = {item.name for item in fields(Policy)}
+    row = {"top_n": None, **row} if isinstance(row, dict) else row  # files from before there was a top_n
     if not isinstance(row, dict) or row.keys() != known or not isinstance(row["protect"], list):
         raise InputError(f"policy must be an object with the fields {', '.join(sorted(known))}, got {row!r:.200}")
     return Policy(**{**row, "protect": tuple(row["protect"])})

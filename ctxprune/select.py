@@ -25,6 +25,7 @@ class Policy:
 
     keep_title: a document's title goes into the prompt when any of its text does.
     min_keep: this many best units of the context are kept whatever the threshold and the budget.
+    top_n: only this many best units of the context are kept, within threshold and budget; protected ones come on top.
     on_empty: what to do when nothing of the whole context survives the threshold: drop it all, keep the best unit, or
     keep the original.
     order: documents as they came, or the most relevant first.
@@ -37,6 +38,7 @@ class Policy:
 
     keep_title: bool = True
     min_keep: int = 0
+    top_n: int | None = None
     on_empty: OnEmpty = "drop"
     order: Order = "document"
     protect: tuple[str, ...] = ()
@@ -49,6 +51,9 @@ class Policy:
                 raise InputError(f"Policy.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if not isinstance(self.min_keep, int) or self.min_keep < 0:
             raise InputError(f"Policy.min_keep must be a whole number from 0 up, got {self.min_keep!r}")
+        if self.top_n is not None and (not isinstance(self.top_n, int) or self.top_n < max(1, self.min_keep)):
+            limit = f"min_keep={self.min_keep}" if self.min_keep > 1 else "1"
+            raise InputError(f"Policy.top_n must be a whole number from {limit} up, got {self.top_n!r}")
         if not 0 <= self.length_exponent <= 2:
             raise InputError(f"Policy.length_exponent must be in [0, 2], got {self.length_exponent!r}")
         if not isinstance(self.protect, tuple):
@@ -77,7 +82,7 @@ def select(
     draft = replace(context, pieces=_arranged(context.pieces, policy))
     units = Units.of(draft)
     forced = _protected(draft, units, policy.protect) | units.top(policy.min_keep)
-    chosen = _above(draft, units, forced, threshold, policy.on_empty)
+    chosen = _above(draft, units, forced, threshold, policy)
     if budget is None:
         return units.keep(draft, chosen)
     fitting = Fitting(
@@ -114,14 +119,15 @@ def _protected(context: Context, units: Units, patterns: Sequence[str]) -> Mask:
     return protected
 
 
-def _above(context: Context, units: Units, forced: Mask, threshold: float | None, on_empty: OnEmpty) -> Mask:
+def _above(context: Context, units: Units, forced: Mask, threshold: float | None, policy: Policy) -> Mask:
     everything = np.ones(len(units), np.bool_)
+    best: Mask = everything if policy.top_n is None else forced | units.top(policy.top_n)
     if threshold is None:
-        return everything
-    chosen: Mask = forced | (units.score >= threshold)
+        return best
+    chosen: Mask = forced | (best & (units.score >= threshold))
     others = any(
         isinstance(piece, SoftTokens) or piece_text(piece) for piece in context.pieces if not isinstance(piece, Extract)
     )
-    if chosen.any() or others or on_empty == "drop":
+    if chosen.any() or others or policy.on_empty == "drop":
         return chosen
-    return everything if on_empty == "original" else units.top(1)
+    return everything if policy.on_empty == "original" else units.top(1)

@@ -96,9 +96,9 @@ class Scorer:
             return output
         if threshold is None and budget is None:
             threshold, budget = about["threshold"], about["budget"]
-            if threshold is None and budget is None:
-                threshold = about["default_threshold"]
-            if threshold is None and budget is None:
+        if threshold is None and budget is None and about["policy"]["top_n"] is None:
+            threshold = about["default_threshold"]
+            if threshold is None:
                 raise InputError(f"{self.name} only ranks text and needs a budget; add budgets: [200] to its settings")
         if threshold is not None and about["default_threshold"] is None:
             raise InputError(f"{self.name} scores are not probabilities, so thresholds mean nothing; give budgets")

@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune import Context
+from ctxprune.compressors.document_cache import MemoryCache, SqliteCache, cache_key
 from ctxprune.compressors.llmlingua2 import LLMLingua2
-from ctxprune.compressors.score_cache import MemoryScoreCache, SqliteScoreCache, cache_key, from_bytes, to_bytes
+from ctxprune.compressors.score_cache import from_bytes, to_bytes
 from ctxprune.compressors.word_model import load_word_model
 from ctxprune.errors import InputError
 from tests.fixtures_tokenclass import bert_classifier, varied_text
@@ -37,7 +38,7 @@ def test_a_byte_holds_a_score(scores):
 
 
 def caches(folder):
-    return [MemoryScoreCache(), SqliteScoreCache(folder / "scores.db")]
+    return [MemoryCache(), SqliteCache(folder / "scores.db")]
 
 
 def test_fresh_and_known_documents_are_decided_alike(model, tmp_path):
@@ -75,22 +76,22 @@ def test_indexing_fills_a_file_for_later_processes(model, tmp_path):
 
 
 def test_memory_is_bounded_and_forgets_the_oldest():
-    cache = MemoryScoreCache(max_words=10)
+    cache = MemoryCache(max_bytes=10)
     cache.put({b"a": b"12345", b"b": b"12345"})
     cache.get([b"a"])
     cache.put({b"c": b"123"})
     assert cache.get([b"a", b"b", b"c"]) == [b"12345", None, b"123"]
     cache.put({b"a": b"1"})
     assert len(cache) == 2
-    with pytest.raises(InputError, match="max_words must be at least 1"):
-        MemoryScoreCache(max_words=0)
+    with pytest.raises(InputError, match="max_bytes must be at least 1"):
+        MemoryCache(max_bytes=0)
 
 
 def test_a_file_that_is_no_cache_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("no database " * 100)
     for path in (tmp_path / "notes.txt", tmp_path / "missing" / "scores.db"):
-        with pytest.raises(InputError, match="cannot be used as a score cache"):
-            SqliteScoreCache(path)
+        with pytest.raises(InputError, match="cannot be used as a cache"):
+            SqliteCache(path)
 
 
 def test_threads_share_a_cache(model, tmp_path):

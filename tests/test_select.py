@@ -217,6 +217,22 @@ def test_min_keep_counts_over_the_context_not_by_document():
     assert kept(choose(context, threshold=0.9, min_keep=2)) == [(0, 0), (0, 1)]
 
 
+@given(contexts(), st.sampled_from([None, 0.1, 0.5]), st.integers(1, 9))
+def test_top_n_is_a_slow_sort_of_the_whole_context_cut_short(context, threshold, n):
+    alive = [(-unit.score, e.index, at) for e in context.extracts for at, unit in enumerate(e.units) if e.kept[at]]
+    best = sorted(alive)[:n]
+    expected = sorted((index, at) for score, index, at in best if threshold is None or -score >= threshold)
+    assert kept(choose(context, threshold=threshold, top_n=n)) == expected
+
+
+def test_top_n_leaves_protected_units_and_the_original_alone_and_comes_before_the_budget():
+    context = Context("q", (extract(["one", "two", "keep", "four"], [0.3, 0.4, 0.1, 0.2]),))
+    assert kept(choose(context, top_n=1, protect=("keep",))) == [(0, 1), (0, 2)]
+    assert kept(choose(context, top_n=1, threshold=0.9, on_empty="original")) == [(0, 0), (0, 1), (0, 2), (0, 3)]
+    assert kept(choose(context, top_n=2, budget=3)) == [(0, 0), (0, 1)]
+    assert kept(choose(context, top_n=2, budget=1)) == [(0, 1)]
+
+
 def test_every_unit_that_a_protected_match_touches_is_kept():
     context = Context("q", (extract(["see ISO", "9001 now", "bye"], [0.1, 0.1, 0.9]),))
     assert kept(choose(context, threshold=0.5, protect=(r"ISO \d+",))) == [(0, 0), (0, 1), (0, 2)]
@@ -335,6 +351,9 @@ def test_bad_numbers_are_refused():
     ("policy", "message"),
     [
         ({"min_keep": -1}, "min_keep must be a whole number from 0 up, got -1"),
+        ({"top_n": 0}, "top_n must be a whole number from 1 up, got 0"),
+        ({"top_n": 1.5}, "top_n must be a whole number from 1 up, got 1.5"),
+        ({"top_n": 2, "min_keep": 3}, "top_n must be a whole number from min_keep=3 up, got 2"),
         ({"on_empty": "panic"}, "on_empty must be one of drop, keep_top1, original, got 'panic'"),
         ({"order": "score"}, "order must be one of"),
         ({"fill": "all"}, "fill must be one of"),

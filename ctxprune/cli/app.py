@@ -196,6 +196,13 @@ def index(
             metavar="FILE", help='Word scores (SQLite), for `load("llmlingua2", cache=FILE)`; made or added to.'
         ),
     ] = None,
+    sentences: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help='Sentence vectors (SQLite), for `load("recomp-extractive", cache=FILE)`; made or added to.',
+        ),
+    ] = None,
     vectors: Annotated[
         Path | None,
         typer.Option(metavar="FOLDER", help="A vector store, for retrieval and xRAG; made or appended to."),
@@ -212,17 +219,19 @@ def index(
     ] = None,
 ) -> None:
     """Score or embed documents ahead of time, so that no query waits for them; what is there already is kept."""
-    if scores is None and vectors is None:
-        raise typer.BadParameter("say what to make: --scores FILE or --vectors FOLDER, or both")
+    if scores is None and sentences is None and vectors is None:
+        raise typer.BadParameter("say what to make: --scores FILE, --sentences FILE, --vectors FOLDER, or several")
     if vectors is None and (encoder, shard_tokens, titles) != (None, None, None):
         raise typer.BadParameter("--encoder, --shard-tokens and --titles are for --vectors FOLDER")
     if scores is None and model is not None:
         raise typer.BadParameter("--model is for --scores FILE; name the encoder of --vectors with --encoder")
-    from ctxprune.cli.index import VectorOptions, documents_to_index, index_scores, index_vectors
+    from ctxprune.cli.index import VectorOptions, documents_to_index, index_scores, index_sentences, index_vectors
 
     documents = documents_to_index(inputs)
     if scores is not None:
         index_scores(documents, scores, model=model)
+    if sentences is not None:
+        index_sentences(documents, sentences)
     if vectors is not None:
         index_vectors(documents, vectors, VectorOptions(encoder=encoder, shard_tokens=shard_tokens, titles=titles))
 
@@ -268,6 +277,11 @@ _TRAIN = {
     "deletion": ("ctxprune.trainers.deletion", "Word targets from a language model that only deletes."),
     "coverage": ("ctxprune.trainers.coverage", "Word targets from what questions ask about."),
     "self-information": ("ctxprune.trainers.self_information", "Word targets from a language model's surprise."),
+    "recomp-labels": ("ctxprune.trainers.recomp_labels", "Label sentences by what they do for a generator's answer."),
+    "recomp-extractive": ("ctxprune.trainers.recomp_extractive", "Fine-tune a dual encoder to choose sentences."),
+    "recomp-summaries": ("ctxprune.trainers.recomp_summaries", "Summaries to learn from, kept if they help a generator."),
+    "recomp-abstractive": ("ctxprune.trainers.recomp_abstractive", "Train a model that summarises for a question."),
+    "xrag": ("ctxprune.trainers.xrag", "Train a bridge from a retriever's vectors to a language model."),
     "fusion": ("ctxprune.trainers.fusion", "Fit the score fusion of an exported pruner."),
 }
 _TOP = {

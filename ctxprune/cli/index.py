@@ -12,6 +12,7 @@ from ctxprune.batches import batched
 from ctxprune.cli.inputs import read_documents
 from ctxprune.cli.output import show_progress
 from ctxprune.compressors.llmlingua2 import LLMLingua2
+from ctxprune.compressors.recomp import RecompExtractive
 from ctxprune.compressors.word_model import BUNDLED, load_word_model
 from ctxprune.embedders import load_embedder
 from ctxprune.errors import InputError
@@ -45,8 +46,14 @@ def documents_to_index(paths: Sequence[Path]) -> list[Document]:
 def index_scores(documents: Sequence[Document], scores: Path, *, model: str | None) -> None:
     """Score the words of every document whose scores the file lacks."""
     compressor = LLMLingua2(load_word_model(model or BUNDLED), cache=scores)
-    words = _in_batches(documents, compressor.index)
+    words = _in_batches(documents, lambda batch: compressor.index([document.text for document in batch]))
     sys.stderr.write(f"wrote the scores of {len(documents)} documents, {words} words, to {scores}\n")
+
+
+def index_sentences(documents: Sequence[Document], sentences: Path) -> None:
+    """Embed the sentences of every document whose vectors the file lacks, with the default model."""
+    count = _in_batches(documents, RecompExtractive(cache=sentences).index)
+    sys.stderr.write(f"wrote the vectors of {count} sentences of {len(documents)} documents to {sentences}\n")
 
 
 def index_vectors(documents: Sequence[Document], folder: Path, options: VectorOptions) -> None:
@@ -86,8 +93,7 @@ def _opened(folder: Path, options: VectorOptions) -> VectorStore:
     return store
 
 
-def _in_batches(documents: Sequence[Document], index: Callable[[Sequence[str]], int]) -> int:
+def _in_batches(documents: Sequence[Document], index: Callable[[Sequence[Document]], int]) -> int:
     """The sum of what `index` returns."""
-    texts = [document.text for document in documents]
-    batches = show_progress(batched(texts, _BATCH), total=lambda: -(-len(texts) // _BATCH))
+    batches = show_progress(batched(documents, _BATCH), total=lambda: -(-len(documents) // _BATCH))
     return sum(index(batch) for batch in batches)

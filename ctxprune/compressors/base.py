@@ -61,16 +61,19 @@ class ScoringCompressor(ABC):
     ) -> list[Context]:
         """Score, then keep by `threshold`, by `budget` (generator tokens for the whole context), or by both.
 
-        Raises InputError for a threshold outside [0, 1] or where scores are no probabilities, BudgetError when a
-        compressor that only ranks gets no budget.
+        With neither, the policy's top_n decides alone, and without that the default threshold. Raises InputError for a
+        threshold outside [0, 1] or where scores are no probabilities, BudgetError when a compressor that only ranks
+        gets neither budget nor top_n.
         """
         self._check(budget, threshold)
         budget = self.budget if budget is None else budget
         threshold = self.threshold if threshold is None else threshold
-        if threshold is None and budget is None:
+        if threshold is None and budget is None and self.policy.top_n is None:
             threshold = self.default_threshold
             if threshold is None:
-                raise BudgetError(f"{self.name} only ranks text and needs a budget; pass budget=<generator tokens>")
+                raise BudgetError(
+                    f"{self.name} only ranks text and needs a budget; pass budget=<generator tokens>, or a top_n"
+                )
         scored = self.score(contexts)
         counter = self.counter or default_counter()
         with stage("select"):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ctxprune.compressors.score_cache import MemoryScoreCache, ScoreCache, SqliteScoreCache
+from ctxprune.compressors.document_cache import DocumentCache, open_cache
 from ctxprune.compressors.word_model import BUNDLED, load_word_model
 from ctxprune.compressors.word_scores import Reader, TokenToWord, Words, score_words
 from ctxprune.compressors.words import WordCompressor, check_choices
@@ -17,7 +17,7 @@ class LLMLingua2(WordCompressor):
     """Keeps the words that a token classifier would keep, whatever is asked.
 
     model: see `load_word_model`; anything with a fingerprint and `read` will do. token_to_word: a word's probability is
-    the mean of its tokens' or that of its first. cache: see `score_cache`; scores are then rounded to 1/255. Default
+    the mean of its tokens' or that of its first. cache: see `open_cache`; scores are then rounded to 1/255. Default
     threshold: the model's own, on P(keep). Other options: see `WordCompressor`.
     """
 
@@ -29,7 +29,7 @@ class LLMLingua2(WordCompressor):
         model: Reader | None = None,
         *,
         token_to_word: TokenToWord = "mean",
-        cache: ScoreCache | str | Path | None = None,
+        cache: DocumentCache | str | Path | None = None,
         **options: Any,
     ) -> None:
         check_choices(token_to_word=(token_to_word, TokenToWord))
@@ -59,10 +59,3 @@ def llmlingua2(
 ) -> LLMLingua2:
     """model: the bundled one by name, an exported folder, or a token classifier's folder or hub id."""
     return LLMLingua2(load_word_model(model, revision=revision, device=device, dtype=dtype), **options)
-
-
-def open_cache(cache: ScoreCache | str | Path | None) -> ScoreCache | None:
-    """ "memory", the path of an SQLite file, or a cache as it is."""
-    if cache == "memory":
-        return MemoryScoreCache()
-    return SqliteScoreCache(cache) if isinstance(cache, str | Path) else cache

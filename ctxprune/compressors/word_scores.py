@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ctxprune.compressors.score_cache import ScoreCache, cache_key, from_bytes, to_bytes
+from ctxprune.compressors.document_cache import DocumentCache, cache_key
+from ctxprune.compressors.score_cache import from_bytes, to_bytes
 from ctxprune.compressors.word_model import Array, TokenReading
 from ctxprune.runtime.base import IntArray
 from ctxprune.runtime.windows import token_spans
@@ -94,7 +95,7 @@ def word_probabilities(starts: IntArray, ends: IntArray, reading: TokenReading, 
 
 
 def score_words(
-    texts: Sequence[str], model: Reader, *, how: TokenToWord = "mean", cache: ScoreCache | None = None
+    texts: Sequence[str], model: Reader, *, how: TokenToWord = "mean", cache: DocumentCache | None = None
 ) -> list[Words]:
     """The words of each text with their scores, in order; equal texts are read once.
 

@@ -147,5 +147,6 @@ def check_needs(compressor: Compressor, job: Job, budget: int | None) -> None:
     ranks_only = getattr(compressor, "default_threshold", 0.0) is None
     if ranks_only and job.threshold is not None:
         raise InputError(f"{job.compressor} scores are no probabilities; give budget or rate instead of threshold")
-    if ranks_only and budget is None:
+    top_n = getattr(getattr(compressor, "policy", None), "top_n", None)
+    if ranks_only and budget is None and top_n is None:
         raise BudgetError(f"{job.compressor} only ranks text and needs a budget or a rate")

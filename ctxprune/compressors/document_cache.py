@@ -1,0 +1,126 @@
+"""What a model said of a document, as bytes found by the document's text, for what does not depend on the question."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
+
+from ctxprune.errors import InputError
+
+#: Keys asked for in one statement; SQLite's oldest limit on variables is 999.
+_SQL_VARIABLES = 500
+
+
+class DocumentCache(Protocol):
+    """Bytes by key. Safe to call from several threads."""
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """What is stored under each key, in order; None for what is not."""
+        ...
+
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        """Store or replace."""
+        ...
+
+
+def open_cache(cache: DocumentCache | str | Path | None) -> DocumentCache | None:
+    """ "memory", the path of an SQLite file, or a cache as it is."""
+    if cache == "memory":
+        return MemoryCache()
+    return SqliteCache(cache) if isinstance(cache, str | Path) else cache
+
+
+def cache_key(model: str, text: str) -> bytes:
+    """16 bytes of the model's fingerprint and what it reads; ids and metadata do not count."""
+    digest = hashlib.blake2b(f"{len(model)}\0{model}\0".encode(), digest_size=16)
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
+class MemoryCache:
+    """Keeps what was used last.
+
+    max_bytes: so much is kept at most, keys not counted; the document that was not used for longest goes first.
+    """
+
+    def __init__(self, *, max_bytes: int = 50_000_000) -> None:
+        if max_bytes < 1:
+            raise InputError(f"max_bytes must be at least 1, got {max_bytes}; leave the cache out to store nothing")
+        self.max_bytes = max_bytes
+        self._entries: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        with self._lock:
+            found = [self._entries.get(key) for key in keys]
+            for key, entry in zip(keys, found, strict=True):
+                if entry is not None:
+                    self._entries.move_to_end(key)
+            return found
+
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        with self._lock:
+            for key, entry in entries.items():
+                self._bytes += len(entry) - len(self._entries.pop(key, b""))
+                self._entries[key] = entry
+            while self._bytes > self.max_bytes:
+                self._bytes -= len(self._entries.popitem(last=False)[1])
+
+
+class SqliteCache:
+    """Keeps everything in a file that several processes may share; nothing is ever thrown out.
+
+    Raises InputError when the file cannot be opened or is no such cache.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        try:
+            self._connection = sqlite3.connect(self.path, check_same_thread=False, timeout=30.0)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("CREATE TABLE IF NOT EXISTS documents (key BLOB PRIMARY KEY, content BLOB)")
+            self._connection.execute("SELECT key, content FROM documents LIMIT 1")
+        except sqlite3.Error as error:
+            raise InputError(f"{self.path} cannot be used as a cache ({error}); give another path") from error
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: dict[bytes, bytes] = {}
+        with self._lock:
+            for begin in range(0, len(keys), _SQL_VARIABLES):
+                some = list(keys[begin : begin + _SQL_VARIABLES])
+                marks = ",".join("?" * len(some))
+                found.update(
+                    self._connection.execute(f"SELECT key, content FROM documents WHERE key IN ({marks})", some)
+                )
+        return [found.get(key) for key in keys]
+
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        with self._lock, self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", list(entries.items()))
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
