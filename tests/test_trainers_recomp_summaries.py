@@ -1,0 +1,247 @@
+"""Summaries to learn from: what is shown, which summaries are kept, and that a stopped run asks nothing twice."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxprune.compressors.summary_prompts import NOTHING
+from ctxprune.errors import GeneratorError, InputError
+from ctxprune.qa import LabelledDocument, Question, row_from_question
+from ctxprune.text import split_sentences
+from ctxprune.tokens import WordCounter
+from ctxprune.trainers import recomp_summaries
+from ctxprune.trainers.answer_cache import AnswerCache
+from ctxprune.trainers.recomp_abstractive_contexts import Shown, gold_summary, shortened, shown_question
+from ctxprune.trainers.recomp_abstractive_data import read_summary_targets
+from ctxprune.trainers.recomp_abstractive_filter import LikelihoodJudge, MatchJudge, Outcome, judged, summary_prompt
+from ctxprune.trainers.recomp_summaries import Rules, gold_teacher, model_teacher, summary_targets
+from ctxprune.types import Document
+
+TEXT = "The moon is far. Mars has two moons. They are named after fear. Nobody lives there. It is red and cold."
+GOLD = "Mars has two moons."
+
+
+def labelled(text: str = TEXT, sentence: str = GOLD) -> LabelledDocument:
+    start = text.index(sentence)
+    answer = text.index("two")
+    return LabelledDocument(
+        Document(text, title="Mars"), True, ((answer, answer + 3),), ((start, start + len(sentence)),)
+    )
+
+
+def asked(*, gold: bool = True, answers: Sequence[str] = ("two",), name: str = "q", others: int = 3) -> Question:
+    documents = [LabelledDocument(Document(f"Passage {place} is of no use."), relevant=()) for place in range(others)]
+    return Question(name, "How many moons?", tuple(answers), gold, ((labelled(),) if gold else ()) + tuple(documents))
+
+
+class Scripted:
+    """Scores a prompt by what stands in it."""
+
+    def __init__(self, scores: dict[str, float], default: float = -9.0) -> None:
+        self.asked: list[str] = []
+        self._scores, self._default = scores, default
+
+    def scores(self, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
+        self.asked += prompts
+        return [next((s for part, s in self._scores.items() if part in prompt), self._default) for prompt in prompts]
+
+
+def outcome(question: Question, judge: Scripted | None, rules: Rules = Rules(), teacher=gold_teacher):  # noqa: B008
+    [decision] = summary_targets([question], teacher, judge, rules=rules, counter=WordCounter())
+    return decision
+
+
+@given(st.integers(1, 40), st.integers(0, 99))
+def test_shortened_documents_hold_what_is_relevant_in_whole_sentences(limit: int, seed: int) -> None:
+    made = shortened(labelled(), limit, counter=WordCounter(), rng=random.Random(seed))
+    text = made.document.text
+    assert text in TEXT
+    assert [text[start:end] for start, end in made.relevant] == [GOLD]
+    assert [text[start:end] for start, end in made.answer_spans] == ["two"]
+    whole = {TEXT[each.start : each.end] for each in split_sentences(TEXT)}
+    assert {text[each.start : each.end] for each in split_sentences(text)} <= whole
+    assert len(text.split()) <= max(limit, len(GOLD.split()))
+
+
+def test_documents_without_labels_are_cut_anywhere() -> None:
+    document = LabelledDocument(Document(TEXT), relevant=())
+    made = {shortened(document, 6, counter=WordCounter(), rng=random.Random(seed)).document.text for seed in range(30)}
+    assert len(made) >= 4
+    assert all(len(text.split()) <= 6 for text in made)
+
+
+@given(st.integers(1, 6), st.integers(0, 50))
+def test_gold_documents_are_shown_at_no_fixed_place(documents: int, seed: int) -> None:
+    question = shown_question(asked(), Shown(documents=documents), counter=WordCounter(), seed=seed)
+    assert len(question.documents) == min(documents, 4)
+    assert sum(each.is_gold for each in question.documents) == 1
+    assert question == shown_question(asked(), Shown(documents=documents), counter=WordCounter(), seed=seed)
+
+
+def test_places_of_gold_documents_vary() -> None:
+    made = [shown_question(asked(), Shown(), counter=WordCounter(), seed=seed) for seed in range(30)]
+    assert {[each.is_gold for each in question.documents].index(True) for question in made} == {0, 1, 2, 3}
+
+
+def test_gold_summaries_are_the_marked_sentences_once() -> None:
+    document = labelled()
+    assert gold_summary(Question("1", "?", documents=(document, document))) == GOLD
+    assert gold_summary(asked(gold=False)) == ""
+
+
+@pytest.mark.parametrize(
+    ("closed", "summary", "documents", "expected"),
+    [
+        (-5, -4.5, None, Outcome.KEPT),
+        (-5, -4.6, None, Outcome.EMPTIED),
+        (-5, -4.6, -4.0, Outcome.DROPPED),
+        (-5, -4.6, -5.0, Outcome.EMPTIED),
+        (-5, -1, -1, Outcome.KEPT),
+    ],
+)
+def test_a_summary_must_gain_the_margin(closed, summary, documents, expected) -> None:
+    assert judged(closed, summary, documents, margin=0.5, no_gain=Outcome.EMPTIED) == expected
+
+
+def test_helpful_summaries_are_kept_and_others_emptied_or_dropped() -> None:
+    kept = outcome(asked(), Scripted({GOLD: -1.0}))
+    assert kept.made.target == GOLD
+    assert kept.made.scores == {"closed": -9.0, "summary": -1.0}
+    assert outcome(asked(), Scripted({})).made.target == ""
+    assert outcome(asked(), Scripted({}), Rules(no_gain=Outcome.DROPPED)).made is None
+    failed = outcome(asked(), Scripted({"Nobody lives": -1.0}), Rules(score_documents=True))
+    assert (failed.made, failed.reason) == (None, "dropped: does not help to the answer")
+
+
+def test_unanswerable_questions_learn_to_say_nothing_unasked() -> None:
+    judge = Scripted({})
+    made = outcome(asked(gold=False), judge, teacher=lambda questions: [pytest.fail("asked") for _ in questions])
+    assert made.made.target == ""
+    assert judge.asked == []
+
+
+@pytest.mark.parametrize(
+    ("summary", "reason"),
+    [
+        (None, "no relevant sentence is marked"),
+        ("Mars has 37 moons.", "not faithful to its documents"),
+        (f"{TEXT} " * 9, "longer than its documents"),
+    ],
+)
+def test_unusable_summaries_are_dropped_with_a_reason(summary, reason) -> None:
+    made = outcome(asked(), Scripted({"Mars": 0.0}), teacher=lambda questions: [summary])
+    assert (made.made, made.reason) == (None, f"dropped: {reason}")
+    assert outcome(asked(answers=[" "]), Scripted({})).reason == "dropped: no answer to judge by"
+    assert outcome(asked(answers=[" "]), None).made.target == GOLD
+
+
+class Teacher:
+    name = "teacher"
+
+    def __init__(self, answers: Sequence[str], fail_at: int = 99) -> None:
+        self.answers, self.calls, self._fail_at = list(answers), 0, fail_at
+
+    def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
+        self.calls += 1
+        if self.calls >= self._fail_at:
+            raise GeneratorError("the endpoint went away")
+        return [self.answers.pop(0) for _ in prompts]
+
+
+def test_a_model_teaches_by_the_compressors_own_prompt_and_is_asked_once(tmp_path) -> None:
+    generator = Teacher([f" {GOLD}\n", f"{NOTHING}."])
+    questions = [asked(name="1"), Question("2", "How far?", ("far",), True, asked().documents)]
+    with AnswerCache(tmp_path / "answers") as cache:
+        teacher = model_teacher(generator, name="t", cache=cache, max_new_tokens=9)
+        assert teacher(questions) == teacher(questions) == [GOLD, ""]
+    assert generator.calls == 1
+
+
+class Likelihood:
+    name = "tiny"
+
+    def __init__(self) -> None:
+        self.pairs = 0
+
+    def score(self, prompts, answers):
+        self.pairs += len(prompts)
+        return [type("Score", (), {"nats": -float(len(prompt) + len(a))}) for prompt, a in zip(prompts, answers)]  # noqa: B905
+
+
+def test_likelihoods_are_remembered(tmp_path) -> None:
+    model = Likelihood()
+    for _ in range(2):
+        with AnswerCache(tmp_path / "scores") as cache:
+            judge = LikelihoodJudge(model, cache)
+            assert judge.scores(["ab", "abc", "ab"], [["x"], ["y", "z"], ["x"]]) == [-3.0, -4.0, -3.0]
+    assert model.pairs == 2
+
+
+def test_matches_look_for_whole_answers(tmp_path) -> None:
+    with AnswerCache(tmp_path / "answers") as cache:
+        judge = MatchJudge(Teacher(["It has two.", "I do not know"]), cache)
+        assert judge.scores(["a", "b"], [["2", "two"], ["now"]]) == [1.0, 0.0]
+
+
+def test_an_empty_summary_tells_the_generator_so() -> None:
+    assert "(no relevant text was found)" in summary_prompt("Why?", "")
+    assert "Context:\nMars\n" in summary_prompt("Why?", "Mars")
+
+
+def write_questions(path, questions) -> None:
+    path.write_text("".join(json.dumps(row_from_question(each)) + "\n" for each in questions))
+
+
+def test_command(tmp_path, capsys) -> None:
+    data, out = tmp_path / "q.jsonl", tmp_path / "targets.jsonl"
+    write_questions(data, [asked(name="1"), asked(name="2", gold=False), asked(name="3")])
+    command = ["--data", str(data), "--teacher", "gold", "--out", str(out)]
+    assert recomp_summaries.main([*command, "--documents", "2", "--passage-tokens", "12", "--limit", "2"]) == 0
+    made = list(read_summary_targets(out))
+    assert [each.target for each in made] == [GOLD, ""]
+    assert [len(each.question.documents) for each in made] == [2, 2]
+    report = json.loads((tmp_path / "targets.report.json").read_text())
+    assert report["outcomes"] == {"kept: not judged": 1, "emptied: the documents do not answer": 1}
+    assert recomp_summaries.main([*command[:-1], str(data)]) == 1
+    assert "is an input file" in capsys.readouterr().err
+
+
+def test_an_endpoint_that_fails_midway_loses_nothing(tmp_path, monkeypatch, capsys) -> None:
+    data, out = tmp_path / "q.jsonl", tmp_path / "targets.jsonl"
+    write_questions(data, [Question(str(n), f"How many {n}?", ("two",), True, asked().documents) for n in range(3)])
+    monkeypatch.setattr(recomp_summaries, "_QUESTIONS_A_ROUND", 1)
+    command = ["--data", str(data), "--endpoint", "http://localhost:1", "--model", "m", "--out", str(out)]
+
+    def teach(generator: Teacher) -> int:
+        monkeypatch.setattr(recomp_summaries, "open_teacher", lambda arguments: nullcontext(generator))
+        return recomp_summaries.main(command)
+
+    assert teach(Teacher([GOLD, GOLD], fail_at=2)) == 1
+    assert "run the same command to go on" in capsys.readouterr().err
+    assert not out.exists()
+    second = Teacher([GOLD, GOLD])
+    assert teach(second) == 0
+    assert second.calls == 2
+    assert len(list(read_summary_targets(out))) == 3
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        ({"question": "?", "documents": []}, "field 'target' must be a string, got NoneType"),
+        ({"question": "?", "documents": [], "target": "", "scores": 1}, "field 'scores' must be an object"),
+        ({"question": "?", "target": ""}, "field 'documents' must be a list"),
+    ],
+)
+def test_bad_targets_name_their_line(tmp_path, row, message) -> None:
+    path = tmp_path / "targets.jsonl"
+    path.write_text(json.dumps(row))
+    with pytest.raises(InputError, match=f"targets.jsonl:1: {message}"):
+        list(read_summary_targets(path))

@@ -1,0 +1,225 @@
+"""Label sentences by what they do for a generator's answer, or cheaply by gold marks, to train a sentence selector on.
+
+    python -m ctxprune.trainers.recomp_labels --data FILE[:LIMIT] ... --local MODEL --out LABELS.jsonl.gz
+
+Each candidate sentence is put before the question and the model scores the known answer; `--labels gold` needs no
+model. The same command goes on where it was stopped: known scores are not computed again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from ctxprune.batches import batched
+from ctxprune.embedders import Embedder, load_embedder
+from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.models.likelihood import AnswerLikelihood
+from ctxprune.qa import Question
+from ctxprune.qa_formats import read_questions
+from ctxprune.trainers.answer_cache import AnswerCache
+from ctxprune.trainers.recomp_abstractive_filter import Judge, LikelihoodJudge, MatchJudge
+from ctxprune.trainers.recomp_choice import Report, by_gold, by_worth, label_row, write_labels
+from ctxprune.trainers.recomp_sentences import Candidate, Unit, shortlist
+from ctxprune.trainers.sources import Source
+from ctxprune.trainers.teacher import positive
+
+#: Questions whose candidates are scored together: enough pairs to make batches of like lengths.
+_QUESTIONS_A_ROUND = 16
+#: An answer that stands in what the generator writes outweighs any log-likelihood.
+_MATCH_NATS = 1e4
+_INSTRUCTION = "Answer in a few words."
+
+
+def end_task_prompt(question: str, context: str) -> str:
+    """The generator's input; kept short, as its tokens are most of the cost. context: "" for closed book."""
+    before = f"{_INSTRUCTION}\n{context}\n" if context else f"{_INSTRUCTION}\n"
+    return f"{before}Question: {question}\nAnswer:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelOptions:
+    """candidates: scored for each question. answers: its shortest ones, of which the likeliest counts. margin: nats by
+    which the positive beats closed book and the negatives. negatives: at most so many are kept."""
+
+    candidates: int = 8
+    answers: int = 1
+    margin: float = 0.5
+    negatives: int = 5
+    unit: Unit = "sentence"
+
+
+def scored_labels(
+    questions: Iterable[Question],
+    likelihood: Judge,
+    *,
+    match: Judge | None,
+    embedder: Embedder | None,
+    options: LabelOptions,
+    report: Report,
+) -> Iterator[dict[str, object]]:
+    """Label rows by the generator's end task; `report` counts along. match: judges the decoded answer as well."""
+    for group in batched(questions, _QUESTIONS_A_ROUND):
+        asked = [question for question in group if any(answer.strip() for answer in question.answers)]
+        report.no_answer += len(group) - len(asked)
+        report.questions += len(group) - len(asked)
+        shown = [_shortlist(question, embedder, options) for question in asked]
+        logliks = _worth(asked, shown, likelihood, answers=options.answers)
+        matches = _worth(asked, shown, match, answers=None) if match else [[0.0] * len(each) for each in logliks]
+        for question, each, nats, hits in zip(asked, shown, logliks, matches, strict=True):
+            closed, *worth = [value + _MATCH_NATS * hit for value, hit in zip(nats, hits, strict=True)]
+            gold = [candidate.gold for candidate in each]
+            choice = by_worth(worth, closed, gold, margin=options.margin, negatives=options.negatives)
+            report.add(choice, each)
+            if not isinstance(choice, str):
+                yield label_row(question, each, choice, logliks=nats[1:], closed_book=nats[0])
+
+
+def gold_labels(
+    questions: Iterable[Question], *, embedder: Embedder | None, options: LabelOptions, report: Report
+) -> Iterator[dict[str, object]]:
+    """Label rows by the marked sentences, or gold passages; `report` counts along."""
+    for question in questions:
+        shown = _shortlist(question, embedder, options)
+        choice = by_gold(question, shown, negatives=options.negatives)
+        report.add(choice, shown)
+        if not isinstance(choice, str):
+            yield label_row(question, shown, choice)
+
+
+def _shortlist(question: Question, embedder: Embedder | None, options: LabelOptions) -> list[Candidate]:
+    return shortlist(question, size=options.candidates, unit=options.unit, embedder=embedder)
+
+
+def _worth(
+    asked: Sequence[Question], shown: Sequence[Sequence[Candidate]], judge: Judge, *, answers: int | None
+) -> list[list[float]]:
+    """For each question the best score of its `answers` shortest answers (None: judged together) without context and
+    after each candidate."""
+    prompts: list[str] = []
+    accepted: list[Sequence[str]] = []
+    owners: list[tuple[int, int]] = []
+    for place, (question, candidates) in enumerate(zip(asked, shown, strict=True)):
+        known = sorted((answer for answer in question.answers if answer.strip()), key=len)
+        for slot, context in enumerate(["", *(each.titled for each in candidates)]):
+            for some in [known] if answers is None else [[answer] for answer in known[:answers]]:
+                prompts.append(end_task_prompt(question.text, context))
+                accepted.append(some)
+                owners.append((place, slot))
+    best: dict[tuple[int, int], float] = {}
+    for owner, score in zip(owners, judge.scores(prompts, accepted), strict=True):
+        best[owner] = max(score, best.get(owner, score))
+    return [[best[place, slot] for slot in range(len(each) + 1)] for place, each in enumerate(shown)]
+
+
+def load_questions(sources: Sequence[Source], *, seed: int) -> list[Question]:
+    """The questions of all sources; a limit draws at random, the same ones at every call with the same seed."""
+    found: list[Question] = []
+    for source in sources:
+        everything = list(read_questions(source.path))
+        if source.limit is not None and source.limit < len(everything):
+            everything = random.Random(f"{seed} {Path(source.path).name}").sample(everything, source.limit)
+        found += everything
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read questions, write labels, print the counts; returns the exit code."""
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if (arguments.labels == "scored") != (arguments.local is not None):
+        parser.error("--labels scored needs --local PATH, and --labels gold takes none")
+    started = time.monotonic()
+    try:
+        report = _label(arguments)
+    except (CtxpruneError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps(report.to_dict() | {"seconds": round(time.monotonic() - started, 1)}, indent=2))
+    return 0
+
+
+def _label(arguments: argparse.Namespace) -> Report:
+    questions = load_questions([Source.parse(text) for text in arguments.data], seed=arguments.seed)
+    if not questions:
+        raise InputError("--data holds no questions; pass files with questions and documents")
+    options = LabelOptions(
+        candidates=arguments.candidates,
+        answers=arguments.answers,
+        margin=arguments.margin,
+        negatives=arguments.negatives,
+        unit=arguments.unit,
+    )
+    embedder = None if arguments.encoder == "none" else load_embedder(arguments.encoder)
+    report, asked = Report(), _counted(questions[: arguments.limit])
+    if arguments.labels == "gold":
+        write_labels(arguments.out, gold_labels(asked, embedder=embedder, options=options, report=report))
+        return report
+    scorer = AnswerLikelihood(arguments.local, dtype=arguments.dtype)
+    with AnswerCache(arguments.cache or f"{arguments.out}.scores") as cache:
+        match = _decoder(arguments.local, cache) if arguments.decode else None
+        judge = LikelihoodJudge(scorer, cache)
+        rows = scored_labels(asked, judge, match=match, embedder=embedder, options=options, report=report)
+        write_labels(arguments.out, rows)
+    return report
+
+
+def _decoder(local: str, cache: AnswerCache) -> Judge:
+    from ctxprune.generators import LocalGenerator
+
+    return MatchJudge(LocalGenerator(local, batch_size=16), cache)
+
+
+def _counted(questions: Sequence[Question]) -> Iterator[Question]:
+    started = time.monotonic()
+    for number, question in enumerate(questions, 1):
+        yield question
+        if number % 200 == 0:
+            print(f"{number}/{len(questions)} questions, {time.monotonic() - started:.0f} s", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    defaults = LabelOptions()
+    parser = argparse.ArgumentParser(
+        prog="ctxprune train recomp-labels", description="Label sentences by what they do for a generator's answer."
+    )
+    add = parser.add_argument
+    add("--data", required=True, nargs="+", metavar="FILE[:LIMIT]", help="questions with documents")
+    add("--labels", choices=["scored", "gold"], default="scored", help="by a generator's score, or by marked sentences")
+    add("--local", metavar="PATH", help="the generator: a causal language model on disk or a hub id")
+    add("--dtype", choices=["float32", "bfloat16"], default="bfloat16")
+    add("--decode", action="store_true", help="rank first by whether the answer stands in what the model writes")
+    add("--out", required=True, type=Path, metavar="LABELS.jsonl", help="a question a line (.gz too)")
+    add("--cache", metavar="FILE", help="scores so far (default: OUT.scores)")
+    add("--limit", type=positive, metavar="N", help="only the first N questions")
+    add(
+        "--candidates",
+        type=positive,
+        default=defaults.candidates,
+        metavar="N",
+        help="a question (default: %(default)s)",
+    )
+    add("--answers", type=positive, default=1, metavar="N", help="score the N shortest answers (default: %(default)s)")
+    add("--unit", choices=get_args(Unit), default=defaults.unit, help="what is chosen (default: %(default)s)")
+    add("--encoder", default="bundled", help="finds similar sentences, beside BM25; none: BM25 alone")
+    add(
+        "--margin",
+        type=float,
+        default=defaults.margin,
+        metavar="NATS",
+        help="of a clear difference (default: %(default)s)",
+    )
+    add("--negatives", type=positive, default=defaults.negatives, metavar="N", help="at most (default: %(default)s)")
+    add("--seed", type=int, default=13, help="of the draw when a file has a LIMIT")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
