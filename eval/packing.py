@@ -47,7 +47,9 @@ def _pack_piece(piece: Piece) -> dict[str, Any]:
 def _unpack_piece(piece: dict[str, Any], question: Question) -> Piece:
     if "summary" in piece:
         sources = tuple(labelled.document for labelled in question.documents)
-        return Summary(piece["summary"], sources, index=piece["index"], faithfulness=_faithfulness(piece["faithfulness"]))
+        return Summary(
+            piece["summary"], sources, index=piece["index"], faithfulness=_faithfulness(piece["faithfulness"])
+        )
     columns = zip(piece["starts"], piece["ends"], piece["scores"], strict=True)
     return Extract(
         question.documents[piece["index"]].document,

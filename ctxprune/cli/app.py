@@ -279,7 +279,7 @@ _TRAIN = {
     "self-information": ("ctxprune.trainers.self_information", "Word targets from a language model's surprise."),
     "recomp-labels": ("ctxprune.trainers.recomp_labels", "Label sentences by what they do for a generator's answer."),
     "recomp-extractive": ("ctxprune.trainers.recomp_extractive", "Fine-tune a dual encoder to choose sentences."),
-    "recomp-summaries": ("ctxprune.trainers.recomp_summaries", "Summaries to learn from, kept if they help a generator."),
+    "recomp-summaries": ("ctxprune.trainers.recomp_summaries", "Summaries to learn from, where they help a generator."),
     "recomp-abstractive": ("ctxprune.trainers.recomp_abstractive", "Train a model that summarises for a question."),
     "xrag": ("ctxprune.trainers.xrag", "Train a bridge from a retriever's vectors to a language model."),
     "fusion": ("ctxprune.trainers.fusion", "Fit the score fusion of an exported pruner."),
