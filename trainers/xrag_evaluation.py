@@ -6,21 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ctxprune.models.likelihood import token_batches
-from ctxprune.models.soft_prompt import Parts, answer_nll
+from ctxprune.models.soft_likelihood import answers_nll
+from ctxprune.models.soft_prompt import Parts
 from ctxprune.trainers.xrag_items import SoftItem
 from ctxprune.trainers.xrag_loss import Trained, prompt, soft_tokens
 
-#: Tokens a forward pass.
-BATCH_TOKENS = 4096
 #: Documents to tell apart, and how much of each is read to tell; chance is 1 / CANDIDATES.
 CANDIDATES, IDENTIFY_TOKENS = 32, 32
-
-Nats = npt.NDArray[np.float64]
 
 
 @torch.no_grad()
@@ -41,7 +36,7 @@ def evaluate(model: Any, trained: Trained, items: Sequence[SoftItem], *, identif
     }
     if all(item.told for item in items):
         prompts["text"] = [[item.told] for item in items]
-    nats = {name: nll(model, rows, targets) for name, rows in prompts.items()}
+    nats = {name: answers_nll(model, rows, targets) for name, rows in prompts.items()}
     tokens = np.array([len(target) for target in targets])
     gain = (nats["shuffled"] - nats["true"]) / tokens
     measured = {name: float(values.sum() / tokens.sum()) for name, values in nats.items()}
@@ -58,15 +53,5 @@ def identified(model: Any, items: Sequence[SoftItem], own: Sequence[Tensor], cou
     asked = items[: min(count, len(candidates))]
     prompts = [prompt(item, tokens) for item in asked for tokens in candidates]
     targets = [item.target[:IDENTIFY_TOKENS] for item in asked for _ in candidates]
-    best = nll(model, prompts, targets).reshape(len(asked), len(candidates)).argmin(axis=1)
+    best = answers_nll(model, prompts, targets).reshape(len(asked), len(candidates)).argmin(axis=1)
     return float((best == np.arange(len(asked))).mean())
-
-
-def nll(model: Any, prompts: Sequence[Parts], targets: Sequence[Sequence[int]]) -> Nats:
-    """(n,) nats of each target after its prompt, in batches of like lengths."""
-    lengths = [sum(map(len, parts)) + len(target) for parts, target in zip(prompts, targets, strict=True)]
-    found = np.zeros(len(prompts))
-    for places in token_batches(lengths, BATCH_TOKENS):
-        nats, _ = answer_nll(model, [prompts[place] for place in places], [targets[place] for place in places])
-        found[places] = nats.double().cpu().numpy()
-    return found

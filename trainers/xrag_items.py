@@ -11,22 +11,11 @@ import numpy as np
 
 from ctxprune.embedders import Vectors
 from ctxprune.generators.encoding import PromptEncoder
+from ctxprune.models.paraphrase import PARAPHRASES, paraphrase_ids, token_ids
 from ctxprune.prompt import render_prompt
-from ctxprune.text import model_text
 from ctxprune.trainers.xrag_passages import Exercise
 from ctxprune.types import Context, Document, SoftTokens
 
-#: Stage 1: what stands before and after the soft token, the passage follows.
-PARAPHRASES = (
-    ("Background: ", " means the same as "),
-    ("Background: ", "\nThe same in plain words: "),
-    ("", " is another way of writing: "),
-    ("Read this note: ", "\nWritten out in full it says: "),
-    ("These two say the same.\nFirst: ", "\nSecond: "),
-    ("Unpack the following passage.\n", "\nPassage: "),
-    ("What ", " stands for is this text: "),
-    ("Summary token: ", "\nOriginal text: "),
-)
 #: Stage 2: longer answers are left out; short ones are what is asked for, and what makes a batch cheap.
 MAX_ANSWER_TOKENS = 32
 
@@ -58,11 +47,11 @@ def paraphrase_items(
 
     max_length: tokens of a passage to predict; the vector is of all of it, what is beyond is not asked for.
     """
-    templates = [(_ids(tokenizer, before, special=True), _ids(tokenizer, after)) for before, after in PARAPHRASES]
+    templates = [paraphrase_ids(tokenizer, template) for template in PARAPHRASES]
     items = []
     for passage, found in zip(passages, vectors, strict=True):
         before, after = rng.choice(templates)
-        target = _ids(tokenizer, passage)[:max_length]
+        target = token_ids(tokenizer, passage)[:max_length]
         items.append(SoftItem(before, after, found, target, bare=before + after))
     return items
 
@@ -87,7 +76,7 @@ def answer_items(
         before, after = _around(encoder, exercise, found, template)
         told = encoder.ids(render_prompt(Context.of(exercise.question, [exercise.document]), template=template))
         # after a chat template's own line break, else after a blank
-        answer = _ids(tokenizer, exercise.answer if encoder.chat else f" {exercise.answer}")
+        answer = token_ids(tokenizer, exercise.answer if encoder.chat else f" {exercise.answer}")
         if len(answer) <= MAX_ANSWER_TOKENS and len(told) <= max_length:
             target = (*answer, tokenizer.eos_token_id)
             bare = tuple(encoder.ids(exercise.question))
@@ -106,7 +95,3 @@ def _around(
         tuple(int(token) for part in some for token in part) for some in (parts[:place], parts[place + 1 :])
     )
     return before, after
-
-
-def _ids(tokenizer: Any, text: str, *, special: bool = False) -> tuple[int, ...]:
-    return tuple(tokenizer(model_text(text), add_special_tokens=special, verbose=False)["input_ids"])

@@ -1,0 +1,1 @@
+"""Whether soft tokens carry their documents: likelihoods, answers and cost against controls."""
