@@ -65,4 +65,5 @@ def _faithfulness(packed: dict[str, Any] | None) -> Faithfulness | None:
     # JSON has no tuples
     if packed is None:
         return None
-    return Faithfulness(**{name: tuple(value) if isinstance(value, list) else value for name, value in packed.items()})
+    fields: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in packed.items()}
+    return Faithfulness(**fields)
