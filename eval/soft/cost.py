@@ -40,7 +40,9 @@ class ModelSize:
         from transformers import AutoConfig, AutoModelForCausalLM
 
         with torch.device("meta"):
-            model: Any = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(path_or_id))
+            model: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+                AutoConfig.from_pretrained(path_or_id)
+            )
         config = model.config.get_text_config()
         tables = [model.get_input_embeddings().weight, model.get_output_embeddings().weight]
         inner = (each.numel() for each in model.parameters() if not any(each is table for table in tables))
