@@ -21,8 +21,8 @@ from ctxprune.select import Policy
 from ctxprune.timing import stage
 from ctxprune.types import Context, Document, Extract, Span
 
-#: What `load("recomp-extractive")` runs: the bundled encoder, or the name of a folder beside it.
-DEFAULT_MODEL = BundledEncoder.name
+#: What `load("recomp-extractive")` runs: a folder among the bundled models.
+DEFAULT_MODEL = "recomp-mini"
 
 
 class RecompExtractive(ScoringCompressor):
@@ -37,8 +37,8 @@ class RecompExtractive(ScoringCompressor):
     """
 
     name = "recomp-extractive"
-    #: Of the bundled encoder and sentences after their titles: 61 of 63 sentences with the answer scored 0.4 or more on
-    #: 75 questions of SQuAD, SelQA and multi-hop training data, and 40% of the others.
+    #: For a cosine model that names none: with the bundled encoder and titles, 61 of 63 sentences with the answer scored
+    #: 0.4 or more on 75 questions of SQuAD, SelQA and multi-hop training data, and 40% of the others.
     default_cosine: ClassVar[float | None] = 0.4
 
     def __init__(
@@ -129,7 +129,7 @@ class EmbedderPair:
 def load_model(
     source: str = DEFAULT_MODEL, *, revision: str | None = None, device: str | None = None, dtype: str | None = None
 ) -> DualEncoder:
-    """The bundled encoder ("bundled"), a bundled selector by its folder's name, or what `load_dual_encoder` takes.
+    """A bundled selector by its folder's name, the bundled encoder ("bundled"), or what `load_dual_encoder` takes.
 
     Raises UnknownNameError for a path that is not there, CheckpointError for what cannot be loaded.
     """
