@@ -15,6 +15,7 @@ from fixtures_llama import save_llama
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxprune import load
 from ctxprune.compressors.document_vectors import DocumentVectors
 from ctxprune.compressors.xrag import XRAG
 from ctxprune.errors import BudgetError, InputError
@@ -321,3 +322,16 @@ def test_a_saved_bridge_a_store_and_its_generator_work_together(tmp_path: Path) 
     assert together[1] == generator.generate(["the cat rock sea and moon"], max_new_tokens=6)[0]
     with pytest.raises(InputError, match="soft tokens are for 'org/tiny'"):
         LocalGenerator(llama, device="cpu").generate_contexts(contexts)
+
+
+def test_the_bundled_bridge_gives_each_document_a_token_of_its_own() -> None:
+    documents = ["The bridge of granite was opened in 1911.", "The ferry carries bicycles free of charge."]
+    [context] = load("xrag").compress([Context.of("When was the bridge opened?", documents)])
+    first, second = context.pieces
+    assert isinstance(first, SoftTokens) and isinstance(second, SoftTokens)
+    assert first.embeddings.shape == second.embeddings.shape == (1, 576)
+    assert first.generator == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    cosine = float((first.embeddings @ second.embeddings.T)[0, 0]) / float(
+        np.linalg.norm(first.embeddings) * np.linalg.norm(second.embeddings)
+    )
+    assert cosine < 0.97  # what all soft tokens share is large
