@@ -26,7 +26,7 @@ from ctxprune.trainers.recomp_abstractive import CausalTrainer, main
 from ctxprune.trainers.recomp_abstractive_data import SummaryTarget, write_summary_targets
 from ctxprune.trainers.recomp_abstractive_evaluation import interval
 from ctxprune.trainers.recomp_abstractive_items import causal_batch, causal_example, examples
-from ctxprune.trainers.recomp_abstractive_schedule import Clock, rate_factor
+from ctxprune.trainers.recomp_clock import Clock, rate_factor
 from ctxprune.types import Context, Document, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")

@@ -20,7 +20,7 @@ from ctxprune.trainers import recomp_summaries
 from ctxprune.trainers.answer_cache import AnswerCache
 from ctxprune.trainers.recomp_abstractive_contexts import Shown, gold_summary, shortened, shown_question
 from ctxprune.trainers.recomp_abstractive_data import read_summary_targets
-from ctxprune.trainers.recomp_abstractive_filter import LikelihoodJudge, MatchJudge, Outcome, judged, summary_prompt
+from ctxprune.trainers.recomp_judges import LikelihoodJudge, MatchJudge, Outcome, judged, summary_prompt
 from ctxprune.trainers.recomp_summaries import Rules, gold_teacher, model_teacher, summary_targets
 from ctxprune.types import Document
 

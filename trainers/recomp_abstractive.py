@@ -32,7 +32,7 @@ from ctxprune.models.seq2seq import SUPPORTED, load_seq2seq, model_config
 from ctxprune.trainers.items import IGNORE
 from ctxprune.trainers.recomp_abstractive_data import SummaryTarget, read_summary_targets
 from ctxprune.trainers.recomp_abstractive_items import Example, Fitting, causal_batch, examples
-from ctxprune.trainers.recomp_abstractive_schedule import Clock, rate_factor
+from ctxprune.trainers.recomp_clock import Clock, rate_factor
 from ctxprune.trainers.sources import Source
 from ctxprune.trainers.training_run import add_run_arguments
 

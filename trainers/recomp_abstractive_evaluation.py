@@ -25,7 +25,7 @@ from ctxprune.qa_formats import read_questions
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.answer_cache import AnswerCache
 from ctxprune.trainers.recomp_abstractive_contexts import Shown, gold_summary, shown_documents, shown_question
-from ctxprune.trainers.recomp_abstractive_filter import Judge, LikelihoodJudge, MatchJudge, summary_prompt
+from ctxprune.trainers.recomp_judges import Judge, LikelihoodJudge, MatchJudge, summary_prompt
 from ctxprune.trainers.teacher import positive
 from ctxprune.types import Compressor, Context, Faithfulness, Summary, TokenCounter
 

@@ -27,8 +27,8 @@ from sentence_transformers.sentence_transformer.training_args import BatchSample
 
 from ctxprune.errors import CheckpointError, CtxpruneError, InputError
 from ctxprune.runtime.quiet import no_bars_off_terminal
-from ctxprune.trainers.recomp_abstractive_schedule import Clock, rate_factor
 from ctxprune.trainers.recomp_choice import Labelled, read_labels
+from ctxprune.trainers.recomp_clock import Clock, rate_factor
 from ctxprune.trainers.recomp_export import export_selector
 from ctxprune.trainers.recomp_labels import load_questions
 from ctxprune.trainers.recomp_ranking import ranking_tasks, with_distractors

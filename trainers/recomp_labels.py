@@ -25,8 +25,8 @@ from ctxprune.models.likelihood import AnswerLikelihood
 from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
 from ctxprune.trainers.answer_cache import AnswerCache
-from ctxprune.trainers.recomp_abstractive_filter import Judge, LikelihoodJudge, MatchJudge
 from ctxprune.trainers.recomp_choice import Report, by_gold, by_worth, label_row, write_labels
+from ctxprune.trainers.recomp_judges import Judge, LikelihoodJudge, MatchJudge
 from ctxprune.trainers.recomp_sentences import Candidate, Unit, shortlist
 from ctxprune.trainers.sources import Source
 from ctxprune.trainers.teacher import positive

@@ -32,7 +32,7 @@ from ctxprune.trainers.answer_cache import AnswerCache, answer_all
 from ctxprune.trainers.labelling import report_path
 from ctxprune.trainers.recomp_abstractive_contexts import Shown, gold_summary, shown_documents, shown_question
 from ctxprune.trainers.recomp_abstractive_data import SummaryTarget, write_summary_targets
-from ctxprune.trainers.recomp_abstractive_filter import (
+from ctxprune.trainers.recomp_judges import (
     Judge,
     LikelihoodJudge,
     MatchJudge,
