@@ -176,17 +176,19 @@ def test_the_table_is_found_in_shards(llama: Path, tmp_path: Path) -> None:
 def test_of_a_checkpoint_on_the_hub_only_the_file_with_the_table_is_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hub = tmp_path / "hub"
+    hub.mkdir()
     fetched = []
 
     def fetch(repo: str, name: str) -> str:
         fetched.append((repo, name))
-        if not (tmp_path / name).exists():
+        if not (hub / name).exists():
             raise EntryNotFoundError(name)
-        return str(tmp_path / name)
+        return str(hub / name)
 
-    save_file({"a.wte.weight": torch.ones(3, 2)}, tmp_path / "two.safetensors")
+    save_file({"a.wte.weight": torch.ones(3, 2)}, hub / "two.safetensors")
     weight_map = {"a.wte.weight": "two.safetensors", "a.head.weight": "one.safetensors"}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+    (hub / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
     monkeypatch.setattr("huggingface_hub.snapshot_download", lambda repo, **_: str(tmp_path))
     monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)

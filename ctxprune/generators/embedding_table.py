@@ -23,7 +23,7 @@ def load_embedding_table(source: str | Path) -> torch.nn.Embedding:
     """
     import torch
 
-    from ctxprune.models.checkpoint import read_json, resolve
+    from ctxprune.models.checkpoint import checkpoint_file, read_json, resolve
 
     folder = resolve(source, weights=False)
     family = str(read_json(folder / "config.json").get("model_type", ""))
@@ -31,13 +31,13 @@ def load_embedding_table(source: str | Path) -> torch.nn.Embedding:
         raise CheckpointError(
             f"{source} is of the {family} family, which scales its embeddings; run it with LocalGenerator instead"
         )
-    index = _file(source, folder, _INDEX)
+    index = checkpoint_file(source, folder, _INDEX)
     if index is None:
-        weights = _file(source, folder, _WHOLE)
+        weights = checkpoint_file(source, folder, _WHOLE)
     else:
         shards = read_json(index).get("weight_map")
         name = _table_name(source, list(shards) if isinstance(shards, dict) else [])
-        weights = _file(source, folder, Path(str(shards[name])).name) if isinstance(shards, dict) else None
+        weights = checkpoint_file(source, folder, Path(str(shards[name])).name) if isinstance(shards, dict) else None
     if weights is None:
         raise CheckpointError(f"{source} has no {_WHOLE} for its embeddings; convert the checkpoint to safetensors")
     table = _read(source, weights)
@@ -64,20 +64,3 @@ def _table_name(source: str | Path, names: list[str]) -> str:
             "pass the checkpoint of a causal language model"
         )
     return found[0]
-
-
-def _file(source: str | Path, folder: Path, name: str) -> Path | None:
-    """A file of the checkpoint, fetched when it is on the hub; None when the checkpoint has none of that name."""
-    if folder == Path(source).expanduser():
-        return folder / name if (folder / name).is_file() else None
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(str(source), name))
-    except EntryNotFoundError:
-        return None
-    except Exception as error:  # OSError, ValueError and the HTTP client's own errors, which differ between versions
-        raise CheckpointError(
-            f"cannot fetch {name} of '{source}' ({error}); pass a local folder, or check the network"
-        ) from error

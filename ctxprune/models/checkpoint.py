@@ -58,6 +58,28 @@ def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
         ) from error
 
 
+def checkpoint_file(source: str | Path, folder: Path, name: str, *, revision: str | None = None) -> Path | None:
+    """One more file of the checkpoint whose folder `resolve` gave, fetched if it is on the hub; None if there is none.
+
+    Raises CheckpointError when the hub cannot be asked.
+    """
+    if (folder / name).is_file():
+        return folder / name
+    if folder == Path(source).expanduser():
+        return None
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(str(source), name, revision=revision))
+    except EntryNotFoundError:  # also what an offline cache says of a file that it lacks
+        return None
+    except Exception as error:  # OSError, ValueError and the HTTP client's own errors, which differ between versions
+        raise CheckpointError(
+            f"cannot fetch {name} of '{source}' ({error}); pass a local folder, or check the network"
+        ) from error
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; CheckpointError when it is missing, damaged or no object."""
     try:

@@ -6,7 +6,8 @@ The language model's weights are those of the stock one, so nothing but the proj
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from ctxprune.errors import CheckpointError
-from ctxprune.models.checkpoint import Weights, read_json
+from ctxprune.models.checkpoint import Weights, checkpoint_file, read_json
 
 #: What the keys begin with in a published checkpoint; ours have only the second half.
 _OUTER = "projector."
@@ -51,41 +52,20 @@ def published_projector(source: str | Path, folder: Path, *, revision: str | Non
     folder: where config.json is; a hub id is asked for the files that are not there, of several shards only for those
     that hold the projector. Raises CheckpointError when a key is in no file, and for a file that is damaged.
     """
-    files = _Files(source, folder, revision)
-    single = next((path for name in _SINGLE if (path := files.find(name))), None)
-    homes = dict.fromkeys(_KEYS, single) if single else _shards(files)
+    find = partial(checkpoint_file, source, folder, revision=revision)
+    single = next((path for name in _SINGLE if (path := find(name))), None)
+    homes = dict.fromkeys(_KEYS, single) if single else _shards(source, find)
     weights = {key: value for path in {*homes.values()} for key, value in _read(path).items()}
     if missing := [key for key in _KEYS if key not in weights]:
         raise CheckpointError(f"{source} has no {', '.join(missing)}; is it an xRAG checkpoint?")
     return {key.removeprefix(_OUTER): value.float() for key, value in weights.items()}
 
 
-class _Files:
-    """Files of a checkpoint: in its folder, or in the hub's repository of which the folder is a snapshot."""
-
-    def __init__(self, source: str | Path, folder: Path, revision: str | None) -> None:
-        self.source, self.folder, self.revision = source, folder, revision
-        self.remote = Path(source).expanduser() != folder
-
-    def find(self, name: str) -> Path | None:
-        if not self.remote or (self.folder / name).is_file():
-            return path if (path := self.folder / name).is_file() else None
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import EntryNotFoundError
-
-        try:
-            return Path(hf_hub_download(str(self.source), name, revision=self.revision))
-        except EntryNotFoundError:  # also what an offline cache says of a file that it lacks
-            return None
-        except Exception as error:  # OSError, ValueError and the HTTP client's own errors
-            raise CheckpointError(f"cannot fetch {name} of '{self.source}' ({error}); check the network") from error
-
-
-def _shards(files: _Files) -> dict[str, Path]:
+def _shards(source: str | Path, find: Callable[[str], Path | None]) -> dict[str, Path]:
     """For each of the projector's keys the shard that holds it."""
-    index = next((path for name in _INDICES if (path := files.find(name))), None)
+    index = next((path for name in _INDICES if (path := find(name))), None)
     if index is None:
-        raise CheckpointError(f"{files.source} has no weights: none of {', '.join([*_SINGLE, *_INDICES])}")
+        raise CheckpointError(f"{source} has no weights: none of {', '.join([*_SINGLE, *_INDICES])}")
     names = read_json(index).get("weight_map")
     names = names if isinstance(names, dict) else {}
     homes: dict[str, Path] = {}
@@ -93,8 +73,8 @@ def _shards(files: _Files) -> dict[str, Path]:
         name = names.get(key)
         if not isinstance(name, str) or Path(name).name != name:
             raise CheckpointError(f"{index} names no shard for {key} ({name!r}); is it an xRAG checkpoint?")
-        if (path := files.find(name)) is None:
-            raise CheckpointError(f"{files.source} lacks the shard {name}; fetch the checkpoint again")
+        if (path := find(name)) is None:
+            raise CheckpointError(f"{source} lacks the shard {name}; fetch the checkpoint again")
         homes[key] = path
     return homes
 
