@@ -180,7 +180,7 @@ def test_of_a_checkpoint_on_the_hub_only_the_file_with_the_table_is_fetched(
     hub.mkdir()
     fetched = []
 
-    def fetch(repo: str, name: str) -> str:
+    def fetch(repo: str, name: str, **_: object) -> str:
         fetched.append((repo, name))
         if not (hub / name).exists():
             raise EntryNotFoundError(name)
