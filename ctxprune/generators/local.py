@@ -11,6 +11,7 @@ from ctxprune.errors import InputError
 from ctxprune.generators.base import checked_contexts, checked_prompts
 from ctxprune.generators.encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.models.causal_lm import load_causal_lm
+from ctxprune.models.likelihood import left_padded
 from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.runtime.device import best_device
 from ctxprune.types import Context
@@ -127,7 +128,7 @@ class LocalGenerator:
         return [self._tokenizer.decode(_until(row, self._eos), skip_special_tokens=True).strip() for row in new]
 
     def _padded_ids(self, encoded: Sequence[list[int]]) -> Inputs:
-        ids, mask = _left_padded(encoded, self._model.generation_config.pad_token_id)
+        ids, mask = left_padded(encoded, self._model.generation_config.pad_token_id)
         return {"input_ids": ids.to(self.device), "attention_mask": mask.to(self.device)}
 
     def _padded_embeddings(self, rows: Sequence[Parts]) -> Inputs:
@@ -153,19 +154,6 @@ def _greedy(eos: frozenset[int], pad: int | None) -> Any:
 def _eos_ids(configured: int | Sequence[int] | None, of_tokenizer: int | None) -> frozenset[int]:
     ids = [configured] if isinstance(configured, int) else list(configured or ())
     return frozenset(ids if of_tokenizer is None else [*ids, of_tokenizer])
-
-
-def _left_padded(encoded: Sequence[list[int]], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, mask), both (batch, longest) int64, padding on the left, mask 1 = real token."""
-    import torch
-
-    longest = max(map(len, encoded))
-    ids = torch.full((len(encoded), longest), pad, dtype=torch.int64)
-    mask = torch.zeros_like(ids)
-    for row, tokens in enumerate(encoded):
-        ids[row, longest - len(tokens) :] = torch.tensor(tokens)
-        mask[row, longest - len(tokens) :] = 1
-    return ids, mask
 
 
 def _until(tokens: list[int], ends: frozenset[int]) -> list[int]:

@@ -172,12 +172,12 @@ def token_batches(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[in
         yield batch
 
 
-def left_padded(rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(ids, mask), both (batch, longest) int64, padding (id 0) on the left, mask 1 = real token."""
+def left_padded(rows: Sequence[Sequence[int]], pad: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """(ids, mask), both (batch, longest) int64, the id `pad` on the left of shorter rows, mask 1 = real token."""
     import torch
 
     longest = max(map(len, rows))
-    ids = torch.zeros(len(rows), longest, dtype=torch.int64)
+    ids = torch.full((len(rows), longest), pad, dtype=torch.int64)
     mask = torch.zeros_like(ids)
     for place, row in enumerate(rows):
         ids[place, longest - len(row) :] = torch.tensor(row)
