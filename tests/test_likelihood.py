@@ -72,7 +72,7 @@ def test_equal_prompts_keep_a_token_after_the_shared_part(likelihood: AnswerLike
 
 def test_a_chat_template_wraps_the_prompt(llama: Path) -> None:
     chat = AnswerLikelihood(llama, device="cpu", dtype="float32", chat=False, attn="eager")
-    chat.tokenizer.chat_template, chat.chat = TEMPLATE, True
+    chat.tokenizer.chat_template, chat.encoder.chat = TEMPLATE, True
     [found] = chat.score(["the cat"], ["mat"])
     assert found.nats == pytest.approx(slow_nats(chat, "user the cat assistant", "mat"), abs=1e-4)
 

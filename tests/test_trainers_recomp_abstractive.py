@@ -17,8 +17,8 @@ from ctxprune.compressors.recomp_abstractive import RecompAbstractive
 from ctxprune.compressors.summarizers import GeneratorSummarizer, Seq2SeqSummarizer
 from ctxprune.compressors.summary_prompts import NOTHING
 from ctxprune.errors import InputError
-from ctxprune.generators.encoding import PromptEncoder
 from ctxprune.models.causal_lm import load_causal_lm
+from ctxprune.models.prompt_encoding import PromptEncoder
 from ctxprune.qa import LabelledDocument, Question, row_from_question
 from ctxprune.trainers import recomp_abstractive_evaluation
 from ctxprune.trainers.items import IGNORE

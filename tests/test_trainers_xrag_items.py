@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
-from ctxprune.generators.encoding import PromptEncoder
 from ctxprune.models.causal_lm import load_causal_lm
+from ctxprune.models.prompt_encoding import PromptEncoder
 from ctxprune.models.xrag import Projector
 from ctxprune.prompt import render_prompt
 from ctxprune.tokens import default_counter

@@ -10,8 +10,8 @@ import torch
 
 from ctxprune.compressors.summary_prompts import NOTHING, chat_prompt, seq2seq_source
 from ctxprune.errors import InputError
-from ctxprune.generators.encoding import PromptEncoder
 from ctxprune.models.likelihood import left_padded
+from ctxprune.models.prompt_encoding import PromptEncoder
 from ctxprune.prompt import piece_text
 from ctxprune.text import model_text
 from ctxprune.trainers.items import IGNORE

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from ctxprune.embedders import Vectors
-from ctxprune.generators.encoding import PromptEncoder
 from ctxprune.models.paraphrase import PARAPHRASES, paraphrase_ids, token_ids
+from ctxprune.models.prompt_encoding import PromptEncoder
 from ctxprune.prompt import render_prompt
 from ctxprune.trainers.xrag_passages import Exercise
 from ctxprune.types import Context, Document, SoftTokens

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ctxprune.errors import InputError
 from ctxprune.generators.base import checked_contexts, checked_prompts
-from ctxprune.generators.encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.models.likelihood import left_padded
+from ctxprune.models.prompt_encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.runtime.device import best_device
 from ctxprune.types import Context

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.generators.base import checked_contexts, checked_prompts
 from ctxprune.generators.embedding_table import load_embedding_table
-from ctxprune.generators.encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.generators.transport import Connected, Connection, Transport
+from ctxprune.models.prompt_encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.types import Context
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxprune.errors import InputError
 from ctxprune.models.causal_lm import load_causal_lm
+from ctxprune.models.prompt_encoding import PromptEncoder
 from ctxprune.runtime.device import best_device
 from ctxprune.text import model_text
 
@@ -65,9 +66,7 @@ class AnswerLikelihood:
         self.tokenizer, self.model = load_causal_lm(self.name, device=self.device, dtype=dtype, gguf_file=gguf_file)
         if attn is not None:
             self.model.set_attn_implementation(attn)
-        self.chat = bool(self.tokenizer.chat_template) if chat is None else chat
-        if self.chat and not self.tokenizer.chat_template:
-            raise InputError(f"{self.name} has no chat template; pass chat=False")
+        self.encoder = PromptEncoder(self.tokenizer, name=self.name, chat=chat)
 
     def score(self, prompts: Sequence[str], answers: Sequence[str]) -> list[AnswerScore]:
         """One score a pair of prompt and answer; it does not depend on the other pairs but for rounding.
@@ -77,7 +76,7 @@ class AnswerLikelihood:
         """
         if len(prompts) != len(answers):
             raise InputError(f"score needs one answer a prompt, got {len(prompts)} prompts and {len(answers)} answers")
-        asked = [self._prompt_ids(prompt) for prompt in prompts]
+        asked = [self.encoder.ids(prompt) for prompt in prompts]
         wanted = [self._answer_ids(answer) for answer in answers]
         for place, (before, after) in enumerate(zip(asked, wanted, strict=True)):
             self._check(place, len(before), len(after))
@@ -92,18 +91,9 @@ class AnswerLikelihood:
                 scores[place] = AnswerScore(value, len(wanted[place]))
         return scores
 
-    def _prompt_ids(self, prompt: str) -> list[int]:
-        text = model_text(prompt)
-        if self.chat:
-            turns = [{"role": "user", "content": text}]
-            text = self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
-        # a chat template writes its own special tokens; a second <s> would hurt
-        ids: list[int] = self.tokenizer(text, add_special_tokens=not self.chat, verbose=False)["input_ids"]
-        return ids
-
     def _answer_ids(self, answer: str) -> list[int]:
         text = model_text(answer.strip())
-        text = text if self.chat or not text else f" {text}"
+        text = text if self.encoder.chat or not text else f" {text}"
         ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
         return ids
 

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from ctxprune.generators.encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.models.bridge import BridgeConfig, Vectors
 from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.models.paraphrase import PARAPHRASES, paraphrase_ids, token_ids
+from ctxprune.models.prompt_encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.models.soft_likelihood import answers_nll
 from ctxprune.runtime.device import best_device
 from ctxprune.types import Context, Document, SoftTokens
