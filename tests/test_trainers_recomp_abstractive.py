@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,15 +20,17 @@ from ctxprune.compressors.summary_prompts import NOTHING
 from ctxprune.errors import InputError
 from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.models.prompt_encoding import PromptEncoder
+from ctxprune.prompt import readable_text
 from ctxprune.qa import LabelledDocument, Question, row_from_question
+from ctxprune.tokens import WordCounter
 from ctxprune.trainers import recomp_abstractive_evaluation
 from ctxprune.trainers.items import IGNORE
 from ctxprune.trainers.recomp_abstractive import CausalTrainer, main
 from ctxprune.trainers.recomp_abstractive_data import SummaryTarget, write_summary_targets
-from ctxprune.trainers.recomp_abstractive_evaluation import interval
 from ctxprune.trainers.recomp_abstractive_items import causal_batch, causal_example, examples
+from ctxprune.trainers.recomp_abstractive_measures import Compressors, cases, interval
 from ctxprune.trainers.recomp_clock import Clock, rate_factor
-from ctxprune.types import Context, Document, whole
+from ctxprune.types import Context, Document, Summary, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")
 
@@ -247,20 +250,57 @@ def test_bad_input_is_a_clear_error(llama, tmp_path, capsys) -> None:
     assert "cannot read the config" in capsys.readouterr().err
 
 
-def test_evaluation_sets_summaries_against_no_context_and_gold_sentences(llama, tmp_path) -> None:
+def test_evaluation_sets_summaries_against_other_contexts(llama, tmp_path, capsys) -> None:
     data, out = tmp_path / "q.jsonl", tmp_path / "figures.json"
+    other = LabelledDocument(Document("sheep graze here."), relevant=())
     asked = [question(place, gold=place < 3) for place in range(4)]
+    asked = [
+        replace(each, documents=(*each.documents, other), answers=each.answers * each.answerable) for each in asked
+    ]
     data.write_text("".join(json.dumps(row_from_question(each)) + "\n" for each in asked))
     given = ["--model", str(llama), "--judge", str(llama), "--data", str(data), "--out", str(out), "--match"]
     assert recomp_abstractive_evaluation.main([*given, "--max-summary-tokens", "6"]) == 0
     figures = json.loads(out.read_text())
-    assert figures["nats"]["closed"]["count"] == 3
-    assert figures["empty_if_unanswerable"]["count"] == 1
-    nats = figures["nats"]
-    assert nats["gain"]["mean"] == pytest.approx(nats["summary"]["mean"] - nats["closed"]["mean"])
-    assert 0 <= figures["match"]["gold"]["mean"] <= 1
-    lines = (tmp_path / "figures.summaries.jsonl").read_text().splitlines()
-    assert [json.loads(line)["id"] for line in lines] == ["0", "1", "2", "3"]
+    assert {name: group["empty"]["count"] for name, group in figures.items()} == {
+        "relevant": 3,
+        "irrelevant": 3,
+        "unanswerable": 1,
+    }
+    scores, more = figures["relevant"]["contexts"], figures["relevant"]["differences"]
+    for rival in ("closed", "documents", "sentence", "extractive"):
+        for unit in ("tokens", "kept", "nats", "match"):
+            expected = scores["summary"][unit]["mean"] - scores[rival][unit]["mean"]
+            assert more[rival][unit]["mean"] == pytest.approx(expected)
+    assert scores["closed"]["tokens"]["mean"] == 0
+    assert scores["gold"]["kept"]["mean"] == scores["documents"]["kept"]["mean"] == 1
+    assert figures["irrelevant"]["contexts"]["documents"]["kept"]["mean"] == 0
+    assert figures["unanswerable"]["contexts"]["summary"]["kept"]["count"] == 0
+    lines = [json.loads(line) for line in (tmp_path / "figures.summaries.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines if line["group"] == "relevant"] == ["0", "1", "2"]
+    assert "**irrelevant**, 3 questions" in capsys.readouterr().out
+
+
+class Keeps:
+    """Leaves the first words of a context, as many as the budget or, without one, `words`."""
+
+    name = "keeps"
+
+    def __init__(self, words: int) -> None:
+        self._words = words
+
+    def compress(self, contexts, *, budget=None, threshold=None):
+        kept = [" ".join(readable_text(each).split()[: budget or self._words]) for each in contexts]
+        return [replace(each, pieces=(Summary(text, ()),)) for each, text in zip(contexts, kept, strict=True)]
+
+
+def test_an_extractive_rival_gets_the_tokens_of_the_summary() -> None:
+    compressors = Compressors(summary=Keeps(4), sentence=Keeps(2), extractive=Keeps(99))
+    [case] = cases([question(0)], compressors, counter=WordCounter())
+    assert case.texts["summary"] == case.texts["extractive"]
+    assert len(case.texts["sentence"].split()) == 2
+    silent = Compressors(summary=Keeps(0), sentence=Keeps(2), extractive=Keeps(99))
+    [case] = cases([question(0)], silent, counter=WordCounter())
+    assert case.texts["summary"] == case.texts["extractive"] == ""
 
 
 def test_intervals() -> None:

@@ -18,8 +18,9 @@ from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
 from ctxprune.trainers import recomp_summaries
 from ctxprune.trainers.answer_cache import AnswerCache
-from ctxprune.trainers.recomp_abstractive_contexts import Shown, gold_summary, shortened, shown_question
+from ctxprune.trainers.recomp_abstractive_contexts import Shown, shortened, shown_question
 from ctxprune.trainers.recomp_abstractive_data import read_summary_targets
+from ctxprune.trainers.recomp_gold import gold_clauses, gold_sentences
 from ctxprune.trainers.recomp_judges import LikelihoodJudge, MatchJudge, Outcome, judged, summary_prompt
 from ctxprune.trainers.recomp_summaries import Rules, gold_teacher, model_teacher, summary_targets
 from ctxprune.types import Document
@@ -53,7 +54,10 @@ class Scripted:
         return [next((s for part, s in self._scores.items() if part in prompt), self._default) for prompt in prompts]
 
 
-def outcome(question: Question, judge: Scripted | None, rules: Rules = Rules(), teacher=gold_teacher):  # noqa: B008
+MARKED = gold_teacher(gold_sentences)
+
+
+def outcome(question: Question, judge: Scripted | None, rules: Rules = Rules(), teacher=MARKED):  # noqa: B008
     [decision] = summary_targets([question], teacher, judge, rules=rules, counter=WordCounter())
     return decision
 
@@ -90,10 +94,40 @@ def test_places_of_gold_documents_vary() -> None:
     assert {[each.is_gold for each in question.documents].index(True) for question in made} == {0, 1, 2, 3}
 
 
-def test_gold_summaries_are_the_marked_sentences_once() -> None:
+def test_gold_documents_can_be_left_out() -> None:
+    question = shown_question(asked(), Shown(documents=2, gold=False), counter=WordCounter(), seed=1)
+    assert [each.is_gold for each in question.documents] == [False, False]
+
+
+def test_gold_sentences_are_the_marked_ones_once() -> None:
     document = labelled()
-    assert gold_summary(Question("1", "?", documents=(document, document))) == GOLD
-    assert gold_summary(asked(gold=False)) == ""
+    assert gold_sentences(Question("1", "?", documents=(document, document))) == GOLD
+    assert gold_sentences(asked(gold=False)) == ""
+
+
+@pytest.mark.parametrize(
+    ("query", "answer", "expected"),
+    [
+        ("What was the ferry called?", "Hopeful", "a small ferry named Hopeful"),
+        ("When did the bridge open?", "1911", "The bridge, opened in 1911"),
+        ("Who built the ferry?", "Moss", "a small ferry named Hopeful (built by Moss)"),
+        ("Which bridge was damaged by a flood?", "bridge", "The bridge, where a flood damaged it."),
+        ("When?", "1911", "The bridge, opened in 1911; a small ferry named Hopeful (built by Moss) ran before, "
+         "where a flood damaged it."),
+    ],
+)  # fmt: skip
+def test_gold_clauses_hold_the_answer_and_what_was_asked(query: str, answer: str, expected: str) -> None:
+    text = (
+        "The bridge, opened in 1911; a small ferry named Hopeful (built by Moss) ran before, where a flood damaged it."
+    )
+    start = text.index(answer)
+    document = LabelledDocument(Document(text), True, ((start, start + len(answer)),), ((0, len(text)),))
+    assert gold_clauses(Question("1", query, documents=(document,))) == expected
+
+
+def test_gold_clauses_need_marked_sentences() -> None:
+    assert gold_clauses(asked(gold=False)) == ""
+    assert gold_teacher(gold_clauses)([asked(gold=False), asked()]) == [None, GOLD]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Choose and shorten the documents that a summariser is trained on, and the gold sentences among what is left."""
+"""Choose and shorten the documents that a summariser is trained on."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ class Shown:
     """How much of a question's documents to show.
 
     documents: how many (None: all); all gold ones stay, even if they are more. passage_tokens: of each document, cut to
-    whole sentences around what is relevant (None: whole); relevant sentences stay, even if they are longer.
+    whole sentences around what is relevant (None: whole); relevant sentences stay, even if they are longer. gold: False
+    leaves the gold documents out, as a retriever does that misses them.
     """
 
     documents: int | None = None
     passage_tokens: int | None = None
+    gold: bool = True
 
 
 def shown_question(question: Question, shown: Shown, *, counter: TokenCounter, seed: int) -> Question:
@@ -29,7 +31,7 @@ def shown_question(question: Question, shown: Shown, *, counter: TokenCounter, s
     Shuffled, so that a gold document's place says nothing; cut at random around the relevant sentences likewise.
     """
     rng = random.Random(f"{seed} {question.id} {question.text}")
-    gold = [document for document in question.documents if document.is_gold]
+    gold = [document for document in question.documents if document.is_gold and shown.gold]
     others = [document for document in question.documents if not document.is_gold]
     if shown.documents is not None:
         others = rng.sample(others, min(len(others), max(shown.documents - len(gold), 0)))
@@ -85,17 +87,6 @@ def _cut(labelled: LabelledDocument, start: int, end: int) -> LabelledDocument:
         answer_spans=moved(labelled.answer_spans),
         relevant=None if labelled.relevant is None else moved(labelled.relevant),
     )
-
-
-def gold_summary(question: Question) -> str:
-    """The relevant sentences of the gold documents word for word, in order, each once; "" where none is marked."""
-    sentences = [
-        " ".join(item.document.text[start:end].split())
-        for item in question.documents
-        if item.is_gold
-        for start, end in item.relevant or ()
-    ]
-    return " ".join(dict.fromkeys(sentences))
 
 
 def shown_documents(question: Question) -> tuple[Document, ...]:

@@ -1,143 +1,101 @@
 """What summaries are worth to a generator: `python -m ctxprune.trainers.recomp_abstractive_evaluation`.
 
-On held-out questions the compressor's summaries are set against no context and against the marked gold sentences: the
-answer's log-likelihood, whether it is written, tokens, how often nothing is said and how much stands in the sources.
+Held-out questions are summarised twice: with the documents that answer them among those shown, and with those left out.
+The summaries are set against no context, all documents, the marked sentences, and what an extractive compressor keeps:
+its best sentence, and as many tokens as the summary took.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
+from ctxprune.compressors import load
 from ctxprune.compressors.abstractive_models import recomp_abstractive
+from ctxprune.compressors.recomp import DEFAULT_MODEL
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.prompt import readable_text
 from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.answer_cache import AnswerCache
-from ctxprune.trainers.recomp_abstractive_contexts import Shown, gold_summary, shown_documents, shown_question
-from ctxprune.trainers.recomp_judges import Judge, LikelihoodJudge, MatchJudge, summary_prompt
+from ctxprune.trainers.recomp_abstractive_contexts import Shown, shown_question
+from ctxprune.trainers.recomp_abstractive_measures import Case, Compressors, cases, figures, table
+from ctxprune.trainers.recomp_judges import Judge, LikelihoodJudge, MatchJudge
 from ctxprune.trainers.teacher import positive
-from ctxprune.types import Compressor, Context, Faithfulness, Summary, TokenCounter
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """A question, what the compressor made of its documents, and how faithful each of its summaries is."""
-
-    question: Question
-    text: str
-    faithfulness: tuple[Faithfulness, ...]
-
-
-def written_summaries(questions: Sequence[Question], compressor: Compressor) -> list[Written]:
-    contexts = [Context.of(question.text, shown_documents(question), id=question.id) for question in questions]
-    return [
-        Written(
-            question,
-            readable_text(context).strip(),
-            tuple(
-                piece.faithfulness
-                for piece in context.pieces
-                if isinstance(piece, Summary) and piece.text and piece.faithfulness
-            ),
-        )
-        for question, context in zip(questions, compressor.compress(contexts), strict=True)
-    ]
-
-
-def measured(written: Sequence[Written], judges: Mapping[str, Judge], *, counter: TokenCounter) -> dict[str, Any]:
-    """All figures as {"mean", "half_width" of its 95 % interval, "count"}, the judges' by name and context.
-
-    Judged are answerable questions with an answer and marked sentences; "gain" is summary minus closed, per question.
-    """
-    answerable = [each for each in written if each.question.answerable]
-    others = [each for each in written if not each.question.answerable]
-    faithful = [report for each in written for report in each.faithfulness]
-    figures: dict[str, Any] = {
-        "summary_tokens": interval(counter.count([each.text for each in answerable])),
-        "empty_if_answerable": interval([float(not each.text) for each in answerable]),
-        "empty_if_unanswerable": interval([float(not each.text) for each in others]),
-        "faithful_numbers": interval([report.numbers for report in faithful]),
-        "faithful_names": interval([report.names for report in faithful]),
-    }
-    asked = [each for each in answerable if gold_summary(each.question) and any(map(str.strip, each.question.answers))]
-    figures["gold_tokens"] = interval(counter.count([gold_summary(each.question) for each in asked]))
-    return figures | {name: _by_context(asked, judge) for name, judge in judges.items()}
-
-
-def _by_context(asked: Sequence[Written], judge: Judge) -> dict[str, Any]:
-    contexts = {
-        "closed": ["" for _ in asked],
-        "summary": [each.text for each in asked],
-        "gold": [gold_summary(each.question) for each in asked],
-    }
-    answers = [[answer for answer in each.question.answers if answer.strip()] for each in asked]
-    scores = {
-        name: judge.scores(
-            [summary_prompt(each.question.text, text) for each, text in zip(asked, texts, strict=True)], answers
-        )
-        for name, texts in contexts.items()
-    }
-    gains = [summary - closed for summary, closed in zip(scores["summary"], scores["closed"], strict=True)]
-    return {name: interval(values) for name, values in scores.items()} | {"gain": interval(gains)}
-
-
-def interval(values: Sequence[float]) -> dict[str, float | int | None]:
-    """Mean and half the width of its normal 95 % interval, 1.96 s / sqrt(n); None where too few values are known."""
-    return {
-        "mean": fmean(values) if values else None,
-        "half_width": 1.96 * stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None,
-        "count": len(values),
-    }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read questions, summarise, judge, write the figures and, beside them, the summaries; returns the exit code."""
     arguments = _parser().parse_args(argv)
     try:
-        figures = _run(arguments)
-        arguments.out.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        found = _run(arguments)
+        arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     except (CtxpruneError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(json.dumps(figures, indent=1))
+    print("\n\n".join(table(name, group) for name, group in found.items()))
     return 0
 
 
 def _run(arguments: argparse.Namespace) -> dict[str, Any]:
+    groups = {name: list(questions) for name, questions in _groups(arguments).items()}
+    if not any(groups.values()):
+        raise InputError(f"{arguments.data} holds no questions after the first {arguments.skip}; lower --skip")
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    counter, compressors = default_counter(), _compressors(arguments)
+    made = {name: cases(questions, compressors, counter=counter) for name, questions in groups.items() if questions}
+    _write_summaries(arguments.out.with_suffix(".summaries.jsonl"), made)
+    with AnswerCache(arguments.cache or f"{arguments.out}.answers") as cache:
+        judges = _judges(arguments, cache)
+        return {name: figures(group, judges, counter=counter) for name, group in made.items()}
+
+
+def _groups(arguments: argparse.Namespace) -> dict[str, Iterable[Question]]:
+    """The answerable questions with and without their gold documents, and those that the file calls unanswerable."""
+    chosen = list(islice(read_questions(arguments.data), arguments.skip, arguments.skip + arguments.limit))
+    answerable = [question for question in chosen if question.answerable]
+    shown = Shown(documents=arguments.documents, passage_tokens=arguments.passage_tokens)
+    options = {"counter": default_counter(), "seed": arguments.seed}
+    missed = (shown_question(question, replace(shown, gold=False), **options) for question in answerable)
+    return {
+        "relevant": (shown_question(question, shown, **options) for question in answerable),
+        "irrelevant": (question for question in missed if question.documents),
+        "unanswerable": (shown_question(question, shown, **options) for question in chosen if not question.answerable),
+    }
+
+
+def _compressors(arguments: argparse.Namespace) -> Compressors:
+    return Compressors(
+        summary=recomp_abstractive(
+            model=arguments.model, adapter=arguments.adapter, max_summary_tokens=arguments.max_summary_tokens
+        ),
+        sentence=load("recomp-extractive", model=arguments.extractive, top_n=1),
+        extractive=load("recomp-extractive", model=arguments.extractive),
+    )
+
+
+def _write_summaries(path: Path, made: Mapping[str, Sequence[Case]]) -> None:
+    with path.open("w", encoding="utf-8") as lines:
+        for name, group in made.items():
+            for case in group:
+                row = {"group": name, "id": case.question.id, "question": case.question.text, **case.texts}
+                lines.write(json.dumps(row) + "\n")
+
+
+def _judges(arguments: argparse.Namespace, cache: AnswerCache) -> dict[str, Judge]:
     from ctxprune.generators import LocalGenerator
     from ctxprune.models.likelihood import AnswerLikelihood
 
-    counter = default_counter()
-    shown = Shown(documents=arguments.documents, passage_tokens=arguments.passage_tokens)
-    questions = [
-        shown_question(question, shown, counter=counter, seed=arguments.seed)
-        for question in islice(read_questions(arguments.data), arguments.skip, arguments.skip + arguments.limit)
-    ]
-    if not questions:
-        raise InputError(f"{arguments.data} holds no questions after the first {arguments.skip}; lower --skip")
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    compressor = recomp_abstractive(
-        model=arguments.model, adapter=arguments.adapter, max_summary_tokens=arguments.max_summary_tokens
-    )
-    written = written_summaries(questions, compressor)
-    lines = [{"id": each.question.id, "question": each.question.text, "summary": each.text} for each in written]
-    arguments.out.with_suffix(".summaries.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    with AnswerCache(arguments.cache or f"{arguments.out}.answers") as cache:
-        judges: dict[str, Judge] = {"nats": LikelihoodJudge(AnswerLikelihood(arguments.judge), cache)}
-        if arguments.match:
-            judges["match"] = MatchJudge(LocalGenerator(arguments.judge), cache)
-        return measured(written, judges, counter=counter)
+    judges: dict[str, Judge] = {"nats": LikelihoodJudge(AnswerLikelihood(arguments.judge), cache)}
+    if arguments.match:
+        judges["match"] = MatchJudge(LocalGenerator(arguments.judge), cache)
+    return judges
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -147,6 +105,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", required=True, help="the compressor: a T5-like or causal model, folder or hub id")
     add("--adapter", type=Path, help="the LoRA adapter that was trained for it")
+    add("--extractive", default=DEFAULT_MODEL, help="the dual encoder to compare with (default: %(default)s)")
     add("--data", required=True, metavar="FILE", help="held-out questions with documents and marked sentences")
     add("--judge", required=True, metavar="PATH", help="a causal language model that answers with each context")
     add("--match", action="store_true", help="have the judge write answers too, and look for the accepted ones")

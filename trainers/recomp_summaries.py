@@ -2,7 +2,8 @@
 
 The data step of abstractive RECOMP (Xu et al., ICLR 2024, section 3.2): a teacher summarises the documents with the
 question in view, a generator judges whether the summary helps it to the answer, and where nothing helps the target is
-empty. `--teacher gold` takes the marked sentences word for word instead: the choice without a strong language model.
+empty. Without a strong language model, `--teacher gold` takes the marked sentences word for word, and `gold-clauses`
+what the question and its answer need of them.
 What was asked and scored is remembered, so the same command goes on after an interruption.
 """
 
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ctxprune.batches import batched
 from ctxprune.compressors.faithfulness import check_faithfulness, unfaithful
@@ -30,8 +31,9 @@ from ctxprune.qa_formats import read_questions
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.answer_cache import AnswerCache, answer_all
 from ctxprune.trainers.labelling import report_path
-from ctxprune.trainers.recomp_abstractive_contexts import Shown, gold_summary, shown_documents, shown_question
+from ctxprune.trainers.recomp_abstractive_contexts import Shown, shown_documents, shown_question
 from ctxprune.trainers.recomp_abstractive_data import SummaryTarget, write_summary_targets
+from ctxprune.trainers.recomp_gold import gold_clauses, gold_sentences
 from ctxprune.trainers.recomp_judges import (
     Judge,
     LikelihoodJudge,
@@ -59,6 +61,9 @@ _QUESTIONS_A_ROUND = 128
 #: One summary a question: "" where the teacher sees nothing of use, None where it cannot tell.
 Teacher = Callable[[Sequence[Question]], list[str | None]]
 
+#: Teachers without a language model: marked sentences word for word, or only the clauses that matter.
+_GOLD_TEACHERS: Final = {"gold": gold_sentences, "gold-clauses": gold_clauses}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
@@ -79,9 +84,9 @@ class Decision:
     reason: str
 
 
-def gold_teacher(questions: Sequence[Question]) -> list[str | None]:
-    """The marked sentences; None where none is marked."""
-    return [gold_summary(question) or None for question in questions]
+def gold_teacher(summarise: Callable[[Question], str]) -> Teacher:
+    """What is made of the marked sentences; None where none is marked."""
+    return lambda questions: [summarise(question) or None for question in questions]
 
 
 def model_teacher(generator: Generator, *, name: str, cache: AnswerCache, max_new_tokens: int) -> Teacher:
@@ -230,8 +235,8 @@ def _questions(arguments: argparse.Namespace, counter: TokenCounter) -> Iterable
 
 
 def _teacher(arguments: argparse.Namespace, cache: AnswerCache, stack: ExitStack) -> Teacher:
-    if arguments.teacher == "gold":
-        return gold_teacher
+    if arguments.teacher in _GOLD_TEACHERS:
+        return gold_teacher(_GOLD_TEACHERS[arguments.teacher])
     generator = stack.enter_context(open_teacher(arguments))
     return model_teacher(
         generator, name=teacher_name(arguments), cache=cache, max_new_tokens=arguments.max_summary_tokens
@@ -257,7 +262,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--data", required=True, nargs="+", metavar="FILE", help="questions with documents and answers")
     add("--out", required=True, type=Path, metavar="TARGETS.jsonl", help="beside it a .report.json")
-    add("--teacher", choices=["model", "gold"], default="model", help="gold: marked sentences (default: %(default)s)")
+    add("--teacher", choices=["model", *_GOLD_TEACHERS], default="model", help="who writes them (default: %(default)s)")
     add_teacher_arguments(parser)
     add("--max-summary-tokens", type=positive, default=128, metavar="N", help="of a teacher's answer")
     add("--judge", metavar="PATH", help="a causal language model that answers with each summary; without: no filter")
