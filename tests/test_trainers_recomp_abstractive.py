@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fixtures_checkpoints import bert_tokenizer
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
 from ctxprune.compressors.abstractive_models import recomp_abstractive
@@ -198,6 +200,29 @@ def test_lora_learns_and_leaves_an_adapter_that_the_compressor_loads(llama, targ
     compressor = recomp_abstractive(model=llama, adapter=out, device="cpu", max_summary_tokens=8)
     [context] = compressor.compress([Context("what", (whole(Document("the moon orbits mars. " * 9)),))])
     assert context.pieces
+
+
+def test_lora_in_the_last_layers_leaves_the_others_and_the_head(llama, targets, tmp_path) -> None:
+    out = tmp_path / "last"
+    assert main(command(llama, targets, out, "--epochs", "1", "--rank", "4", "--last-layers", "1")) == 0
+    names = set(load_file(out / "adapter_model.safetensors"))
+    assert {re.search(r"layers\.(\d+)\.", name)[1] for name in names} == {"1"}
+    assert {name.split(".")[-3] for name in names} >= {"q_proj", "o_proj", "down_proj"}
+    compressor = recomp_abstractive(model=llama, adapter=out, device="cpu", max_summary_tokens=8)
+    assert compressor.compress([Context("what", (whole(Document("the moon orbits mars. " * 9)),))])[0].pieces
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--last-layers", "3"], "between 1 and the model's 2, got 3"),
+        (["--last-layers", "0"], "between 1 and the model's 2, got 0"),
+        (["--last-layers", "1", "--full"], "--last-layers 1 is for LoRA"),
+    ],
+)
+def test_last_layers_that_cannot_be_are_refused(llama, targets, tmp_path, capsys, more, message) -> None:
+    assert main(command(llama, targets, tmp_path / "refused", *more)) == 1
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["t5", "full"])

@@ -63,6 +63,10 @@ def load_base(arguments: argparse.Namespace) -> tuple[Any, Any]:
     """
     seq2seq = model_config(arguments.base).model_type in SUPPORTED
     lora = not (seq2seq or arguments.full)
+    if arguments.last_layers is not None and not lora:
+        raise InputError(
+            f"--last-layers {arguments.last_layers} is for LoRA, and all weights are trained; leave it out"
+        )
     # frozen weights may be coarse; weights that learn need float32 for their small steps
     dtype = "bfloat16" if lora and arguments.precision == "bf16" else "float32"
     if seq2seq:
@@ -80,11 +84,31 @@ def load_base(arguments: argparse.Namespace) -> tuple[Any, Any]:
 
 
 def with_lora(model: Any, arguments: argparse.Namespace) -> Any:
-    """Low-rank updates beside every linear layer but the head; only they learn. Their weights are float32."""
+    """Low-rank updates beside the linear layers, all but the head; only they learn. Their weights are float32."""
     from peft import LoraConfig, get_peft_model
 
-    options = {"target_modules": "all-linear", "lora_dropout": arguments.dropout, "task_type": "CAUSAL_LM"}
+    options: dict[str, Any] = {"target_modules": "all-linear"}
+    if arguments.last_layers is not None:
+        options = last_linear_layers(model, arguments.last_layers)
+    options |= {"lora_dropout": arguments.dropout, "task_type": "CAUSAL_LM"}
     return get_peft_model(model, LoraConfig(r=arguments.rank, lora_alpha=2 * arguments.rank, **options))
+
+
+def last_linear_layers(model: Any, count: int) -> dict[str, Any]:
+    """peft's choice of the linear modules in the last `count` transformer layers.
+
+    The backward pass ends where the first of them begins. Raises InputError when the model has not so many.
+    """
+    layers = model.config.num_hidden_layers
+    if not 1 <= count <= layers:
+        raise InputError(f"--last-layers must be between 1 and the model's {layers}, got {count}")
+    head = model.get_output_embeddings()
+    linear = {
+        name.rpartition(".")[2]
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module is not head
+    }
+    return {"target_modules": sorted(linear), "layers_to_transform": list(range(layers - count, layers))}
 
 
 def on_cpu(arguments: argparse.Namespace) -> bool:
@@ -187,6 +211,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", required=True, type=Path, help="folder for the model or adapter, and training.json")
     made.add_argument("--full", action="store_true", help="train all weights of a causal model instead of LoRA")
     made.add_argument("--rank", type=int, default=8, help="of the LoRA weights (default: %(default)s)")
+    made.add_argument("--last-layers", type=int, metavar="N", help="LoRA in the last N layers alone, which is faster")
     add_run_arguments(made, lr=2e-4, max_length=512)
     made.set_defaults(batch_size=8, evaluate_every=50)
     return made
