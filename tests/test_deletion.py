@@ -81,7 +81,7 @@ def test_command_writes_targets_and_report(tmp_path, monkeypatch, capsys) -> Non
     monkeypatch.setattr(deletion, "open_teacher", lambda arguments: Opened(EveryOtherWord()))
     assert deletion.main(["--data", str(corpus), "--local", "model", "--out", str(out)]) == 0
     assert [item.text for item in read_targets(out)] == [TEXT, "Another text."]
-    report = json.loads((tmp_path / "targets.jsonl.gz.report.json").read_text())
+    report = json.loads((tmp_path / "targets.report.json").read_text())
     assert json.loads(capsys.readouterr().out) == report
     assert report["kept"] == 2
     with pytest.raises(SystemExit):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ctxprune.errors import GeneratorError, InputError
 from ctxprune.qa import LabelledDocument, Question, read_jsonl
+from ctxprune.trainers.data_step import report_path
 from ctxprune.trainers.labelling import (
     AnswerCache,
     Cited,
@@ -24,7 +25,6 @@ from ctxprune.trainers.labelling import (
     main,
     numbered_prompt,
     parse_labels,
-    report_path,
     write_labels,
 )
 from ctxprune.types import Document

@@ -9,18 +9,18 @@ better targets.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctxprune.errors import CtxpruneError, GeneratorError, InputError
+from ctxprune.errors import InputError
 from ctxprune.text import split_sentences, split_words
 from ctxprune.tokens import load_counter
 from ctxprune.trainers.answer_cache import AnswerCache, answer_all
 from ctxprune.trainers.corpora import read_texts
+from ctxprune.trainers.data_step import data_step
 from ctxprune.trainers.distillation_filter import FilterReport, filter_alignments
 from ctxprune.trainers.teacher import (
     add_teacher_arguments,
@@ -125,29 +125,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     check_teacher_arguments(parser, arguments)
-    try:
-        with AnswerCache(arguments.cache or f"{arguments.out}.answers") as cache, open_teacher(arguments) as generator:
-            targets, report = distil(
-                _texts(arguments),
-                generator,
-                model=teacher_name(arguments),
-                cache=cache,
-                counter=load_counter("default"),
-                max_tokens=arguments.max_tokens,
-                window=arguments.window,
-                drop_variation=arguments.drop_variation,
-                drop_alignment=arguments.drop_alignment,
-            )
-        write_targets(arguments.out, targets, teacher=f"deletion by {teacher_name(arguments)}")
-        shown = json.dumps(report.to_dict(), indent=2)
-        arguments.out.with_name(arguments.out.name + ".report.json").write_text(shown + "\n", encoding="utf-8")
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if isinstance(error, GeneratorError):
-            print("the answers so far are kept; run the same command to go on", file=sys.stderr)
-        return 1
-    print(shown)
-    return 0
+    return data_step(lambda: _distilled(arguments).to_dict(), out=arguments.out)
+
+
+def _distilled(arguments: argparse.Namespace) -> FilterReport:
+    with AnswerCache(arguments.cache or f"{arguments.out}.answers") as cache, open_teacher(arguments) as generator:
+        targets, report = distil(
+            _texts(arguments),
+            generator,
+            model=teacher_name(arguments),
+            cache=cache,
+            counter=load_counter("default"),
+            max_tokens=arguments.max_tokens,
+            window=arguments.window,
+            drop_variation=arguments.drop_variation,
+            drop_alignment=arguments.drop_alignment,
+        )
+    write_targets(arguments.out, targets, teacher=f"deletion by {teacher_name(arguments)}")
+    return report
 
 
 def _texts(arguments: argparse.Namespace) -> Iterator[str]:

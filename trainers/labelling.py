@@ -16,11 +16,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO, cast, get_args
 
-from ctxprune.errors import CtxpruneError, GeneratorError, InputError
+from ctxprune.errors import InputError
 from ctxprune.qa import Question, row_from_question
 from ctxprune.qa_formats import Format, read_questions
 from ctxprune.trainers.answer_cache import AnswerCache
 from ctxprune.trainers.citations import Cited, Labels, NoAnswer, Unparsed, numbered_prompt, parse_labels
+from ctxprune.trainers.data_step import data_step
 from ctxprune.trainers.silver import LabelOptions, LabelReport, label_questions
 from ctxprune.trainers.teacher import (
     add_teacher_arguments,
@@ -81,21 +82,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
     check_teacher_arguments(parser, arguments)
-    out = Path(arguments.out)
-    try:
-        report = _label(arguments, out)
-        text = json.dumps(report.to_dict(), indent=2)
-        report_path(out).write_text(text + "\n", encoding="utf-8")
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if isinstance(error, GeneratorError):
-            print("the answers so far are kept; run the same command to go on", file=sys.stderr)
-        return 1
-    print(text)
-    return 0
+    return data_step(lambda: _label(arguments).to_dict(), out=arguments.out)
 
 
-def _label(arguments: argparse.Namespace, out: Path) -> LabelReport:
+def _label(arguments: argparse.Namespace) -> LabelReport:
+    out = arguments.out
     if out.resolve() == Path(arguments.data).resolve():
         raise InputError(f"--out {out} is the input file; name another")
     questions = read_questions(
@@ -122,11 +113,6 @@ def _label(arguments: argparse.Namespace, out: Path) -> LabelReport:
         )
 
 
-def report_path(out: Path) -> Path:
-    """labels.jsonl, labels.jsonl.gz -> labels.report.json."""
-    return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.json")
-
-
 def _progress(report: LabelReport) -> None:
     if sys.stderr.isatty():
         print(f"{report.passages} passages, {report.generated} new answers", file=sys.stderr)
@@ -146,7 +132,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add, options = parser.add_argument, LabelOptions()
     add("--data", required=True, help="questions with documents: a file, a BEIR folder or a data set id")
-    add("--out", required=True, metavar="FILE.jsonl", help="labelled questions (.gz too); beside it a .report.json")
+    add(
+        "--out",
+        required=True,
+        type=Path,
+        metavar="FILE.jsonl",
+        help="labelled questions (.gz too); beside it a .report.json",
+    )
     add("--format", choices=get_args(Format), default="auto", help="the form of --data (default: %(default)s)")
     add("--corpus", help="passages for questions that have none")
     add("--column", type=_column, action="append", default=[], metavar="FIELD=COLUMN", help="for a data set; repeat")

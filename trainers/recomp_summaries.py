@@ -10,7 +10,6 @@ What was asked and scored is remembered, so the same command goes on after an in
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,13 +23,13 @@ from typing import TYPE_CHECKING, Any, Final
 from ctxprune.batches import batched
 from ctxprune.compressors.faithfulness import check_faithfulness, unfaithful
 from ctxprune.compressors.summary_prompts import chat_prompt, read_answer
-from ctxprune.errors import CtxpruneError, GeneratorError, InputError
+from ctxprune.errors import InputError
 from ctxprune.prompt import piece_text
 from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.answer_cache import AnswerCache, answer_all
-from ctxprune.trainers.labelling import report_path
+from ctxprune.trainers.data_step import data_step
 from ctxprune.trainers.recomp_abstractive_contexts import Shown, shown_documents, shown_question
 from ctxprune.trainers.recomp_abstractive_data import SummaryTarget, write_summary_targets
 from ctxprune.trainers.recomp_gold import gold_clauses, gold_sentences
@@ -196,18 +195,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     if arguments.teacher == "model":
         check_teacher_arguments(parser, arguments)
-    try:
-        decisions = list(_decisions(arguments))
-        write_summary_targets(arguments.out, [each.made for each in decisions if each.made is not None])
-        shown = json.dumps(report(decisions, default_counter()), indent=2)
-        report_path(arguments.out).write_text(shown + "\n", encoding="utf-8")
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        if isinstance(error, GeneratorError):
-            print("the answers so far are kept; run the same command to go on", file=sys.stderr)
-        return 1
-    print(shown)
-    return 0
+    return data_step(lambda: _written(arguments), out=arguments.out)
+
+
+def _written(arguments: argparse.Namespace) -> dict[str, Any]:
+    decisions = list(_decisions(arguments))
+    write_summary_targets(arguments.out, [each.made for each in decisions if each.made is not None])
+    return report(decisions, default_counter())
 
 
 def _decisions(arguments: argparse.Namespace) -> Iterator[Decision]:
