@@ -411,6 +411,20 @@ def test_a_causal_model_and_its_adapter(tmp_path):
     [adapted] = recomp_abstractive(adapter=tmp_path / "adapter", **options).compress([context])
     assert plain.pieces[0].text == expected != ""
     assert adapted.pieces[0].text not in ("", expected)
+    config = tmp_path / "adapter" / "adapter_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}))
+    [alone] = recomp_abstractive(adapter=str(tmp_path / "adapter"), **options | {"model": None}).compress([context])
+    assert alone.pieces[0].text == adapted.pieces[0].text
+
+
+def test_adapters_that_are_not_there_or_name_no_model(tmp_path):
+    with pytest.raises(CheckpointError, match=r"mine has no adapter_config.json; pass the folder"):
+        recomp_abstractive(adapter="mine")
+    with pytest.raises(CheckpointError, match=r"nothing has no adapter_config.json"):
+        recomp_abstractive(adapter=tmp_path / "nothing")
+    (tmp_path / "adapter_config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match=r"does not say which model the adapter is for; pass model="):
+        recomp_abstractive(adapter=tmp_path)
 
 
 def test_an_endpoint(serve: Callable[..., Endpoint]):

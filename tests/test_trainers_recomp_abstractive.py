@@ -204,7 +204,9 @@ def test_lora_learns_and_leaves_an_adapter_that_the_compressor_loads(llama, targ
 
 def test_lora_in_the_last_layers_leaves_the_others_and_the_head(llama, targets, tmp_path) -> None:
     out = tmp_path / "last"
-    assert main(command(llama, targets, out, "--epochs", "1", "--rank", "4", "--last-layers", "1")) == 0
+    given = ["--epochs", "1", "--rank", "4", "--last-layers", "1", "--base-name", "hub/id"]
+    assert main(command(llama, targets, out, *given)) == 0
+    assert json.loads((out / "adapter_config.json").read_text())["base_model_name_or_path"] == "hub/id"
     names = set(load_file(out / "adapter_model.safetensors"))
     assert {re.search(r"layers\.(\d+)\.", name)[1] for name in names} == {"1"}
     assert {name.split(".")[-3] for name in names} >= {"q_proj", "o_proj", "down_proj"}

@@ -27,6 +27,7 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.models.causal_lm import load_causal_lm
+from ctxprune.models.checkpoint import read_json, write_json
 from ctxprune.models.likelihood import trailing_log_probabilities
 from ctxprune.models.seq2seq import SUPPORTED, load_seq2seq, model_config
 from ctxprune.trainers.items import IGNORE
@@ -206,6 +207,7 @@ def parser() -> argparse.ArgumentParser:
         prog="ctxprune train recomp-abstractive", description=(__doc__ or "").split("\n", 1)[0]
     )
     made.add_argument("--base", required=True, help="T5-like or causal model to start from: a folder or a hub id")
+    made.add_argument("--base-name", help="what the adapter calls its base, e.g. a hub id (default: as --base)")
     made.add_argument("--data", required=True, nargs="+", metavar="TARGETS[:LIMIT[:REPEAT]]", help="summaries to learn")
     made.add_argument("--validation", help="targets for the evaluations during training, which choose the best weights")
     made.add_argument("--out", required=True, type=Path, help="folder for the model or adapter, and training.json")
@@ -245,6 +247,9 @@ def run(arguments: argparse.Namespace) -> None:
     trainer.save_model(str(arguments.out))
     if not hasattr(model, "peft_config"):
         tokenizer.save_pretrained(arguments.out)
+    elif arguments.base_name:
+        config = arguments.out / "adapter_config.json"
+        write_json(config, read_json(config) | {"base_model_name_or_path": arguments.base_name})
     made = report(arguments, model, fitting, trainer, clock)
     (arguments.out / "training.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: made[name] for name in ("steps", "seconds", "tokens_per_second")}))

@@ -13,6 +13,8 @@ from ctxprune.compressors import available
 
 _LICENCE = re.compile(r"^\W*licen[cs]e\W*:\W*(.+)$", re.IGNORECASE | re.MULTILINE)
 
+_WEIGHTS = ("model.onnx", "model.safetensors", "adapter_model.safetensors")
+
 
 @dataclass(frozen=True, slots=True)
 class BundledModel:
@@ -26,7 +28,7 @@ class BundledModel:
 def bundled_models() -> list[BundledModel]:
     """The models inside the package, by name."""
     root = Path(str(files("ctxprune.bundled")))
-    return [_model(weights.parent) for weights in sorted(root.glob("*/model.onnx"))]
+    return [_model(folder) for folder in sorted(root.iterdir()) if any((folder / name).is_file() for name in _WEIGHTS)]
 
 
 def list_models() -> None:

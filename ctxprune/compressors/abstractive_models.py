@@ -10,7 +10,7 @@ from ctxprune.compressors.summarizers import GeneratorSummarizer, Seq2SeqSummari
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.generators.local import LocalGenerator
 from ctxprune.generators.openai import OpenAIGenerator
-from ctxprune.models.adapters import merge_adapter
+from ctxprune.models.adapters import adapter_folder, base_of, merge_adapter
 from ctxprune.models.seq2seq import SUPPORTED, Seq2Seq, model_config
 from ctxprune.tokens import load_counter
 from ctxprune.types import TokenCounter
@@ -31,11 +31,14 @@ def recomp_abstractive(
     **options: Any,
 ) -> RecompAbstractive:
     """model: folder or hub id of a T5-family summariser (with the published RECOMP input) or of a causal language model
-    (which is asked in a chat turn), or with base_url the name of a model at an OpenAI-compatible endpoint.
+    (which is asked in a chat turn), or with base_url the name of a model at an OpenAI-compatible endpoint; None for the
+    model that the adapter was trained on.
 
-    adapter: a LoRA adapter's folder or hub id for a local model. tokenizer: for T5 checkpoints saved without one.
-    titles: whether passages carry titles (None: only in a chat turn). options: see `RecompAbstractive`.
+    adapter: a LoRA adapter's folder, hub id or bundled name, for a local model. tokenizer: for T5 checkpoints saved
+    without one. titles: whether passages carry titles (None: only in a chat turn). options: see `RecompAbstractive`.
     """
+    if model is None and adapter is not None and base_url is None:
+        model = base_of(adapter_folder(adapter))
     if model is None:
         raise InputError("recomp-abstractive needs a model that writes; pass model=, with base_url= for an endpoint")
     summarizer: Summarizer

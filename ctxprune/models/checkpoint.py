@@ -40,13 +40,14 @@ def resolve(source: str | Path, *, revision: str | None = None, weights: bool = 
     if isinstance(source, Path) or folder.exists() or folder.is_absolute() or source.startswith((".", "~")):
         raise CheckpointError(f"{source} is no folder; pass a checkpoint's folder or a hub id such as 'owner/name'")
     small = ["config.json", *_TOKENIZER_FILES, *_VOCABULARIES]
-    snapshot = _download(source, revision, [*small, *_SAFE_WEIGHTS] if weights else small)
+    snapshot = fetch(source, revision, [*small, *_SAFE_WEIGHTS] if weights else small)
     if weights and not any(snapshot.glob("model*.safetensors")):
-        snapshot = _download(source, revision, [*small, *_PICKLED_WEIGHTS])
+        snapshot = fetch(source, revision, [*small, *_PICKLED_WEIGHTS])
     return snapshot
 
 
-def _download(repo: str, revision: str | None, patterns: list[str]) -> Path:
+def fetch(repo: str, revision: str | None, patterns: list[str]) -> Path:
+    """The hub's snapshot of the files that match. Raises CheckpointError when the hub cannot be asked."""
     from huggingface_hub import snapshot_download
 
     try:
