@@ -59,14 +59,19 @@ def budget_at(rate: float, tokens_before: int) -> int:
 
 
 def arms_of(
-    compressors: Sequence[CompressorConfig], compressed: Sequence[str], baselines: Sequence[str]
+    compressors: Sequence[CompressorConfig],
+    compressed: Sequence[str],
+    baselines: Sequence[str],
+    *,
+    full_context: bool = True,
 ) -> Iterator[Arm]:
     """All arms of a run, each after those it is compared with or matched to.
 
-    Full context always comes first, since every other arm is compared with it. compressed: labels of contexts that
+    The full context comes first, since every other arm is compared with it. compressed: labels of contexts that
     another tool has compressed.
     """
-    yield Arm(FULL)
+    if full_context:
+        yield Arm(FULL)
     yield from (Arm(name) for name in (NONE, GOLD) if name in baselines)
     tested = [(arm, config.baselines) for config in compressors for arm in _tested(config)]
     tested += [(Arm(label), None) for label in compressed]

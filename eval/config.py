@@ -139,7 +139,8 @@ class PriceConfig(Section):
 class EvalConfig(Section):
     """Everything that decides the figures of a run.
 
-    compressed: files of contexts that another tool has compressed, see `ctxprune.eval.interchange`. tokenizer: what
+    compressed: files of contexts that another tool has compressed, see `ctxprune.eval.interchange`. full_context:
+    False leaves out the reference that all are compared with, where generating from it is too dear. tokenizer: what
     counts tokens (see `ctxprune.load_counter`); None: the local generator's, else an estimate.
     template, closed_book_template: see `ctxprune.prompt.render_prompt`; the second, without {context}, is for "none".
     """
@@ -148,6 +149,7 @@ class EvalConfig(Section):
     compressors: tuple[CompressorConfig, ...] = ()
     compressed: tuple[str, ...] = ()
     baselines: tuple[Baseline, ...] = ALL_BASELINES
+    full_context: bool = True
     generator: GeneratorConfig = GeneratorConfig()
     judge: GeneratorConfig = GeneratorConfig()
     tokenizer: str | None = None

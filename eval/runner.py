@@ -60,7 +60,12 @@ class Run:
         self.store = store
         self.counter = load_counter(config.tokenizer or tokenizer_of(config.generator))
         self.arms = tuple(
-            arms_of(config.compressors, [Path(file).name for file in config.compressed], config.baselines)
+            arms_of(
+                config.compressors,
+                [Path(file).name for file in config.compressed],
+                config.baselines,
+                full_context=config.full_context,
+            )
         )
         self.answerer = Answerer(config.generator, store) if config.generator.kind != "none" else None
         self.judge = Answerer(config.judge, store) if config.judge.kind != "none" else None

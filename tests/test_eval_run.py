@@ -124,6 +124,20 @@ def test_a_run_measures_every_arm_on_every_question(towns, endpoint, tmp_path):
     assert {"config.yaml", "env.json", "results.json", "samples.jsonl", "leaderboard.md", "report.html"} <= names
 
 
+def test_a_run_without_the_full_context_never_asks_with_it(towns, endpoint, tmp_path, capsys):
+    config = checked(towns, generator=openai(endpoint), full_context=False)
+    results = run(config, tmp_path / "run", cache=tmp_path / "cache")
+    rows = {row["arm"]: row for row in results["rows"]}
+    assert "full" not in rows and len(rows) == 7
+    assert all(row["vs_full"] == {} for row in rows.values())
+    assert "match" in rows["bm25-sentences budget=30"]["vs_rerank"]
+    whole = [document["text"] for document in json.loads(towns.read_text().splitlines()[0])["documents"]]
+    prompts = [body["messages"][-1]["content"] for _, _, body in endpoint.seen]
+    assert not any(all(text in prompt for text in whole) for prompt in prompts)
+    assert main(["eval", "report", str(tmp_path / "run")]) == 0
+    assert "| full" not in capsys.readouterr().out
+
+
 def test_baselines_get_no_more_tokens_than_the_tested_arm_question_by_question(towns, tmp_path):
     run(checked(towns), tmp_path / "run", cache=tmp_path / "cache")
     lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
