@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 Vectors = npt.NDArray[np.float32]
 
 BUNDLED_FOLDER = Path(__file__).parent / "bundled" / "minilm-encoder"
+#: Before the name of an embedder whose vectors are not scaled to length one.
+RAW = "raw:"
 #: The model was trained on at most so many tokens, its two special tokens included.
 WINDOW_TOKENS = 256
 #: Texts tokenised at a time, so that memory does not grow with their number.
@@ -31,7 +33,7 @@ BATCH_WINDOWS = 32
 
 
 class Embedder(Protocol):
-    """Texts in, vectors of length one out; a text's vector does not depend on its neighbours."""
+    """Texts in, vectors out, of length one unless its name says otherwise; none depends on the text's neighbours."""
 
     @property
     def name(self) -> str: ...
@@ -40,7 +42,7 @@ class Embedder(Protocol):
     def dimension(self) -> int: ...
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """(n, dimension) float32, each row of length 1."""
+        """(n, dimension) float32."""
         ...
 
 
@@ -94,19 +96,25 @@ class BundledEncoder:
 class SentenceTransformerEncoder:
     """A sentence-transformers model by hub id or path; texts beyond its own window are cut by the model.
 
-    Raises CheckpointError when it cannot be loaded.
+    unit: scale vectors to length one. False leaves them as the model pools them, which some xRAG bridges were trained
+    on; the name then begins with "raw:". Raises CheckpointError when it cannot be loaded.
     """
 
-    def __init__(self, name: str, *, device: str | None = None, batch_size: int = 32) -> None:
+    def __init__(self, name: str, *, device: str | None = None, batch_size: int = 32, unit: bool = True) -> None:
         from sentence_transformers import SentenceTransformer
+        from sentence_transformers.sentence_transformer.modules import Normalize
 
-        self.name = name
+        self.name = name if unit else f"{RAW}{name}"
         self.batch_size = batch_size
+        self._unit = unit
         try:
             with no_bars_off_terminal():
                 self._model = SentenceTransformer(name, device=device)
         except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
             raise CheckpointError(f"cannot load the sentence-transformers model {name!r}: {error}") from error
+        for place in reversed(range(0 if unit else len(self._model))):
+            if isinstance(self._model[place], Normalize):
+                del self._model[place]
 
     @cached_property
     def dimension(self) -> int:
@@ -117,13 +125,21 @@ class SentenceTransformerEncoder:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         options: dict[str, Any] = {"batch_size": self.batch_size, "show_progress_bar": False}
-        vectors = self._model.encode([*map(model_text, texts)], normalize_embeddings=True, **options)
+        vectors = self._model.encode([*map(model_text, texts)], normalize_embeddings=self._unit, **options)
         return np.asarray(vectors, dtype=np.float32)
 
 
 def load_embedder(name: str) -> Embedder:
-    """ "bundled" (or the bundled encoder's own name), else a sentence-transformers id or path."""
-    return BundledEncoder() if name in ("bundled", BundledEncoder.name) else SentenceTransformerEncoder(name)
+    """ "bundled" (or the bundled encoder's own name), else a sentence-transformers id or path, after "raw:" for vectors
+    that are not scaled to length one."""
+    if name in ("bundled", BundledEncoder.name):
+        return BundledEncoder()
+    return SentenceTransformerEncoder(name.removeprefix(RAW), unit=not name.startswith(RAW))
+
+
+def embedder_name(encoder: str, *, unit: bool) -> str:
+    """How `load_embedder` is asked for an encoder with vectors of length one, or (False) as the model pools them."""
+    return encoder if unit or encoder.startswith(RAW) else f"{RAW}{encoder}"
 
 
 def _unit_length(total: npt.NDArray[np.float64]) -> Vectors:

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune import load
+from ctxprune.compressors import document_vectors
 from ctxprune.compressors.document_vectors import DocumentVectors
 from ctxprune.compressors.xrag import XRAG
 from ctxprune.errors import BudgetError, InputError
@@ -243,11 +244,20 @@ def test_unusable_vectors_are_refused(vectors: np.ndarray, message: str) -> None
         XRAG(BRIDGE, store=store).compress([Context.of("q", DOCUMENTS[:1])])
 
 
+def test_the_encoder_of_a_bridge_for_raw_vectors_does_not_scale_them(monkeypatch) -> None:
+    loaded: list[str] = []
+    monkeypatch.setattr(document_vectors, "load_embedder", lambda name: loaded.append(name) or Hashed())
+    XRAG(BRIDGE)
+    XRAG(bridge(normalised=False))
+    assert loaded == [Hashed.name, f"raw:{Hashed.name}"]
+
+
 def test_scaled_vectors_are_refused_by_a_bridge_for_raw_ones() -> None:
     raw = bridge(normalised=False)
     with pytest.raises(InputError, match="all vectors have length one"):
         XRAG(raw, encoder=Hashed()).compress([Context.of("q", ["one"])])
     store = Vectors({"one": np.full((1, WIDTH), 3.0, np.float32)})
+    store.embedder_name = f"raw:{store.embedder_name}"
     assert shapes(XRAG(raw, store=store).compress([Context.of("q", ["one"])])[0]) == [(1, OUT)]
 
 

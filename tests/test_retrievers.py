@@ -361,6 +361,9 @@ def test_a_sentence_transformer_by_path(tmp_path: Path) -> None:
     assert (encoder.dimension, vectors.shape, vectors.dtype) == (3, (3, 3), np.float32)
     assert vectors[0] @ vectors[2] == pytest.approx(1.0)
     assert np.linalg.norm(vectors, axis=1) == pytest.approx(np.ones(3), abs=1e-5)
+    raw = load_embedder(f"raw:{tmp_path / 'bow'}")
+    assert raw.name == f"raw:{tmp_path / 'bow'}"
+    assert np.linalg.norm(raw.embed(["cat cat", "rock sea"]), axis=1) == pytest.approx([2.0, np.sqrt(2)])
 
 
 def test_heavy_libraries_wait_until_they_are_used() -> None:

@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ctxprune.embedders import Embedder, load_embedder
+from ctxprune.embedders import RAW, Embedder, embedder_name, load_embedder
 from ctxprune.errors import InputError
 from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.models.checkpoint import write_json
@@ -172,15 +172,17 @@ def parser() -> argparse.ArgumentParser:
 def _config(arguments: argparse.Namespace, embedder: Embedder, d_model: int, start: Bridge | None) -> BridgeConfig:
     name = arguments.generator_name or arguments.generator
     if start is None:
-        width = embedder.dimension
+        width, unit = embedder.dimension, not embedder.name.startswith(RAW)
         return BridgeConfig(
             generator=name, encoder=embedder.name, d_retriever=width, d_model=d_model, pooling=arguments.pooling,
-            shard_tokens=arguments.shard_tokens, template=arguments.template, scale=math.sqrt(width),
+            shard_tokens=arguments.shard_tokens, template=arguments.template, normalised=unit,
+            scale=math.sqrt(width) if unit else 1.0,
         )  # fmt: skip
     config = start.config
-    if (config.encoder, config.d_retriever, config.d_model) != (embedder.name, embedder.dimension, d_model):
+    encoder = embedder_name(config.encoder, unit=config.normalised)
+    if (encoder, config.d_retriever, config.d_model) != (embedder.name, embedder.dimension, d_model):
         raise InputError(
-            f"the bridge {arguments.init} goes from {config.encoder!r} ({config.d_retriever}) to {config.d_model} "
+            f"the bridge {arguments.init} goes from {encoder!r} ({config.d_retriever}) to {config.d_model} "
             f"dimensions, not from {embedder.name!r} ({embedder.dimension}) to {d_model}; pass what it was trained with"
         )
     return replace(config, generator=name, template=arguments.template)

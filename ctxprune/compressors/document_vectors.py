@@ -10,7 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.embedders import BundledEncoder, Embedder, load_embedder
+from ctxprune.embedders import RAW, BundledEncoder, Embedder, load_embedder
 from ctxprune.errors import InputError
 from ctxprune.timing import stage
 from ctxprune.types import Document, Extract
@@ -154,4 +154,5 @@ class VectorReader:
 
 
 def _canonical(name: str) -> str:
-    return BundledEncoder.name if name == "bundled" else name
+    """The model alone: whether vectors have the right length, their reader sees."""
+    return BundledEncoder.name if name == "bundled" else name.removeprefix(RAW)

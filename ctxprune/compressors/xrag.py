@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 
 from ctxprune.compressors.document_vectors import DocumentVectors, VectorReader, Vectors
-from ctxprune.embedders import Embedder
+from ctxprune.embedders import Embedder, embedder_name
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.models.xrag import Bridge, load_bridge
 from ctxprune.prompt import count_contexts, piece_text
@@ -60,9 +60,8 @@ class XRAG:
         self.budget = budget
         self.counter = counter
         config = self.bridge.config
-        self._reader = VectorReader(
-            config.encoder, config.d_retriever, config.shard_tokens, store=store, encoder=encoder
-        )
+        embedder = embedder_name(config.encoder, unit=config.normalised)
+        self._reader = VectorReader(embedder, config.d_retriever, config.shard_tokens, store=store, encoder=encoder)
 
     @property
     def template(self) -> str:
@@ -115,9 +114,10 @@ class XRAG:
             return []
         rows = np.concatenate(vectors)
         if not self.bridge.config.normalised and np.allclose(np.linalg.norm(rows, axis=1), 1.0, atol=1e-3):
+            name = embedder_name(self.bridge.config.encoder, unit=False)
             raise InputError(
-                "all vectors have length one, the bridge was trained on vectors as its encoder gives them; pass an "
-                "encoder= or a store that does not scale them"
+                "all vectors have length one, the bridge was trained on vectors as its encoder gives them; pass "
+                f"encoder={name!r}, or a store that was built with it"
             )
         return np.split(self.bridge.project(rows), np.cumsum([len(each) for each in vectors])[:-1])
 

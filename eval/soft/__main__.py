@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ctxprune.embedders import load_embedder
+from ctxprune.embedders import embedder_name, load_embedder
 from ctxprune.errors import CtxpruneError
 from ctxprune.eval.compressing import model_hash
 from ctxprune.eval.config import Step
@@ -40,7 +40,7 @@ class Evaluation:
         self._args = args
         self._bridge = load_bridge(args.bridge)
         config = self._bridge.config
-        self._embedder = load_embedder(args.encoder or config.encoder)
+        self._embedder = load_embedder(args.encoder or embedder_name(config.encoder, unit=config.normalised))
         self._draw = Bootstrap(seed=args.seed)
         # not the batch size: it decides how long it takes
         self._identity: list[Any] = [bridge_digest(self._bridge), self._embedder.name, args.generator]
