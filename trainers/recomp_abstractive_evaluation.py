@@ -22,6 +22,7 @@ from ctxprune.compressors.recomp import DEFAULT_MODEL
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
+from ctxprune.select import Policy
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.answer_cache import AnswerCache
 from ctxprune.trainers.recomp_abstractive_contexts import Shown, shown_question
@@ -71,12 +72,13 @@ def _groups(arguments: argparse.Namespace) -> dict[str, Iterable[Question]]:
 
 
 def _compressors(arguments: argparse.Namespace) -> Compressors:
+    plain = Policy(keep_title=False)  # a summary has no title line to pay for either
     return Compressors(
         summary=recomp_abstractive(
             model=arguments.model, adapter=arguments.adapter, max_summary_tokens=arguments.max_summary_tokens
         ),
-        sentence=load("recomp-extractive", model=arguments.extractive, top_n=1),
-        extractive=load("recomp-extractive", model=arguments.extractive),
+        sentence=load("recomp-extractive", model=arguments.extractive, top_n=1, policy=plain),
+        extractive=load("recomp-extractive", model=arguments.extractive, policy=plain),
     )
 
 
