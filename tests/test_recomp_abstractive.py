@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 from fixtures_endpoint import Endpoint
-from fixtures_t5 import save_llama, save_lora, save_t5
+from fixtures_t5 import SOURCES, save_llama, save_lora, save_t5
 from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.cli.show import result_lines
-from ctxprune.compressors.abstractive_models import recomp_abstractive
+from ctxprune.compressors import abstractive_models
+from ctxprune.compressors.abstractive_models import SummaryGenerator, recomp_abstractive
 from ctxprune.compressors.recomp_abstractive import RecompAbstractive
 from ctxprune.compressors.summarizers import GeneratorSummarizer, Seq2SeqSummarizer
 from ctxprune.compressors.summary_prompts import NOTHING, chat_prompt, seq2seq_source
 from ctxprune.compressors.summary_windows import prompt_of, windowed
 from ctxprune.errors import BudgetError, CheckpointError, GeneratorError, InputError
+from ctxprune.models.first_token import FirstTokenThreshold
 from ctxprune.models.seq2seq import Seq2Seq
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import NO_CONTEXT, count_contexts, render_prompt
@@ -415,6 +417,50 @@ def test_a_causal_model_and_its_adapter(tmp_path):
     config.write_text(json.dumps(json.loads(config.read_text()) | {"base_model_name_or_path": str(tmp_path / "base")}))
     [alone] = recomp_abstractive(adapter=str(tmp_path / "adapter"), **options | {"model": None}).compress([context])
     assert alone.pieces[0].text == adapted.pieces[0].text
+
+
+def test_the_first_token_is_decided_by_its_own_probability():
+    import torch
+
+    logits = torch.log(torch.tensor([[0.4, 0.3, 0.3], [0.2, 0.5, 0.3], [0.3, 0.3, 0.4]]))
+    decide = FirstTokenThreshold(0, 0.25)
+    prompt = torch.zeros(3, 5, dtype=torch.int64)
+    assert decide(prompt, logits).argmax(dim=-1).tolist() == [0, 1, 0]
+    assert decide(torch.zeros(3, 6, dtype=torch.int64), logits) is logits
+    assert FirstTokenThreshold(0, 0.5)(prompt, logits).argmax(dim=-1).tolist() == [1, 1, 2]
+
+
+def test_a_threshold_for_saying_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(abstractive_models, "NOTHING", "moon")  # a word that this vocabulary has
+    save_llama(tmp_path)
+    first = []
+    for threshold in (1e-30, 1.0):
+        generator = SummaryGenerator(tmp_path, adapter=None, empty_threshold=threshold, device="cpu")
+        answers = generator.generate(["sun", "the cat sat on the mat", "moon"], max_new_tokens=3)
+        first.append([answer.split()[0] for answer in answers])
+    assert first[0] == ["moon"] * 3 and "moon" not in first[1]
+
+
+def test_a_threshold_for_an_empty_text(t5):
+    import torch
+
+    texts = []
+    for threshold in (0.01, 1.0):
+        model = Seq2Seq(t5, device="cpu", empty_threshold=threshold)
+        with torch.no_grad():
+            model._model.get_input_embeddings().weight.mul_(0.01)  # all words are about as likely
+        texts.append([written.text for written in model.generate(SOURCES, max_new_tokens=4)])
+    assert texts[0] == [""] * len(SOURCES) and all(texts[1])
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1.5, float("nan")])
+def test_thresholds_that_are_no_probability(tmp_path, t5, value):
+    save_llama(tmp_path)
+    for model in (t5, tmp_path):
+        with pytest.raises(InputError, match=f"empty_threshold must be above 0 and at most 1, got {value}"):
+            recomp_abstractive(model=model, empty_threshold=value, device="cpu")
+    with pytest.raises(InputError, match=r"empty_threshold=0\.5 is for a local model"):
+        recomp_abstractive(model="m", base_url="http://localhost/v1", empty_threshold=0.5)
 
 
 def test_adapters_that_are_not_there_or_name_no_model(tmp_path):

@@ -75,7 +75,10 @@ def _compressors(arguments: argparse.Namespace) -> Compressors:
     plain = Policy(keep_title=False)  # a summary has no title line to pay for either
     return Compressors(
         summary=recomp_abstractive(
-            model=arguments.model, adapter=arguments.adapter, max_summary_tokens=arguments.max_summary_tokens
+            model=arguments.model,
+            adapter=arguments.adapter,
+            max_summary_tokens=arguments.max_summary_tokens,
+            empty_threshold=arguments.empty_threshold,
         ),
         sentence=load("recomp-extractive", model=arguments.extractive, top_n=1, policy=plain),
         extractive=load("recomp-extractive", model=arguments.extractive, policy=plain),
@@ -107,6 +110,7 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--model", required=True, help="the compressor: a T5-like or causal model, folder or hub id")
     add("--adapter", type=Path, help="the LoRA adapter that was trained for it")
+    add("--empty-threshold", type=float, metavar="P", help="see `recomp_abstractive` (default: greedy decoding)")
     add("--extractive", default=DEFAULT_MODEL, help="the dual encoder to compare with (default: %(default)s)")
     add("--data", required=True, metavar="FILE", help="held-out questions with documents and marked sentences")
     add("--judge", required=True, metavar="PATH", help="a causal language model that answers with each context")

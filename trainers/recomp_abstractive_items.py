@@ -39,22 +39,16 @@ def seq2seq_example(made: SummaryTarget, tokenizer: Any) -> Example:
     """Reads the published RECOMP input, without titles; the empty summary is the end token alone."""
     source = seq2seq_source(made.question.text, [document.text for document in shown_documents(made.question)])
     ids = tokenizer(model_text(source), verbose=False)["input_ids"]
-    return Example(input_ids=ids, labels=_target_ids(made.target, tokenizer))
+    labels = tokenizer(model_text(made.target), add_special_tokens=False, verbose=False)["input_ids"]
+    return Example(input_ids=ids, labels=[*labels, tokenizer.eos_token_id])
 
 
 def causal_example(made: SummaryTarget, tokenizer: Any, encoder: PromptEncoder) -> Example:
     """Reads a chat turn, with titles; the empty summary is written as that turn asks for it."""
     passages = [piece_text(whole(document)) for document in shown_documents(made.question)]
     prompt = encoder.ids(chat_prompt(made.question.text, passages))
-    target = made.target or NOTHING
-    # without a chat template the prompt ends in a colon, and its continuation begins with a blank
-    labels = _target_ids(target if encoder.chat else f" {target}", tokenizer)
+    labels = [*encoder.answer_ids(made.target or NOTHING), tokenizer.eos_token_id]
     return Example(input_ids=prompt + labels, labels=labels)
-
-
-def _target_ids(text: str, tokenizer: Any) -> list[int]:
-    ids: list[int] = tokenizer(model_text(text), add_special_tokens=False, verbose=False)["input_ids"]
-    return [*ids, tokenizer.eos_token_id]
 
 
 def examples(targets: Sequence[SummaryTarget], model: Any, tokenizer: Any, *, max_length: int, name: str) -> Fitting:

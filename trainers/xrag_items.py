@@ -75,8 +75,7 @@ def answer_items(
     for exercise, found in zip(exercises, vectors, strict=True):
         before, after = _around(encoder, exercise, found, template)
         told = encoder.ids(render_prompt(Context.of(exercise.question, [exercise.document]), template=template))
-        # after a chat template's own line break, else after a blank
-        answer = token_ids(tokenizer, exercise.answer if encoder.chat else f" {exercise.answer}")
+        answer = encoder.answer_ids(exercise.answer)
         if len(answer) <= MAX_ANSWER_TOKENS and len(told) <= max_length:
             target = (*answer, tokenizer.eos_token_id)
             bare = tuple(encoder.ids(exercise.question))

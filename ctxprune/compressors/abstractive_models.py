@@ -7,10 +7,12 @@ from typing import Any
 
 from ctxprune.compressors.recomp_abstractive import RecompAbstractive
 from ctxprune.compressors.summarizers import GeneratorSummarizer, Seq2SeqSummarizer, Summarizer
+from ctxprune.compressors.summary_prompts import NOTHING
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.generators.local import LocalGenerator
 from ctxprune.generators.openai import OpenAIGenerator
 from ctxprune.models.adapters import adapter_folder, base_of, merge_adapter
+from ctxprune.models.first_token import FirstTokenThreshold, check_empty_threshold
 from ctxprune.models.seq2seq import SUPPORTED, Seq2Seq, model_config
 from ctxprune.tokens import load_counter
 from ctxprune.types import TokenCounter
@@ -27,6 +29,7 @@ def recomp_abstractive(
     device: str | None = None,
     dtype: str | None = None,
     batch_size: int = 8,
+    empty_threshold: float | None = None,
     counter: TokenCounter | None = None,
     **options: Any,
 ) -> RecompAbstractive:
@@ -35,7 +38,9 @@ def recomp_abstractive(
     model that the adapter was trained on.
 
     adapter: a LoRA adapter's folder, hub id or bundled name, for a local model. tokenizer: for T5 checkpoints saved
-    without one. titles: whether passages carry titles (None: only in a chat turn). options: see `RecompAbstractive`.
+    without one. titles: whether passages carry titles (None: only in a chat turn). empty_threshold: the probability of
+    "nothing helps" from which a local model's summary is empty (None: where that is its likeliest beginning, which for
+    an unsure model is too often). options: see `RecompAbstractive`.
     """
     if model is None and adapter is not None and base_url is None:
         model = base_of(adapter_folder(adapter))
@@ -43,7 +48,13 @@ def recomp_abstractive(
         raise InputError("recomp-abstractive needs a model that writes; pass model=, with base_url= for an endpoint")
     summarizer: Summarizer
     if base_url is not None:
-        for name, value in (("adapter", adapter), ("tokenizer", tokenizer), ("device", device), ("dtype", dtype)):
+        for name, value in (
+            ("adapter", adapter),
+            ("tokenizer", tokenizer),
+            ("device", device),
+            ("dtype", dtype),
+            ("empty_threshold", empty_threshold),
+        ):
             if value is not None:
                 raise InputError(
                     f"{name}={value!r} is for a local model, and base_url names an endpoint; give only one"
@@ -52,21 +63,39 @@ def recomp_abstractive(
         summarizer = GeneratorSummarizer(generator, counter=counter, titles=titles is not False)
         return RecompAbstractive(summarizer, counter=counter, **options)
     if _is_causal(str(model)):
-        local = AdaptedGenerator(model, adapter=adapter, device=device, dtype=dtype, batch_size=batch_size)
+        local = SummaryGenerator(
+            model, adapter=adapter, empty_threshold=empty_threshold, device=device, dtype=dtype, batch_size=batch_size
+        )
         summarizer = GeneratorSummarizer(local, counter=load_counter(str(model)), titles=titles is not False)
     else:
-        t5 = Seq2Seq(model, tokenizer=tokenizer, adapter=adapter, device=device, dtype=dtype, batch_size=batch_size)
+        t5 = Seq2Seq(
+            model, tokenizer=tokenizer, adapter=adapter, device=device, dtype=dtype, batch_size=batch_size,
+            empty_threshold=empty_threshold,
+        )  # fmt: skip
         summarizer = Seq2SeqSummarizer(t5, titles=bool(titles))
     return RecompAbstractive(summarizer, counter=counter, **options)
 
 
-class AdaptedGenerator(LocalGenerator):
-    """A causal language model with a LoRA adapter merged into its weights, if one is given."""
+class SummaryGenerator(LocalGenerator):
+    """A causal language model that writes summaries or that nothing helps.
 
-    def __init__(self, path_or_id: str | Path, *, adapter: str | Path | None, **options: Any) -> None:
+    adapter: LoRA weights to merge into its own. empty_threshold: see `recomp_abstractive`.
+    """
+
+    def __init__(
+        self, path_or_id: str | Path, *, adapter: str | Path | None, empty_threshold: float | None, **options: Any
+    ) -> None:
+        check_empty_threshold(empty_threshold)
         super().__init__(path_or_id, **options)
         if adapter is not None:
             self._model = merge_adapter(self._model, adapter)
+        self._empty_threshold = empty_threshold
+        self._nothing = self._encoder.answer_ids(NOTHING)[0]
+
+    def _decoding(self) -> dict[str, Any]:
+        if self._empty_threshold is None:
+            return {}
+        return {"logits_processor": [FirstTokenThreshold(self._nothing, self._empty_threshold)]}
 
 
 def _is_causal(name: str) -> bool:

@@ -121,11 +121,15 @@ class LocalGenerator:
 
         with torch.inference_mode():
             # generate() counts position ids from the mask, so padding moves no token
-            output = self._model.generate(**inputs, max_new_tokens=max_new_tokens)
+            output = self._model.generate(**inputs, max_new_tokens=max_new_tokens, **self._decoding())
         # from embeddings it returns only the new tokens, from ids the prompt's too
         width = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
         new = output[:, width:].tolist()
         return [self._tokenizer.decode(_until(row, self._eos), skip_special_tokens=True).strip() for row in new]
+
+    def _decoding(self) -> dict[str, Any]:
+        """More options of `generate`, for a class that decodes otherwise."""
+        return {}
 
     def _padded_ids(self, encoded: Sequence[list[int]]) -> Inputs:
         ids, mask = left_padded(encoded, self._model.generation_config.pad_token_id)

@@ -15,7 +15,6 @@ from ctxprune.errors import InputError
 from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.models.prompt_encoding import PromptEncoder
 from ctxprune.runtime.device import best_device
-from ctxprune.text import model_text
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +76,7 @@ class AnswerLikelihood:
         if len(prompts) != len(answers):
             raise InputError(f"score needs one answer a prompt, got {len(prompts)} prompts and {len(answers)} answers")
         asked = [self.encoder.ids(prompt) for prompt in prompts]
-        wanted = [self._answer_ids(answer) for answer in answers]
+        wanted = [self.encoder.answer_ids(answer.strip()) for answer in answers]
         for place, (before, after) in enumerate(zip(asked, wanted, strict=True)):
             self._check(place, len(before), len(after))
         shared = _shared_prefix(asked)
@@ -90,12 +89,6 @@ class AnswerLikelihood:
             for place, value in zip(places, nats, strict=True):
                 scores[place] = AnswerScore(value, len(wanted[place]))
         return scores
-
-    def _answer_ids(self, answer: str) -> list[int]:
-        text = model_text(answer.strip())
-        text = text if self.encoder.chat or not text else f" {text}"
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        return ids
 
     def _check(self, place: int, prompt: int, answer: int) -> None:
         if not prompt or not answer:

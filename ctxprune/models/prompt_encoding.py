@@ -37,6 +37,11 @@ class PromptEncoder:
     def ids(self, prompt: str) -> list[int]:
         return self._ids(self._wrapped(prompt), first=True)
 
+    def answer_ids(self, answer: str) -> list[int]:
+        """What follows the prompt: after a chat template's own line break, else after a blank. No end token."""
+        text = model_text(answer)
+        return self._ids(text if self.chat or not text else f" {text}", first=False)
+
     def parts(self, context: Context, *, template: str) -> Parts:
         """The prompt of `render_prompt` with each run of neighbouring soft tokens in its place, no separator within it.
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.adapters import merge_adapter
+from ctxprune.models.first_token import FirstTokenThreshold, check_empty_threshold
 from ctxprune.runtime.device import best_device, best_dtype
 from ctxprune.runtime.quiet import no_bars_off_terminal
 from ctxprune.text import model_text
@@ -31,7 +32,8 @@ class Seq2Seq:
 
     tokenizer: a folder or hub id, for checkpoints saved without one. device, dtype: None for what
     `ctxprune.runtime.device` finds best, float32 on a CPU (in a 16-bit type the batch can tip a close call between two
-    tokens). adapter: a LoRA adapter's folder or hub id, merged into the weights.
+    tokens). adapter: a LoRA adapter's folder or hub id, merged into the weights. empty_threshold: the probability of an
+    empty text from which it is empty (None: where the end is the likeliest first token); see `FirstTokenThreshold`.
     Raises CheckpointError for a checkpoint that cannot be loaded or is no T5 with encoder and decoder.
     """
 
@@ -44,9 +46,11 @@ class Seq2Seq:
         device: str | None = None,
         dtype: str | None = None,
         batch_size: int = 8,
+        empty_threshold: float | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
+        check_empty_threshold(empty_threshold)
         self.name = str(source)
         self.batch_size = batch_size
         self.device = device or best_device()
@@ -56,6 +60,7 @@ class Seq2Seq:
         self._model = model if adapter is None else merge_adapter(model, adapter)
         self._end, self._pad = _special_ids(self._model, self._tokenizer)
         self._model.generation_config = _greedy(self._model, self._end, self._pad)
+        self._empty_threshold = empty_threshold
         self._lock = threading.Lock()
 
     def count(self, texts: Sequence[str]) -> list[int]:
@@ -87,9 +92,14 @@ class Seq2Seq:
         import torch
 
         ids, mask = _right_padded(encoded, self._pad)
+        threshold = self._empty_threshold
+        processors = [] if threshold is None else [FirstTokenThreshold(self._end, threshold)]
         with self._lock, torch.inference_mode():
             output = self._model.generate(
-                input_ids=ids.to(self.device), attention_mask=mask.to(self.device), max_new_tokens=max_new_tokens
+                input_ids=ids.to(self.device),
+                attention_mask=mask.to(self.device),
+                max_new_tokens=max_new_tokens,
+                logits_processor=processors,
             )
             return [self._read(row) for row in output[:, 1:].tolist()]  # the first is the decoder's start token
 

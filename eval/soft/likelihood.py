@@ -51,8 +51,8 @@ class SoftLikelihood:
         return token_ids(self._tokenizer, text)
 
     def answer_ids(self, answer: str) -> tuple[int, ...]:
-        """Token ids of an answer, without an end: after a chat template's own line break, else after a blank."""
-        return self.text_ids(answer if self._encoder.chat else f" {answer}")
+        """Token ids of an answer as it follows a prompt, without an end."""
+        return tuple(self._encoder.answer_ids(answer))
 
     def nats(self, prompts: Sequence[Mapping[str, Parts]], answers: Sequence[Sequence[int]]) -> list[dict[str, float]]:
         """-ln P(answer | prompt), summed over the answer's tokens, of each prompt by its name; one answer a mapping."""
