@@ -325,6 +325,9 @@ def test_an_extractive_rival_gets_the_tokens_of_the_summary() -> None:
     [case] = cases([question(0)], compressors, counter=WordCounter())
     assert case.texts["summary"] == case.texts["extractive"]
     assert len(case.texts["sentence"].split()) == 2
+    short = Compressors(summary=Keeps(4), before=Keeps(3), sentence=Keeps(2), extractive=Keeps(99))
+    [case] = cases([question(0)], short, counter=WordCounter())
+    assert case.texts["summary"] == case.texts["documents"] == " ".join(case.texts["extractive"].split()[:3])
     silent = Compressors(summary=Keeps(0), sentence=Keeps(2), extractive=Keeps(99))
     [case] = cases([question(0)], silent, counter=WordCounter())
     assert case.texts["summary"] == case.texts["extractive"] == ""

@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
 from ctxprune.trainers import recomp_summaries
 from ctxprune.trainers.answer_cache import AnswerCache
-from ctxprune.trainers.recomp_abstractive_contexts import Shown, shortened, shown_question
+from ctxprune.trainers.recomp_abstractive_contexts import Shown, extracted, shortened, shown_question
 from ctxprune.trainers.recomp_abstractive_data import read_summary_targets
 from ctxprune.trainers.recomp_gold import gold_clauses, gold_sentences
 from ctxprune.trainers.recomp_judges import LikelihoodJudge, MatchJudge, Outcome, judged, summary_prompt
@@ -97,6 +98,42 @@ def test_places_of_gold_documents_vary() -> None:
 def test_gold_documents_can_be_left_out() -> None:
     question = shown_question(asked(), Shown(documents=2, gold=False), counter=WordCounter(), seed=1)
     assert [each.is_gold for each in question.documents] == [False, False]
+
+
+class Keeps:
+    """Keeps the units at these places of every document; all of them are its sentences."""
+
+    name = "keeps"
+
+    def __init__(self, *places: int) -> None:
+        self._places = places
+
+    def compress(self, contexts, *, budget=None, threshold=None):
+        return [replace(each, pieces=tuple(map(self._cut, each.pieces))) for each in contexts]
+
+    def _cut(self, piece):
+        units = tuple(split_sentences(piece.source.text))
+        return replace(piece, units=units, kept=tuple(place in self._places for place in range(len(units))))
+
+
+@given(st.sets(st.integers(0, 4)))
+def test_labels_move_with_what_is_extracted(places: set[int]) -> None:
+    [made] = extracted([asked()], Keeps(*places))
+    assert made.answerable == (1 in places)
+    assert len(made.documents) == (4 if 0 in places else 1 if places else 0)
+    for document in made.documents:
+        text = document.document.text
+        assert [text[start:end] for start, end in document.relevant] == ([GOLD] if GOLD in text else [])
+        assert [text[start:end] for start, end in document.answer_spans] == (["two"] if GOLD in text else [])
+    if made.documents and 1 in places:
+        assert gold_sentences(made) == GOLD
+
+
+def test_questions_without_labels_stay_answerable_when_something_goes() -> None:
+    unlabelled = Question("1", "?", ("two",), True, (LabelledDocument(Document(TEXT)),))
+    [made] = extracted([unlabelled], Keeps(0, 3))
+    assert (made.answerable, made.documents[0].relevant) == (True, None)
+    assert made.documents[0].document.text == "The moon is far. Nobody lives there."
 
 
 def test_gold_sentences_are_the_marked_ones_once() -> None:
@@ -245,6 +282,15 @@ def test_command(tmp_path, capsys) -> None:
     assert report["outcomes"] == {"kept: not judged": 1, "emptied: the documents do not answer": 1}
     assert recomp_summaries.main([*command[:-1], str(data)]) == 1
     assert "is an input file" in capsys.readouterr().err
+
+
+def test_only_the_best_sentences_can_be_shown(tmp_path) -> None:
+    data, out = tmp_path / "q.jsonl", tmp_path / "targets.jsonl"
+    write_questions(data, [asked(), asked(gold=False, name="none")])
+    assert recomp_summaries.main(["--data", str(data), "--teacher", "gold", "--sentences", "1", "--out", str(out)]) == 0
+    first, second = read_summary_targets(out)
+    assert [document.document.text for document in first.question.documents] == [GOLD] == [first.target]
+    assert len(second.question.documents) == 1 and second.target == ""
 
 
 def test_an_endpoint_that_fails_midway_loses_nothing(tmp_path, monkeypatch, capsys) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ctxprune.qa import LabelledDocument, Offsets, Question
 from ctxprune.text import split_sentences
-from ctxprune.types import Document, Span, TokenCounter
+from ctxprune.types import Compressor, Context, Document, Extract, Span, TokenCounter, joiner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +85,48 @@ def _cut(labelled: LabelledDocument, start: int, end: int) -> LabelledDocument:
     return replace(
         labelled,
         document=replace(labelled.document, text=labelled.document.text[start:end]),
+        answer_spans=moved(labelled.answer_spans),
+        relevant=None if labelled.relevant is None else moved(labelled.relevant),
+    )
+
+
+def extracted(questions: Sequence[Question], compressor: Compressor) -> list[Question]:
+    """The questions with what an extractive compressor keeps of their documents; labels move with the text.
+
+    Documents of which nothing is kept go. A question that loses all its relevant sentences is answerable no more.
+    """
+    contexts = [Context.of(question.text, shown_documents(question)) for question in questions]
+    return [
+        _extracted(question, context.extracts)
+        for question, context in zip(questions, compressor.compress(contexts), strict=True)
+    ]
+
+
+def _extracted(question: Question, extracts: Sequence[Extract]) -> Question:
+    documents = [_kept(question.documents[extract.index], extract) for extract in extracts if not extract.dropped]
+    lost = any(each.relevant for each in question.documents) and not any(each.relevant for each in documents)
+    return replace(question, documents=tuple(documents), answerable=question.answerable and not lost)
+
+
+def _kept(labelled: LabelledDocument, extract: Extract) -> LabelledDocument:
+    text, slices = labelled.document.text, extract.slices()
+    shift = -slices[0][0]
+    stretches = [(*slices[0], shift)]
+    for (_, last), (start, stop) in pairwise(slices):
+        shift += len(joiner(text, last, start)) - (start - last)
+        stretches.append((start, stop, shift))
+
+    def moved(spans: Offsets) -> Offsets:
+        return tuple(
+            (left + shift, right + shift)
+            for left, right in spans
+            for start, stop, shift in stretches
+            if start <= left and right <= stop
+        )
+
+    return replace(
+        labelled,
+        document=replace(labelled.document, text=extract.text),
         answer_spans=moved(labelled.answer_spans),
         relevant=None if labelled.relevant is None else moved(labelled.relevant),
     )

@@ -1,8 +1,8 @@
 """What summaries are worth to a generator: `python -m ctxprune.trainers.recomp_abstractive_evaluation`.
 
 Held-out questions are summarised twice: with the documents that answer them among those shown, and with those left out.
-The summaries are set against no context, all documents, the marked sentences, and what an extractive compressor keeps:
-its best sentence, and as many tokens as the summary took.
+The summaries are set against no context, their own input, the marked sentences, and what an extractive compressor
+keeps: its best sentence, and as many tokens as the summary took.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ def _groups(arguments: argparse.Namespace) -> dict[str, Iterable[Question]]:
 
 
 def _compressors(arguments: argparse.Namespace) -> Compressors:
+    model = arguments.extractive
     plain = Policy(keep_title=False)  # a summary has no title line to pay for either
     return Compressors(
         summary=recomp_abstractive(
@@ -80,8 +81,9 @@ def _compressors(arguments: argparse.Namespace) -> Compressors:
             max_summary_tokens=arguments.max_summary_tokens,
             empty_threshold=arguments.empty_threshold,
         ),
-        sentence=load("recomp-extractive", model=arguments.extractive, top_n=1, policy=plain),
-        extractive=load("recomp-extractive", model=arguments.extractive, policy=plain),
+        before=load("recomp-extractive", model=model, top_n=arguments.sentences) if arguments.sentences else None,
+        sentence=load("recomp-extractive", model=model, top_n=1, policy=plain),
+        extractive=load("recomp-extractive", model=model, policy=plain),
     )
 
 
@@ -118,6 +120,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", required=True, type=Path, metavar="FIGURES.json", help="beside it FIGURES.summaries.jsonl")
     add("--documents", type=positive, metavar="K", help="as in the training data")
     add("--passage-tokens", type=positive, metavar="N", help="as in the training data")
+    add("--sentences", type=positive, metavar="N", help="as in the training data")
     add("--max-summary-tokens", type=positive, default=96, metavar="N")
     add("--skip", type=int, default=0, metavar="N", help="leave out the first N questions")
     add("--limit", type=positive, default=200, metavar="N", help="questions (default: %(default)s)")

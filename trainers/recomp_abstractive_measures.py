@@ -16,8 +16,8 @@ from ctxprune.trainers.recomp_gold import gold_sentences
 from ctxprune.trainers.recomp_judges import Judge, summary_prompt
 from ctxprune.types import Compressor, Context, Faithfulness, Summary, TokenCounter
 
-#: What a generator may read: nothing, all documents, the summary, the best sentence, as many tokens of best sentences
-#: as the summary took, and the marked sentences.
+#: What a generator may read: nothing, what the summariser read, its summary, the best sentence, as many tokens of best
+#: sentences as the summary took, and the marked sentences.
 CONTEXTS: Final = ("closed", "documents", "summary", "sentence", "extractive", "gold")
 CLOSED, DOCUMENTS, SUMMARY, SENTENCE, EXTRACTIVE, GOLD = CONTEXTS
 #: The contexts that the summary is compared with, question by question.
@@ -35,9 +35,11 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compressors:
-    """summary: the one that is measured. sentence: keeps the best sentence. extractive: keeps what a budget allows."""
+    """summary: the one that is measured; it reads what `before` leaves (None: all). sentence: keeps the best sentence.
+    extractive: keeps what a budget allows."""
 
     summary: Compressor
+    before: Compressor | None = None
     sentence: Compressor
     extractive: Compressor
 
@@ -45,7 +47,8 @@ class Compressors:
 def cases(questions: Sequence[Question], compressors: Compressors, *, counter: TokenCounter) -> list[Case]:
     """Every context of every question; one without marked sentences gets none of them."""
     contexts = [Context.of(question.text, shown_documents(question), id=question.id) for question in questions]
-    written = compressors.summary.compress(contexts)
+    read = compressors.before.compress(contexts) if compressors.before else contexts
+    written = compressors.summary.compress(read)
     summaries = [readable_text(context).strip() for context in written]
     sentences = compressors.sentence.compress(contexts)
     made = []
@@ -53,7 +56,7 @@ def cases(questions: Sequence[Question], compressors: Compressors, *, counter: T
         kept = compressors.extractive.compress([contexts[place]], budget=budget) if budget else []
         texts = {
             CLOSED: "",
-            DOCUMENTS: readable_text(contexts[place]),
+            DOCUMENTS: readable_text(read[place]),
             SUMMARY: summaries[place],
             SENTENCE: readable_text(sentences[place]),
             EXTRACTIVE: "".join(map(readable_text, kept)),

@@ -21,6 +21,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any, Final
 
 from ctxprune.batches import batched
+from ctxprune.compressors import load
 from ctxprune.compressors.faithfulness import check_faithfulness, unfaithful
 from ctxprune.compressors.summary_prompts import chat_prompt, read_answer
 from ctxprune.errors import InputError
@@ -30,7 +31,7 @@ from ctxprune.qa_formats import read_questions
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.answer_cache import AnswerCache, answer_all
 from ctxprune.trainers.data_step import data_step
-from ctxprune.trainers.recomp_abstractive_contexts import Shown, shown_documents, shown_question
+from ctxprune.trainers.recomp_abstractive_contexts import Shown, extracted, shown_documents, shown_question
 from ctxprune.trainers.recomp_abstractive_data import SummaryTarget, write_summary_targets
 from ctxprune.trainers.recomp_gold import gold_clauses, gold_sentences
 from ctxprune.trainers.recomp_judges import (
@@ -213,7 +214,9 @@ def _decisions(arguments: argparse.Namespace) -> Iterator[Decision]:
         cache = stack.enter_context(AnswerCache(arguments.cache or f"{arguments.out}.answers"))
         teacher, judge = _teacher(arguments, cache, stack), _judge(arguments, cache)
         done = 0
+        extractive = load("recomp-extractive", top_n=arguments.sentences) if arguments.sentences else None
         for asked in batched(_questions(arguments, counter), _QUESTIONS_A_ROUND):
+            asked = extracted(asked, extractive) if extractive else asked
             yield from summary_targets(asked, teacher, judge, rules=rules, counter=counter)
             done += len(asked)
             print(f"{done} questions", file=sys.stderr, flush=True)
@@ -266,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--score-documents", action="store_true", help="drop a summary that fails where its documents would help")
     add("--documents", type=positive, metavar="K", help="show K documents, the gold ones among them")
     add("--passage-tokens", type=positive, metavar="N", help="cut documents to about N tokens around what is relevant")
+    add("--sentences", type=positive, metavar="N", help="of all that is shown the N best by `recomp-extractive` alone")
     add("--skip", type=int, default=0, metavar="N", help="leave out the first N questions")
     add("--limit", type=positive, metavar="N", help="only N questions")
     add("--cache", metavar="FILE", help="answers and scores so far (default: OUT.answers)")
