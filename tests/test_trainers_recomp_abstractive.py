@@ -286,7 +286,7 @@ def test_evaluation_sets_summaries_against_other_contexts(llama, tmp_path, capsy
     ]
     data.write_text("".join(json.dumps(row_from_question(each)) + "\n" for each in asked))
     given = ["--model", str(llama), "--judge", str(llama), "--data", str(data), "--out", str(out), "--match"]
-    assert recomp_abstractive_evaluation.main([*given, "--max-summary-tokens", "6"]) == 0
+    assert recomp_abstractive_evaluation.main([*given, "--max-summary-tokens", "6", "--threshold", "0.01"]) == 0
     figures = json.loads(out.read_text())
     assert {name: group["empty"]["count"] for name, group in figures.items()} == {
         "relevant": 3,

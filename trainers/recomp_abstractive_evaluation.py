@@ -29,6 +29,7 @@ from ctxprune.trainers.recomp_abstractive_contexts import Shown, shown_question
 from ctxprune.trainers.recomp_abstractive_measures import Case, Compressors, cases, figures, table
 from ctxprune.trainers.recomp_judges import Judge, LikelihoodJudge, MatchJudge
 from ctxprune.trainers.teacher import positive
+from ctxprune.types import Compressor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -81,10 +82,16 @@ def _compressors(arguments: argparse.Namespace) -> Compressors:
             max_summary_tokens=arguments.max_summary_tokens,
             empty_threshold=arguments.empty_threshold,
         ),
-        before=load("recomp-extractive", model=model, top_n=arguments.sentences) if arguments.sentences else None,
+        before=_extractive(model, top_n=arguments.sentences, threshold=arguments.threshold),
         sentence=load("recomp-extractive", model=model, top_n=1, policy=plain),
         extractive=load("recomp-extractive", model=model, policy=plain),
     )
+
+
+def _extractive(model: str, *, top_n: int | None, threshold: float | None) -> Compressor | None:
+    if top_n is None and threshold is None:
+        return None
+    return load("recomp-extractive", model=model, top_n=top_n, threshold=threshold)
 
 
 def _write_summaries(path: Path, made: Mapping[str, Sequence[Case]]) -> None:
@@ -121,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--documents", type=positive, metavar="K", help="as in the training data")
     add("--passage-tokens", type=positive, metavar="N", help="as in the training data")
     add("--sentences", type=positive, metavar="N", help="as in the training data")
+    add("--threshold", type=float, metavar="COSINE", help="show the summariser no sentence that scores below")
     add("--max-summary-tokens", type=positive, default=96, metavar="N")
     add("--skip", type=int, default=0, metavar="N", help="leave out the first N questions")
     add("--limit", type=positive, default=200, metavar="N", help="questions (default: %(default)s)")
