@@ -26,8 +26,8 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTraining
 from transformers.trainer_utils import get_last_checkpoint
 
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.models.adapters import name_base
 from ctxprune.models.causal_lm import load_causal_lm
-from ctxprune.models.checkpoint import read_json, write_json
 from ctxprune.models.likelihood import trailing_log_probabilities
 from ctxprune.models.seq2seq import SUPPORTED, load_seq2seq, model_config
 from ctxprune.trainers.items import IGNORE
@@ -248,8 +248,7 @@ def run(arguments: argparse.Namespace) -> None:
     if not hasattr(model, "peft_config"):
         tokenizer.save_pretrained(arguments.out)
     elif arguments.base_name:
-        config = arguments.out / "adapter_config.json"
-        write_json(config, read_json(config) | {"base_model_name_or_path": arguments.base_name})
+        name_base(arguments.out, arguments.base_name)
     made = report(arguments, model, fitting, trainer, clock)
     (arguments.out / "training.json").write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
     print(json.dumps({name: made[name] for name in ("steps", "seconds", "tokens_per_second")}))

@@ -16,10 +16,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ctxprune.compressors import load
 from ctxprune.compressors.abstractive_models import recomp_abstractive
-from ctxprune.compressors.recomp import DEFAULT_MODEL
+from ctxprune.compressors.recomp import DEFAULT_MODEL, RecompExtractive, load_model
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.models.recomp import DualEncoder
 from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
 from ctxprune.select import Policy
@@ -73,7 +73,7 @@ def _groups(arguments: argparse.Namespace) -> dict[str, Iterable[Question]]:
 
 
 def _compressors(arguments: argparse.Namespace) -> Compressors:
-    model = arguments.extractive
+    encoder = load_model(arguments.extractive)
     plain = Policy(keep_title=False)  # a summary has no title line to pay for either
     return Compressors(
         summary=recomp_abstractive(
@@ -82,16 +82,17 @@ def _compressors(arguments: argparse.Namespace) -> Compressors:
             max_summary_tokens=arguments.max_summary_tokens,
             empty_threshold=arguments.empty_threshold,
         ),
-        before=_extractive(model, top_n=arguments.sentences, threshold=arguments.threshold),
-        sentence=load("recomp-extractive", model=model, top_n=1, policy=plain),
-        extractive=load("recomp-extractive", model=model, policy=plain),
+        before=_before(encoder, top_n=arguments.sentences, threshold=arguments.threshold),
+        sentence=RecompExtractive(encoder, top_n=1, policy=plain),
+        extractive=RecompExtractive(encoder, policy=plain),
     )
 
 
-def _extractive(model: str, *, top_n: int | None, threshold: float | None) -> Compressor | None:
+def _before(encoder: DualEncoder, *, top_n: int | None, threshold: float | None) -> Compressor | None:
+    """What chooses the sentences that the summariser reads; None where it reads all."""
     if top_n is None and threshold is None:
         return None
-    return load("recomp-extractive", model=model, top_n=top_n, threshold=threshold)
+    return RecompExtractive(encoder, top_n=top_n, threshold=threshold)
 
 
 def _write_summaries(path: Path, made: Mapping[str, Sequence[Case]]) -> None:

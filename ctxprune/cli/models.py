@@ -13,7 +13,7 @@ from ctxprune.compressors import available
 
 _LICENCE = re.compile(r"^\W*licen[cs]e\W*:\W*(.+)$", re.IGNORECASE | re.MULTILINE)
 
-_WEIGHTS = ("model.onnx", "model.safetensors", "adapter_model.safetensors")
+_WEIGHTS = ("model.onnx", "model.safetensors")
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ def recomp_abstractive(
     (which is asked in a chat turn), or with base_url the name of a model at an OpenAI-compatible endpoint; None for the
     model that the adapter was trained on.
 
-    adapter: a LoRA adapter's folder, hub id or bundled name, for a local model. tokenizer: for T5 checkpoints saved
+    adapter: a LoRA adapter's folder or hub id, for a local model. tokenizer: for T5 checkpoints saved
     without one. titles: whether passages carry titles (None: only in a chat turn). empty_threshold: the probability of
     "nothing helps" from which a local model's summary is empty (None: where that is its likeliest beginning, which for
     an unsure model is too often). options: see `RecompAbstractive`.

@@ -7,22 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from ctxprune.errors import CheckpointError, MissingExtraError
-from ctxprune.models.checkpoint import fetch, read_json
+from ctxprune.models.checkpoint import fetch, read_json, write_json
 
 _CONFIG = "adapter_config.json"
+_BASE = "base_model_name_or_path"
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
-_BUNDLED = Path(__file__).parents[1] / "bundled"
 
 
 def adapter_folder(source: str | Path) -> Path:
-    """The folder of an adapter in peft's layout: `source` itself, a bundled one by name, or the hub's snapshot.
+    """The folder of an adapter in peft's layout: `source` itself, or the hub's snapshot of 'owner/name'.
 
     Raises CheckpointError when there is none.
     """
     folder = Path(source).expanduser()
-    if not folder.is_dir() and len(folder.parts) == 1:
-        folder = _BUNDLED / source
-    elif not folder.is_dir() and isinstance(source, str) and not folder.is_absolute():
+    if not folder.is_dir() and isinstance(source, str) and "/" in source and not folder.is_absolute():
         folder = fetch(source, None, [_CONFIG, *_WEIGHTS])
     if not (folder / _CONFIG).is_file():
         raise CheckpointError(f"{source} has no {_CONFIG}; pass the folder that the training run wrote, or a hub id")
@@ -31,10 +29,15 @@ def adapter_folder(source: str | Path) -> Path:
 
 def base_of(folder: Path) -> str:
     """The folder or hub id of the model that an adapter was trained on. CheckpointError when its config has none."""
-    name = read_json(folder / _CONFIG).get("base_model_name_or_path")
+    name = read_json(folder / _CONFIG).get(_BASE)
     if not isinstance(name, str) or not name:
         raise CheckpointError(f"{folder / _CONFIG} does not say which model the adapter is for; pass model=")
     return name
+
+
+def name_base(folder: Path, name: str) -> None:
+    """Write into an adapter's config which model it is for."""
+    write_json(folder / _CONFIG, read_json(folder / _CONFIG) | {_BASE: name})
 
 
 def merge_adapter(model: Any, adapter: str | Path) -> Any:
