@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ctxprune.answers import answer_sentences
-from ctxprune.atoms import merge
 from ctxprune.qa import LabelledDocument, Offsets, Question
 from ctxprune.text import split_sentences
+from ctxprune.text.atoms import merge
 from ctxprune.types import Context, Document, Extract, Span
 
 

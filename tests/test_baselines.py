@@ -14,9 +14,9 @@ from ctxprune.compressors.baselines import BM25Sentences, Lead, RandomSentences
 from ctxprune.compressors.embedding import EmbeddingSentences
 from ctxprune.compressors.rerank import RerankTruncate
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.lexical import bm25_scores, tokenise
 from ctxprune.prompt import render_context
 from ctxprune.select import Policy
+from ctxprune.text.lexical import bm25_scores, tokenise
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Context, Document, Summary
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from ctxprune.compressors.fusion import SENTENCE_FEATURES, Fusion, SentenceEvidence, sentence_features
-from ctxprune.lexical import bm25_scores
 from ctxprune.qa import LabelledDocument, Question
+from ctxprune.text.lexical import bm25_scores
 from ctxprune.trainers.fusion import Example, contexts, fit, report
 from ctxprune.types import Document
 

@@ -15,12 +15,8 @@ LAYERS = (
     {"types", "timing", "bundled"},
     {
         "text",
-        "atoms",
         "batches",
-        "blocks",
         "calibration",
-        "prose",
-        "lexical",
         "tokens",
         "select",
         "budget",

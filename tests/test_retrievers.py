@@ -23,7 +23,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from ctxprune.embedders import WINDOW_TOKENS, BundledEncoder, SentenceTransformerEncoder, load_embedder
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.lexical import index_terms, query_terms, tokenise
 from ctxprune.retrievers import (
     BM25Retriever,
     DenseRetriever,
@@ -35,6 +34,7 @@ from ctxprune.retrievers import (
 )
 from ctxprune.retrievers.base import top_k
 from ctxprune.runtime.base import TokenSequence
+from ctxprune.text.lexical import index_terms, query_terms, tokenise
 from ctxprune.types import Document
 
 CORPUS = (

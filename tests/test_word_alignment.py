@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
-from ctxprune.lexical import stem
 from ctxprune.text import split_words
+from ctxprune.text.lexical import stem
 from ctxprune.trainers.distillation_filter import filter_alignments
 from ctxprune.trainers.word_alignment import Alignment, align
 

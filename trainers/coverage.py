@@ -18,10 +18,10 @@ from pathlib import Path
 
 from ctxprune.answers import locatable, locate_answers
 from ctxprune.errors import CtxpruneError
-from ctxprune.lexical import tokenise
 from ctxprune.qa import LabelledDocument, Question
 from ctxprune.qa_formats import read_questions
 from ctxprune.text import split_words
+from ctxprune.text.lexical import tokenise
 from ctxprune.trainers.sources import Source
 from ctxprune.trainers.word_targets import WordTargets, write_targets
 from ctxprune.types import Span

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from itertools import pairwise
 
-from ctxprune.lexical import query_terms, tokenise
 from ctxprune.qa import Offsets, Question
+from ctxprune.text.lexical import query_terms, tokenise
 
 #: Where a clause may begin: after a comma, semicolon, colon or bracket, before an opening bracket, a dash or a relative
 #: pronoun or conjunction.

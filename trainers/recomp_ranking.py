@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.answers import locatable, locate_answers
-from ctxprune.lexical import bm25_scores
 from ctxprune.qa import LabelledDocument, Question
+from ctxprune.text.lexical import bm25_scores
 from ctxprune.trainers.recomp_sentences import Unit, candidates
 
 Scores = npt.NDArray[np.floating[Any]]

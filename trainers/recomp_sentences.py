@@ -10,9 +10,9 @@ import numpy as np
 
 from ctxprune.compressors.sentence_vectors import titled
 from ctxprune.embedders import Embedder
-from ctxprune.lexical import bm25_scores
 from ctxprune.qa import LabelledDocument, Offsets, Question
 from ctxprune.text import split_sentences
+from ctxprune.text.lexical import bm25_scores
 
 Unit = Literal["sentence", "passage"]
 

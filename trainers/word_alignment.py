@@ -15,8 +15,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from ctxprune.errors import InputError
-from ctxprune.lexical import stem
 from ctxprune.text import split_words
+from ctxprune.text.lexical import stem
 
 _EDGE = re.compile(r"^[\W_]+|[\W_]+$")
 _INNER = re.compile(r"[\W_]+")

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_units
-from ctxprune.lexical import bm25_scores
 from ctxprune.select import Policy
 from ctxprune.text import split_sentences, split_words
+from ctxprune.text.lexical import bm25_scores
 from ctxprune.timing import stage
 from ctxprune.types import Context, Extract, Span
 
@@ -48,7 +48,7 @@ class SentenceCompressor(ScoringCompressor):
 
 
 class BM25Sentences(SentenceCompressor):
-    """Sentences by the words they share with the query; see `ctxprune.lexical.bm25_scores`."""
+    """Sentences by the words they share with the query; see `ctxprune.text.lexical.bm25_scores`."""
 
     name = "bm25-sentences"
 

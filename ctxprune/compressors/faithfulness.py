@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Final
 
 from ctxprune.compressors.number_values import find_numbers
-from ctxprune.lexical import STOP_WORDS, index_terms, tokenise
 from ctxprune.text import split_sentences
+from ctxprune.text.lexical import STOP_WORDS, index_terms, tokenise
 from ctxprune.types import Faithfulness, Summary
 
 #: Names are shortened and inflected, so one strange name among a few is no proof; a strange number is.

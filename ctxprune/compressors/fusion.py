@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.lexical import bm25_scores
+from ctxprune.text.lexical import bm25_scores
 
 Array = npt.NDArray[np.float64]
 

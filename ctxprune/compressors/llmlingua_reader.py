@@ -10,7 +10,6 @@ from itertools import takewhile
 import numpy as np
 from tokenizers import models, pre_tokenizers
 
-from ctxprune.atoms import trim
 from ctxprune.compressors.llmlingua_rules import Item, Style, Word, chunk_bounds, merge_words
 from ctxprune.compressors.pruner import sigmoid
 from ctxprune.compressors.word_model import WordModel
@@ -18,6 +17,7 @@ from ctxprune.errors import InputError
 from ctxprune.models.formats import special_tokens
 from ctxprune.runtime.base import TokenSequence
 from ctxprune.text import model_text
+from ctxprune.text.atoms import trim
 
 #: Names of the extra tokens that llmlingua puts in the place of forced strings.
 _MARKER = "[NEW{}]"

@@ -10,7 +10,7 @@ import numpy as np
 
 from ctxprune.compressors.word_scores import Words, word_offsets
 from ctxprune.compressors.words import WordCompressor
-from ctxprune.lexical import STOP_WORDS
+from ctxprune.text.lexical import STOP_WORDS
 
 
 class RandomWords(WordCompressor):

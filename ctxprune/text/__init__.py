@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from ctxprune.atoms import Offsets, atomic_spans, enclosing, inline_code, merge, names, numbers, spaced_spans, trim
-from ctxprune.blocks import blocks
 from ctxprune.errors import InputError
-from ctxprune.prose import HAN, HAN_CHARACTER, Prose, sentence_ends
+from ctxprune.text.atoms import Offsets, atomic_spans, enclosing, inline_code, merge, names, numbers, spaced_spans, trim
+from ctxprune.text.blocks import blocks
+from ctxprune.text.prose import HAN, HAN_CHARACTER, Prose, sentence_ends
 from ctxprune.types import Span
 
 __all__ = ["atomic_spans", "model_text", "split_sentences", "split_words"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from ctxprune.atoms import enclosing, fences
+from ctxprune.text.atoms import enclosing, fences
 
 # What a line begins with says what it is; `under` underlines a heading or closes a table's header.
 _LINE = re.compile(
