@@ -13,7 +13,6 @@ from ctxprune.trainers.pairs import (
     about_something_else,
     cut,
     keywords,
-    training_pairs,
     vary,
     without_evidence,
 )
@@ -106,11 +105,3 @@ def test_negatives_never_hold_the_answer() -> None:
     found = Negatives(others).near(question(), rng)
     assert found is not None
     assert "1911" not in found.document.text
-
-
-def test_training_pairs_are_the_same_for_the_same_seed() -> None:
-    made = [
-        list(training_pairs([question()] * 5, rng=random.Random(4), negatives=Negatives([question()]))) for _ in "ab"
-    ]
-    assert made[0] == made[1]
-    assert len(made[0]) >= 5

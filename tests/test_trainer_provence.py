@@ -67,7 +67,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(base: Path, questions: Path, out: Path, *more: str) -> list[str]:
     return [
         "--base", str(base), "--data", f"{questions}:20:2", "--validation", str(questions), "--out", str(out), "--cpu",
-        "--precision", "no", "--batch-size", "8", "--lr", "3e-3", "--evaluate-every", "6", "--max-length", "96", *more,
+        "--precision", "no", "--batch-tokens", "320", "--per-passage", "0", "--lr", "3e-3", "--evaluate-every", "6", "--max-length", "96", *more,
     ]  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_labels_fall_on_the_tokens_of_their_characters(base) -> None:
 
 def item(length: int, rank: float = 1.0) -> Item:
     labels = np.zeros(length, dtype=np.int64)
-    return Item(np.arange(length), labels, labels, labels, rank)
+    return Item(np.arange(length), labels, labels, labels, labels, rank)
 
 
 def test_batches_hold_every_item_once_and_lengths_alike() -> None:

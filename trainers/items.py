@@ -12,7 +12,7 @@ import torch
 
 from ctxprune.compressors.pruner import title_sentence
 from ctxprune.models.provence import LoadedPruner
-from ctxprune.text import model_text
+from ctxprune.text import model_text, split_sentences
 from ctxprune.trainers.pairs import Pair
 
 #: The label of tokens that no loss looks at: question, title, special tokens, padding.
@@ -31,12 +31,14 @@ Encoded = TypeVar("Encoded", bound=HasIds)
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One encoded pair. ids, types, keep, answer: (n,); keep and answer are 1, 0 or IGNORE. rank: 1.0 or 0.0."""
+    """One encoded pair. ids, types, keep, answer, sentence: (n,); keep and answer are 1, 0 or IGNORE, sentence the
+    number of the passage's sentence or IGNORE. rank: 1.0 or 0.0."""
 
     ids: np.ndarray[Any, Any]
     types: np.ndarray[Any, Any]
     keep: np.ndarray[Any, Any]
     answer: np.ndarray[Any, Any]
+    sentence: np.ndarray[Any, Any]
     rank: float
 
 
@@ -61,7 +63,10 @@ def encode(pairs: Sequence[Pair], pruner: LoadedPruner, *, max_length: int, max_
         for labels, spans in ((keep, pair.keep), (answer, pair.answers)):
             if spans is not None:
                 labels[start : start + len(offsets)] = covered(offsets, spans)
-        items.append(Item(sequence.ids, sequence.type_ids, keep, answer, float(pair.relevant)))
+        sentence = np.full(len(sequence), IGNORE, dtype=np.int64)
+        ends = np.array([span.end for span in split_sentences(pair.text)], dtype=np.int64)
+        sentence[start : start + len(offsets)] = np.searchsorted(ends, offsets[:, 0], side="right")
+        items.append(Item(sequence.ids, sequence.type_ids, keep, answer, sentence, float(pair.relevant)))
     return items
 
 
@@ -86,7 +91,7 @@ def batches(items: Sequence[Encoded], size: int, rng: random.Random) -> list[lis
 
 
 def collate(batch: Sequence[Item], pad_id: int, device: torch.device | str) -> dict[str, torch.Tensor]:
-    """Pad to the longest. Returns ids, types, mask, keep, answer: (batch, seq) int64, and rank: (batch,) float."""
+    """Pad to the longest: ids, types, mask, keep, answer, sentence as (batch, seq) int64, rank as (batch,) float."""
     width = max(len(item.ids) for item in batch)
 
     def padded(name: str, value: int) -> torch.Tensor:
@@ -103,5 +108,6 @@ def collate(batch: Sequence[Item], pad_id: int, device: torch.device | str) -> d
         "mask": mask,
         "keep": padded("keep", IGNORE),
         "answer": padded("answer", IGNORE),
+        "sentence": padded("sentence", IGNORE),
         "rank": rank,
     }

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,7 +24,7 @@ class Pair:
     """One training item. Offsets are characters of `text`.
 
     keep: what to keep (None: unknown, trains the rank head only). answers: where the answer stands (None: unknown).
-    relevant: whether the passage as a whole helps.
+    relevant: whether the passage as a whole helps. broken: made from a gold passage by taking its evidence away.
     """
 
     question: str
@@ -34,6 +34,7 @@ class Pair:
     answers: Offsets | None
     title: str = ""
     source: str = ""
+    broken: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,20 +112,6 @@ _QUESTION_WORDS = frozenset(
 _ENTITY = re.compile(r"(?:[A-Z][\w'’-]+(?:\s+(?:of\s+|the\s+)?[A-Z][\w'’-]+)*)|\b\d[\d,.]*\b")
 
 
-def training_pairs(
-    questions: Sequence[Question],
-    *,
-    rng: random.Random,
-    variation: Variation | None = None,
-    negatives: Negatives | None = None,
-) -> Iterator[Pair]:
-    """Every pair of these questions: their documents, extra negatives, each varied by `rng`."""
-    variation = variation or Variation()
-    for question in questions:
-        for pair in _raw_pairs(question, rng, variation, negatives):
-            yield vary(pair, rng, variation)
-
-
 def plain_pairs(questions: Iterable[Question]) -> Iterator[Pair]:
     """The questions' own documents as they are: for validation."""
     for question in questions:
@@ -172,9 +159,10 @@ def _words(texts: list[str]) -> Any:
     return bm25s.tokenize(texts, stopwords="en", show_progress=False)
 
 
-def _raw_pairs(
+def raw_pairs(
     question: Question, rng: random.Random, variation: Variation, negatives: Negatives | None
 ) -> Iterator[Pair]:
+    """Every pair of a question, not yet varied: its documents, negatives found elsewhere, and broken gold passages."""
     gold = [document for document in question.documents if document.is_gold]
     others = [document for document in question.documents if not document.is_gold]
     rng.shuffle(others)
@@ -218,7 +206,7 @@ def without_evidence(pair: Pair) -> Pair | None:
     left = " ".join(part.strip() for part in [*kept, text[last:]] if part.strip())
     if len(left) < 80 or any(text[start:end].lower() in left.lower() for start, end in pair.answers or ()):
         return None
-    return replace(pair, text=left, relevant=False, keep=(), answers=())
+    return replace(pair, text=left, relevant=False, keep=(), answers=(), broken=True)
 
 
 def about_something_else(pair: Pair, rng: random.Random) -> Pair | None:
@@ -244,16 +232,12 @@ def about_something_else(pair: Pair, rng: random.Random) -> Pair | None:
     if not others:
         return None
     question = pair.question.replace(name, rng.choice(sorted(others)))
-    return replace(pair, question=question, relevant=False, keep=(), answers=())
+    return replace(pair, question=question, relevant=False, keep=(), answers=(), broken=True)
 
 
 def vary(pair: Pair, rng: random.Random, variation: Variation) -> Pair:
     """The pair as another user or retriever would have given it; labels move along."""
-    draw = rng.random()
-    if draw < variation.keywords:
-        pair = replace(pair, question=keywords(pair.question))
-    elif draw < variation.keywords + variation.plain_question:
-        pair = replace(pair, question=pair.question.rstrip(" ?.").lower())
+    pair = replace(pair, question=restyled(pair.question, rng.random(), variation))
     if rng.random() < variation.no_title:
         pair = replace(pair, title="")
     draw = rng.random()
@@ -262,6 +246,13 @@ def vary(pair: Pair, rng: random.Random, variation: Variation) -> Pair:
     if draw < variation.sentences + variation.chunk:
         return _word_window(pair, rng, variation.chunk_words)
     return _word_window(pair, rng, variation.max_words)
+
+
+def restyled(question: str, draw: float, variation: Variation) -> str:
+    """The question as typed by somebody in a hurry; draw: uniform in [0, 1)."""
+    if draw < variation.keywords:
+        return keywords(question)
+    return question.rstrip(" ?.").lower() if draw < variation.keywords + variation.plain_question else question
 
 
 def keywords(question: str) -> str:
@@ -287,9 +278,10 @@ def _word_window(pair: Pair, rng: random.Random, size: int) -> Pair:
 
 
 def _sentence_window(pair: Pair, rng: random.Random) -> Pair:
-    """1 to 10 whole sentences in a row, with one of the kept spans when there are any."""
+    """1 to 10 whole sentences in a row, with one of the kept spans when there are any; often few, as they are what
+    later compressors and short retrieved snippets hold."""
     sentences = split_sentences(pair.text)
-    size = rng.randint(1, 10)
+    size = rng.choice((1, 1, 2, 2, 3, 3, 4, 5, 7, 10))
     if len(sentences) <= size:
         return pair
     low, high = 0, len(sentences) - size

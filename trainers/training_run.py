@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import DistributedDataParallelKwargs, broadcast
 
 from ctxprune.trainers.items import Encoded, batches
 
@@ -24,11 +24,16 @@ class Run:
     def __init__(self, module: torch.nn.Module, arguments: argparse.Namespace, steps: int) -> None:
         self.arguments = arguments
         self.accelerator = Accelerator(
-            mixed_precision=arguments.precision, gradient_accumulation_steps=arguments.accumulate, cpu=arguments.cpu
+            mixed_precision=arguments.precision,
+            gradient_accumulation_steps=arguments.accumulate,
+            cpu=arguments.cpu,
+            kwargs_handlers=[
+                DistributedDataParallelKwargs(broadcast_buffers=False)
+            ],  # no trainer has buffers that change
         )
         if arguments.freeze_embeddings:
             for name, parameter in module.named_parameters():
-                parameter.requires_grad = "embeddings" not in name
+                parameter.requires_grad &= "embeddings" not in name
         for part in module.modules():
             if isinstance(part, torch.nn.Dropout):
                 part.p = arguments.dropout

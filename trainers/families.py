@@ -1,0 +1,209 @@
+"""Training families: the pairs that must share a batch, since a loss compares them.
+
+A question's passages go together, so that its sentences are ranked against each other over the whole context, and so do
+twins: two questions on the same passage of which it answers one only (SQuAD 2.0; Rajpurkar et al. 2018). Alone, a twin
+that has no answer only ever teaches "no".
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ctxprune.models.provence import LoadedPruner
+from ctxprune.qa import LabelledDocument, Question, question_from_row, read_rows
+from ctxprune.qa_formats import read_questions
+from ctxprune.text import split_sentences
+from ctxprune.text.lexical import query_terms, tokenise
+from ctxprune.trainers.items import Item, collate, encode
+from ctxprune.trainers.pairs import Negatives, Pair, Variation, raw_pairs, restyled, vary
+from ctxprune.trainers.sources import Source, held_out
+
+
+@dataclass(frozen=True, slots=True)
+class PairFamily:
+    """pairs, and the question that each belongs to: pairs of one number are passages of one question.
+
+    twins: (answerable, unanswerable) numbers of questions on one passage.
+    """
+
+    pairs: tuple[Pair, ...]
+    questions: tuple[int, ...]
+    twins: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A `PairFamily` as token ids."""
+
+    items: tuple[Item, ...]
+    questions: tuple[int, ...]
+    twins: tuple[tuple[int, int], ...] = ()
+
+    @property
+    def ids(self) -> np.ndarray[Any, Any]:
+        """The longest member's: batches are made of families of similar length."""
+        return max((item.ids for item in self.items), key=len)
+
+    @property
+    def tokens(self) -> int:
+        """With padding to the longest."""
+        return len(self.items) * len(self.ids)
+
+
+def read_families(
+    sources: Sequence[Source], *, seed: int, variation: Variation, hold_out: float, per_passage: int = 0
+) -> list[PairFamily]:
+    """The families of all sources, in file order.
+
+    per_passage: at most so many questions on one gold passage (0: no limit), over all sources; where a passage comes
+    back under many questions a pruner learns to keep everything (`repeats` tells how often that is).
+    """
+    families: list[PairFamily] = []
+    used: Counter[int] = Counter()
+    for source in sources:
+        rng = random.Random(f"{seed} {Path(source.path).name}")
+        pool = _units(Path(source.path))
+        if not pool:
+            continue
+        negatives = Negatives(question for unit in pool for question in unit)
+        pool = [unit for unit in pool if not held_out(unit[0], hold_out)]
+        rng.shuffle(pool)
+        chosen = list(_capped(pool, used, per_passage, source.limit or len(pool)))
+        before = len(families)
+        for _ in range(source.repeat):
+            families += [_family(unit, rng, variation, negatives) for unit in chosen]
+        families = [family for family in families if family.pairs]
+        print(f"{source.path}: {len(chosen)} questions, {len(families) - before} families", flush=True)
+    return families
+
+
+def repeats(families: Sequence[PairFamily]) -> float:
+    """1 - distinct / all of the passages, as they are after cutting."""
+    texts = [pair.text for family in families for pair in {pair.text: pair for pair in family.pairs}.values()]
+    return 1 - len(set(texts)) / max(len(texts), 1)
+
+
+def encode_families(families: Sequence[PairFamily], pruner: LoadedPruner, *, max_length: int) -> list[Family]:
+    items = iter(encode([pair for family in families for pair in family.pairs], pruner, max_length=max_length))
+    return [Family(tuple(next(items) for _ in family.pairs), family.questions, family.twins) for family in families]
+
+
+def family_batches(families: Sequence[Family], tokens: int, rng: random.Random) -> list[list[Family]]:
+    """Shuffled batches of families of similar lengths, each of about `tokens` padded tokens."""
+    order = list(families)
+    rng.shuffle(order)
+    made: list[list[Family]] = []
+    for begin in range(0, len(order), 2000):
+        batch: list[Family] = []
+        size = 0
+        for family in sorted(order[begin : begin + 2000], key=lambda one: len(one.ids)):
+            if batch and size + family.tokens > tokens:
+                made.append(batch)
+                batch, size = [], 0
+            batch.append(family)
+            size += family.tokens
+        made.append(batch)
+    rng.shuffle(made)
+    return made
+
+
+def collate_families(families: Sequence[Family], pad_id: int, device: torch.device | str) -> dict[str, Any]:
+    """`collate` of all members, and their questions: (items,) int64, numbered over the batch; twins: pairs of those."""
+    first = np.cumsum([0, *(max(family.questions) + 1 for family in families)]).tolist()
+    batch: dict[str, Any] = collate([item for family in families for item in family.items], pad_id, device)
+    numbers = [
+        start + question for start, family in zip(first, families, strict=False) for question in family.questions
+    ]
+    batch["question"] = torch.tensor(numbers, device=device)
+    batch["twins"] = [
+        (start + a, start + b) for start, family in zip(first, families, strict=False) for a, b in family.twins
+    ]
+    return batch
+
+
+def _units(path: Path) -> list[tuple[Question, ...]]:
+    """One question, or the two of a pair of twins: the answerable one first."""
+    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+        return [(question,) for question in read_questions(path)]
+    rows = [(row, question_from_row(row, default_id=str(number))) for number, row in read_rows(path)]
+    partner = {str(row["pair"]["id"]): question for row, question in rows if row.get("pair") and question.answerable}
+    units: list[tuple[Question, ...]] = []
+    for row, question in rows:
+        pair = row.get("pair")
+        if not pair:
+            units.append((question,))
+        elif not question.answerable:  # its twin's row, if there is one, comes along here
+            twin = partner.get(question.id) or answerable_twin(question, pair)
+            if twin:
+                units.append((twin, _nearest_first(question, row.get("near_passage"))))
+    return units
+
+
+def answerable_twin(question: Question, pair: dict[str, Any]) -> Question | None:
+    """The twin of a question with one passage: of the places of its first answer, the one whose sentence shares most
+    words with the twin. None when the answer is not there."""
+    document, answers = question.documents[0].document, [str(answer) for answer in pair["answers"]]
+    asked = set(query_terms(str(pair["question"])))
+    best: tuple[int, tuple[int, int], tuple[int, int]] | None = None
+    for sentence in split_sentences(document.text):
+        place = document.text.find(answers[0], sentence.start, sentence.end) if answers else -1
+        shared = len(asked & set(tokenise(document.text[sentence.start : sentence.end])))
+        if place >= 0 and (best is None or shared > best[0]):
+            best = shared, (place, place + len(answers[0])), (sentence.start, sentence.end)
+    if best is None:
+        return None
+    gold = LabelledDocument(document, True, (best[1],), (best[2],))
+    return Question(str(pair["id"]), str(pair["question"]), tuple(answers), True, (gold,))
+
+
+def _nearest_first(question: Question, near: Any) -> Question:
+    """The passage that misleads, and one of the others."""
+    ordered = sorted(question.documents, key=lambda item: item.document.id != near)
+    return replace(question, documents=tuple(ordered[:2]))
+
+
+def _capped(
+    pool: Sequence[tuple[Question, ...]], used: Counter[int], per_passage: int, limit: int
+) -> Iterator[tuple[Question, ...]]:
+    for unit in pool:
+        key = hash(next((item.document.text for item in unit[0].documents if item.is_gold), unit[0].text))
+        if per_passage and used[key] >= per_passage:
+            continue
+        if limit <= 0:
+            return
+        limit -= 1
+        used[key] += 1
+        yield unit
+
+
+def _family(unit: tuple[Question, ...], rng: random.Random, variation: Variation, negatives: Negatives) -> PairFamily:
+    """The unit's pairs, varied: one style of question for all, and twins on the very same cut of their passage."""
+    style = rng.random()
+    alike = replace(variation, plain_question=0, keywords=0)
+    pairs: list[Pair] = []
+    numbers: list[int] = []
+    for pair in raw_pairs(unit[0], rng, variation, negatives):
+        varied = vary(replace(pair, question=restyled(pair.question, style, variation)), rng, alike)
+        pairs.append(varied)
+        same = pair.question == unit[0].text and not pair.broken
+        numbers.append(0 if same else max(numbers, default=0) + 1)
+    if len(unit) == 1:
+        return PairFamily(tuple(pairs), tuple(numbers))
+    question = restyled(unit[1].text, style, variation)
+    gold = next((pair for pair in pairs if pair.relevant), None)
+    others = [item.document for item in unit[1].documents[1:]]
+    if gold is None:
+        return PairFamily(tuple(pairs), tuple(numbers))
+    number = max(numbers) + 1
+    pairs.append(replace(gold, question=question, relevant=False, keep=(), answers=()))
+    pairs += [vary(Pair(question, other.text, False, (), (), other.title), rng, alike) for other in others]
+    numbers += [number] * (1 + len(others))
+    return PairFamily(tuple(pairs), tuple(numbers), ((0, number),))
