@@ -67,7 +67,8 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def command(base: Path, questions: Path, out: Path, *more: str) -> list[str]:
     return [
         "--base", str(base), "--data", f"{questions}:20:2", "--validation", str(questions), "--out", str(out), "--cpu",
-        "--precision", "no", "--batch-tokens", "320", "--per-passage", "0", "--lr", "3e-3", "--evaluate-every", "6", "--max-length", "96", *more,
+        "--precision", "no", "--batch-tokens", "320", "--per-passage", "0", "--lr", "3e-3", "--evaluate-every", "6",
+        "--max-length", "96", *more,
     ]  # fmt: skip
 
 

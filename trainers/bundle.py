@@ -1,4 +1,4 @@
-"""Make a trained pruner ready to ship: int8 ONNX with a parity report, the fitted fusion, and a model card.
+"""Make a trained pruner ready to ship: int8 ONNX with a parity report, the fitted context head, and a model card.
 
     python -m ctxprune.trainers.bundle --checkpoint FOLDER --data FILE[:LIMIT[:REPEAT]] ... --validation FILE --out DIR
 
@@ -107,12 +107,12 @@ base_model: {base}
 
 A query-aware context pruner and reranker after Provence (Chirkova et al., ICLR 2025): one encoder pass over a
 question and a passage gives keep log-odds for every token, an answer-position score for every token and a relevance
-score for the passage; a small fitted fusion turns them, with the words shared by question and sentence, into one
-calibrated probability a sentence.
+score for the passage; a small fitted context head turns them, with the words shared by question and sentence and with
+what the rest of the context looks like, into one calibrated probability a sentence.
 
 - Base model: {base} ({licence})
 - Files: `model.onnx` (int8 weights, one scale an output channel), `tokenizer.json`, `pruner.json` (window, threshold,
-  fusion), `parity.json` (int8 against the fp32 original)
+  operating points, context head), `parity.json` (int8 against the fp32 original)
 - Licence of the weights: Apache-2.0. The training data keeps its own licences, named below.
 - Language: English. Other languages are scored, but were not trained for.
 
@@ -122,7 +122,8 @@ calibrated probability a sentence.
 
 {data_table(sources)}
 
-A share of the passages of every file was kept out of training and used to fit the fusion.
+A share of the passages of every file was kept out of training and used to fit the context head and the operating points,
+in contexts of one sentence to several articles.
 
 ## Figures
 

@@ -1,9 +1,9 @@
-"""Fit the score fusion of a pruner on held-out training questions, in contexts such as retrievers hand over.
+"""Fit the context head of a pruner on held-out training questions, in contexts of every size.
 
     python -m ctxprune.trainers.fusion --model FOLDER --data FILE[:LIMIT] ... --hold-out 0.05
 
-writes the fusion into FOLDER/pruner.json. Only questions that the encoder was not trained on are used: on its own
-training questions the encoder looks better than it is, and the fusion would trust it too much.
+writes head and operating points into FOLDER/pruner.json. Only questions that the encoder was not trained on are used:
+on its own training questions the encoder looks better than it is, and the head would trust it too much.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import argparse
 import json
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,106 +20,77 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctxprune.compressors.fusion import (
-    CONTEXT_FEATURES,
-    SENTENCE_FEATURES,
-    Array,
-    Fusion,
-    SentenceEvidence,
-    context_features,
-    document_features,
-    sentence_features,
-)
+from ctxprune.compressors.context_head import ContextHead, context_table
+from ctxprune.compressors.fusion import Array, SentenceEvidence, document_features, sentence_features
 from ctxprune.compressors.provence import gather, sentences_of
 from ctxprune.compressors.pruner import PrunerModel
 from ctxprune.errors import InputError
-from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
-from ctxprune.trainers.pairs import Negatives, Pair, Variation, keywords, plain_pairs, vary
+from ctxprune.trainers.contexts import Library, contexts
+from ctxprune.trainers.pairs import Pair
 from ctxprune.trainers.sources import Source, held_out
 from ctxprune.types import Context, Document
 
 #: With fewer contexts the fit would follow their accidents; sentences are then scored by their tokens alone.
 MIN_EXAMPLES = 100
+#: With fewer answerable contexts of a size its threshold is that of the next smaller size.
+MIN_CONTEXTS = 40
 
-#: What the weights of a sentence are pulled to, and how strongly. On the encoder's own training domains the fit would
-#: give BM25 a third of this weight, and then lose to BM25 alone elsewhere.
-PRIOR = {
-    "keep": 0.5,
-    "answer": 0.2,
-    "rank": 0.5,
-    "bm25": 1.0,
-    "document_bm25": 0.2,
-    "linked": 1.5,
-    "expanded_bm25": 0.2,
-}
+#: What the weights of documents are pulled to, and how strongly.
+DOCUMENT_PRIOR = np.array([0.5, 0.5, 0.0, 0.0])
 PULL = 1.0
+#: Networks in the average, their width, and the steps of each fit.
+NETWORKS, WIDTH, STEPS = 4, 24, 400
+#: Shares of answers kept by the operating points.
+OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
+#: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
+SIZES = (3, 12, 60, 300)
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One context. features: (n, len(SENTENCE_FEATURES)); labels, known: (n,); gold: (n_documents,) 1 relevant, 0 not.
+    """One context. features: (n, len(SENTENCE_FEATURES)); table: (n, len(COLUMNS)); labels, known, answers: (n,); gold:
+    (n_documents,) 1 relevant, 0 not.
 
-    known: False for sentences without a label, which then train the document weights only.
+    known: False for sentences without a label, which then train the document weights only. answers: the sentences of
+    which any one answers. form: of `contexts.FORMS`.
     """
 
     features: Array
+    table: Array
     labels: Array
     known: Array
+    answers: Array
     evidence: SentenceEvidence
     gold: Array
     source: str
+    form: str
 
 
-def contexts(questions: Sequence[Question], rng: random.Random, *, documents: int = 10) -> Iterator[list[Pair]]:
-    """A context of 1 to `documents` passages for each question, cut and titled like one retriever's output.
-
-    Questions with one document get negatives found by BM25; in a tenth of the contexts the gold passages are missing.
-    """
-    if not questions:
-        return
-    negatives = Negatives(questions, depth=40)
-    for question in questions:
-        asked = replace(question, text=_typed(question.text, rng))
-        pairs = list(plain_pairs([asked]))
-        wanted = rng.choice((1, 5, documents, documents))
-        for _ in range(wanted * 2):
-            if len(pairs) >= wanted or not question.answers:
-                break
-            near = negatives.near(question, rng)
-            if near and near.document.text not in {pair.text for pair in pairs}:
-                pairs.append(Pair(asked.text, near.document.text, False, (), (), near.document.title))
-        if rng.random() < 0.1 and any(not pair.relevant for pair in pairs):
-            pairs = [pair for pair in pairs if not pair.relevant]
-        rng.shuffle(pairs)
-        chunk = rng.choice((0.0, 0.0, 1.0))
-        alike = Variation(
-            plain_question=0, keywords=0, sentences=0, chunk=chunk, no_title=rng.choice((0, 0, 1)), max_words=100_000
-        )
-        yield [vary(pair, rng, alike) for pair in pairs]
-
-
-def _typed(question: str, rng: random.Random) -> str:
-    draw = rng.random()
-    if draw < 0.1:
-        return keywords(question)
-    return question.rstrip(" ?.").lower() if draw < 0.4 else question
-
-
-def example(pairs: Sequence[Pair], model: PrunerModel, source: str) -> Example | None:
+def example(pairs: Sequence[Pair], model: PrunerModel, source: str, form: str) -> Example | None:
     """Read a context with the encoder and label its sentences by overlap; None when there is nothing to read."""
     item = sentences_of(Context.of(pairs[0].question, [Document(pair.text, title=pair.title) for pair in pairs]))
     if not item.extracts:
         return None
     evidence = gather(item, model.read(item.passages())).fusable
-    labels, known = [], []
+    labels, known, answers = [], [], []
     for extract, spans in zip(item.extracts, item.spans, strict=True):
-        keep = pairs[extract.index].keep
-        known += [keep is not None] * len(spans)
-        labels += [_overlaps(span.start, span.end, keep or ()) for span in spans]
+        pair = pairs[extract.index]
+        known += [pair.keep is not None] * len(spans)
+        labels += [_overlaps(span.start, span.end, pair.keep or ()) for span in spans]
+        answers += [any(low < span.end and high > span.start for low, high in pair.answers or ()) for span in spans]
     gold = [float(pairs[extract.index].relevant) for extract in item.extracts]
+    features = sentence_features(evidence)
     return Example(
-        sentence_features(evidence), np.array(labels, float), np.array(known, bool), evidence, np.array(gold), source
+        features,
+        context_table(evidence, features),
+        np.array(labels, float),
+        np.array(known, bool),
+        np.array(answers if any(answers) else labels, float),
+        evidence,
+        np.array(gold),
+        source,
+        form,
     )
 
 
@@ -128,29 +99,125 @@ def _overlaps(start: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
     return any(2 * (min(end, high) - max(start, low)) > min(end - start, high - low) for low, high in spans)
 
 
-def fit(examples: Sequence[Example]) -> Fusion:
-    """Fit order, calibration and document weights one after another; every file weighs the same.
+def fit(examples: Sequence[Example], *, seed: int = 0) -> ContextHead:
+    """Fit the networks, then the weights of documents; every file weighs the same, and so does every form within it.
 
     Raises InputError when no context has a relevant sentence.
     """
-    usable = [one for one in examples if one.labels[one.known].any()]
-    if not usable:
+    usable = [one for one in examples if one.known.any()]
+    if not any(one.labels[one.known].any() for one in usable):
         raise InputError("no held-out context has a relevant sentence; give more --data or a larger --hold-out")
-    prior = np.array([PRIOR[name] for name in SENTENCE_FEATURES])
-    rows = [(one.features[one.known], one.labels[one.known]) for one in usable]
-    sentence = _ordering_weights(rows, _weights_of(usable), prior)
-    slope, context, bias = _calibration(examples, sentence)
+    rows = np.concatenate([one.table[one.known] for one in usable])
+    mean, scale = rows.mean(0), rows.std(0) + 1e-3
+    networks = [_network(usable, mean, scale, seed + place) for place in range(NETWORKS)]
+    skip, hidden, shift, out, bias = (np.stack(parts) for parts in zip(*networks, strict=True))
+    head = ContextHead(mean, scale, skip, hidden, shift, out, bias, DOCUMENT_PRIOR)
     ranked = [one for one in examples if 0 < one.gold.sum() < len(one.gold)]
-    tables = [(document_features(one.evidence, one.features, one.features @ sentence), one.gold) for one in ranked]
-    guess = np.array([0.5, 0.5, 0.0, 0.0])
-    document = _ordering_weights(tables, _weights_of(ranked), guess) if tables else guess
-    return Fusion(sentence, context, document, slope, bias)
+    tables = [(document_features(one.evidence, one.features, head.logits(one.table)), one.gold) for one in ranked]
+    document = _ordering_weights(tables, _weights_of(ranked), DOCUMENT_PRIOR) if tables else DOCUMENT_PRIOR
+    return replace(head, document=document)
+
+
+def _network(
+    examples: Sequence[Example], mean: Array, scale: Array, seed: int
+) -> tuple[Array, Array, Array, Array, Array]:
+    """One network's skip, hidden, hidden bias, out and bias: log-loss of every sentence and listwise loss of every
+    context. Columns are dropped at random while fitting, so that no single piece of evidence is leaned on."""
+    torch.manual_seed(seed)
+    inputs = torch.tensor(
+        np.clip((np.concatenate([one.table[one.known] for one in examples]) - mean) / scale, -4, 4), dtype=torch.float32
+    )
+    labels = torch.tensor(np.concatenate([one.labels[one.known] for one in examples]), dtype=torch.float32)
+    sizes = torch.tensor([int(one.known.sum()) for one in examples])
+    group = torch.repeat_interleave(torch.arange(len(examples)), sizes)
+    context_weight = _weights_of(examples).float()
+    weight = (context_weight / sizes.sqrt()).repeat_interleave(sizes)
+    weight = weight / weight.sum()
+    width = inputs.shape[1]
+    skip = torch.zeros(width, requires_grad=True)
+    hidden = (torch.randn(WIDTH, width) * 0.5 / width**0.5).requires_grad_()
+    shift = torch.zeros(WIDTH, requires_grad=True)
+    out = (torch.randn(WIDTH) * 0.1).requires_grad_()
+    bias = torch.tensor(-3.0, requires_grad=True)
+    parameters = [skip, hidden, shift, out, bias]
+    optimizer = torch.optim.AdamW(parameters, lr=0.02, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=STEPS)
+    relevant = torch.zeros(len(examples)).scatter_add(0, group, labels)
+    listed = (relevant > 0) & (relevant < sizes)
+    for _ in range(STEPS):
+        seen = inputs * (torch.rand_like(inputs) > 0.1)
+        logits = seen @ skip + torch.tanh(seen @ hidden.T + shift) @ out + bias
+        errors = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        loss = (errors * weight).sum() + 0.1 * _listwise(logits, labels, group, listed, context_weight)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    skip_, hidden_, shift_, out_, bias_ = (one.detach().double().numpy() for one in parameters)
+    return skip_, hidden_, shift_, out_, bias_
+
+
+def _listwise(
+    logits: torch.Tensor, labels: torch.Tensor, group: torch.Tensor, listed: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Weighted mean of -log(softmax mass of a context's relevant sentences), over the contexts `listed`."""
+    count = len(listed)
+    top = torch.full((count,), -torch.inf).scatter_reduce(0, group, logits.detach(), "amax")
+    mass = torch.exp(logits - top[group])
+    total = torch.zeros(count).scatter_add(0, group, mass)
+    right = torch.zeros(count).scatter_add(0, group, mass * labels)
+    share = weight * listed
+    return -((right / total + 1e-6).log() * share).sum() / share.sum().clamp(min=1e-9)
+
+
+def cross_fitted(examples: Sequence[Example], *, folds: int = 4) -> list[Array]:
+    """Each context's log-odds by a head that was fitted without it."""
+    logits: list[Array] = [np.zeros(0)] * len(examples)
+    for fold in range(folds):
+        head = fit([one for place, one in enumerate(examples) if place % folds != fold], seed=fold * NETWORKS)
+        for place in range(fold, len(examples), folds):
+            logits[place] = head.logits(examples[place].table)
+    return logits
+
+
+def operating_points(examples: Sequence[Example], logits: Sequence[Array]) -> dict[str, list[list[float | None]]]:
+    """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
+
+    A threshold keeps the answer of the named share of answerable contexts of its size, files weighing alike: it is the
+    lower quantile of the score of the answering sentence that scores best. Larger contexts never get a lower one.
+    """
+    rows = [
+        (len(one.labels), float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))), one.source)
+        for one, one_logits in zip(examples, logits, strict=True)
+        if one.answers.any()
+    ]
+    points: dict[str, list[list[float | None]]] = {}
+    for name, kept in OPERATING_POINTS.items():
+        steps: list[list[float | None]] = []
+        least = 0.0
+        for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
+            mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
+            if len(mine) >= MIN_CONTEXTS:
+                least = max(least, _weighted_quantile(mine, 1 - kept))
+            steps.append([high, round(least, 4)])
+        points[name] = steps
+    return points
+
+
+def _weighted_quantile(rows: Sequence[tuple[float, str]], share: float) -> float:
+    """The score below which `share` of the weight lies, each source weighing as the root of its number of rows."""
+    counts = Counter(source for _, source in rows)
+    ordered = sorted(rows)
+    weights = np.array([counts[source] ** -0.5 for _, source in ordered])
+    place = int(np.searchsorted(np.cumsum(weights) / weights.sum(), share, side="right"))
+    return ordered[min(place, len(ordered) - 1)][0]
 
 
 def _weights_of(examples: Sequence[Example]) -> torch.Tensor:
-    """(n_examples,), summing to 1: files count alike, however many contexts they gave."""
-    counts = Counter(one.source for one in examples)
-    weights = torch.tensor([1.0 / counts[one.source] for one in examples])
+    """(n_examples,), summing to 1: files, and forms within them, count nearly alike however many contexts they gave."""
+    counts = Counter((one.source, one.form) for one in examples)
+    forms = Counter(source for source, _ in counts)
+    weights = torch.tensor([1.0 / counts[one.source, one.form] ** 0.5 / forms[one.source] for one in examples])
     return weights / weights.sum()
 
 
@@ -178,28 +245,6 @@ def _ordering_weights(rows: Sequence[tuple[Array, Array]], weights: torch.Tensor
     return np.asarray(found.detach().numpy(), dtype=np.float64)
 
 
-def _calibration(examples: Sequence[Example], sentence: Array) -> tuple[float, Array, float]:
-    """Slope, context weights and bias that make the log-odds a probability: logistic regression over all sentences."""
-    known = [one for one in examples if one.known.any()]
-    order = torch.tensor(np.concatenate([one.features[one.known] @ sentence for one in known]))
-    labels = torch.tensor(np.concatenate([one.labels[one.known] for one in known]), dtype=torch.float64)
-    sizes = torch.tensor([int(one.known.sum()) for one in known])
-    contexts = np.stack([context_features(one.evidence, one.features @ sentence) for one in known])
-    levels = torch.tensor(contexts).repeat_interleave(sizes, 0)
-    weights = (_weights_of(known) / sizes.sqrt()).repeat_interleave(sizes)  # between one context, one vote and one each
-    slope = torch.tensor(1.0, dtype=torch.float64, requires_grad=True)
-    bias = torch.tensor(-3.0, dtype=torch.float64, requires_grad=True)
-    context = torch.zeros(len(CONTEXT_FEATURES), dtype=torch.float64, requires_grad=True)
-
-    def loss() -> torch.Tensor:
-        logits = slope * order + levels @ context + bias
-        errors = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
-        return (errors * weights).sum() / weights.sum() + 1e-4 * (context**2).sum()
-
-    _minimise(loss, [slope, context, bias])
-    return float(slope.detach()), np.asarray(context.detach().numpy(), dtype=np.float64), float(bias.detach())
-
-
 def _minimise(loss: Callable[[], torch.Tensor], parameters: list[torch.Tensor]) -> None:
     """L-BFGS: the problems are small, smooth and convex or nearly so."""
     optimizer = torch.optim.LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
@@ -213,11 +258,11 @@ def _minimise(loss: Callable[[], torch.Tensor], parameters: list[torch.Tensor]) 
     optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
-def report(examples: Sequence[Example], fusion: Fusion) -> dict[str, dict[str, float]]:
+def report(examples: Sequence[Example], head: ContextHead) -> dict[str, dict[str, float]]:
     """By source: share of contexts whose best sentence, or three best, hold a relevant one; gold first."""
     found: dict[str, list[tuple[float, float, float]]] = {}
     for one in examples:
-        logits, ranks = fusion.score(one.evidence)
+        logits, ranks = head.score(one.evidence)
         if not (one.labels * one.known).any():
             continue
         order = np.argsort(-logits)
@@ -233,22 +278,23 @@ def report(examples: Sequence[Example], fusion: Fusion) -> dict[str, dict[str, f
 
 def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: float, seed: int) -> list[Example]:
     """Examples from the held-out questions of every file, at most `limit` of each, times `repeat` variations."""
-    made: list[Example] = []
+    examples: list[Example] = []
     for source in sources:
         rng = random.Random(f"{seed} {Path(source.path).name}")
-        questions = [question for question in read_questions(source.path) if held_out(question, hold_out)]
+        everything = list(read_questions(source.path))
+        questions = [question for question in everything if held_out(question, hold_out)]
         chosen = rng.sample(questions, min(source.limit or len(questions), len(questions)))
-        before = len(made)
+        library, before = Library.of(everything), len(examples)
         for _ in range(source.repeat):
-            for pairs in contexts(chosen, rng):
-                if pairs and (one := example(pairs, model, Path(source.path).name.split(".")[0])):
-                    made.append(one)
-        print(f"{source.path}: {len(made) - before} contexts", flush=True)
-    return made
+            for form, pairs in contexts(chosen, library, rng):
+                if pairs and (one := example(pairs, model, Path(source.path).name.split(".")[0], form)):
+                    examples.append(one)
+        print(f"{source.path}: {len(examples) - before} contexts", flush=True)
+    return examples
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description="Fit the score fusion of an exported pruner")
+    made = argparse.ArgumentParser(description="Fit the context head of an exported pruner")
     made.add_argument("--model", required=True, type=Path, help="folder with pruner.json and model.onnx")
     made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]")
     made.add_argument("--hold-out", type=float, default=0.05, help="as in the training run; 1 uses all questions")
@@ -265,7 +311,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def fit_and_save(examples: Sequence[Example], folder: Path) -> dict[str, dict[str, float]]:
-    """Fit on all examples and write the fusion into pruner.json; returns how a fit on 4/5 of them does on the rest.
+    """Fit on all examples and write head, operating points and default threshold into pruner.json; returns how a fit on
+    4/5 of them does on the rest.
 
     Writes nothing and returns {} when there are fewer than `MIN_EXAMPLES`.
     """
@@ -275,9 +322,12 @@ def fit_and_save(examples: Sequence[Example], folder: Path) -> dict[str, dict[st
     for_fit = [one for place, one in enumerate(examples) if place % 5]
     figures = report(examples[::5], fit(for_fit))
     print(json.dumps(figures, indent=1), flush=True)
+    points = operating_points(examples, cross_fitted(examples))
+    print(json.dumps(points), flush=True)
     path = folder / "pruner.json"
     config = json.loads(path.read_text(encoding="utf-8"))
-    config["fusion"] = fit(examples).to_dict()
+    config |= {"fusion": fit(examples).to_dict(), "operating_points": points}
+    config["default_threshold"] = points["balanced"][2][1]
     path.write_text(json.dumps(config), encoding="utf-8")
     return figures
 

@@ -45,7 +45,10 @@ class SentenceEvidence:
     """What the encoder says of one context's sentences, document by document.
 
     keep, answer: (n_sentences,) log-odds. document: (n_sentences,) int, the place of its document, ascending.
-    rank: (n_documents,) log-odds. texts: the sentences. titles: one a document.
+    rank: (n_documents,) log-odds, of each document's best window. texts: the sentences. titles: one a document.
+    peak: (n_sentences,) the highest keep log-odds of a token. tokens: (n_sentences,) how many there are. window:
+    (n_sentences,) int, the window that the sentence was read in, numbered over the context, ascending; window_rank:
+    (n_windows,) log-odds. A long document is judged by its windows, as a retriever's passages would be.
     """
 
     query: str
@@ -55,6 +58,10 @@ class SentenceEvidence:
     keep: Array
     answer: Array
     rank: Array
+    peak: Array
+    tokens: Array
+    window: npt.NDArray[np.int64]
+    window_rank: Array
 
 
 @dataclass(frozen=True, slots=True)

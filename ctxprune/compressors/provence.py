@@ -133,7 +133,9 @@ class Evidence:
 def gather(item: Sentences, readings: Sequence[Reading]) -> Evidence:
     """Collect token scores by sentence. A sentence without tokens (only symbols the tokenizer drops) scores 0."""
     tables = [_by_sentence(spans, reading) for spans, reading in zip(item.spans, readings, strict=True)]
-    mean, share, answer = np.concatenate([np.zeros((0, 3)), *tables]).T
+    mean, share, answer, peak, tokens, window = np.concatenate([np.zeros((0, 6)), *tables]).T
+    document = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
+    first = np.cumsum([0, *(len(reading.ranks) for reading in readings)])
     fusable = SentenceEvidence(
         item.query,
         tuple(
@@ -142,16 +144,21 @@ def gather(item: Sentences, readings: Sequence[Reading]) -> Evidence:
             for span in spans
         ),
         tuple(extract.source.title for extract in item.extracts),
-        np.repeat(np.arange(len(tables)), [len(table) for table in tables]),
+        document,
         _log_odds(mean),
         answer,
         np.array([reading.rank for reading in readings]),
+        peak=peak,
+        tokens=tokens,
+        window=first[document] + window.astype(np.int64),
+        window_rank=np.concatenate([np.zeros(0), *(reading.ranks for reading in readings)]).astype(np.float64),
     )
     return Evidence(mean, share, fusable)
 
 
 def _by_sentence(spans: Sequence[Span], reading: Reading) -> Array:
-    """(n_sentences, 3): mean keep probability, share of tokens above one half, highest answer log-odds."""
+    """(n_sentences, 6): mean keep probability, share of tokens above one half, highest answer log-odds, highest keep
+    log-odds, tokens, and the window that the sentence's middle was read in."""
     starts = np.array([span.start for span in spans], dtype=np.int64)
     ends = np.array([span.end for span in spans], dtype=np.int64)
     first, last = token_spans(reading.offsets, starts, ends)
@@ -159,8 +166,12 @@ def _by_sentence(spans: Sequence[Span], reading: Reading) -> Array:
     sums = np.concatenate([np.zeros((1, 2)), np.cumsum(np.column_stack([sigmoid(keep), keep > 0]), axis=0)])
     means = (sums[last] - sums[first]) / np.maximum(last - first, 1)[:, None]
     answers = keep if reading.answer is None else reading.answer
-    highest = [answers[a:b].max() if b > a else _NOTHING for a, b in zip(first, last, strict=True)]
-    return np.column_stack([means, highest])
+    places = list(zip(first, last, strict=True))
+    highest = [answers[a:b].max() if b > a else _NOTHING for a, b in places]
+    peaks = [keep[a:b].max() if b > a else _NOTHING for a, b in places]
+    middle = (first + np.maximum(last, first + 1) - 1) // 2
+    window = np.minimum(np.searchsorted(reading.ends, middle, side="right"), len(reading.ends) - 1)
+    return np.column_stack([means, highest, peaks, last - first, window])
 
 
 def _log_odds(probabilities: Array) -> Array:

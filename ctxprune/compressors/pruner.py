@@ -11,12 +11,12 @@ from typing import Literal
 import numpy as np
 from tokenizers import Tokenizer
 
-from ctxprune.compressors.fusion import Fusion
+from ctxprune.compressors.context_head import Scorer, read_scorer
 from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, FloatArray, IntArray
 from ctxprune.runtime.onnx import OnnxRuntime
-from ctxprune.runtime.windows import Windows, lay_windows, stitch
+from ctxprune.runtime.windows import Windows, lay_windows, seams, stitch
 from ctxprune.text import model_text
 from ctxprune.timing import stage
 
@@ -37,14 +37,21 @@ class Reading:
     """What the encoder says of one passage.
 
     offsets: (n_tokens, 2) characters of the text. keep, answer: (n_tokens,) log-odds; answer is None without that head.
-    rank: relevance log-odds, of the best window. question_cut: the question was longer than its share of the input.
+    ranks: (n_windows,) relevance log-odds of the windows that it was read in. ends: (n_windows,) one past the last
+    token that each window answers for. question_cut: the question was longer than its share of the input.
     """
 
     offsets: IntArray
     keep: FloatArray
     answer: FloatArray | None
-    rank: float
+    ranks: FloatArray
+    ends: IntArray
     question_cut: bool
+
+    @property
+    def rank(self) -> float:
+        """Relevance log-odds of the best window."""
+        return float(self.ranks.max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +68,7 @@ class PrunerModel:
     max_length: int
     default_threshold: float
     score: ScoreKind
-    fusion: Fusion | None = None
+    fusion: Scorer | None = None
 
     @classmethod
     def from_export(cls, folder: Path, *, threads: int | None = None) -> PrunerModel:
@@ -72,7 +79,7 @@ class PrunerModel:
         tokenizer = plain_tokenizer(folder / "tokenizer.json")
         try:
             config = json.loads((folder / "pruner.json").read_text(encoding="utf-8"))
-            fusion = Fusion.from_dict(config["fusion"]) if config.get("fusion") else None
+            fusion = read_scorer(config["fusion"]) if config.get("fusion") else None
             max_length, threshold = int(config["max_length"]), float(config["default_threshold"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
@@ -154,6 +161,6 @@ def sigmoid(
 def _reading(windows: Windows, offsets: IntArray, outputs: Sequence[EncoderOutput]) -> Reading:
     keep = stitch(windows, [output["token_logits"][:, 1] - output["token_logits"][:, 0] for output in outputs])
     answer = stitch(windows, [output["answer_logits"] for output in outputs]) if "answer_logits" in outputs[0] else None
-    return Reading(
-        offsets, keep, answer, max(float(output["rank_logits"][0]) for output in outputs), windows.question_cut
-    )
+    ranks = np.array([output["rank_logits"][0] for output in outputs], dtype=np.float32)
+    ends = np.array([end for _, end in seams(windows)], dtype=np.int64)
+    return Reading(offsets, keep, answer, ranks, ends, windows.question_cut)

@@ -188,3 +188,13 @@ def _idf(stems: npt.NDArray[np.int64], n_units: int, n_stems: int) -> FloatArray
     frequency = np.bincount(stems, minlength=n_stems)
     idf: FloatArray = np.log1p((n_units - frequency + 0.5) / (frequency + 0.5))
     return idf
+
+
+def term_presence(query: str, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(n_texts, n_terms): whether each distinct term of the query stands in each text."""
+    columns = {term: column for column, term in enumerate(query_terms(query))}
+    presence = np.zeros((len(texts), len(columns)), dtype=bool)
+    if columns and texts:
+        rows, terms = np.divmod(_keys(_counts(texts, columns)[0]), len(columns))
+        presence[rows, terms] = True
+    return presence

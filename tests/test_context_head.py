@@ -1,0 +1,227 @@
+"""The context head: columns by hand, a plain loop, permutations, what a fit learns, thresholds by size."""
+
+import json
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from test_fusion import evidence, random_fusion
+
+from ctxprune.compressors.context_head import COLUMNS, ContextHead, context_table, read_scorer
+from ctxprune.compressors.fusion import Fusion, SentenceEvidence, sentence_features
+from ctxprune.qa import LabelledDocument, Question
+from ctxprune.trainers.contexts import FORMS, Library, contexts, joined
+from ctxprune.trainers.fusion import Example, cross_fitted, fit, operating_points, report
+from ctxprune.trainers.pairs import Pair
+from ctxprune.types import Document
+
+
+def column(table: np.ndarray, name: str) -> list[float]:
+    return table[:, COLUMNS.index(name)].tolist()
+
+
+def random_head(networks: int = 2, width: int = 3) -> ContextHead:
+    rng = np.random.default_rng(0)
+    wide = len(COLUMNS)
+    return ContextHead(
+        rng.normal(size=wide), rng.uniform(1, 2, size=wide), rng.normal(size=(networks, wide)),
+        rng.normal(size=(networks, width, wide)), rng.normal(size=(networks, width)),
+        rng.normal(size=(networks, width)), rng.normal(size=networks), rng.normal(size=4),
+    )  # fmt: skip
+
+
+def test_columns_of_a_small_context() -> None:
+    table = context_table(evidence())
+    assert table.shape == (3, len(COLUMNS))
+    assert column(table, "cover") == [0.5, 0.5, 0.0]  # "bridge", "granite", neither
+    assert column(table, "window_cover") == [1.0, 1.0, 0.0]
+    assert column(table, "title_cover") == [0.5, 0.5, 0.0]
+    assert column(table, "opening") == [1.0, 0.0, 1.0]
+    assert column(table, "leaning") == [0.0, 1.0, 0.0]
+    assert column(table, "keep_before") == [-6.0, 1.0, -6.0]
+    assert column(table, "keep_after") == [2.0, -6.0, -6.0]
+    assert column(table, "keep_gap") == [-1.0, 0.0, -5.0]
+    assert column(table, "rank_gap") == [0.0, 0.0, -5.0]
+    assert column(table, "sentences") == pytest.approx([np.log(3)] * 3)
+    assert max(column(table, "order_gap")) == 0.0
+    assert sorted(column(table, "place")) == pytest.approx(sorted(np.log1p([0, 1, 2])))
+
+
+def test_a_long_document_is_judged_by_its_windows() -> None:
+    long = evidence(
+        titles=("Harrow Bridge",), document=np.zeros(3, int), rank=np.array([3.0]), window_rank=np.array([-1.0, 3.0])
+    )
+    table = context_table(replace(long, window=np.array([0, 1, 1])))
+    assert column(table, "rank") == [-1.0, 3.0, 3.0]
+    assert column(table, "window_cover") == [0.5, 0.5, 0.5]
+    assert column(table, "documents") == [0.0] * 3
+    assert column(table, "windows") == pytest.approx([np.log(2)] * 3)
+
+
+def test_scores_are_what_a_plain_loop_computes() -> None:
+    head, known = random_head(), evidence()
+    expected = []
+    for row in context_table(known):
+        x = [min(4.0, max(-4.0, (v - m) / s)) for v, m, s in zip(row, head.mean, head.scale, strict=True)]
+        total = 0.0
+        for net in range(2):
+            inner = [
+                np.tanh(sum(w * v for w, v in zip(weights, x, strict=True)) + shift)
+                for weights, shift in zip(head.hidden[net], head.hidden_bias[net], strict=True)
+            ]
+            total += sum(w * v for w, v in zip(head.skip[net], x, strict=True)) + head.bias[net]
+            total += sum(w * v for w, v in zip(head.out[net], inner, strict=True))
+        expected.append(total / 2)
+    assert head.score(known)[0] == pytest.approx(expected)
+
+
+def permuted(known: SentenceEvidence) -> tuple[SentenceEvidence, list[int]]:
+    """The second document first; and the new place of each sentence."""
+    order = [2, 0, 1]
+    fields = {name: getattr(known, name)[order] for name in ("keep", "answer", "peak", "tokens")}
+    again = replace(
+        known,
+        texts=tuple(known.texts[place] for place in order),
+        titles=known.titles[::-1],
+        rank=known.rank[::-1],
+        window_rank=known.window_rank[::-1],
+        document=np.array([0, 1, 1]),
+        window=np.array([0, 1, 1]),
+        **fields,
+    )
+    return again, order
+
+
+def test_the_order_of_documents_changes_no_score() -> None:
+    head, known = random_head(), evidence()
+    again, order = permuted(known)
+    logits, ranks = head.score(known)
+    new_logits, new_ranks = head.score(again)
+    assert new_logits == pytest.approx(logits[order])
+    assert new_ranks == pytest.approx(ranks[::-1])
+
+
+def test_saved_and_read_back_it_scores_the_same_and_old_exports_still_load() -> None:
+    again = read_scorer(json.loads(json.dumps(random_head().to_dict())))
+    assert isinstance(again, ContextHead)
+    np.testing.assert_allclose(again.score(evidence())[0], random_head().score(evidence())[0], atol=1e-3)
+    assert isinstance(read_scorer(random_fusion().to_dict()), Fusion)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"columns": ["keep"]}, "export again"),
+        ({"document": [1.0]}, "document of the context head"),
+        ({"bias": [float("nan")] * 2}, "finite"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(change: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        read_scorer(random_head().to_dict() | change)
+
+
+def synthetic(rng: np.random.Generator, documents: int = 4) -> Example:
+    """A context in which the relevant sentence shows in `keep` and its document in `rank`, with noise."""
+    n = 3 * documents
+    document = np.repeat(np.arange(documents), 3)
+    labels = np.zeros(n)
+    right = rng.integers(n)
+    labels[right] = 1
+    gold = (np.arange(documents) == document[right]).astype(float)
+    keep, rank = rng.normal(size=n) + 4 * labels, rng.normal(size=documents) + 4 * gold
+    made = evidence(
+        texts=tuple(f"Sentence {rng.integers(50)} number {i}." for i in range(n)),
+        titles=("",) * documents,
+        document=document,
+        keep=keep,
+        answer=rng.normal(size=n),
+        rank=rank,
+        peak=keep + 1,
+        tokens=np.full(n, 6.0),
+        window=document,
+        window_rank=rank,
+    )
+    features = sentence_features(made)
+    table = context_table(made, features)
+    return Example(features, table, labels, np.ones(n, bool), labels, made, gold, "made", "many")
+
+
+def test_a_fit_finds_the_evidence_and_is_calibrated_at_every_size() -> None:
+    rng = np.random.default_rng(1)
+    train = [synthetic(rng, documents) for documents in (1, 4, 12) for _ in range(80)]
+    head = fit(train)
+    for documents in (1, 4, 12):
+        test = [synthetic(rng, documents) for _ in range(80)]
+        figures = report(test, head)["made"]
+        assert figures["top1"] > 0.8
+        assert figures["gold_first"] > 0.8 or documents == 1
+        probabilities = 1 / (1 + np.exp(-np.concatenate([head.score(one.evidence)[0] for one in test])))
+        assert probabilities.mean() == pytest.approx(1 / (3 * documents), abs=0.06)
+
+
+def test_operating_points_keep_the_named_shares_and_rise_with_the_size() -> None:
+    rng = np.random.default_rng(2)
+    examples = [synthetic(rng, documents) for documents in (1, 4, 12) for _ in range(100)]
+    logits = cross_fitted(examples, folds=2)
+    points = operating_points(examples, logits)
+    assert list(points) == ["safe", "balanced", "aggressive"]
+    for name, kept in (("safe", 0.99), ("balanced", 0.97), ("aggressive", 0.93)):
+        thresholds = [threshold for _, threshold in points[name]]
+        assert thresholds == sorted(thresholds)
+        small = [
+            float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))) >= thresholds[0] - 1e-4
+            for one, one_logits in zip(examples, logits, strict=True)
+            if len(one.labels) == 3
+        ]
+        assert np.mean(small) == pytest.approx(kept, abs=0.011)
+    assert points["safe"][-1][0] is None
+    assert points["safe"][0][1] <= points["aggressive"][0][1]
+
+
+def library_questions() -> list[Question]:
+    """Twelve passages of one article, a question on each."""
+    questions = []
+    for place in range(12):
+        year = 1900 + place
+        text = f"Pier number {place} is long. It was opened in {year}. Boats call at it in summer. The rest is sand."
+        start = text.index(str(year))
+        gold = LabelledDocument(
+            Document(text, title="Piers of Lenn"), True, ((start, start + 4),), ((start - 18, start + 5),)
+        )
+        questions.append(Question(str(place), f"When was pier number {place} opened?", (str(year),), True, (gold,)))
+    return questions
+
+
+def test_contexts_come_in_every_form_and_keep_their_labels() -> None:
+    questions = library_questions()
+    library = Library.of(questions)
+    assert list(library.articles) == ["Piers of Lenn"]
+    made = [(form, pairs) for seed in range(30) for form, pairs in contexts(questions, library, random.Random(seed))]
+    assert {form for form, _ in made} == FORMS.keys() - {"joined"}
+    for form, pairs in made:
+        kept = [pair.text[low:high] for pair in pairs for low, high in pair.keep or ()]
+        assert all("opened in" in text for text in kept)
+        if form == "sentence":
+            assert len(pairs) == 1
+            assert pairs[0].text.startswith("It was opened in")
+        if form == "article":
+            [pair] = pairs
+            assert pair.text.count("Pier number") == 12
+            assert len(kept) == 1
+        if form == "many":
+            answer = questions[int(pairs[0].question.split("number ")[1].split()[0])].answers[0]
+            assert all(answer not in pair.text for pair in pairs if not pair.relevant)
+
+
+def test_joined_passages_move_their_labels_along() -> None:
+    pairs = [
+        Pair("q", "One two.", False, (), (), "T"),
+        Pair("q", "Three four.", True, ((0, 11),), ((6, 10),), "T"),
+    ]
+    whole = joined(pairs)
+    assert whole.text == "One two.\n\nThree four."
+    assert [whole.text[low:high] for low, high in whole.keep] == ["Three four."]
+    assert [whole.text[low:high] for low, high in whole.answers] == ["four"]
+    assert joined([replace(pairs[0], keep=None), pairs[1]]).keep is None
