@@ -10,12 +10,13 @@ from fixtures_checkpoints import bert_tokenizer
 from transformers import BertConfig, BertModel
 
 from ctxprune import Context, load
-from ctxprune.errors import InputError
+from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.provence import load_pruner, new_pruner
 from ctxprune.trainers.items import IGNORE, Item, batches, collate, encode
 from ctxprune.trainers.pairs import Pair
 from ctxprune.trainers.provence import auc, losses, main
 from ctxprune.trainers.sources import Source, held_out
+from ctxprune.trainers.unexport import read_back
 
 SENTENCES = ("the moon orbits mars.", "a planet is red.", "it is of cheese.", "two moons and fear.")
 
@@ -85,6 +86,14 @@ def test_training_lowers_the_loss_and_leaves_a_loadable_export(base, questions, 
     [context] = compressor.compress([Context.of("what is red", [" ".join(SENTENCES)])])
     assert context.extracts[0].text == " ".join(SENTENCES)
     assert "too few to fit a fusion" in capsys.readouterr().out
+    again, trained = read_back(export, str(base)).module, load_pruner(out).module
+    ids = torch.tensor([[5, 9, 7, 11, 6]])
+    with torch.inference_mode():
+        outputs, expected = (module(ids, torch.ones_like(ids), torch.zeros_like(ids)) for module in (again, trained))
+    for name, values in expected.items():
+        torch.testing.assert_close(outputs[name], values, atol=0.1, rtol=0.1)
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        read_back(out, str(base))
 
 
 def test_a_stopped_run_goes_on_where_it_stood(base, questions, tmp_path) -> None:

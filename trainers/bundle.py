@@ -122,8 +122,8 @@ what the rest of the context looks like, into one calibrated probability a sente
 
 {data_table(sources)}
 
-A share of the passages of every file was kept out of training and used to fit the context head and the operating points,
-in contexts of one sentence to several articles.
+A share of the passages of every file was kept out of training and used to fit the context head and the operating
+points, in contexts of one sentence to several articles.
 
 ## Figures
 

@@ -282,7 +282,8 @@ _TRAIN = {
     "recomp-summaries": ("ctxprune.trainers.recomp_summaries", "Summaries to learn from, where they help a generator."),
     "recomp-abstractive": ("ctxprune.trainers.recomp_abstractive", "Train a model that summarises for a question."),
     "xrag": ("ctxprune.trainers.xrag", "Train a bridge from a retriever's vectors to a language model."),
-    "fusion": ("ctxprune.trainers.fusion", "Fit the score fusion of an exported pruner."),
+    "fusion": ("ctxprune.trainers.fusion", "Fit the context head of an exported pruner."),
+    "unexport": ("ctxprune.trainers.unexport", "Read an int8 export back, to go on training from it."),
 }
 _TOP = {
     "eval": ("ctxprune.eval.command", "Benchmark compressors on questions: run, report, compare, ls, calibrate."),
