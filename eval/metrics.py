@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import string
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -111,6 +112,24 @@ def answer_in_context(context: str, answers: Iterable[str]) -> bool:
     """Whether an answer occurs in the context as whole tokens, whatever its case, punctuation and leading article."""
     tokens = token_string(context)
     return any(needle in tokens for answer in answers if (needle := answer_needle(answer)))
+
+
+def answer_places(text: str, answers: Iterable[str]) -> list[Offsets]:
+    """Where `answer_in_context` sees an answer in the text: character offsets of every occurrence."""
+    matches = list(_TOKEN.finditer(text))
+    tokens, starts = " ", []
+    for match in matches:
+        starts.append(len(tokens) - 1)  # the blank before the token, where a needle's match begins
+        tokens += f"{match.group().lower()} "
+    places: list[Offsets] = []
+    for needle in {needle for answer in answers if (needle := answer_needle(answer))}:
+        at = tokens.find(needle)
+        while at >= 0:
+            first = bisect_left(starts, at)
+            last = first + needle.count(" ") - 2
+            places.append((matches[first].start(), matches[last].end()))
+            at = tokens.find(needle, at + 1)
+    return sorted(places)
 
 
 def answer_span_kept(kept_slices: Iterable[Offsets], answer_spans: Iterable[Offsets]) -> bool:
