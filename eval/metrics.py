@@ -14,6 +14,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ctxprune.errors import InputError
 
@@ -117,10 +118,10 @@ def answer_in_context(context: str, answers: Iterable[str]) -> bool:
 def answer_places(text: str, answers: Iterable[str]) -> list[Offsets]:
     """Where `answer_in_context` sees an answer in the text: character offsets of every occurrence."""
     matches = list(_TOKEN.finditer(text))
-    tokens, starts = " ", []
-    for match in matches:
-        starts.append(len(tokens) - 1)  # the blank before the token, where a needle's match begins
-        tokens += f"{match.group().lower()} "
+    lowered = [match.group().lower() for match in matches]
+    # of the blank before each token, where a needle's match begins
+    starts = [0, *accumulate(len(token) + 1 for token in lowered)]
+    tokens = f" {' '.join(lowered)} "
     places: list[Offsets] = []
     for needle in {needle for answer in answers if (needle := answer_needle(answer))}:
         at = tokens.find(needle)

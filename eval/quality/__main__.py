@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -123,7 +124,7 @@ def _file_name(name: str) -> str:
 
 def _command(args: argparse.Namespace) -> str:
     """The command that repeats the run, with file names in place of their folders."""
-    parts = ["python -m ctxprune.eval.quality"]
+    parts = ["python", "-m", "ctxprune.eval.quality"]
     if args.data:
         parts += ["--data", *(path.name for path in args.data)]
     for option in ("pool", "ladder"):
@@ -136,7 +137,7 @@ def _command(args: argparse.Namespace) -> str:
         parts += ["--limit", str(args.limit)]
     if args.ladder:
         parts += ["--long-limit", str(args.long_limit)]
-    return " ".join([*parts, "--resamples", str(args.resamples), "--seed", str(args.seed)])
+    return shlex.join([*parts, "--resamples", str(args.resamples), "--seed", str(args.seed)])
 
 
 def _list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
@@ -172,7 +173,9 @@ def _parser() -> argparse.ArgumentParser:
         help="names, paths of models, or NAME:MODEL such as provence:path/of/export; the first is compared with the "
         f"rest (default: {DEFAULT_COMPRESSORS})",
     )
-    parser.add_argument("--budgets", type=_list_of(int), default=[60, 100, 150], help="words (default: 60,100,150)")
+    parser.add_argument(
+        "--budgets", type=_list_of(int), default=[60, 100, 150], help="words (default: 60,100,150; '' for none)"
+    )
     parser.add_argument(
         "--thresholds", type=_list_of(float), default=[0.05, 0.1, 0.3, 0.5], help="(default: 0.05,0.1,0.3,0.5)"
     )
