@@ -240,7 +240,7 @@ def test_two_models_are_compared_question_by_question():
     pair = {"new": Fixed([0.1, 0.9, 0.2, 0.1]), "old": Fixed([0.9, 0.9, 0.9, 0.9])}
     figures = evaluate(three(), pair, thresholds=[0.5], resamples=50)
     rows = {row["measure"]: row for row in figures["model_differences"]}
-    assert rows["answer_kept at the defaults"]["mean"] == -0.5
+    assert rows["answer kept at the defaults"]["mean"] == -0.5
     assert rows["removed at the defaults"]["mean"] == pytest.approx(0.75)
     assert (rows["removed at 98% kept"]["mean"], rows["removed at 98% kept"]["verdict"]) == (pytest.approx(0.5), "win")
     markdown = render({"command": "x", "sets": {"toy": figures}})
@@ -398,6 +398,12 @@ def test_command_refuses(options, capsys):
     with pytest.raises(SystemExit, match="2"):
         quality.main(options)
     assert capsys.readouterr().err
+
+
+def test_two_models_of_one_name_are_refused(tmp_path, loaded, capsys):
+    assert quality.main(["--manuals", "--compressors", "provence:a/export,provence:b/export"]) == 1
+    assert "both be called 'provence:export'" in capsys.readouterr().err
+    assert loaded == []
 
 
 def test_command_names_a_file_without_a_ladder(tmp_path, loaded, capsys):

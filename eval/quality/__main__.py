@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import ctxprune
-from ctxprune.errors import CtxpruneError
+from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.eval.datasets import evenly_spaced
 from ctxprune.eval.quality.figures import Figures, evaluate
 from ctxprune.eval.quality.manuals import manual_questions
@@ -40,6 +40,16 @@ def _sets(args: argparse.Namespace) -> Sets:
         yield "manuals", evenly_spaced(questions, args.limit)
 
 
+def _compressors(names: Sequence[str]) -> dict[str, Compressor]:
+    """Compressors by the name that the tables give them. Raises InputError for two of one name."""
+    labels = [_label(name) for name in names]
+    if double := [label for label in labels if labels.count(label) > 1]:
+        raise InputError(
+            f"two compressors would both be called {double[0]!r}; give models in folders of distinct names"
+        )
+    return {label: load_compressor(name) for label, name in zip(labels, names, strict=True)}
+
+
 def load_compressor(name: str) -> Compressor:
     """A compressor by name, or "NAME:MODEL" with that model, such as an export's folder.
 
@@ -61,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.plot:
             require_matplotlib()
-        compressors = share_readings({_label(name): load_compressor(name) for name in args.compressors})
+        compressors = share_readings(_compressors(args.compressors))
         sets = {}
         for name, questions in _sets(args):
             sets[name] = evaluate(

@@ -179,7 +179,12 @@ def _model_rows(
     for metric in ("answer_kept", "removed", "span_f2", "answerable_emptied", "unanswerable_emptied"):
         left, right = (_by_question(samples, name, metric) for name in (ours, other))
         found = difference_interval(left, right, rng=np.random.default_rng(seed), resamples=resamples)
-        yield {**names, "measure": f"{metric} at the defaults", "verdict": found.verdict, **asdict(found)}
+        yield {
+            **names,
+            "measure": f"{metric.replace('_', ' ')} at the defaults",
+            "verdict": found.verdict,
+            **asdict(found),
+        }
     for left_level, right_level in zip(levels[ours], levels[other], strict=True):
         low, high = spread(left_level.resampled - right_level.resampled)
         mean = left_level.removed - right_level.removed
