@@ -102,7 +102,7 @@ def emptied_at(
 ) -> EmptiedAt:
     """answerable, unanswerable: the best score of each question's context, which is empty at any higher threshold."""
     if not answerable or not unanswerable:
-        return EmptiedAt(cost, *[math.nan] * 5, len(unanswerable))
+        return EmptiedAt(cost, math.nan, math.nan, math.nan, math.nan, math.nan, len(unanswerable))
     ours, others = np.sort(np.array(answerable)), np.sort(np.array(unanswerable))
     lost = int(cost * len(ours) + _ROUNDING)  # so many may go, and the next one is the first that must stay
     rng = np.random.default_rng(seed)
@@ -115,5 +115,5 @@ def emptied_at(
         shares += (rng.binomial(len(others), below) / len(others)).tolist()
     threshold = float(ours[lost])
     low, high = spread(np.array(shares))
-    emptied = [float(np.mean(each < threshold)) for each in (ours, others)]
-    return EmptiedAt(cost, threshold, *emptied, low, high, len(others))
+    lost_share, emptied_share = float(np.mean(ours < threshold)), float(np.mean(others < threshold))
+    return EmptiedAt(cost, threshold, lost_share, emptied_share, low, high, len(others))

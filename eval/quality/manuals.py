@@ -158,5 +158,5 @@ def manual_questions(
 
 def manual(module: str) -> str:
     """What `pydoc` prints of a module, without the addresses and the file name that change from run to run."""
-    text = pydoc.render_doc(importlib.import_module(module), renderer=pydoc.plaintext)
+    text = pydoc.plain(pydoc.render_doc(importlib.import_module(module)))
     return _ADDRESS.sub("", text).partition("\nFILE\n")[0].rstrip() + "\n"
