@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
 
 from ctxprune.eval.metrics import (
     Offsets,
     answer_in_context,
     answer_span_kept,
-    covered,
     gold_ranks,
     precision_recall,
     relevant_units,
@@ -26,7 +29,8 @@ class Judgement:
     """Figures of one pruned context, NaN where the labels or the text do not allow one.
 
     answer_kept: see `answer_kept`. precision, recall: of relevant sentences. words: kept, titles not counted.
-    removed: share of the words that went. emptied: no text at all is kept.
+    removed: share of the words that went. emptied: no text at all is kept. span_precision, span_recall, span_f2: of the
+    characters of relevant sentences, see `span_figures`.
     """
 
     answer_kept: float
@@ -35,6 +39,9 @@ class Judgement:
     words: int
     removed: float
     emptied: bool
+    span_precision: float = math.nan
+    span_recall: float = math.nan
+    span_f2: float = math.nan
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,17 +66,18 @@ class Reference:
             known = labelled and document.relevant is not None
             sentences = [(unit.start, unit.end) for unit in split(document.document.text)] if known else []
             units.append(tuple(sentences))
-            relevant.append(tuple(relevant_units(sentences, document.relevant or ())))
+            relevant.append(tuple(_relevant(sentences, document.relevant or ())))
         texts = [document.document.text for document in question.documents]
         return cls(question, tuple(units), tuple(relevant), sum(counter.count(texts)))
 
     def judge(self, pruned: Context, *, counter: TokenCounter) -> Judgement:
         """The figures of this question's context after a compressor has pruned it."""
         slices = kept_slices(pruned, len(self.question.documents))
-        kept = [covered(unit, slices[place]) for place, units in enumerate(self.units) for unit in units]
+        kept = [flag for place, units in enumerate(self.units) for flag in _covered(units, slices[place])]
         precision, recall = precision_recall(kept, [flag for flags in self.relevant for flag in flags])
         texts = [extract.text for extract in pruned.extracts if not extract.dropped]
         words = sum(counter.count(texts)) if texts else 0
+        span_precision, span_recall, span_f2 = span_figures(self.question, slices)
         return Judgement(
             answer_kept=answer_kept(self.question, slices, recall),
             precision=precision,
@@ -77,6 +85,9 @@ class Reference:
             words=words,
             removed=1 - words / self.words if self.words else math.nan,
             emptied=not any(text.strip() for text in texts),
+            span_precision=span_precision,
+            span_recall=span_recall,
+            span_f2=span_f2,
         )
 
 
@@ -106,6 +117,68 @@ def answer_kept(question: Question, slices: Sequence[Sequence[Offsets]], recall:
     return float(any(answer_in_context(text, question.answers) for text in texts))
 
 
+def span_figures(question: Question, slices: Sequence[Sequence[Offsets]]) -> tuple[float, float, float]:
+    """(precision, recall, F2) of kept characters against those of relevant sentences.
+
+    The protocol by which OpenProvence chooses its threshold, with characters where it has tokens, so that no tokenizer
+    decides; F2 counts recall twice as much as precision. Documents without sentence labels are left out. All NaN for a
+    question without a relevant sentence; precision NaN and F2 0 when nothing is kept.
+    """
+    kept = hits = wanted = 0
+    for labelled, stretches in zip(question.documents, slices, strict=True):
+        if labelled.relevant is not None:
+            relevant = _merged(labelled.relevant)
+            wanted += sum(end - start for start, end in relevant)
+            kept += sum(end - start for start, end in stretches)
+            hits += int(_lengths_under(relevant, stretches).sum())
+    if not wanted:
+        return math.nan, math.nan, math.nan
+    return hits / kept if kept else math.nan, hits / wanted, 5 * hits / (kept + 4 * wanted)
+
+
+def _merged(spans: Sequence[Offsets]) -> list[Offsets]:
+    merged: list[Offsets] = []
+    for start, end in sorted(spans):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        else:
+            merged.append((start, end))
+    return merged
+
+
+def _lengths_under(spans: Sequence[Offsets], cover: Sequence[Offsets]) -> npt.NDArray[np.int64]:
+    """(n,) characters of each span that lie under `cover`, which is in order and does not overlap itself."""
+    if not spans or not cover:
+        return np.zeros(len(spans), np.int64)
+    starts, ends = np.array(cover, np.int64).T
+    before = np.concatenate([[0], np.cumsum(ends - starts)])
+
+    def covered_until(places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        count = np.searchsorted(starts, places, "right")
+        beyond = np.where(count > 0, np.maximum(ends[count - 1] - places, 0), 0)
+        result: npt.NDArray[np.int64] = before[count] - beyond
+        return result
+
+    first, last = np.array(spans, np.int64).T
+    return covered_until(last) - covered_until(first)
+
+
+def _covered(units: Sequence[Offsets], cover: Sequence[Offsets]) -> list[bool]:
+    """`metrics.covered` of each unit, in time linear in both: a long document has thousands of each."""
+    under = _lengths_under(units, cover).tolist()
+    return [2 * length > end - start for length, (start, end) in zip(under, units, strict=True)]
+
+
+def _relevant(units: Sequence[Offsets], relevant: Sequence[Offsets]) -> list[bool]:
+    """`metrics.relevant_units`, each span compared with the units around it alone."""
+    flags = [False] * len(units)
+    starts, ends = [start for start, _ in units], [end for _, end in units]
+    for span in relevant:
+        near = slice(bisect_right(ends, span[0]), bisect_left(starts, span[1]))
+        flags[near] = [a or b for a, b in zip(flags[near], relevant_units(units[near], [span]), strict=True)]
+    return flags
+
+
 def document_ranks(question: Question, scored: Context) -> list[int] | None:
     """Ranks of the gold documents by the compressor's document scores; None where it judged no documents.
 
@@ -133,7 +206,7 @@ def unit_outcomes(question: Question, scored: Context) -> list[tuple[float, bool
     for extract in scored.extracts:
         relevant = question.documents[extract.index].relevant
         if relevant is not None:
-            flags = relevant_units([(unit.start, unit.end) for unit in extract.units], relevant)
+            flags = _relevant([(unit.start, unit.end) for unit in extract.units], relevant)
             outcomes.extend((unit.score, flag) for unit, flag in zip(extract.units, flags, strict=True))
     return outcomes
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import re
 import string
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ctxprune.errors import InputError
 
@@ -111,6 +113,24 @@ def answer_in_context(context: str, answers: Iterable[str]) -> bool:
     """Whether an answer occurs in the context as whole tokens, whatever its case, punctuation and leading article."""
     tokens = token_string(context)
     return any(needle in tokens for answer in answers if (needle := answer_needle(answer)))
+
+
+def answer_places(text: str, answers: Iterable[str]) -> list[Offsets]:
+    """Where `answer_in_context` sees an answer in the text: character offsets of every occurrence."""
+    matches = list(_TOKEN.finditer(text))
+    lowered = [match.group().lower() for match in matches]
+    # of the blank before each token, where a needle's match begins
+    starts = [0, *accumulate(len(token) + 1 for token in lowered)]
+    tokens = f" {' '.join(lowered)} "
+    places: list[Offsets] = []
+    for needle in {needle for answer in answers if (needle := answer_needle(answer))}:
+        at = tokens.find(needle)
+        while at >= 0:
+            first = bisect_left(starts, at)
+            last = first + needle.count(" ") - 2
+            places.append((matches[first].start(), matches[last].end()))
+            at = tokens.find(needle, at + 1)
+    return sorted(places)
 
 
 def answer_span_kept(kept_slices: Iterable[Offsets], answer_spans: Iterable[Offsets]) -> bool:

@@ -92,7 +92,11 @@ class Pool:
                     (everything,) = self._nearest([question], len(self))
                     others = self._distractors(question, everything, count - len(parts))
                 if len(others) == count - len(parts):
-                    yield replace(question, documents=_shuffled([*parts, *others], question.id, seed))
+                    yield replace(question, documents=shuffled([*parts, *others], question.id, seed))
+
+    def nearest(self, questions: Sequence[Question], count: int) -> list[list[Document]]:
+        """For each question its `count` nearest chunks, best first."""
+        return [[self._chunks[place].document for place in places] for places in self._nearest(questions, count)]
 
     def _gold_parts(self, question: Question, count: int) -> list[LabelledDocument]:
         if not question.answerable or len(question.documents) != 1:
@@ -119,7 +123,8 @@ class Pool:
         return taken
 
 
-def _shuffled(documents: list[LabelledDocument], question_id: str, seed: int) -> tuple[LabelledDocument, ...]:
+def shuffled(documents: list[LabelledDocument], question_id: str, seed: int) -> tuple[LabelledDocument, ...]:
+    """In an order that depends on the seed and the question's id alone."""
     order = np.random.default_rng([seed, zlib.crc32(question_id.encode())]).permutation(len(documents))
     return tuple(documents[place] for place in order)
 

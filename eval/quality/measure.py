@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.eval import judge
+from ctxprune.eval.quality.curve import Curve, Floats
+from ctxprune.eval.quality.one_pass import choosing_from
+from ctxprune.eval.quality.reliability import bin_sums
 from ctxprune.qa import Question
 from ctxprune.select import select
 from ctxprune.text import split_sentences
@@ -16,13 +18,19 @@ from ctxprune.types import Compressor, Context, TokenCounter
 
 RETRIEVER = "retriever order"
 
+#: Characters scored together: a batch of whole books would hold every token's scores at once.
+BATCH_CHARACTERS = 500_000
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One way to prune: by a budget (in the counter's units) or by a threshold."""
+    """One way to prune: by a budget (in the counter's units), by a threshold, or by the compressor's own defaults."""
 
     budget: int | None = None
     threshold: float | None = None
+
+
+DEFAULTS = Setting()
 
 
 @dataclass
@@ -30,19 +38,36 @@ class Samples:
     """What was measured on one set, one entry a question, before any mean is taken.
 
     judgements: by compressor and setting. ranks: of the gold documents, by ranker; None where nothing was ranked.
-    outcomes: (probability, relevant) of sentences, by compressor. seconds: spent scoring, by compressor.
+    curves: what every threshold keeps, by compressor. outcomes: bin sums of probabilities and relevant sentences, by
+    compressor (see `reliability`). seconds: spent scoring, by compressor.
     """
 
     answerable: list[bool] = field(default_factory=list)
     words: list[int] = field(default_factory=list)
     judgements: dict[tuple[str, Setting], list[judge.Judgement]] = field(default_factory=dict)
     ranks: dict[str, list[list[int] | None]] = field(default_factory=dict)
-    outcomes: dict[str, list[tuple[float, bool]]] = field(default_factory=dict)
+    curves: dict[str, list[Curve]] = field(default_factory=dict)
+    outcomes: dict[str, list[Floats]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def values(self, compressor: str, setting: Setting, metric: str) -> list[float]:
         """One figure of every question, NaN where it could not be measured."""
         return [float(getattr(judgement, metric)) for judgement in self.judgements[compressor, setting]]
+
+
+def batches(questions: Iterable[Question], size: int) -> Iterator[list[Question]]:
+    """Consecutive questions, at most `size` and about BATCH_CHARACTERS of text together, at least one."""
+    batch: list[Question] = []
+    characters = 0
+    for question in questions:
+        length = sum(len(labelled.document.text) for labelled in question.documents)
+        if batch and (len(batch) == size or characters + length > BATCH_CHARACTERS):
+            yield batch
+            batch, characters = [], 0
+        batch.append(question)
+        characters += length
+    if batch:
+        yield batch
 
 
 def measure(
@@ -59,11 +84,11 @@ def measure(
     samples.words += [reference.words for reference in references]
     samples.ranks.setdefault(RETRIEVER, []).extend(map(judge.retriever_ranks, questions))
     for name, compressor in compressors.items():
-        scored = _score(name, compressor, contexts, questions, samples)
+        scored = _score(name, compressor, contexts, references, counter, samples)
         for setting in settings:
-            if setting.threshold is not None and not gives_probabilities(compressor):
+            if setting.budget is None and not gives_probabilities(compressor):
                 continue
-            pruned = _prune(compressor, contexts if scored is None else scored, setting, counter)
+            pruned = _prune(compressor, contexts, scored, setting, counter)
             judgements = samples.judgements.setdefault((name, setting), [])
             judgements.extend(
                 reference.judge(context, counter=counter) for reference, context in zip(references, pruned, strict=True)
@@ -76,29 +101,45 @@ def gives_probabilities(compressor: Compressor) -> bool:
 
 
 def _score(
-    name: str, compressor: Compressor, contexts: Sequence[Context], questions: Sequence[Question], samples: Samples
+    name: str,
+    compressor: Compressor,
+    contexts: Sequence[Context],
+    references: Sequence[judge.Reference],
+    counter: TokenCounter,
+    samples: Samples,
 ) -> list[Context] | None:
-    """The contexts with scored units, ranks and outcomes noted; None for a compressor that does not score."""
+    """The contexts with scored units, ranks, curves and outcomes noted; None for a compressor that does not score."""
     if not isinstance(compressor, ScoringCompressor):
         return None
     started = time.perf_counter()
     scored = compressor.score(contexts)
     samples.seconds[name] = samples.seconds.get(name, 0.0) + time.perf_counter() - started
+    questions = [reference.question for reference in references]
     samples.ranks.setdefault(name, []).extend(map(judge.document_ranks, questions, scored))
     if gives_probabilities(compressor):
-        outcomes = chain.from_iterable(map(judge.unit_outcomes, questions, scored))
-        samples.outcomes.setdefault(name, []).extend(outcomes)
+        samples.outcomes.setdefault(name, []).extend(
+            bin_sums(judge.unit_outcomes(question, context))
+            for question, context in zip(questions, scored, strict=True)
+        )
+        samples.curves.setdefault(name, []).extend(
+            Curve.of(reference, context, counter) for reference, context in zip(references, scored, strict=True)
+        )
     return scored
 
 
 def _prune(
-    compressor: Compressor, contexts: Sequence[Context], setting: Setting, counter: TokenCounter
+    compressor: Compressor,
+    contexts: Sequence[Context],
+    scored: Sequence[Context] | None,
+    setting: Setting,
+    counter: TokenCounter,
 ) -> list[Context]:
-    if not isinstance(compressor, ScoringCompressor):
+    if scored is None or not isinstance(compressor, ScoringCompressor):
         return compressor.compress(contexts, budget=setting.budget, threshold=setting.threshold)
-    # without titles, so that every compressor spends its words on passage text alone
-    policy = replace(compressor.policy, keep_title=False)
+    chooser = choosing_from(compressor, scored)
+    if setting == DEFAULTS:  # whatever the compressor does when it is called without options
+        return chooser.compress(contexts)
     return [
-        select(context, threshold=setting.threshold, budget=setting.budget, counter=counter, policy=policy)
-        for context in contexts
+        select(context, threshold=setting.threshold, budget=setting.budget, counter=counter, policy=chooser.policy)
+        for context in scored
     ]

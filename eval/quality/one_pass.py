@@ -1,12 +1,26 @@
-"""Let the pruner and the reranking baseline share one reading of the documents: the model is the same."""
+"""Read each batch once: scores that are already there serve every choice, and the reranker beside the pruner."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
+from dataclasses import replace
 
+from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.provence import Provence
 from ctxprune.compressors.rerank import RerankTruncate
 from ctxprune.types import Compressor, Context
+
+
+def choosing_from(compressor: ScoringCompressor, scored: Sequence[Context]) -> ScoringCompressor:
+    """A copy of the compressor whose scores are `scored`, so that its own `compress` chooses without another reading.
+
+    Titles are left out, so that every compressor spends its words on passage text alone.
+    """
+    copied = copy.copy(compressor)
+    copied.policy = replace(compressor.policy, keep_title=False)
+    vars(copied)["score"] = lambda contexts: list(scored)
+    return copied
 
 
 class OnePass(Provence):
@@ -30,5 +44,6 @@ def share_readings(compressors: dict[str, Compressor]) -> dict[str, Compressor]:
     pruner = compressors.get("provence")
     if not isinstance(pruner, Provence) or "rerank-truncate" not in compressors:
         return compressors
-    shared = OnePass(pruner.model, rounding=pruner.rounding)
+    shared = copy.copy(pruner)
+    shared.__class__ = OnePass
     return {**compressors, "provence": shared, "rerank-truncate": RerankTruncate(shared)}

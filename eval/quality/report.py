@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ctxprune.eval.quality.figures import LEVELS
+
 Figures = Mapping[str, Any]
 
 _VERDICTS = {"win": "wins", "tie": "ties", "loss": "**loses**", "none": "–"}
@@ -19,16 +21,78 @@ it is; precision counts questions of which something is kept. **Words removed** 
 questions. **Emptied**: no text at all is kept. Titles are left out, so words are words of passages.
 Brackets hold 95% percentile bootstrap intervals over questions. A difference is paired by question and **wins** or
 **loses** when its interval excludes 0. A set named "+pool" hides the gold passage, in 100-word chunks, among the
-BM25-nearest chunks of other passages that hold no accepted answer, ten in all, shuffled."""
+BM25-nearest chunks of other passages that hold no accepted answer, ten in all, shuffled. In scripts without spaces a
+character counts as a word.
+**Defaults**: what `compress` does without options. **Removed @98**: the largest share of words removed while 98% of the
+answers stay, over every threshold that the scores offer; the threshold is chosen on the questions themselves, and anew
+in each resample of its interval. **Gold first**: share of questions whose best-scored document is a gold one. **Span
+precision, recall, F2**: of kept characters against those of relevant sentences, the mean over questions (OpenProvence
+measures so, with tokens); F2 of a question of which nothing is kept is 0. **ECE**: expected calibration error of the
+sentences' probabilities, ten bins of equal width; 0 is perfect.
+Rungs of a ladder ask the same questions (fewer on the last two) with more text around the answer; there the answer must
+stay in its own paragraph, and a sentence elsewhere that answers as well counts as irrelevant."""
 
 
 def render(report: Figures) -> str:
     """The whole report. report: {"command", "sets": {name: figures of `figures.evaluate`}}."""
     parts = ["# Quality of pruning", f"Made by:\n\n    {report['command']}", _READING]
+    parts += _overview(report["sets"])
+    parts += _models(report["sets"])
     parts += _summary(report["sets"])
     for name, figures in report["sets"].items():
         parts += _set(name, figures)
     return "\n\n".join(parts) + "\n"
+
+
+def _overview(sets: Mapping[str, Figures]) -> Iterator[str]:
+    """A row a set and compressor with probabilities: the defaults, the operating points, order and calibration."""
+    rows = []
+    for name, figures in sets.items():
+        levels = {(row["compressor"], row["level"]): row for row in figures["removed_at"]}
+        ranks = {row["ranker"]: row["gold_first"] for row in figures["ranks"]}
+        errors = {row["compressor"]: row["ece"] for row in figures["calibration"]}
+        for row in figures["defaults"]:
+            compressor = row["compressor"]
+            points = [each for (owner, _), each in levels.items() if owner == compressor]
+            rows.append(
+                [
+                    name,
+                    compressor,
+                    f"{figures['questions']:,}",
+                    _interval(row["answer_kept"]),
+                    _interval(row["removed"]),
+                    *(_number(each["removed"]["mean"]) for each in points),
+                    _number(ranks.get(compressor, math.nan)),
+                    _number(row["answerable_emptied"]["mean"]),
+                    _number(row["unanswerable_emptied"]["mean"]),
+                    _number(errors.get(compressor, math.nan)),
+                ]
+            )
+    if rows:
+        levels_head = [f"removed @{round(100 * level)}" for level in LEVELS]
+        emptied = ["answerable emptied", "unanswerable emptied"]
+        yield "## Summary: at the defaults, and the most that can go"
+        yield _table(
+            ["set", "compressor", "n", "answer kept", "removed", *levels_head, "gold first", *emptied, "ECE"], rows
+        )
+
+
+def _models(sets: Mapping[str, Figures]) -> Iterator[str]:
+    """Differences between compressors that give probabilities, such as two models of one family."""
+    pairs = dict.fromkeys(
+        (row["ours"], row["baseline"]) for figures in sets.values() for row in figures["model_differences"]
+    )
+    for ours, baseline in pairs:
+        table: dict[str, dict[str, str]] = {}
+        for name, figures in sets.items():
+            for row in figures["model_differences"]:
+                if (row["ours"], row["baseline"]) == (ours, baseline):
+                    verdict = f"{_signed(row)} {_VERDICTS[row['verdict']]}".strip()
+                    table.setdefault(name, {})[row["measure"]] = verdict
+        measures = list(dict.fromkeys(measure for cells in table.values() for measure in cells))
+        yield f"## {ours} − {baseline}"
+        yield "Paired by question. A positive difference in what is emptied or removed: the first takes out more."
+        yield _table(["set", *measures], [[name, *(cells[m] for m in measures)] for name, cells in table.items()])
 
 
 def _summary(sets: Mapping[str, Figures]) -> Iterator[str]:
@@ -76,7 +140,10 @@ def _set(name: str, figures: Figures) -> Iterator[str]:
     )
     for title, table in (
         ("At equal words", _budgets(figures)),
-        ("At a threshold", _thresholds(figures["thresholds"])),
+        ("At the defaults and at a threshold", _thresholds(figures)),
+        ("Against relevant sentences, by characters", _spans(figures)),
+        ("The most words removed while the answers stay", _levels(figures["removed_at"])),
+        ("Unanswerable questions emptied", _emptied(figures["emptied_at"])),
         ("Order of the documents", _ranks(figures["ranks"])),
     ):
         if table:
@@ -84,7 +151,8 @@ def _set(name: str, figures: Figures) -> Iterator[str]:
             yield table
     for row in figures["calibration"]:
         yield f"### Calibration: {row['compressor']}"
-        yield f"{row['sentences']:,} sentences, expected calibration error {row['ece']:.3f}."
+        error = _interval(row["ece_interval"])
+        yield f"{row['sentences']:,} sentences, expected calibration error {error}."
         yield _reliability(row["bins"])
 
 
@@ -105,12 +173,63 @@ def _budgets(figures: Figures) -> str:
     )
 
 
-def _thresholds(rows: Sequence[Figures]) -> str:
+def _choices(figures: Figures) -> list[tuple[str, Figures]]:
+    """(threshold or "default", figures), one compressor after the other."""
+    names = [row["compressor"] for row in figures["defaults"]]
+    rows = [("default", row) for row in figures["defaults"]]
+    rows += [(f"{row['threshold']:g}", row) for row in figures["thresholds"]]
+    return sorted(rows, key=lambda pair: names.index(pair[1]["compressor"]))
+
+
+def _thresholds(figures: Figures) -> str:
     head = ["compressor", "threshold", "answer kept", "words removed", "precision", "recall"]
     columns = ["answer_kept", "removed", "precision", "recall", "answerable_emptied", "unanswerable_emptied"]
     return _table(
         [*head, "answerable emptied", "unanswerable emptied"],
-        [[row["compressor"], f"{row['threshold']:g}", *(_interval(row[column]) for column in columns)] for row in rows],
+        [[row["compressor"], at, *(_interval(row[column]) for column in columns)] for at, row in _choices(figures)],
+    )
+
+
+def _spans(figures: Figures) -> str:
+    columns = ["span_precision", "span_recall", "span_f2"]
+    rows = [
+        [row["compressor"], at, *(_interval(row[column]) for column in columns)]
+        for at, row in _choices(figures)
+        if row["span_f2"]["n"]
+    ]
+    return _table(["compressor", "threshold", "span precision", "span recall", "span F2"], rows)
+
+
+def _levels(rows: Sequence[Figures]) -> str:
+    return _table(
+        ["compressor", "answers to keep", "answers kept", "threshold", "words removed"],
+        [
+            [
+                row["compressor"],
+                f"{row['level']:.0%}",
+                _number(row["answer_kept"]),
+                _number(row["threshold"]),
+                _interval(row["removed"]),
+            ]
+            for row in rows
+        ],
+    )
+
+
+def _emptied(rows: Sequence[Figures]) -> str:
+    return _table(
+        ["compressor", "answerable that may be emptied", "answerable emptied", "threshold", "unanswerable emptied"],
+        [
+            [
+                row["compressor"],
+                f"{row['cost']:.0%}",
+                _number(row["answerable_emptied"]),
+                _number(row["threshold"]),
+                _interval(row["unanswerable_emptied"]),
+            ]
+            for row in rows
+            if row["unanswerable_emptied"]["n"] and not math.isnan(row["threshold"])
+        ],
     )
 
 
