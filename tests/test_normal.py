@@ -85,11 +85,11 @@ def test_every_span_of_the_normal_text_has_its_place_in_the_source(text: str) ->
 @given(texts, st.data())
 def test_reading_a_stretch_and_finding_it_again(text: str, data: st.DataObject) -> None:
     normal = normalise(text)
-    assert normal.read(0, len(text)) == normal.text
+    assert normal.read([(0, len(text))]) == [normal.text]
     end = data.draw(st.integers(0, len(normal.text)))
     start = data.draw(st.integers(0, end))
     (left, right) = normal.sources(np.array([[start, end]], np.int64))[0].tolist()
-    assert start == end or normal.text[start:end] in normal.read(left, right)
+    assert start == end or normal.text[start:end] in normal.read([(left, right)])[0]
 
 
 @settings(deadline=None)

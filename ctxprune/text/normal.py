@@ -140,14 +140,15 @@ class NormalText:
         cuts: list[int] = places.tolist()
         return cuts
 
-    def read(self, start: int, end: int) -> str:
-        """What `source[start:end]` reads as."""
+    def read(self, spans: Sequence[Offsets]) -> list[str]:
+        """What `source[start:end]` reads as, for each span of the source."""
+        text = self.text
         if not self._layers:
-            return self.text[start:end]
-        first, last = np.array([start], np.int64), np.array([end], np.int64)
+            return [text[start:end] for start, end in spans]
+        first, last = np.array(spans, np.int64).reshape(-1, 2).T
         for layer in self._layers:
             first, last = layer.forth(first, ends=False), layer.forth(last, ends=True)
-        return self.text[int(first[0]) : int(last[0])]
+        return [text[start:end] for start, end in zip(first.tolist(), last.tolist(), strict=True)]
 
 
 def normalise(text: str) -> NormalText:
