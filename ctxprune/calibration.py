@@ -165,11 +165,15 @@ class Calibration:
 def identity(compressor: object) -> dict[str, str]:
     """What is known of the models behind a compressor: name, rounding, and the hash of an exported model's weights.
 
+    And the language that its documents are said to be in, since that decides what its sentences are.
+
     Empty for a compressor without a model. A checkpoint on torch is known by its name alone.
     """
     known: dict[str, str] = {}
     if rounding := getattr(compressor, "rounding", None):
         known["rounding"] = str(rounding)
+    if language := getattr(compressor, "language", None):
+        known["language"] = str(language)
     for role in ("model", "scorer", "embedder"):
         if (part := getattr(compressor, role, None)) is not None:
             named = identity(part) or _part(part)

@@ -14,7 +14,7 @@ from ctxprune.batches import batched
 from ctxprune.errors import CheckpointError
 from ctxprune.runtime.base import EncoderRuntime, TokenSequence
 from ctxprune.runtime.quiet import no_bars_off_terminal
-from ctxprune.text import model_text
+from ctxprune.text.normal import readable
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -65,7 +65,7 @@ class BundledEncoder:
     def embed(self, texts: Sequence[str]) -> Vectors:
         vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
         for first in range(0, len(texts), BATCH_TEXTS):
-            batch = [model_text(text) for text in texts[first : first + BATCH_TEXTS]]
+            batch = [readable(text) for text in texts[first : first + BATCH_TEXTS]]
             encodings = self._tokenizer.encode_batch(batch, add_special_tokens=False)
             vectors[first : first + len(batch)] = self._pooled([encoding.ids for encoding in encodings])
         return vectors
@@ -125,7 +125,7 @@ class SentenceTransformerEncoder:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
         options: dict[str, Any] = {"batch_size": self.batch_size, "show_progress_bar": False}
-        vectors = self._model.encode([*map(model_text, texts)], normalize_embeddings=self._unit, **options)
+        vectors = self._model.encode([*map(readable, texts)], normalize_embeddings=self._unit, **options)
         return np.asarray(vectors, dtype=np.float32)
 
 

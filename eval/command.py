@@ -65,6 +65,9 @@ def run(
     base_url: Annotated[str | None, typer.Option(help="Of the openai generator.")] = None,
     api_key_env: Annotated[str | None, typer.Option(metavar="NAME", help="Environment variable with the key.")] = None,
     tokenizer: Annotated[str | None, typer.Option(metavar="SPEC", help="What counts tokens.")] = None,
+    language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Of the documents, e.g. de (default: guessed).")
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the drawn questions and of the bootstrap.")] = None,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/<time>).")] = None,
     cache: Cache = None,
@@ -87,7 +90,7 @@ def run(
         settings["generator"] = settings.get("generator", {}) | _generator(generator, base_url, api_key_env)
     if seed is not None:
         settings["statistics"] = settings.get("statistics", {}) | {"seed": seed}
-    named = {"compressed": compressed, "baselines": _names(baselines), "tokenizer": tokenizer}
+    named = {"compressed": compressed, "baselines": _names(baselines), "tokenizer": tokenizer, "language": language}
     settings |= {name: value for name, value in named.items() if value is not None}
     limits = parse_limits(fail_under or ())
     checked = config_from(settings, source=str(config) if config else "the flags")

@@ -39,16 +39,28 @@ class Scorer:
 
     at_once: questions compressed together. The last compressor's scores do not depend on threshold and budget, so they
     are computed once and every setting is a choice among them. A last compressor that does more than score (it writes
-    summaries, or chooses words by rules of its own) runs once a setting.
+    summaries, or chooses words by rules of its own) runs once a setting. language: of the documents, for steps that
+    name none of their own; those that know no languages go without.
     """
 
-    def __init__(self, steps: Sequence[Step], *, store: Store, counter: TokenCounter, at_once: int = 1) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step],
+        *,
+        store: Store,
+        counter: TokenCounter,
+        at_once: int = 1,
+        language: str | None = None,
+    ) -> None:
         self.steps = tuple(steps)
+        self._language = language
         self.at_once = at_once
         self._store = store
         self._counter = counter
         self._chain: list[Compressor] | None = None
         self._identity = [[step.name, dict(step.options), model_hash(step)] for step in steps] + [package_hash()]
+        if language is not None:
+            self._identity.append(["language", language])
         self._about: dict[str, Any] | None = None
 
     @property
@@ -117,8 +129,19 @@ class Scorer:
 
     def _loaded(self) -> list[Compressor]:
         if self._chain is None:
-            self._chain = [load(step.name, counter=self._counter, **_options(step)) for step in self.steps]
+            self._chain = [self._load(step) for step in self.steps]
         return self._chain
+
+    def _load(self, step: Step) -> Compressor:
+        options = {"counter": self._counter, **_options(step)}
+        if self._language is None or "language" in options:
+            return load(step.name, **options)
+        try:
+            return load(step.name, language=self._language, **options)
+        except InputError as error:
+            if "takes no language" not in str(error):
+                raise
+            return load(step.name, **options)
 
     def _run(self, contexts: list[Context], setting: Mapping[str, Any]) -> list[Context]:
         *first, last = self._loaded()

@@ -7,17 +7,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ctxprune.errors import InputError
 from ctxprune.eval.store import key
 from ctxprune.prompt import DEFAULT_TEMPLATE
+from ctxprune.text.language import checked_language
 
 Baseline = Literal["full", "none", "gold", "lead", "random", "bm25-sentences", "rerank-truncate"]
 ALL_BASELINES: tuple[Baseline, ...] = ("full", "none", "gold", "lead", "random", "bm25-sentences", "rerank-truncate")
 
 #: Asked without a context, so that "none" shows what the generator knows by itself.
 CLOSED_BOOK_TEMPLATE = "Answer the question.\n\nQuestion: {question}\nAnswer:"
+
+
+def _known_language(language: str | None) -> str | None:
+    try:
+        return checked_language(language)
+    except InputError as error:
+        raise ValueError(str(error)) from None
 
 
 class Section(BaseModel):
@@ -141,7 +149,9 @@ class EvalConfig(Section):
 
     compressed: files of contexts that another tool has compressed, see `ctxprune.eval.interchange`. full_context:
     False leaves out the reference that all are compared with, where generating from it is too dear. tokenizer: what
-    counts tokens (see `ctxprune.load_counter`); None: the local generator's, else an estimate.
+    counts tokens (see `ctxprune.load_counter`); None: the local generator's, else an estimate. language: of all
+    documents, for the compressors and baselines that split sentences; None: each document's is guessed. A compressor's
+    own `language` among its options wins.
     template, closed_book_template: see `ctxprune.prompt.render_prompt`; the second, without {context}, is for "none".
     """
 
@@ -153,6 +163,7 @@ class EvalConfig(Section):
     generator: GeneratorConfig = GeneratorConfig()
     judge: GeneratorConfig = GeneratorConfig()
     tokenizer: str | None = None
+    language: Annotated[str | None, AfterValidator(_known_language)] = None
     template: str = DEFAULT_TEMPLATE
     closed_book_template: str = CLOSED_BOOK_TEMPLATE
     statistics: Statistics = Statistics()

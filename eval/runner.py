@@ -101,11 +101,17 @@ class Run:
         """A scorer for each compressor and baseline, run over all questions before the next one is loaded."""
         scorers = {
             (config.label, False): Scorer(
-                config.chain, store=self.store, counter=self.counter, at_once=config.batch_size
+                config.chain,
+                store=self.store,
+                counter=self.counter,
+                at_once=config.batch_size,
+                language=self.config.language,
             )
             for config in self.config.compressors
         } | {
-            arm.scorer: Scorer([Step(name=arm.compressor)], store=self.store, counter=self.counter)
+            arm.scorer: Scorer(
+                [Step(name=arm.compressor)], store=self.store, counter=self.counter, language=self.config.language
+            )
             for arm in self.arms
             if arm.matched_to is not None
         }

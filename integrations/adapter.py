@@ -13,6 +13,7 @@ from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import InputError
 from ctxprune.pipeline import OnError, Pipeline
 from ctxprune.result import CompressionResult
+from ctxprune.text.language import checked_language
 from ctxprune.tokens import load_counter
 from ctxprune.types import Compressor, Context, Document, Extract, Piece, SoftTokens, Summary, TokenCounter
 
@@ -41,8 +42,9 @@ class Adapter:
     the compressor's own; the budget is of all documents of a call together. top_n: leave only the most relevant
     documents (the first, for a compressor that does not read the query), most relevant first; it comes before the
     budget is spent. tokenizer: a token counter or its name (see `ctxprune.load_counter`). calibration: see
-    `ctxprune.load`. drop_empty: leave out documents of which nothing is kept. on_error: see `ctxprune.Pipeline`.
-    Every option is checked here. Raises InputError, BudgetError and whatever loading the compressor raises.
+    `ctxprune.load`. language: of the documents, e.g. "de"; None: each one's is guessed. drop_empty: leave out documents
+    of which nothing is kept. on_error: see `ctxprune.Pipeline`. Every option is checked here. Raises InputError,
+    BudgetError and whatever loading the compressor raises.
     """
 
     def __init__(
@@ -54,12 +56,13 @@ class Adapter:
         top_n: int | None = None,
         tokenizer: str | TokenCounter | None = None,
         calibration: str | Path | Calibration | None = None,
+        language: str | None = None,
         drop_empty: bool = False,
         on_error: OnError = "raise",
     ) -> None:
         counter = load_counter(tokenizer) if isinstance(tokenizer, str) else tokenizer
         check_top_n(top_n)
-        self.compressor = _loaded(compressor, counter, calibration)
+        self.compressor = _loaded(compressor, counter, calibration, language)
         self.threshold, self.budget, self.top_n = threshold, budget, top_n
         self.counter, self.drop_empty, self.on_error = counter, drop_empty, on_error
         self._pipeline(top_n).run([], budget=budget, threshold=threshold)
@@ -171,7 +174,10 @@ def finite(value: object) -> float | None:
 
 
 def _loaded(
-    compressor: str | Compressor, counter: TokenCounter | None, calibration: str | Path | Calibration | None
+    compressor: str | Compressor,
+    counter: TokenCounter | None,
+    calibration: str | Path | Calibration | None,
+    language: str | None,
 ) -> Compressor:
     name = compressor if isinstance(compressor, str) else getattr(compressor, "name", None)
     if not isinstance(name, str) or not (isinstance(compressor, str) or callable(getattr(compressor, "compress", 0))):
@@ -179,11 +185,14 @@ def _loaded(
     if name.lower() == "xrag":
         raise InputError(f"compressor {name!r} returns soft tokens, not text; {_SOFT_TOKENS}")
     if isinstance(compressor, str):
-        return load(compressor, calibration=calibration, **({} if counter is None else {"counter": counter}))
-    if calibration is not None:
-        raise InputError(
-            f"calibration goes with a compressor's name, got the loaded {name!r}; pass it to ctxprune.load(...)"
-        )
+        given = {"counter": counter, "language": checked_language(language)}
+        options = {option: value for option, value in given.items() if value is not None}
+        return load(compressor, calibration=calibration, **options)
+    for option, value in (("calibration", calibration), ("language", language)):
+        if value is not None:
+            raise InputError(
+                f"{option} goes with a compressor's name, got the loaded {name!r}; pass it to ctxprune.load(...)"
+            )
     return compressor
 
 

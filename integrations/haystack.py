@@ -40,6 +40,7 @@ class CtxPruneCompressor:
         top_n: int | None = None,
         tokenizer: str | TokenCounter | None = None,
         calibration: str | None = None,
+        language: str | None = None,
         drop_empty: bool = False,
         title_key: str | None = "title",
         on_error: OnError = "raise",
@@ -50,6 +51,7 @@ class CtxPruneCompressor:
             "top_n": top_n,
             "tokenizer": tokenizer,
             "calibration": calibration,
+            "language": language,
             "drop_empty": drop_empty,
             "on_error": on_error,
         }

@@ -40,6 +40,7 @@ class CtxPrunePostprocessor(BaseNodePostprocessor):
     top_n: int | None = Field(None, frozen=True)
     tokenizer: Any = Field(None, frozen=True)
     calibration: str | None = Field(None, frozen=True)
+    language: str | None = Field(None, frozen=True)
     drop_empty: bool = Field(False, frozen=True)
     title_key: str | None = Field("title", frozen=True)
     on_error: OnError = Field("raise", frozen=True)
@@ -54,6 +55,7 @@ class CtxPrunePostprocessor(BaseNodePostprocessor):
             top_n=self.top_n,
             tokenizer=self.tokenizer,
             calibration=self.calibration,
+            language=self.language,
             drop_empty=self.drop_empty,
             on_error=self.on_error,
         )

@@ -44,6 +44,9 @@ KeepTitle = Annotated[bool, typer.Option("--keep-title/--no-title", help="Give t
 MinKeep = Annotated[int, typer.Option(help="Keep at least so many sentences.")]
 OnEmptyOption = Annotated[OnEmpty, typer.Option("--on-empty", help="What to do when nothing passes the threshold.")]
 OrderOption = Annotated[Order, typer.Option("--order", help="Documents as they came, or the most relevant first.")]
+Language = Annotated[
+    str | None, typer.Option(metavar="CODE", help="Of the documents, e.g. de (default: each document's is guessed).")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a result.")]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows what was kept and removed.")]
 
@@ -89,6 +92,7 @@ def compress(
     min_keep: MinKeep = 0,
     on_empty: OnEmptyOption = "drop",
     order: OrderOption = "document",
+    language: Language = None,
     as_json: AsJson = False,
     html: Html = None,
 ) -> None:
@@ -112,6 +116,7 @@ def compress(
         min_keep=min_keep,
         on_empty=on_empty,
         order=order,
+        language=language,
     )
     from ctxprune.cli.compress import compress_batch, compress_one
 
@@ -148,6 +153,7 @@ def run(
     min_keep: MinKeep = 0,
     on_empty: OnEmptyOption = "drop",
     order: OrderOption = "document",
+    language: Language = None,
     generator: Annotated[str | None, typer.Option(help="local:PATH_OR_ID or openai:MODEL; without: no answer.")] = None,
     base_url: Annotated[
         str | None, typer.Option(help="Of the openai generator, e.g. http://localhost:8000/v1.")
@@ -171,6 +177,7 @@ def run(
         min_keep=min_keep,
         on_empty=on_empty,
         order=order,
+        language=language,
     )
     from ctxprune.cli.run import Run
     from ctxprune.cli.sources import load_generator, load_questions, load_retriever

@@ -30,6 +30,7 @@ class Compression:
     order: Order
     rate: float | None = None
     calibration: Path | None = None
+    language: str | None = None
 
     def pipeline(self) -> Pipeline:
         """Raises what `ctxprune.load` raises, and BudgetError where the compressor needs a budget and has none."""
@@ -51,7 +52,7 @@ class Compression:
     def _load(self, **options: Any) -> Compressor:
         if self.calibration is not None:
             options["calibration"] = self.calibration
-        own = {name: value for name in ("model", "rate") if (value := getattr(self, name)) is not None}
+        own = {name: value for name in ("model", "rate", "language") if (value := getattr(self, name)) is not None}
         try:
             return load(self.compressor, **own, **options)
         except TypeError as error:  # not an option of this compressor, or given already as its name

@@ -61,14 +61,24 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
 
     A folder's files tell a pruner from a token classifier (LLMLingua-2) and a sentence encoder (RECOMP); a hub id is
     taken for a pruner's, so name the compressor for others: `load("llmlingua2", model="org/name")`.
-    options: the compressor's keyword arguments, such as threshold, budget, counter, policy; for "provence" and
-    checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled calibration, or what it
+    options: the compressor's keyword arguments, such as threshold, budget, counter, policy, language; for "provence"
+    and checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled calibration, or what it
     holds; it gives the threshold or the budget. Nothing is imported before it is asked for.
     Raises UnknownNameError with the known names, CheckpointError when a checkpoint cannot be loaded, InputError for a
-    calibration of another compressor, model or policy, or beside a threshold or budget.
+    calibration of another compressor, model or policy, or beside a threshold or budget, and for a language that is not
+    known or of no use to the compressor.
     """
-    if calibration is not None:
-        return _calibrated(name, calibration, options)
+    if options.get("language", "") is None:
+        del options["language"]
+    try:
+        return _loaded(name, options) if calibration is None else _calibrated(name, calibration, options)
+    except TypeError as error:
+        if "language" not in options or "argument 'language'" not in str(error):
+            raise
+        raise InputError(f"the compressor {name!r} splits no text and takes no language; leave it out") from None
+
+
+def _loaded(name: str, options: dict[str, Any]) -> Compressor:
     if name in BUILT_IN:
         return _resolve(BUILT_IN[name][0])(**options)
     if plug_in := _plug_ins().get(name):
@@ -101,7 +111,7 @@ def _calibrated(name: str, source: str | Path | Calibration, options: dict[str, 
         if options.get(option) is not None:
             raise InputError(f"{option}={options[option]} beside a calibration would void its guarantee; give only one")
     calibration = source if isinstance(source, Calibration) else Calibration.read(source)
-    compressor = load(name, **options)
+    compressor = _loaded(name, options)
     calibration.check(compressor)
     if not isinstance(compressor, ScoringCompressor):
         raise InputError(f"{compressor.name} does not score text, so it takes no calibration; leave it out")

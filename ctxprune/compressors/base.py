@@ -5,10 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, TypedDict
 
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.select import Policy, select
+from ctxprune.text import split_sentences
+from ctxprune.text.language import checked_language, guess_language
+from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 from ctxprune.tokens import default_counter
 from ctxprune.types import Context, Extract, Span, TokenCounter
@@ -23,13 +27,15 @@ class Choice(TypedDict, total=False):
     budget: int | None
     counter: TokenCounter | None
     policy: Policy | None
+    language: str | None
 
 
 class ScoringCompressor(ABC):
     """Subclasses implement `score`; thresholds, budgets, titles and protected text are `select`'s business.
 
     threshold, budget: used when `compress` is called without. counter: measures the budget (default: the bundled
-    tokenizer). policy: see `ctxprune.select.Policy`.
+    tokenizer). policy: see `ctxprune.select.Policy`. language: of the documents, by which sentences are split, an ISO
+    639 code or a tag ("de", "pt-BR"); None: each document's is guessed.
     """
 
     name: ClassVar[str]
@@ -45,11 +51,13 @@ class ScoringCompressor(ABC):
         budget: int | None = None,
         counter: TokenCounter | None = None,
         policy: Policy | None = None,
+        language: str | None = None,
     ) -> None:
         self.threshold = threshold
         self.budget = budget
         self.counter = counter
         self.policy = policy or Policy()
+        self.language = checked_language(language)
         self._check(budget, threshold)
 
     @abstractmethod
@@ -99,6 +107,17 @@ def visible_units(extract: Extract, split: Splitter) -> list[Span]:
     return [
         Span(start + unit.start, start + unit.end) for start, end in extract.slices() for unit in split(text[start:end])
     ]
+
+
+def visible_sentences(extract: Extract, language: str | None) -> list[Span]:
+    """The kept sentences, split in the language named, or in the one that the whole document is guessed to be in."""
+    language = language or guess_language(extract.source.text) or None
+    return visible_units(extract, partial(split_sentences, language=language))
+
+
+def readable_units(extract: Extract, units: Sequence[Span]) -> list[str]:
+    """The units as models and BM25 read them; what is kept is a slice of the source all the same."""
+    return normalise(extract.source.text).read([(unit.start, unit.end) for unit in units])
 
 
 def narrow(extract: Extract, units: Iterable[Span], *, score: float | None = None) -> Extract:

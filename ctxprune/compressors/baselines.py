@@ -12,9 +12,16 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_units
+from ctxprune.compressors.base import (
+    Choice,
+    ScoringCompressor,
+    narrow,
+    readable_units,
+    visible_sentences,
+    visible_units,
+)
 from ctxprune.select import Policy
-from ctxprune.text import split_sentences, split_words
+from ctxprune.text import split_words
 from ctxprune.text.lexical import bm25_scores
 from ctxprune.timing import stage
 from ctxprune.types import Context, Extract, Span
@@ -24,7 +31,7 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Sentences:
-    """The kept sentences of one context, in order, each with its document's title ("" for none)."""
+    """The kept sentences of one context, in order, as they are read, each with its document's title ("" for none)."""
 
     query: str
     texts: tuple[str, ...]
@@ -36,7 +43,9 @@ class SentenceCompressor(ScoringCompressor):
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
-            units = [[visible_units(extract, split_sentences) for extract in context.extracts] for context in contexts]
+            units = [
+                [visible_sentences(extract, self.language) for extract in context.extracts] for context in contexts
+            ]
             batch = [_sentences(context, spans) for context, spans in zip(contexts, units, strict=True)]
         with stage("infer"):
             scores = self.sentence_scores(batch)
@@ -53,7 +62,7 @@ class BM25Sentences(SentenceCompressor):
     name = "bm25-sentences"
 
     def sentence_scores(self, batch: Sequence[Sentences]) -> Sequence[Scores]:
-        return [bm25_scores(item.query, item.texts, titles=item.titles) for item in batch]
+        return [bm25_scores(item.query, item.texts, titles=item.titles, language=self.language) for item in batch]
 
 
 class RandomSentences(SentenceCompressor):
@@ -121,7 +130,7 @@ def _falling(context: Context) -> Context:
 def _sentences(context: Context, units: Sequence[Sequence[Span]]) -> Sentences:
     texts, titles = [], []
     for extract, spans in zip(context.extracts, units, strict=True):
-        texts += [extract.source.text[span.start : span.end] for span in spans]
+        texts += readable_units(extract, spans)
         titles += [extract.source.title] * len(spans)
     return Sentences(context.query, tuple(texts), tuple(titles))
 

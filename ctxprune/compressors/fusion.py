@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.text.lexical import bm25_scores
+from ctxprune.text.normal import readable
 
 Array = npt.NDArray[np.float64]
 
@@ -164,11 +165,11 @@ def _linked(evidence: SentenceEvidence, best: list[int]) -> Array:
 
     Questions of several steps name one thing and ask about another, which only a sentence of the first leads to.
     """
-    query = evidence.query.lower()
+    query = readable(evidence.query).lower()
     naming = [(int(evidence.document[i]), evidence.texts[i].lower()) for i in best]
     linked = np.zeros(len(evidence.titles))
     for place, title in enumerate(evidence.titles):
-        name = _QUALIFIER.sub("", title).strip().lower()
+        name = _QUALIFIER.sub("", readable(title)).strip().lower()
         if len(name) >= _SHORTEST_TITLE:
             linked[place] = name in query or any(name in text for other, text in naming if other != place)
     return linked

@@ -10,13 +10,12 @@ from typing import Literal, Unpack, get_args
 
 import numpy as np
 
-from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_units
+from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, readable_units, visible_sentences
 from ctxprune.compressors.baselines import with_extracts
 from ctxprune.compressors.fusion import Array, SentenceEvidence
 from ctxprune.compressors.pruner import Passage, PrunerModel, Reading, relevance, sigmoid
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.runtime.windows import token_spans
-from ctxprune.text import split_sentences
 from ctxprune.timing import stage
 from ctxprune.types import Context, Extract, Span
 
@@ -68,7 +67,7 @@ class Provence(ScoringCompressor):
 
     def _score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
-            items = [sentences_of(context) for context in contexts]
+            items = [sentences_of(context, self.language) for context in contexts]
         readings = iter(self.model.read([passage for item in items for passage in item.passages()]))
         read = [[next(readings) for _ in item.extracts] for item in items]
         with stage("infer"):
@@ -111,9 +110,9 @@ class Sentences:
         return [Passage(self.query, extract.source.title, extract.source.text) for extract in self.extracts]
 
 
-def sentences_of(context: Context) -> Sentences:
+def sentences_of(context: Context, language: str | None = None) -> Sentences:
     """Split what is kept; documents of which nothing is kept, or that are empty, are left out."""
-    split = [(extract, tuple(visible_units(extract, split_sentences))) for extract in context.extracts]
+    split = [(extract, tuple(visible_sentences(extract, language))) for extract in context.extracts]
     alive = [(extract, spans) for extract, spans in split if spans]
     return Sentences(context.query, tuple(extract for extract, _ in alive), tuple(spans for _, spans in alive))
 
@@ -139,9 +138,9 @@ def gather(item: Sentences, readings: Sequence[Reading]) -> Evidence:
     fusable = SentenceEvidence(
         item.query,
         tuple(
-            extract.source.text[span.start : span.end]
+            text
             for extract, spans in zip(item.extracts, item.spans, strict=True)
-            for span in spans
+            for text in readable_units(extract, spans)
         ),
         tuple(extract.source.title for extract in item.extracts),
         document,

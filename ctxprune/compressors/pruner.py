@@ -17,7 +17,7 @@ from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, FloatArray, IntArray
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.runtime.windows import Windows, lay_windows, seams, stitch
-from ctxprune.text import model_text
+from ctxprune.text.normal import normalise, readable
 from ctxprune.timing import stage
 
 ScoreKind = Literal["logit", "sigmoid"]
@@ -128,15 +128,16 @@ class PrunerModel:
     def lay(self, passages: Sequence[Passage]) -> Iterator[tuple[Windows, IntArray]]:
         """The model inputs of each passage, and the character offsets (n_tokens, 2) of its tokens."""
         short = list({text: None for passage in passages for text in (passage.query, title_sentence(passage.title))})
-        encodings = self.tokenizer.encode_batch_fast([model_text(text) for text in short], add_special_tokens=False)
+        encodings = self.tokenizer.encode_batch_fast([readable(text) for text in short], add_special_tokens=False)
         ids = {text: encoding.ids for text, encoding in zip(short, encodings, strict=True)}
-        texts = self.tokenizer.encode_batch([model_text(p.text) for p in passages], add_special_tokens=False)
-        for passage, encoding in zip(passages, texts, strict=True):
+        normal = [normalise(passage.text) for passage in passages]
+        texts = self.tokenizer.encode_batch([each.text for each in normal], add_special_tokens=False)
+        for passage, read, encoding in zip(passages, normal, texts, strict=True):
             title = ids[title_sentence(passage.title)]
             windows = lay_windows(
                 ids[passage.query], title, encoding.ids, layout=self.layout, max_length=self.max_length
             )
-            yield windows, np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+            yield windows, read.sources(np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2))
 
 
 def title_sentence(title: str) -> str:

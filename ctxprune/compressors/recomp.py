@@ -84,7 +84,8 @@ class RecompExtractive(ScoringCompressor):
     def _passages(self, extract: Extract) -> list[tuple[int, Passage]]:
         """What is kept of a document (the whole text, unless an earlier compressor cut it), and where it starts."""
         title = extract.source.title if self.with_title else ""
-        return [(start, Passage(title, extract.source.text[start:end])) for start, end in extract.slices()]
+        text = extract.source.text
+        return [(start, Passage(title, text[start:end], self.language)) for start, end in extract.slices()]
 
     def _scored(self, context: Context, query: Vectors, known: Mapping[Passage, SentenceVectors]) -> Context:
         fresh = []

@@ -16,6 +16,7 @@ from ctxprune.models.seq2seq import Written
 from ctxprune.prompt import count_contexts
 from ctxprune.select import Policy
 from ctxprune.text import split_sentences
+from ctxprune.text.language import checked_language
 from ctxprune.timing import stage
 from ctxprune.tokens import default_counter
 from ctxprune.types import Compressor, Context, Extract, Piece, SoftTokens, Summary, TokenCounter
@@ -44,6 +45,7 @@ class RecompAbstractive:
     extractive: that compressor, or its name. min_names: see `unfaithful`.
     budget: target tokens for the context; longer summaries are shortened at a sentence's end, with a warning.
     threshold, policy: refused, for there is nothing to choose from.
+    language: of the documents and summaries, by which sentences are split; None: guessed.
     """
 
     name = "recomp-abstractive"
@@ -61,6 +63,7 @@ class RecompAbstractive:
         threshold: float | None = None,
         counter: TokenCounter | None = None,
         policy: Policy | None = None,
+        language: str | None = None,
     ) -> None:
         if max_summary_tokens < 1 or source_tokens < 1:
             raise InputError(
@@ -75,6 +78,7 @@ class RecompAbstractive:
                 "recomp-abstractive writes text of its own, so a policy of choice does not apply; leave it"
             )
         self._check(budget, threshold)
+        self.language = checked_language(language)
         self.budget = budget
         self.counter = counter
         self.on_unfaithful: OnUnfaithful = on_unfaithful
@@ -84,7 +88,9 @@ class RecompAbstractive:
         self._summarizer = summarizer
         self._extractive: Compressor | None = None
         if on_unfaithful == "extractive":
-            self._extractive = load(extractive, counter=counter) if isinstance(extractive, str) else extractive
+            self._extractive = (
+                load(extractive, counter=counter, language=language) if isinstance(extractive, str) else extractive
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -137,6 +143,7 @@ class RecompAbstractive:
             [extract for extract in context.extracts if _is_shown(extract)],
             summarizer=self._summarizer,
             source_tokens=self.source_tokens,
+            language=self.language,
         )
 
     def _replaced(
@@ -158,11 +165,13 @@ class RecompAbstractive:
             result = result.warn(warning)
         if budget is None:
             return result
-        return within_budget(result, fresh, budget=budget, counter=self.counter or default_counter())
+        return within_budget(
+            result, fresh, budget=budget, counter=self.counter or default_counter(), language=self.language
+        )
 
     def _settled(self, query: str, window: Window, answer: Written, limit: int, share: int) -> Settled:
         """limit: what the summary was held to. share: tokens that an extractive compressor gets in its place."""
-        text, warnings = _finished(answer, limit, _named(window))
+        text, warnings = _finished(answer, limit, _named(window), self.language)
         sources = tuple({id(extract.source): extract.source for extract in window}.values())
         summary = checked(Summary(text, sources, index=window[0].index))
         before, after = count_contexts(
@@ -195,12 +204,12 @@ def _named(window: Window) -> str:
     return f"document {indices[0]}" if len(indices) == 1 else f"documents {', '.join(indices)}"
 
 
-def _finished(answer: Written, limit: int, what: str) -> tuple[str, tuple[str, ...]]:
+def _finished(answer: Written, limit: int, what: str, language: str | None) -> tuple[str, tuple[str, ...]]:
     """The text without a last sentence that the limit cut off, unless it is the only one."""
     if answer.complete:
         return answer.text, ()
     stopped = f"the summary of {what} reached its limit of {limit} tokens"
-    sentences = split_sentences(answer.text)
+    sentences = split_sentences(answer.text, language=language)
     if len(sentences) < 2:
         return answer.text, (f"{stopped} and stops within a sentence",)
     return answer.text[: sentences[-2].end], (f"{stopped}; its unfinished last sentence was left out",)

@@ -17,7 +17,8 @@ from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.runtime.base import IntArray
 from ctxprune.runtime.device import best_device
 from ctxprune.runtime.windows import token_spans, window_starts
-from ctxprune.text import model_text, split_sentences
+from ctxprune.text import split_sentences
+from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 
 if TYPE_CHECKING:
@@ -79,7 +80,8 @@ class SelectiveContext(WordCompressor):
         if self.unit == "word":
             starts, ends = word_offsets(text)
         else:
-            spans = np.array([(span.start, span.end) for span in split_sentences(text)], np.int64).reshape(-1, 2)
+            units = split_sentences(text, language=self.language)
+            spans = np.array([(span.start, span.end) for span in units], np.int64).reshape(-1, 2)
             starts, ends = spans[:, 0], spans[:, 1]
         first, last = token_spans(offsets, starts, ends)
         sums = np.concatenate([np.zeros(1), np.cumsum(bits)])
@@ -89,13 +91,14 @@ class SelectiveContext(WordCompressor):
     def _information(self, texts: Sequence[str]) -> list[tuple[IntArray, Array]]:
         """For each text (n_tokens, 2) offsets and (n_tokens,) bits, a token seen with as much before it as there is."""
         with stage("tokenize"):
+            normal = [normalise(text) for text in texts]
             encoded = [
-                self._tokenizer(model_text(text), add_special_tokens=False, return_offsets_mapping=True, verbose=False)
-                for text in texts
+                self._tokenizer(each.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+                for each in normal
             ]
         results: list[tuple[IntArray, Array]] = [
-            (np.array(each["offset_mapping"], np.int64).reshape(-1, 2), np.zeros(len(each["input_ids"])))
-            for each in encoded
+            (read.sources(np.array(each["offset_mapping"], np.int64).reshape(-1, 2)), np.zeros(len(each["input_ids"])))
+            for read, each in zip(normal, encoded, strict=True)
         ]
         rows = [
             (place, start, each["input_ids"][start : start + self.window - 1])

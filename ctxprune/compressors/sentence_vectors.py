@@ -15,10 +15,11 @@ from ctxprune.errors import CheckpointError
 from ctxprune.models.recomp import DualEncoder, Vectors
 from ctxprune.runtime.base import IntArray
 from ctxprune.text import split_sentences
+from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 
 #: Changes when sentences are split or titled in another way, so that a cache never hands out other sentences' vectors.
-UNITS_VERSION = "sentences-1"
+UNITS_VERSION = "sentences-2"
 #: Passages encoded and stored at a time: bounds the memory of an index run, and what an interrupted one loses.
 _BATCH_PASSAGES = 256
 #: A model is known by its vector of this sentence, in hundredths: that holds for any encoder, whatever it is called.
@@ -27,10 +28,14 @@ _PROBE = "In 1928 Alexander Fleming, a Scottish physician, discovered penicillin
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text whose sentences are encoded one by one, and the title they are read after ("" for none)."""
+    """A text whose sentences are encoded one by one, and the title they are read after ("" for none).
+
+    language: see `split_sentences`.
+    """
 
     title: str
     text: str
+    language: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +86,12 @@ class SentenceReader:
     def _encoded(self, passages: Sequence[Passage]) -> dict[Passage, SentenceVectors]:
         """All sentences of all passages go to the encoder together, equal ones once."""
         with stage("tokenize"):
-            spans = [split_sentences(passage.text) for passage in passages]
+            spans = [split_sentences(passage.text, language=passage.language) for passage in passages]
             texts = [
-                [titled(passage.title, passage.text[span.start : span.end]) for span in some]
+                [
+                    titled(passage.title, sentence)
+                    for sentence in normalise(passage.text).read([(span.start, span.end) for span in some])
+                ]
                 for passage, some in zip(passages, spans, strict=True)
             ]
             row = {text: place for place, text in enumerate(dict.fromkeys(text for some in texts for text in some))}
@@ -99,7 +107,7 @@ class SentenceReader:
 
     def _key(self, passage: Passage) -> bytes:
         read = f"{len(passage.title)} {passage.title} {passage.text}"  # the length keeps title and text apart
-        return cache_key(f"{UNITS_VERSION} {self._fingerprint}", read)
+        return cache_key(f"{UNITS_VERSION} {passage.language or ''} {self._fingerprint}", read)
 
     @cached_property
     def _probe(self) -> Vectors:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from ctxprune.compressors.base import Splitter, narrow, visible_units
 from ctxprune.compressors.faithfulness import checked
@@ -15,16 +16,24 @@ from ctxprune.types import Context, Document, Extract, Piece, Summary, TokenCoun
 _FROM_THE_FRONT = Policy(fill="stop")
 
 
-def within_budget(context: Context, written: Sequence[Piece], *, budget: int, counter: TokenCounter) -> Context:
+def within_budget(
+    context: Context,
+    written: Sequence[Piece],
+    *,
+    budget: int,
+    counter: TokenCounter,
+    language: str | None = None,
+) -> Context:
     """The context in at most `budget` tokens: every piece of `written` keeps its beginning, all about the same number
     of sentences; with a warning when anything had to go.
 
-    written: the pieces that may be shortened, summaries and extracts. Where not one sentence fits, words are kept.
+    written: the pieces that may be shortened, summaries and extracts. language: see `split_sentences`. Where not one
+    sentence fits, words are kept.
     """
     if count_contexts([context], counter)[0] <= budget:
         return context
     mine = {id(piece) for piece in written}
-    shortened = _selected(context, mine, split_sentences, budget, counter)
+    shortened = _selected(context, mine, partial(split_sentences, language=language), budget, counter)
     if not any(map(_has_text, shortened.pieces)):
         shortened = _selected(context, mine, split_words, budget, counter)
     return shortened.warn(f"the summary was shortened to the budget of {budget} tokens")

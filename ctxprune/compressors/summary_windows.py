@@ -20,10 +20,18 @@ Window = tuple[Extract, ...]
 MIN_ROOM = 8
 
 
-def windowed(query: str, extracts: Sequence[Extract], *, summarizer: Summarizer, source_tokens: int) -> list[Window]:
+def windowed(
+    query: str,
+    extracts: Sequence[Extract],
+    *,
+    summarizer: Summarizer,
+    source_tokens: int,
+    language: str | None = None,
+) -> list[Window]:
     """Windows whose prompts take at most `source_tokens` tokens, together showing all that is kept, once.
 
     Documents stay whole where they fit; a longer one is split at sentences, a longer sentence at white space.
+    language: see `split_sentences`.
     Raises InputError when the question leaves less than MIN_ROOM tokens.
     """
     if not extracts:
@@ -31,7 +39,7 @@ def windowed(query: str, extracts: Sequence[Extract], *, summarizer: Summarizer,
     [asked] = summarizer.count([summarizer.prompt(query, [])])
     room = source_tokens - asked
     while room >= MIN_ROOM:
-        windows = _packed(extracts, room, summarizer)
+        windows = _packed(extracts, room, summarizer, language)
         prompts = [prompt_of(query, window, summarizer) for window in windows]
         excess = max(summarizer.count(prompts)) - source_tokens
         if excess <= 0:
@@ -51,21 +59,21 @@ def _passage(extract: Extract, summarizer: Summarizer) -> str:
     return (title_header(extract) if summarizer.titles else "") + extract.text
 
 
-def _packed(extracts: Sequence[Extract], room: int, summarizer: Summarizer) -> list[Window]:
+def _packed(extracts: Sequence[Extract], room: int, summarizer: Summarizer, language: str | None) -> list[Window]:
     parts: list[Extract] = []
     for extract, cost in zip(
         extracts, _costs([_passage(each, summarizer) for each in extracts], summarizer), strict=True
     ):
-        parts += [extract] if cost <= room else _split(extract, room, summarizer)
+        parts += [extract] if cost <= room else _split(extract, room, summarizer, language)
     costs = _costs([_passage(part, summarizer) for part in parts], summarizer)
     return [tuple(parts[run]) for run in _runs(costs, room)]
 
 
-def _split(extract: Extract, room: int, summarizer: Summarizer) -> list[Extract]:
+def _split(extract: Extract, room: int, summarizer: Summarizer, language: str | None) -> list[Extract]:
     """The extract in parts of about `room` tokens, each with the rest of its units marked as removed."""
     [header] = summarizer.count([title_header(extract)]) if summarizer.titles else [0]
     room = max(room - header, 1)
-    units, costs = _sentences(extract, room, summarizer)
+    units, costs = _sentences(extract, room, summarizer, language)
     marked = narrow(extract, units)
     parts = []
     for run in _runs(costs, room):
@@ -75,11 +83,13 @@ def _split(extract: Extract, room: int, summarizer: Summarizer) -> list[Extract]
     return parts
 
 
-def _sentences(extract: Extract, room: int, summarizer: Summarizer) -> tuple[list[Span], list[int]]:
+def _sentences(
+    extract: Extract, room: int, summarizer: Summarizer, language: str | None
+) -> tuple[list[Span], list[int]]:
     """(kept sentences of at most `room` tokens where they can be cut so short, tokens of each)."""
     text, longest = extract.source.text, 2000
     while True:
-        units = visible_units(extract, partial(split_sentences, max_characters=longest))
+        units = visible_units(extract, partial(split_sentences, language=language, max_characters=longest))
         costs = _costs([text[unit.start : unit.end] for unit in units], summarizer)
         if longest == 1 or max(costs) <= room:
             return units, costs

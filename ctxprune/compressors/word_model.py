@@ -18,7 +18,7 @@ from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
 from ctxprune.runtime.base import EncoderRuntime, IntArray
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.runtime.windows import lay_windows, stitch
-from ctxprune.text import model_text
+from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 
 BUNDLED = "llmlingua2-mini"
@@ -109,10 +109,14 @@ class WordModel:
 
     def _read(self, texts: Sequence[str]) -> list[TokenReading]:
         with stage("tokenize"):
-            encodings = self.tokenizer.encode_batch([model_text(text) for text in texts], add_special_tokens=False)
+            normal = [normalise(text) for text in texts]
+            encodings = self.tokenizer.encode_batch([each.text for each in normal], add_special_tokens=False)
             around = PairFormat(self.layout.prefix, (), self.layout.suffix)
             laid = [lay_windows((), (), each.ids, layout=around, max_length=self.max_length) for each in encodings]
-            offsets = [np.array(each.offsets, np.int64).reshape(-1, 2) for each in encodings]
+            offsets = [
+                read.sources(np.array(each.offsets, np.int64).reshape(-1, 2))
+                for read, each in zip(normal, encodings, strict=True)
+            ]
         with stage("infer"):
             full = [windows for windows in laid if windows.length]
             outputs = iter(self.runtime.forward([sequence for windows in full for sequence in windows.sequences]))

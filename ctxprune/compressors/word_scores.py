@@ -15,6 +15,8 @@ from ctxprune.compressors.word_model import Array, TokenReading
 from ctxprune.runtime.base import IntArray
 from ctxprune.runtime.windows import token_spans
 from ctxprune.text import atomic_spans, split_words
+from ctxprune.text.atoms import merge
+from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 
 TokenToWord = Literal["mean", "first"]
@@ -56,14 +58,21 @@ class Reader(Protocol):
     def read(self, texts: Sequence[str]) -> list[TokenReading]: ...
 
 
+def _version(text: str) -> str:
+    """Scores of texts that are read as they stand outlive a change of how others are read."""
+    return UNITS_VERSION if normalise(text).text == text else f"{UNITS_VERSION} normal-1"
+
+
 def word_offsets(text: str) -> tuple[IntArray, IntArray]:
     """Starts and ends of the units of `text`, which cover all but white space.
 
     A unit is a run without white space (in scripts without blanks a character), or what must stay whole: a number with
-    its unit, a date, an identifier, a URL, an e-mail address, a call, code, a fenced block included.
+    its unit, a date, an identifier, a URL, an e-mail address, a call, code, a fenced block included; and a word that a
+    line end has cut in two.
     """
     runs = [(span.start, span.end) for span in split_words(text)]
-    held = [(start, end) for start, end in atomic_spans(text, extra=DATES + CALLS) if end - start > 1]
+    atoms = atomic_spans(text, extra=DATES + CALLS)
+    held = [(start, end) for start, end in merge([*atoms, *normalise(text).joints]) if end - start > 1]
     return _joined(np.array(runs, np.int64).reshape(-1, 2), np.array(held, np.int64).reshape(-1, 2))
 
 
@@ -107,7 +116,7 @@ def score_words(
     scores: dict[str, Array] = {}
     keys: dict[str, bytes] = {}
     if cache is not None:
-        keys = {text: cache_key(f"{UNITS_VERSION} {how} {model.fingerprint}", text) for text in distinct}
+        keys = {text: cache_key(f"{_version(text)} {how} {model.fingerprint}", text) for text in distinct}
         found = cache.get(list(keys.values()))
         for text, entry in zip(distinct, found, strict=True):
             if entry is not None and len(entry) == len(offsets[text][0]):

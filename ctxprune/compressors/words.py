@@ -57,6 +57,7 @@ class WordCompressor(ScoringCompressor):
         budget: int | None = None,
         counter: TokenCounter | None = None,
         policy: Policy | None = None,
+        language: str | None = None,
     ) -> None:
         check_shares(rate=rate, document_rate=document_rate)
         check_choices(scope=(scope, Scope), weight=(weight, Weight), document_score=(document_score, DocumentScore))
@@ -72,6 +73,7 @@ class WordCompressor(ScoringCompressor):
             budget=budget if target_tokens is None else target_tokens,
             counter=counter,
             policy=protecting(policy or Policy(), self._forced, digits=force_reserve_digit, structure=keep_structure),
+            language=language,
         )
 
     @abstractmethod

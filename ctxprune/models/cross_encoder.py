@@ -18,7 +18,7 @@ from ctxprune.runtime.base import EncoderRuntime
 from ctxprune.runtime.quiet import no_bars_off_terminal
 from ctxprune.runtime.torch_runtime import TorchRuntime
 from ctxprune.runtime.windows import Windows, lay_windows
-from ctxprune.text import model_text
+from ctxprune.text.normal import readable
 
 
 class CrossEncoderScorer:
@@ -78,8 +78,8 @@ class CrossEncoderScorer:
 
     def _ids(self, texts: Sequence[str] | set[str]) -> dict[str, list[int]]:
         distinct = list(texts)
-        readable = [model_text(text) for text in distinct]
-        encodings = self._tokenizer.encode_batch_fast(readable, add_special_tokens=False)
+        plain = [readable(text) for text in distinct]
+        encodings = self._tokenizer.encode_batch_fast(plain, add_special_tokens=False)
         return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
 
 

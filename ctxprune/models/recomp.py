@@ -21,7 +21,7 @@ from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
 from ctxprune.runtime.onnx import OnnxRuntime
-from ctxprune.text import model_text
+from ctxprune.text.normal import readable
 
 Similarity = Literal["cosine", "dot"]
 Vectors = npt.NDArray[np.float32]
@@ -87,7 +87,7 @@ class MeanEncoder:
         return self._embed(texts, self.sentence_prefix)
 
     def _embed(self, texts: Sequence[str], prefix: str) -> Vectors:
-        blocks = [self._means([prefix + model_text(text) for text in some]) for some in batched(texts, _BATCH_TEXTS)]
+        blocks = [self._means([prefix + readable(text) for text in some]) for some in batched(texts, _BATCH_TEXTS)]
         if not blocks:
             return np.zeros((0, 0), dtype=np.float32)
         means = np.concatenate(blocks)

@@ -11,7 +11,7 @@ import numpy as np
 from ctxprune.errors import CheckpointError
 from ctxprune.models.recomp import Similarity, Vectors
 from ctxprune.runtime.quiet import no_bars_off_terminal
-from ctxprune.text import model_text
+from ctxprune.text.normal import readable
 
 #: The file that tells a sentence-transformers model from a bare encoder.
 MODULES = "modules.json"
@@ -51,7 +51,7 @@ class SentenceTransformerPair:
         if not texts:
             return np.zeros((0, 0), dtype=np.float32)
         vectors = encode(
-            [*map(model_text, texts)],
+            [*map(readable, texts)],
             batch_size=_BATCH_TEXTS,
             show_progress_bar=False,
             normalize_embeddings=self.similarity == "cosine",

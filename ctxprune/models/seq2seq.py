@@ -12,7 +12,7 @@ from ctxprune.models.adapters import merge_adapter
 from ctxprune.models.first_token import FirstTokenThreshold, check_empty_threshold
 from ctxprune.runtime.device import best_device, best_dtype
 from ctxprune.runtime.quiet import no_bars_off_terminal
-from ctxprune.text import model_text
+from ctxprune.text.normal import readable
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +85,7 @@ class Seq2Seq:
         if not texts:
             return []
         with self._lock:  # a fast tokenizer's settings are shared by all threads
-            rows: list[list[int]] = self._tokenizer([*map(model_text, texts)], verbose=False)["input_ids"]
+            rows: list[list[int]] = self._tokenizer([*map(readable, texts)], verbose=False)["input_ids"]
         return rows
 
     def _batch(self, encoded: Sequence[list[int]], max_new_tokens: int) -> list[Written]:

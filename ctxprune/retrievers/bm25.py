@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from ctxprune.errors import CheckpointError
 from ctxprune.retrievers.base import checked_corpus, checked_queries, scored, top_k
 from ctxprune.retrievers.storage import read_index, reading, write_index
-from ctxprune.text.lexical import index_terms, query_terms
+from ctxprune.text.lexical import TERMS_VERSION, index_terms, query_terms
 from ctxprune.types import Document
 from ctxprune.vectors.documents import indexed_text
 
@@ -45,20 +45,25 @@ class BM25Retriever:
     def save(self, path: str | Path) -> None:
         """Write the index into the folder `path`. Raises InputError for metadata that JSON cannot hold."""
         folder = Path(path)
-        settings: dict[str, Any] = {"kind": "bm25", "documents": len(self.documents)}
+        settings: dict[str, Any] = {"kind": "bm25", "documents": len(self.documents), "terms": TERMS_VERSION}
         write_index(folder, self.documents, settings)
         self._index.save(str(folder), show_progress=False)
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote. Raises CheckpointError when it is missing or damaged."""
+        """Read what `save` wrote; an index of other terms than today's is made anew from its documents.
+
+        Raises CheckpointError when it is missing or damaged.
+        """
         import bm25s
 
         folder = Path(path)
         retriever = cls.__new__(cls)
-        retriever.documents, _ = read_index(folder, "bm25")
+        retriever.documents, settings = read_index(folder, "bm25")
         retriever._index = reading(folder, lambda: bm25s.BM25.load(str(folder), show_progress=False))
         indexed = retriever._index.scores["num_docs"]
         if indexed != len(retriever.documents):
             raise CheckpointError(f"{folder} indexes {indexed} of {len(retriever.documents)} documents; save it again")
+        if settings.get("terms") != TERMS_VERSION:
+            return cls(retriever.documents, k1=retriever._index.k1, b=retriever._index.b)
         return retriever

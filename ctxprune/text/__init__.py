@@ -9,6 +9,8 @@ from itertools import pairwise
 from ctxprune.errors import InputError
 from ctxprune.text.atoms import Offsets, atomic_spans, enclosing, inline_code, merge, names, numbers, spaced_spans, trim
 from ctxprune.text.blocks import blocks
+from ctxprune.text.language import checked_language, guess_language
+from ctxprune.text.normal import normalise
 from ctxprune.text.prose import HAN, HAN_CHARACTER, Prose, sentence_ends
 from ctxprune.types import Span
 
@@ -37,27 +39,32 @@ def split_words(text: str) -> list[Span]:
 
 
 def split_sentences(
-    text: str, *, language: str = "en", atoms: Sequence[re.Pattern[str]] = (), max_characters: int = 2000
+    text: str, *, language: str | None = None, atoms: Sequence[re.Pattern[str]] = (), max_characters: int = 2000
 ) -> list[Span]:
     """Sentence units of `text`: in order, without overlap, trimmed, covering every character that is not white space.
 
     A unit is a sentence of running text, a sentence of a list item or speaker turn, a heading, a table row (a header
     with its separator line) or a whole fenced code block. A line break inside wrapped prose ends nothing, a blank
     line does. No unit ends inside an atom: what `atomic_spans` finds, or a match of the caller's `atoms`.
-    language: ISO 639 code whose abbreviations hold in Latin script; "en" leaves other scripts to their main language.
+    language: ISO 639 code whose abbreviations, dates and quotes hold; None: guessed from the text (see
+    `guess_language`). Where it cannot be told only what is clear in any language holds, and another script than its own
+    has its own rules. The text is read as `normalise` reads it; the offsets are those of `text`.
 
     What is longer than `max_characters` is cut into pieces of at most that size, at a line end or white space where
     there is one, else (scripts without blanks) at exactly that size. An atom is cut only when it is itself longer,
     and then at its line ends if it has any. Linear in the text's length.
-    Raises InputError for `max_characters` below 1.
+    Raises InputError for `max_characters` below 1 and for a language that is not known.
     """
     if max_characters < 1:
         raise InputError(f"max_characters must be at least 1, got {max_characters}; the default is 2000")
-    cuts, readable = [0], model_text(text)
-    for start, end, divisible in blocks(text):
+    normal = normalise(text)
+    language = checked_language(language) or guess_language(normal.text)
+    cuts = [0]
+    for start, end, divisible in blocks(normal.text):
         cuts.append(start)
         if divisible:
-            cuts.extend(sentence_ends(Prose(readable, start, end, language)))
+            cuts.extend(sentence_ends(Prose(normal.text, start, end, language)))
+    cuts = normal.cuts(cuts)
     if held := spaced_spans(text, extra=atoms):
         cuts = [cut for cut in cuts if enclosing(held, cut) is None]
     units = [unit for start, end in pairwise([*cuts, len(text)]) if (unit := trim(text, start, end))]

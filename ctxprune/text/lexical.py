@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, partial
 
 import numpy as np
 import numpy.typing as npt
 
 from ctxprune.errors import InputError
+from ctxprune.text.language import function_words, guess_language
+from ctxprune.text.normal import readable
 
 #: Scripts written without spaces, and Hangul, whose particles stick to the word: indexed by character bigrams.
 _BIGRAM_SCRIPTS = (
@@ -56,20 +60,98 @@ _SUFFIXES = (
 )
 _VOWELS = frozenset("aeiouy")
 
+#: Changes when terms do, so that a saved index of other terms is made anew.
+TERMS_VERSION = 2
 
-def tokenise(text: str) -> list[str]:
-    """Lower-cased, lightly stemmed words without English stop words; character bigrams for unspaced scripts."""
-    return [stem(word) for word in _words(text) if word not in STOP_WORDS]
+# Inflection that other languages than English put at the end of a word, accents off; the longest is tried first.
+_ENDINGS = {
+    "de": "ungen eten etes eter etem ete ern ung em en er es et e s n",
+    "fr": "issements issement ements ement euses euse eaux eux aux ions ees ent ant ee es er ez ir e s x",
+    "es": (
+        "amientos amiento aciones acion mente ando iendo ados adas idos idas aron ieron ado ada ido ida ar er ir es "
+        "os as o a e s"
+    ),
+    "pt": (
+        "amentos amento acoes acao mente ando endo indo ados adas idos idas aram eram iram ado ada ido ida oes aos "
+        "ais ar er ir es os as ao o a e s"
+    ),
+    "it": (
+        "amente azioni azione mente ando endo arono ati ate ato ata iti ite ito ita uti ute uto uta are ere ire i e o a"
+    ),
+    "nl": "heden heid ingen ing eren en er e s t n",
+    "sv": "arnas arna erna orna ande ades ade are ar er or en et ts es e a s n t",
+    "da": "ernes erne enes ene ende ede ers er en et es e s n t",
+    "nb": "ernes erne enes ene ende ede ers er en et es e s n t a",
+    "pl": "owanie iego ego emu ami ach ymi imi owi iem em om ow ie ia ych ich ym im ej y i a e u o",
+    "ru": (
+        "ениями ениях ение ения иями ями ами ого его ому ему ыми ими ием еи ои ии ыи ая яя ое ее ых их ом ем ам ям "
+        "ах ях ов ев ия ие ию ась ось лись лся ла ло ли ть а я о е ы и у ю ь л"
+    ),
+}
+_APART = re.compile(
+    "[\u0300-\u036f\u0483-\u0487\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670]+"
+)
+_OTHER_LETTERS = {
+    "ø": "o",
+    "ł": "l",
+    "đ": "d",
+    "æ": "ae",
+    "œ": "oe",
+    "ı": "i",
+    "ð": "d",
+}  # letters that do not decompose
 
 
-def index_terms(text: str) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the words of a language become terms."""
+
+    stop_words: frozenset[str]
+    stem: Callable[[str], str]
+
+
+def tokenise(text: str, language: str | None = "en") -> list[str]:
+    """Lower-cased, lightly stemmed words without stop words; character bigrams for unspaced scripts.
+
+    language: whose stop words and endings; English where it is "" or None.
+    """
+    terms = terms_of(language)
+    return [terms.stem(word) for word in _words(text) if word not in terms.stop_words]
+
+
+def index_terms(text: str, language: str | None = "en") -> list[str]:
     """What an index keeps of a text: as `tokenise`, with stop words."""
-    return [stem(word) for word in _words(text)]
+    return [*map(terms_of(language).stem, _words(text))]
 
 
-def query_terms(query: str) -> list[str]:
+def query_terms(query: str, language: str | None = "en") -> list[str]:
     """The distinct terms of a query, in order; stop words count when there is nothing else ("The Who")."""
-    return list(dict.fromkeys(tokenise(query) or index_terms(query)))
+    return list(dict.fromkeys(tokenise(query, language) or index_terms(query, language)))
+
+
+@cache
+def terms_of(language: str | None) -> Terms:
+    """English where the language is not known: most of what nobody can place is English, and names in it."""
+    if language in (None, "", "en"):
+        return Terms(STOP_WORDS, stem)
+    words = frozenset(_plain(word) for word in function_words(language))
+    endings = tuple(sorted(_ENDINGS.get(language or "", "").split(), key=len, reverse=True))
+    return Terms(words, partial(_without_ending, endings=endings))
+
+
+def _without_ending(word: str, *, endings: tuple[str, ...]) -> str:
+    for ending in endings:
+        if word.endswith(ending) and len(word) - len(ending) >= 4:
+            return word[: -len(ending)]
+    return word
+
+
+def _plain(text: str) -> str:
+    """Folded to lower case, without accents and vowel points, compatibility forms replaced."""
+    text = _APART.sub("", unicodedata.normalize("NFKD", text.casefold()))
+    for letter, plain in _OTHER_LETTERS.items():
+        text = text.replace(letter, plain)
+    return unicodedata.normalize("NFC", text)
 
 
 def stem(word: str) -> str:
@@ -105,9 +187,10 @@ def _uninflected(word: str) -> str:
 
 
 def _words(text: str) -> list[str]:
+    text = readable(text)
     if text.isascii():
         return _ASCII_WORD.findall(text.lower())
-    text = unicodedata.normalize("NFKC", text).lower()
+    text = _plain(text)
     if not _UNSPACED.search(text):
         return _SPACED_WORD.findall(text)
     words: list[str] = []
@@ -120,33 +203,54 @@ def _words(text: str) -> list[str]:
 
 
 def bm25_scores(
-    query: str, units: Sequence[str], *, k1: float = 1.2, b: float = 0.75, titles: Sequence[str] | None = None
+    query: str,
+    units: Sequence[str],
+    *,
+    k1: float = 1.2,
+    b: float = 0.75,
+    titles: Sequence[str] | None = None,
+    language: str | None = None,
 ) -> npt.NDArray[np.float64]:
     """BM25 of every unit for the query: (n_units,), at least 0, and 0 where they share no word.
 
     titles: the title of each unit's document. A query word in the title adds `TITLE_WEIGHT` times its idf, so a title
     that all units share changes next to nothing. A word repeated in the query counts once. Linear in the text.
+    language: whose stop words and endings count; None: guessed from the units.
     Raises InputError when there are not as many titles as units.
     """
     if titles is not None and len(titles) != len(units):
         raise InputError(f"bm25_scores needs one title a unit, got {len(titles)} titles and {len(units)} units")
-    columns = {term: column for column, term in enumerate(query_terms(query))}
+    language = language or guess_language(_beginning(units))
+    columns = {term: column for column, term in enumerate(query_terms(query, language))}
     if not units or not columns:
         return np.zeros(len(units))
-    counts, lengths = _counts(units, columns)
+    counts, lengths = _counts(units, columns, language)
     rows, stems = np.divmod(_keys(counts), len(columns))
     tf = np.fromiter(counts.values(), dtype=np.float64, count=len(counts))
     relative = lengths / max(lengths.mean(), 1.0)
     weights = _idf(stems, len(units), len(columns))[stems] * tf / (tf + k1 * (1 - b + b * relative)[rows])
     scores = _sum_by_row(rows, weights, len(units))
-    return scores if titles is None else scores + TITLE_WEIGHT * _title_scores(titles, counts, columns)
+    if titles is None:
+        return scores
+    return scores + TITLE_WEIGHT * _title_scores(titles, counts, columns, language)
 
 
-def _title_scores(titles: Sequence[str], counts: dict[int, int], columns: dict[str, int]) -> FloatArray:
+def _beginning(units: Sequence[str], *, characters: int = 3000) -> str:
+    """Enough of the units, joined, to guess their language."""
+    enough, size = [], 0
+    for unit in units:
+        enough.append(unit)
+        size += len(unit)
+        if size >= characters:
+            break
+    return "\n".join(enough)
+
+
+def _title_scores(titles: Sequence[str], counts: dict[int, int], columns: dict[str, int], language: str) -> FloatArray:
     """The idf of the query stems in each unit's title, where a stem is known from the unit or its title; (n_units,)."""
     distinct = list(dict.fromkeys(titles))
     stems_of: dict[str, list[int]] = {title: [] for title in distinct}
-    for key in _counts(distinct, columns)[0]:
+    for key in _counts(distinct, columns, language)[0]:
         stems_of[distinct[key // len(columns)]].append(key % len(columns))
     in_title = dict.fromkeys(row * len(columns) + stem for row, title in enumerate(titles) for stem in stems_of[title])
     idf = _idf(_keys(counts | in_title) % len(columns), len(titles), len(columns))
@@ -154,11 +258,12 @@ def _title_scores(titles: Sequence[str], counts: dict[int, int], columns: dict[s
     return _sum_by_row(rows, idf[stems], len(titles))
 
 
-def _counts(texts: Sequence[str], columns: dict[str, int]) -> tuple[dict[int, int], FloatArray]:
+def _counts(texts: Sequence[str], columns: dict[str, int], language: str) -> tuple[dict[int, int], FloatArray]:
     """({row * n_columns + column: occurrences} without zeros, words of each text (n_texts,))."""
     counts: dict[int, int] = {}
     lengths = np.zeros(len(texts))
-    starts = {term[:2] for term in columns}  # `stem` keeps the first two characters, so most words need no stemming
+    stemmed = terms_of(language).stem
+    starts = {term[:2] for term in columns}  # stems keep the first two characters, so most words need no stemming
     known: dict[str, int] = {}  # word -> column, or -1
     for row, text in enumerate(texts):
         words = _words(text)
@@ -168,7 +273,7 @@ def _counts(texts: Sequence[str], columns: dict[str, int]) -> tuple[dict[int, in
                 continue
             column = known.get(word)
             if column is None:
-                column = known[word] = columns.get(stem(word), -1)
+                column = known[word] = columns.get(stemmed(word), -1)
             if column >= 0:
                 key = row * len(columns) + column
                 counts[key] = counts.get(key, 0) + 1

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import sentencex
 
+from ctxprune.text.abbreviations import is_abbreviation
+from ctxprune.text.language import function_words
+
 # Han, kana and their punctuation, each with its variation selectors: scripts that set no blanks between words.
 HAN = (
     "\u3001-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -16,19 +19,44 @@ HAN = (
 HAN_CHARACTER = re.compile(f"[{HAN}]")
 
 _STRONG = "。！？｡．؟۔।॥։።፧။។᠃"  # end a sentence without a blank after them
-_MARKS = f".!?…‼⁇⁈⁉{_STRONG}"
+_MARKS = f".!?…‼⁇⁈⁉．{_STRONG}"
 _CLOSERS = "\"'’”“«»)\\]}」』）】》〉*_¹²³⁰⁴-⁹"
-_PAIRS = {"(": ")", "[": "]", "“": "”", "„": "“", "«": "»", "「": "」", "『": "』", "（": "）", '"': '"'}
+# What closes each; German „…“ and Polish „…”, French « … » and German »…«.
+_PAIRS = {
+    "(": ")",
+    "[": "]",
+    "“": "”",
+    "„": "“”",
+    "«": "»",
+    "»": "«",
+    "‹": "›",
+    "「": "」",
+    "『": "』",
+    "（": "）",
+    '"': '"',
+    "《": "》",
+    "〈": "〉",
+}
 _PAIR_LIMIT = 200  # characters; a longer quotation is split like other text
-_EVENT = re.compile(
-    rf"([{_MARKS}{re.escape(''.join(_PAIRS))}])"
-    rf"(?:(?<=[{_MARKS}])([{_MARKS}]*+)((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>)*+))?"
-)
+
+
+def _events(marks: str) -> re.Pattern[str]:
+    return re.compile(
+        rf"([{marks}{re.escape(''.join(_PAIRS))}])"
+        rf"(?:(?<=[{marks}])([{marks}]*+)((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>)*+))?"
+    )
+
+
+_EVENT, _GREEK_EVENT = _events(_MARKS), _events(f"{_MARKS};")  # ";" asks in Greek
 _LOOSE_CLOSER = re.compile(r"[ \t]+([)\]}”»\"]|'')(?=\s|$)")
-_NEXT = re.compile(r"(\s*)(?:</?\w[^<>\n]{0,80}>|[\s\"'“‘«„(\[{*_~`#<¿¡「『（【•–—>-])*+(\w[\w'’]{0,23}|\S)")
+_NEXT = re.compile(r"(\s*)(?:</?\w[^<>\n]{0,80}>|[\s\"'“‘«»‹›„‚(\[{*_~`#<¿¡「『（【《〈•–—>-])*+(\w[\w'’]{0,23}|\S)")
 _LISTED = re.compile(r"(?:[:;,]|\b(?:and|or))\s+\d{1,2}$")  # "are: 1. this; 2. that, and 3. those"
 # A letter of a script whose initials sentencex does not know; Thai and Lao have no full stop but the abbreviation's.
-_INITIAL = re.compile(r"[^\W\d_A-Za-z]|.*[\u0e00-\u0eff]")
+# A syllable of Hangul or a Han or kana character is a word.
+_INITIAL = re.compile(r"[^\W\d_A-Za-z\u1100-\u11ff\u3040-\u9fff\uac00-\ud7ff]|.*[\u0e00-\u0eff]")
+_HANGUL = re.compile(r"[\u1100-\u11ff\uac00-\ud7ff]\Z")
+# Where the danda ends sentences, a full stop after a short word shortens it.
+_INDIC = re.compile(r"[\u0900-\u0d7f]{1,6}")
 _MARKER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
 
 # Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
@@ -38,24 +66,27 @@ _BEFORE_NUMBER = re.compile(
 )
 _ORDINARY = re.compile(r"(?:art|hr|ill|lb|[Mm]ay|me|min|miss|[Mm]m|mph|[Nn]o|OK|ok|ore|oz|pH|sec|sq|yd)")
 _SCRIPTS = (
-    (0x0370, 0x03FF, "el"),
-    (0x0400, 0x052F, "ru"),
-    (0x0530, 0x058F, "hy"),
-    (0x0590, 0x05FF, "he"),
-    (0x0600, 0x06FF, "ar"),
-    (0x0900, 0x097F, "hi"),
-    (0x0980, 0x09FF, "bn"),
-    (0x0A80, 0x0AFF, "gu"),
-    (0x0B80, 0x0BFF, "ta"),
-    (0x0C00, 0x0C7F, "te"),
-    (0x0C80, 0x0CFF, "kn"),
-    (0x0D00, 0x0D7F, "ml"),
+    (0x0370, 0x03FF, ("el",)),
+    (0x0400, 0x052F, ("ru", "uk", "bg", "sr", "mk", "kk")),
+    (0x0530, 0x058F, ("hy",)),
+    (0x0590, 0x05FF, ("he",)),
+    (0x0600, 0x06FF, ("ar", "fa", "ur")),
+    (0x0900, 0x097F, ("hi", "mr", "ne")),
+    (0x0980, 0x09FF, ("bn",)),
+    (0x0A80, 0x0AFF, ("gu",)),
+    (0x0B80, 0x0BFF, ("ta",)),
+    (0x0C00, 0x0C7F, ("te",)),
+    (0x0C80, 0x0CFF, ("kn",)),
+    (0x0D00, 0x0D7F, ("ml",)),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """Running text to find sentence ends in: `text[start:end]`, free of lone surrogates."""
+    """Running text to find sentence ends in: `text[start:end]`, free of lone surrogates.
+
+    language: ISO 639 code, "" where it is not known.
+    """
 
     text: str
     start: int
@@ -71,14 +102,15 @@ def sentence_ends(prose: Prose) -> Iterator[int]:
     text, end = prose.text, prose.end
     caseless = text[prose.start : end].islower()
     last, whole_until, quoted = prose.start, prose.start, False
-    for event in _EVENT.finditer(text, prose.start, end):
+    events = _GREEK_EVENT if prose.language == "el" else _EVENT
+    for event in events.finditer(text, prose.start, end):
         first, more, closers = event.groups()
         if more is None:
             if first == '"':
                 quoted = _opens_quote(text, event.start(), end, quoted)
-            if first != '"' or quoted:
+            if quoted if first == '"' else first not in _TURNED or _opens(text, event.start(), end):
                 limit = min(end, event.end() + _PAIR_LIMIT)
-                whole_until = max(whole_until, text.find(_PAIRS[first], event.end(), limit) + 1)
+                whole_until = max(whole_until, _closed(text, first, event.end(), limit))
             continue
         stop = event.end()
         quoted = quoted and '"' not in closers
@@ -88,6 +120,28 @@ def sentence_ends(prose: Prose) -> Iterator[int]:
         if stop >= whole_until and _ends(prose, last, event, stop, caseless):
             yield stop
             last = stop
+
+
+_TURNED = frozenset("“«»")  # open in one language and close in another
+
+
+def _opens(text: str, position: int, end: int) -> bool:
+    """Whether a quotation mark that may also close opens: blanks or an edge before it, or a word after it."""
+    if _before_is_open(text, position):
+        return text[position] != "»" or (position + 1 < end and not text[position + 1].isspace())
+    return position + 1 < end and text[position + 1].isalnum() and text[position] != "»"
+
+
+def _before_is_open(text: str, position: int) -> bool:
+    return position == 0 or text[position - 1].isspace() or text[position - 1] in "([-–—:'’"
+
+
+def _closed(text: str, opener: str, start: int, limit: int) -> int:
+    """Offset after the nearest mark that closes `opener`; 0 when there is none before `limit`."""
+    marks = _PAIRS[opener]
+    if len(marks) == 1:
+        return text.find(marks, start, limit) + 1
+    return min((place + 1 for mark in marks if (place := text.find(mark, start, limit)) >= 0), default=0)
 
 
 def _opens_quote(text: str, position: int, end: int, quoted: bool) -> bool:
@@ -127,24 +181,35 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
     before = prose.text[max(prose.start, place - 24) : place].rstrip()  # "U.S ." of tokenised text reads as "U.S."
     before = before.replace("-", " ")  # "non-U.S."
     token = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].strip("\"'“‘([")
+    language = _language(before, prose.language)
     if _INITIAL.fullmatch(token):
+        return not (token.islower() and word.lower() in function_words(language))
+    if _INDIC.fullmatch(token) and "।" in prose.text[max(prose.start, place - 500) : place + 500]:
         return True
     if token.isdigit() and _LISTED.search(before):
         return True
-    if prose.language == "en":
+    if (
+        mark == "."
+        and (ruled := is_abbreviation(before, word, prose.text[place + 1 : place + 40], language)) is not None
+    ):
+        return ruled
+    if (language != "en" and len(token) > 1 and token.lower() in function_words(language)) or _HANGUL.search(token):
+        return False
+    if language in ("en", ""):
         if (_BEFORE_NUMBER if word[0].isdigit() else _NEVER_LAST).fullmatch(token):
             return True
         if not word[0].isdigit() and _ORDINARY.fullmatch(token):
             return False
         if len(token) > 1 and token.isalpha() and token.isupper() and not word.isupper():
             return False  # "in DC. Later": as an abbreviation it would be "D.C."
-    sentences: list[str] = sentencex.segment(_language(before, prose.language), f"{before}{mark} {word}")
+    sentences: list[str] = sentencex.segment(language or "en", f"{before}{mark} {word}")
     return sentences[-1] != word
 
 
 def _language(before: str, language: str) -> str:
-    """The language whose abbreviations to know, by the script of the last letter unless the caller chose one."""
-    if language != "en" or before.isascii():
+    """The language whose abbreviations to know: by the script of the last letter where the text's has another."""
+    if before.isascii():
         return language
     letter = next((ord(character) for character in reversed(before) if character.isalpha()), 0)
-    return next((code for low, high, code in _SCRIPTS if low <= letter <= high), language)
+    written = next((codes for low, high, codes in _SCRIPTS if low <= letter <= high), ())
+    return language if not written or language in written else written[0]

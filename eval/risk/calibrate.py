@@ -108,7 +108,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _compressor(args: argparse.Namespace) -> Compressor:
     policy = Policy(on_empty=args.on_empty, min_keep=args.min_keep, protect=tuple(args.protect))
     options: dict[str, Any] = {"policy": policy, "counter": load_counter(args.tokenizer)}
-    return load(args.compressor, **options if args.model is None else {**options, "model": args.model})
+    own = {name: value for name in ("model", "language") if (value := getattr(args, name)) is not None}
+    return load(args.compressor, **options, **own)
 
 
 def _progress(done: int) -> None:
@@ -132,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--tokenizer", default="default", metavar="SPEC", help="what counts a budget's tokens")
     parser.add_argument("--on-empty", choices=get_args(OnEmpty), default="drop", help="as it will run (default: drop)")
     parser.add_argument("--min-keep", type=int, default=0, help="as it will run (default: 0)")
+    parser.add_argument("--language", metavar="CODE", help="of the documents, as it will run (default: guessed)")
     parser.add_argument("--protect", action="append", default=[], metavar="REGEX", help="as it will run; repeatable")
     return parser
 

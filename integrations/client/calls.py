@@ -24,7 +24,8 @@ class CompressOptions(TypedDict, total=False):
     compressor: by default the server's. threshold: in [0, 1]; keep what scores at least this. rate: in (0, 1]; keep at
     most this share of the tokens. budget: keep at most so many tokens in all. tokenizer: what counts them, one of
     `info().tokenizers`. protect: regular expressions; a sentence that one touches is kept. keep_title, min_keep,
-    on_empty, order: as in `ctxprune.Policy`. None is as good as leaving an option out.
+    on_empty, order: as in `ctxprune.Policy`. language: of the documents, e.g. "de". None is as good as leaving an
+    option out.
     """
 
     compressor: str | None
@@ -37,6 +38,7 @@ class CompressOptions(TypedDict, total=False):
     min_keep: int | None
     on_empty: OnEmpty | None
     order: Order | None
+    language: str | None
     return_spans: bool
     return_html: bool
 

@@ -30,10 +30,11 @@ class CtxPruneCompressor(BaseDocumentCompressor, BaseDocumentTransformer, Runnab
     below are removed. budget: tokens of all documents of a call together, titles and separators included. top_n: leave
     only the most relevant documents, most relevant first. query: for `transform_documents` and for lists of documents
     in a chain, which bring no question. tokenizer: a token counter or its name (see `ctxprune.load_counter`).
-    calibration: a file of risk-controlled calibration. drop_empty: leave out documents of which nothing is kept; by
-    default they come out empty, one document out for each that went in. title_key: the metadata field with the title,
-    which the compressor reads and the budget counts (None: no titles). on_error: "passthrough" returns the documents as
-    they came, with status "degraded", when a compressor fails.
+    calibration: a file of risk-controlled calibration. language: of the documents, e.g. "de" (None: each one's is
+    guessed). drop_empty: leave out documents of which nothing is kept; by default they come out empty, one document out
+    for each that went in. title_key: the metadata field with the title, which the compressor reads and the budget
+    counts (None: no titles). on_error: "passthrough" returns the documents as they came, with status "degraded", when a
+    compressor fails.
 
     Documents come out fresh, with id and metadata as they were, and in the metadata `relevance_score` (of compressors
     that judge documents) and `ctxprune`: index, kept_spans (character offsets into the text that came in), status,
@@ -51,6 +52,7 @@ class CtxPruneCompressor(BaseDocumentCompressor, BaseDocumentTransformer, Runnab
     query: str | None = None
     tokenizer: Any = None
     calibration: str | Path | Any = None
+    language: str | None = None
     drop_empty: bool = False
     title_key: str | None = "title"
     on_error: OnError = "raise"
@@ -65,6 +67,7 @@ class CtxPruneCompressor(BaseDocumentCompressor, BaseDocumentTransformer, Runnab
             top_n=self.top_n,
             tokenizer=self.tokenizer,
             calibration=self.calibration,
+            language=self.language,
             drop_empty=self.drop_empty,
             on_error=self.on_error,
         )

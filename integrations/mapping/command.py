@@ -50,6 +50,9 @@ def run(
     min_keep: Annotated[int, typer.Option(help="Keep at least so many sentences.")] = 0,
     on_empty: Annotated[OnEmpty, typer.Option("--on-empty", help="When nothing passes the threshold.")] = "drop",
     order: Annotated[Order, typer.Option("--order", help="Of the documents.")] = "document",
+    language: Annotated[
+        str | None, typer.Option(metavar="CODE", help="Of the documents, e.g. de (default: guessed).")
+    ] = None,
     encoder: Annotated[str, typer.Option(help="Of embed: bundled, or a sentence-transformers id or path.")] = "bundled",
     part_tokens: Annotated[int, typer.Option(help="Estimated tokens of the input that make one part.")] = 65_536,
     batch_tokens: Annotated[int, typer.Option(help="Estimated tokens that a model is given at a time.")] = 4096,
@@ -78,6 +81,7 @@ def run(
         min_keep=min_keep,
         on_empty=on_empty,
         order=order,
+        language=language,
         encoder=encoder,
         part_tokens=part_tokens,
         batch_tokens=batch_tokens,

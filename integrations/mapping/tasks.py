@@ -20,6 +20,8 @@ from ctxprune.qa import question_from_row
 from ctxprune.qa_corpus import corpus_document
 from ctxprune.select import Policy
 from ctxprune.text import split_sentences
+from ctxprune.text.language import checked_language
+from ctxprune.text.normal import normalise
 from ctxprune.tokens import load_counter
 from ctxprune.types import Context, Document, Span
 
@@ -61,7 +63,7 @@ class CompressTask:
             protect=work.protect,
         )
         counter = load_counter(work.tokenizer)
-        options: dict[str, Any] = {"model": work.model, "calibration": work.calibration}
+        options: dict[str, Any] = {"model": work.model, "calibration": work.calibration, "language": work.language}
         given = {name: value for name, value in options.items() if value is not None}
         compressor = load(
             work.compressor, threshold=work.threshold, budget=work.budget, counter=counter, policy=policy, **given
@@ -106,13 +108,18 @@ class EmbedTask:
 
     def __init__(self, work: Work) -> None:
         self.embedder = load_embedder(work.encoder)
+        self.language = checked_language(work.language)
 
     def read(self, row: Row, *, name: str) -> Document:
         return passage(row, name=name)
 
     def run(self, items: Sequence[Document]) -> list[SentenceVectors]:
-        spans = [tuple(split_sentences(item.text)) for item in items]
-        texts = [item.text[span.start : span.end] for item, mine in zip(items, spans, strict=True) for span in mine]
+        spans = [tuple(split_sentences(item.text, language=self.language)) for item in items]
+        texts = [
+            sentence
+            for item, mine in zip(items, spans, strict=True)
+            for sentence in normalise(item.text).read([(span.start, span.end) for span in mine])
+        ]
         vectors = self.embedder.embed(texts)
         ends = np.cumsum([len(mine) for mine in spans])
         return [

@@ -19,10 +19,10 @@ class Work:
     """The task and its options; equal work on equal lines gives equal bytes, whoever does it.
 
     task: "compress" writes what `ctxprune compress --batch` writes, without `seconds`; "embed" one vector a sentence of
-    a passage; "scores" a keep probability for each word of a passage, by LLMLingua-2. compressor to order: as of
-    `ctxprune compress`, for the first task; model goes for "scores" too. encoder: as of `load_embedder`, for "embed".
-    part_tokens, batch_tokens: estimated tokens of a checkpointed part, and of what a model is given at a time.
-    Raises InputError for an unknown task and for sizes below 1.
+    a passage; "scores" a keep probability for each word of a passage, by LLMLingua-2. compressor to language: as of
+    `ctxprune compress`, for the first task; model goes for "scores" too, language for "embed". encoder: as of
+    `load_embedder`, for "embed". part_tokens, batch_tokens: estimated tokens of a checkpointed part, and of what a
+    model is given at a time. Raises InputError for an unknown task and for sizes below 1.
     """
 
     task: TaskName = "compress"
@@ -37,6 +37,7 @@ class Work:
     min_keep: int = 0
     on_empty: OnEmpty = "drop"
     order: Order = "document"
+    language: str | None = None
     encoder: str = "bundled"
     part_tokens: int = 65_536
     batch_tokens: int = 4096

@@ -16,6 +16,7 @@ from ctxprune.compressors.pruner import PrunerModel
 from ctxprune.compressors.rerank import RerankTruncate
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.integrations.server.settings import Settings
+from ctxprune.text.language import checked_language
 from ctxprune.tokens import TokenizerCounter, load_counter
 from ctxprune.types import Compressor, TokenCounter
 
@@ -75,24 +76,33 @@ class Catalog:
             return self._templates[name]
 
     def compressor(
-        self, name: str, *, pruner: PrunerModel, counter: TokenCounter, policy: Mapping[str, Any]
+        self,
+        name: str,
+        *,
+        pruner: PrunerModel,
+        counter: TokenCounter,
+        policy: Mapping[str, Any],
+        language: str | None = None,
     ) -> Compressor:
         """A compressor of one request: the template's models behind `pruner`, with its own counter and policy.
 
-        policy: fields of `ctxprune.Policy`; those left out stay as the compressor has them. Raises InputError for a
-        value out of range, and for any policy where the compressor has none.
+        policy: fields of `ctxprune.Policy`; those left out stay as the compressor has them. language: of the documents.
+        Raises InputError for a value out of range, and for any policy or language where the compressor has none.
         """
         template = self.template(name)
         if not isinstance(template, ScoringCompressor):
             if policy:
                 raise InputError(f"{name} takes no {', '.join(sorted(policy))}; leave it out")
             mine = copy.copy(template)
+            if language is not None:
+                mine.language = _language(name, mine, language)  # type: ignore[attr-defined]  # it has one
             if hasattr(mine, "counter"):
                 mine.counter = counter
             return mine
         mine = copy.copy(template)
         mine.counter = counter
         mine.policy = replace(template.policy, **policy)
+        mine.language = checked_language(language) or template.language
         return _through(mine, pruner)
 
     def _load(self, name: str) -> Compressor:
@@ -108,6 +118,12 @@ class Catalog:
         template = self.template(name)
         threshold = getattr(template, "default_threshold", None)
         return Offer(name, self._descriptions[name], threshold, getattr(template, "needs_query", True))
+
+
+def _language(name: str, compressor: Compressor, language: str) -> str | None:
+    if not hasattr(compressor, "language"):
+        raise InputError(f"{name} takes no language; leave it out")
+    return checked_language(language)
 
 
 def _through(compressor: ScoringCompressor, pruner: PrunerModel) -> ScoringCompressor:

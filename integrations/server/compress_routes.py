@@ -144,6 +144,7 @@ def job_from(options: schemas.Options, service: Service, *, query: str, document
         budget=options.budget,
         rate=options.rate,
         policy=policy,
+        language=options.language,
     )
 
 

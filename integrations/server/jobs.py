@@ -23,7 +23,7 @@ from ctxprune.types import Compressor, Context, Document, TokenCounter
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a caller asked for. compressor: a name on offer, or catalog.RERANKER. rate: the budget as a share of the
-    tokens before. policy: fields of `Policy`."""
+    tokens before. policy: fields of `Policy`. language: of the documents; None: guessed."""
 
     query: str
     documents: tuple[Document, ...]
@@ -33,6 +33,7 @@ class Job:
     budget: int | None = None
     rate: float | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
+    language: str | None = None
 
     @property
     def cost(self) -> int:
@@ -119,7 +120,9 @@ class Runner:
 
     def _compressor(self, job: Job, counter: TokenCounter, ticket: Ticket) -> Compressor:
         pruner = self.reader.for_request(ticket)
-        return self.catalog.compressor(job.compressor, pruner=pruner, counter=counter, policy=job.policy)
+        return self.catalog.compressor(
+            job.compressor, pruner=pruner, counter=counter, policy=job.policy, language=job.language
+        )
 
     def _budget(self, job: Job, context: Context, counter: TokenCounter) -> int | None:
         """The budget asked for; of a rate floor(rate * tokens_before), but at least one token."""

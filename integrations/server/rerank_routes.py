@@ -51,6 +51,9 @@ class _Rerank(BaseModel):
     model_config = _LENIENT
     query: str = Field(min_length=1, max_length=20_000)
     pruned_text: bool = Field(default=False, description="Give each document's text with only what helps.")
+    language: str | None = Field(
+        default=None, max_length=35, description="Of the documents, e.g. de or pt-BR; by default each one's is guessed."
+    )
 
 
 class JinaRequest(_Rerank):
@@ -120,14 +123,14 @@ def rerank_routes(service: Service) -> APIRouter:
     """The routes over one service."""
     router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
 
-    async def ranked(request: Request, query: str, texts: list[str]) -> tuple[list[Extract], Outcome]:
-        return await rank(service, request, query, texts)
+    async def ranked(request: Request, body: _Rerank, texts: list[str]) -> tuple[list[Extract], Outcome]:
+        return await rank(service, request, body.query, texts, language=body.language)
 
     @router.post("/v1/rerank", response_model=JinaResponse, response_model_exclude_none=True)
     async def jina(body: JinaRequest, request: Request) -> Response:
         """Jina's dialect."""
         texts = [_text(document) for document in body.documents]
-        extracts, outcome = await ranked(request, body.query, texts)
+        extracts, outcome = await ranked(request, body, texts)
         scores = probability_of(service)
         results = [
             _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
@@ -141,7 +144,7 @@ def rerank_routes(service: Service) -> APIRouter:
     @router.post("/v2/rerank", response_model=CohereResponse, response_model_exclude_none=True)
     async def cohere(body: CohereRequest, request: Request) -> Response:
         """Cohere's dialect."""
-        extracts, outcome = await ranked(request, body.query, [_text(document) for document in body.documents])
+        extracts, outcome = await ranked(request, body, [_text(document) for document in body.documents])
         scores = probability_of(service)
         results = [
             _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
@@ -154,7 +157,7 @@ def rerank_routes(service: Service) -> APIRouter:
     @router.post("/rerank", response_model=list[TeiRank], response_model_exclude_none=True)
     async def tei(body: TeiRequest, request: Request) -> Response:
         """The dialect of Text Embeddings Inference."""
-        extracts, outcome = await ranked(request, body.query, body.texts)
+        extracts, outcome = await ranked(request, body, body.texts)
         scores = probability_of(service)
         rows = []
         for extract in extracts:
@@ -167,7 +170,9 @@ def rerank_routes(service: Service) -> APIRouter:
     return router
 
 
-async def rank(service: Service, request: Request, query: str, texts: list[str]) -> tuple[list[Extract], Outcome]:
+async def rank(
+    service: Service, request: Request, query: str, texts: list[str], *, language: str | None = None
+) -> tuple[list[Extract], Outcome]:
     """The documents, most relevant first, each pruned at the default threshold. Earlier ones win ties.
 
     Raises ApiError 424 when the model failed and 504 when it was too slow: a made-up order would help nobody.
@@ -175,7 +180,7 @@ async def rank(service: Service, request: Request, query: str, texts: list[str])
     limit = service.settings.max_documents
     if len(texts) > limit:
         raise ApiError(413, f"documents must be at most {limit}, got {len(texts)}; split the request")
-    job = Job(query=query, documents=tuple(map(Document, texts)), compressor=RERANKER)
+    job = Job(query=query, documents=tuple(map(Document, texts)), compressor=RERANKER, language=language)
     (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
     log_outcomes(service, request, [job], [outcome])
     if outcome.cause:

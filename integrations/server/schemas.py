@@ -66,6 +66,9 @@ class Options(BaseModel):
     min_keep: int | None = Field(default=None, ge=0, le=MAX_TOKENS, description="Keep at least so many sentences.")
     on_empty: OnEmpty | None = Field(default=None, description="What to do when nothing passes the threshold.")
     order: Order | None = Field(default=None, description="Documents as they came, or the most relevant first.")
+    language: str | None = Field(
+        default=None, max_length=35, description="Of the documents, e.g. de or pt-BR; by default each one's is guessed."
+    )
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
