@@ -219,7 +219,7 @@ def _check_kind(name: str, value: object, kinds: tuple[type, ...]) -> None:
 
 def _policy(row: object) -> Policy:
     known = {item.name for item in fields(Policy)}
-    row = {"top_n": None, **row} if isinstance(row, dict) else row  # files from before there was a top_n
+    row = {"top_n": None, "elision": "", **row} if isinstance(row, dict) else row  # older files lack these
     if not isinstance(row, dict) or row.keys() != known or not isinstance(row["protect"], list):
         raise InputError(f"policy must be an object with the fields {', '.join(sorted(known))}, got {row!r:.200}")
     return Policy(**{**row, "protect": tuple(row["protect"])})

@@ -31,6 +31,7 @@ class Policy:
     order: documents as they came, or the most relevant first.
     protect: regular expressions; a unit that a match touches is kept whatever its score.
     fill: with a budget, skip a unit that does not fit and go on, or stop there (truncation).
+    elision: what stands between kept stretches of a document, such as "[...]"; its tokens count. Default: nothing.
     length_exponent: a budget is spent in the order of score / tokens**length_exponent: 0 is the best score first, 1 the
     most score a token. A negative score is multiplied instead, so longer is worse on both sides of zero.
     Raises InputError for a value outside these.
@@ -43,6 +44,7 @@ class Policy:
     order: Order = "document"
     protect: tuple[str, ...] = ()
     fill: Fill = "skip"
+    elision: str = ""
     length_exponent: float = 0.0
 
     def __post_init__(self) -> None:
@@ -56,6 +58,8 @@ class Policy:
             raise InputError(f"Policy.top_n must be a whole number from {limit} up, got {self.top_n!r}")
         if not 0 <= self.length_exponent <= 2:
             raise InputError(f"Policy.length_exponent must be in [0, 2], got {self.length_exponent!r}")
+        if not isinstance(self.elision, str) or "\n" in self.elision:
+            raise InputError(f"Policy.elision must be a string without line breaks, got {self.elision!r}")
         if not isinstance(self.protect, tuple):
             raise InputError(f"Policy.protect must be a tuple of patterns, got {self.protect!r}")
         for pattern in self.protect:
@@ -92,7 +96,11 @@ def select(
 
 
 def _arranged(pieces: tuple[Piece, ...], policy: Policy) -> tuple[Piece, ...]:
-    """Pieces in the policy's order and with its titles; pieces that nobody judged come last."""
+    """Pieces in the policy's order, with its titles and elision mark; pieces that nobody judged come last."""
+    if policy.elision:
+        pieces = tuple(
+            replace(piece, elision=policy.elision) if isinstance(piece, Extract) else piece for piece in pieces
+        )
     if not policy.keep_title:
         pieces = tuple(replace(piece, titled=False) if isinstance(piece, Extract) else piece for piece in pieces)
     return tuple(sorted(pieces, key=_rank)) if policy.order == "rank" else pieces

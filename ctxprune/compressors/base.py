@@ -9,6 +9,7 @@ from typing import ClassVar, TypedDict
 
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.select import Policy, select
+from ctxprune.text.blobs import hushed
 from ctxprune.timing import stage
 from ctxprune.tokens import default_counter
 from ctxprune.types import Context, Extract, Span, TokenCounter
@@ -102,8 +103,13 @@ def visible_units(extract: Extract, split: Splitter) -> list[Span]:
 
 
 def narrow(extract: Extract, units: Iterable[Span], *, score: float | None = None) -> Extract:
-    """The extract with newly scored kept units; units removed earlier stay removed, with their scores."""
-    merged = [(unit, True) for unit in units] + [(unit, False) for unit in extract.removed_units()]
+    """The extract with newly scored kept units; units removed earlier stay removed, with their scores.
+
+    A unit that is nothing but a blob (a data URI, base64, a script) scores 0 at most, whatever a model made of it.
+    """
+    merged = [(unit, True) for unit in hushed(extract.source.text, list(units))] + [
+        (unit, False) for unit in extract.removed_units()
+    ]
     merged.sort(key=lambda pair: (pair[0].start, pair[0].end))
     return replace(
         extract,
