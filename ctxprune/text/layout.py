@@ -70,6 +70,8 @@ def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
             kinds[place] = "heading"
         elif kinds[place] in ("plain", "item") and _OPTION.match(line.text):
             kinds[place] = "term" if deeper and not _SAME_LINE.search(text) else "item"
+        elif kinds[place] == "plain" and before == "plain" and _is_term(lines, place, text):
+            kinds[place] = "term"
 
 
 def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: bool, goes_on: bool) -> bool:
@@ -83,6 +85,15 @@ def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: boo
     # a sub-heading of a manual: set back less than what it stands over
     short = len(text) < 40 and text[:1].isupper() and not _SENTENCE_END.search(text)
     return short and deeper and before in ("blank", "heading") and 0 < line.indent < 5
+
+
+def _is_term(lines: Sequence[Line], place: int, text: str) -> bool:
+    """Whether a short line is set out to the left between a description that ended and one that begins."""
+    before, line = lines[place - 1], lines[place]
+    after = lines[place + 1] if place + 1 < len(lines) and lines[place + 1].text.strip() else None
+    if after is None or min(before.indent, after.indent) < line.indent + 4:
+        return False
+    return len(text) < 60 and not _SENTENCE_END.search(text) and _SENTENCE_END.search(before.text) is not None
 
 
 def mark_comments(lines: Sequence[Line], kinds: list[Kind]) -> None:

@@ -11,7 +11,10 @@ from ctxprune.text.lines import Kind, Line, paragraphs
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}"
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}"
 _TIME = r"\d{1,2}[:.h]\d\d(?:[:.]\d\d(?:[.,]\d{1,9})?)?"
-_LEVEL = "TRACE|DEBUG|VERBOSE|INFO|NOTICE|WARN|WARNING|ERROR|ERR|CRIT|CRITICAL|ALERT|EMERG|FATAL|SEVERE|PANIC|FINE|FINER|FINEST"
+_LEVEL = (
+    "TRACE|DEBUG|VERBOSE|INFO|NOTICE|WARN|WARNING|ERROR|ERR|CRIT|CRITICAL|ALERT|EMERG|FATAL|SEVERE|PANIC|FINE|FINER"
+    "|FINEST"
+)
 # Every quantifier is bounded: a line of a million characters is looked at where it begins, no further.
 _START = re.compile(
     rf"""[ \t\f\u200e\u200f]{{0,12}}(?:
@@ -45,7 +48,8 @@ _TRACE_HEAD = re.compile(
 _FRAME = re.compile(r"\s+(?:at [\w.$<>/\[\]@ ]{1,300}[(:]|at .{1,300}:\d+|File \"|\.\.\. \d+ (?:more|common))")
 _TRACE_MORE = re.compile(
     r"(?:Traceback \(|Caused by:|Suppressed:|During handling of|The above exception|goroutine \d+ \[|created by "
-    r"|exit status \d|[\w./*()-]{1,200}\(.{0,300}\)$|(?:[A-Za-z_][\w.]{0,200}\.)?[A-Z]?\w{0,100}(?:Error|Exception|Interrupt|Exit|Warning)\b)"
+    r"|exit status \d|[\w./*-]{1,200}(?:\(\*?\w{1,80}\)[\w.]{1,80})?\(.{0,300}\)$"
+    r"|(?:[A-Za-z_][\w.]{0,200}\.)?[A-Z]?\w{0,100}(?:Error|Exception|Interrupt|Exit|Warning)\b)"
 )
 
 

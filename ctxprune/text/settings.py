@@ -9,7 +9,8 @@ from ctxprune.text.lines import Kind, Line, paragraphs
 
 _KEY = r"(?:\"[^\"\n]{1,100}\"|'[^'\n]{1,100}'|[\w./\\\[\]*${}@%+-]{1,100})"
 _SETTING = re.compile(
-    rf"[ \t]*(?:-[ \t]+)?(?:export[ \t]+|set[ \t]+|;[ \t]*)?{_KEY}[ \t]*(?:=(?!=)|:=|\+=|:(?=[ \t]|$)|=>)[ \t]*(?P<value>.*)"
+    rf"[ \t]*(?:-[ \t]+)?(?:export[ \t]+|set[ \t]+|;[ \t]*)?{_KEY}[ \t]*(?:=(?!=)|:=|\+=|:(?=[ \t]|$)|=>)[ \t]*"
+    r"(?P<value>.*)"
 )
 _SECTION = re.compile(r"[ \t]*\[{1,2}[\w .:/\"'@-]{1,100}\]{1,2}[ \t]*$")
 _COMMENT = re.compile(r"[ \t]*(?:#|//|;|--[ ])")
@@ -18,11 +19,21 @@ _OPENS = re.compile(r"(?:[|>][-+]?)?[ \t]*[\[{]?[ \t]*(?:#.*)?$")  # a key whose
 _PROSE_VALUE = re.compile(r"(?:\w+ ){6}.{0,300}[.!?]$")
 _CODE = re.compile(
     r"""[ \t]*(?:
-    (?:async[ ])?def[ ]\w{1,80}[ ]?[(\[]|class[ ]\w{1,80}.{0,200}[:{]\s*$|(?:from[ ][\w.]{1,100}[ ])?import[ ][\w.,*{}' ]{1,200};?\s*$
-    |(?:if|elif|for|while|with|try|except|else|finally|match|case)\b[^.?!]{0,200}:\s*$|@[\w.]{1,80}(?:\(.{0,200}\))?\s*$
-    |(?:export[ ]|async[ ]|static[ ]|public[ ]|private[ ]|protected[ ]){0,3}function\b[ *]{0,2}\w{0,80}[ ]?\(|(?:const|let|var)[ ].{1,80}=|func[ ].{0,80}\(.{0,200}\{\s*$
-    |(?:pub[ ])?fn[ ]\w{1,80}|\#\s?(?:include|define|ifdef|ifndef|endif)\b|(?:public|private|protected|static)[ ].{1,200}[({;]\s*$
-    |.{0,300}[=(].{0,300};\s*$|.{0,300}[)\w][ ]?\{\s*$|[}\])]{1,4}[;,]?\s*$|(?:if|for|while|switch)[ ]?\(.{0,300}|<\?php|return\b.{0,200}[;()\[\]=]
+    (?:async[ ])?def[ ]\w{1,80}[ ]?[(\[]
+    |class[ ]\w{1,80}.{0,200}[:{]\s*$
+    |(?:from[ ][\w.]{1,100}[ ])?import[ ][\w.,*{}' ]{1,200};?\s*$
+    |(?:if|elif|for|while|with|try|except|else|finally|match|case)\b[^.?!]{0,200}:\s*$
+    |@[\w.]{1,80}(?:\(.{0,200}\))?\s*$
+    |(?:export[ ]|async[ ]|static[ ]|public[ ]|private[ ]|protected[ ]){0,3}function\b[ *]{0,2}\w{0,80}[ ]?\(
+    |(?:const|let|var)[ ].{1,80}=
+    |func[ ].{0,80}\(.{0,200}\{\s*$
+    |(?:pub[ ])?fn[ ]\w{1,80}
+    |\#\s?(?:include|define|ifdef|ifndef|endif)\b
+    |(?:public|private|protected|static)[ ].{1,200}[({;]\s*$
+    |[}\])]{1,4}[;,]?\s*$
+    |(?:if|for|while|switch)[ ]?\(.{0,300}
+    |<\?php
+    |return\b.{0,200}[;()\[\]=]
     |(?:SELECT|INSERT[ ]INTO|UPDATE|CREATE[ ]TABLE|DELETE[ ]FROM)[ ].{0,300}
     )""",
     re.VERBOSE,
@@ -36,16 +47,21 @@ _HUNK_SIZE = 600  # characters of a hunk after which its next change begins a un
 
 def mark_settings(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Write "record" and "more" into `kinds` for settings, "record" with "more" for code of a paragraph each."""
-    codes = [_is_code(lines, kinds, paragraph) for paragraph in paragraphs(kinds)]
-    for paragraph, code in zip(list(paragraphs(kinds)), codes, strict=True):
-        if any(kinds[place] in ("record", "more", "header") for place in paragraph):
-            continue
-        if _is_settings(lines, kinds, paragraph) and not (code or any(codes)):
+    some = [each for each in paragraphs(kinds) if not _taken(kinds, each)]
+    codes = [_is_code(lines, paragraph) for paragraph in some]
+    beside = False
+    for paragraph, code, following in zip(some, codes, [*codes, False][1:], strict=True):
+        if not any(codes) and _is_settings(lines, kinds, paragraph):
             _mark_settings(lines, kinds, paragraph)
-        elif code or (any(codes) and _is_body(lines, paragraph)):
-            for place in paragraph:
-                kinds[place] = "more"
-            kinds[paragraph[0]] = "record"
+        elif code or ((beside or following) and _is_body(lines, paragraph)):
+            kinds[paragraph.start : paragraph.stop] = ["record", *["more"] * (len(paragraph) - 1)]
+            beside = True
+        else:
+            beside = False
+
+
+def _taken(kinds: Sequence[Kind], paragraph: range) -> bool:
+    return any(kinds[place] in ("record", "more", "header") for place in paragraph)
 
 
 def _is_settings(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> bool:
@@ -98,10 +114,8 @@ def _mark_settings(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -
             column = 0
 
 
-def _is_code(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> bool:
-    if any(kinds[place] in ("record", "more", "header", "row") for place in paragraph):
-        return False
-    strong = sum(_CODE.match(lines[place].text) is not None for place in paragraph)
+def _is_code(lines: Sequence[Line], paragraph: range) -> bool:
+    strong = sum(_is_statement(lines[place].text) for place in paragraph)
     if not strong:
         return False
     prose = sum(_PROSE_LINE.match(lines[place].text) is not None for place in paragraph)
@@ -109,11 +123,21 @@ def _is_code(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> 
     return 2 * max(strong, weak) >= len(paragraph) and prose <= len(paragraph) // 3
 
 
+def _is_statement(line: str) -> bool:
+    """Whether a line by itself is code beyond doubt."""
+    line = line.rstrip()
+    if line.endswith(";"):
+        return "=" in line[:300] or "(" in line[:300]
+    if line.endswith("{"):
+        return line[:-1].rstrip()[-1:].isalnum() or line[:-1].rstrip().endswith(")")
+    return _CODE.match(line) is not None
+
+
 def _is_body(lines: Sequence[Line], paragraph: range) -> bool:
-    """Whether the paragraph may be a part of the code around it: indented or assigning, and no prose."""
-    weak = sum(lines[place].indent > 0 or _WEAK_CODE.match(lines[place].text) is not None for place in paragraph)
+    """Whether a paragraph beside code may be a part of it: most lines assign, call or bracket, and few read as prose."""
+    weak = sum(_WEAK_CODE.match(lines[place].text) is not None for place in paragraph)
     prose = sum(_PROSE_LINE.match(lines[place].text) is not None for place in paragraph)
-    return 4 * weak >= 3 * len(paragraph) and prose <= len(paragraph) // 4
+    return 2 * weak >= len(paragraph) and prose <= len(paragraph) // 4
 
 
 def mark_diffs(lines: Sequence[Line], kinds: list[Kind]) -> None:

@@ -31,11 +31,12 @@ Strength = Literal["needed", "helpful"]
 
 # What a sentence begins with that means something said before it.
 _LEANS = re.compile(
-    r"[\"'“‘(\[*_]{0,3}(?:(?:However|Therefore|Thus|Hence|Moreover|Furthermore|Also|Instead|Otherwise|Then|Consequently|Nevertheless"
-    r"|Nonetheless|Besides|Similarly|Likewise|In contrast|By contrast|In addition|As a result|For example|For instance|That is"
-    r"|On the other hand|But|And|So|Yet|Still|Dagegen|Deshalb|Daher|Jedoch|Aber|Außerdem|Cependant|Donc|Mais|Sin embargo|Pero)\b"
-    r"|(?:It|Its|He|She|They|His|Her|Their|This|These|That|Those|Such|Both|Neither|The (?:former|latter|same)|There"
-    r"|Er|Sie|Es|Dies\w{0,2}|Ihr\w{0,2}|Il|Elle|Ils|Elles|Ce|Cette|Ces|Él|Ella|Ellos|Esto|Esta|Este)\b)"
+    r"[\"'“‘(\[*_]{0,3}(?:However|Therefore|Thus|Hence|Moreover|Furthermore|Also|Instead|Otherwise|Then|Consequently"
+    r"|Nevertheless|Nonetheless|Besides|Similarly|Likewise|In contrast|By contrast|In addition|As a result"
+    r"|For example|For instance|That is|On the other hand|But|And|So|Yet|Still|Dagegen|Deshalb|Daher|Jedoch|Aber"
+    r"|Außerdem|Cependant|Donc|Mais|Sin embargo|Pero"
+    r"|It|Its|He|She|They|His|Her|Their|This|These|That|Those|Such|Both|Neither|The (?:former|latter|same)|There"
+    r"|Er|Sie|Es|Dies\w{0,2}|Ihr\w{0,2}|Il|Elle|Ils|Elles|Ce|Cette|Ces|Él|Ella|Ellos|Esto|Esta|Este)\b"
 )
 _MARKDOWN = re.compile(r"[ \t>]*(#{1,6})[ \t]")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")

@@ -119,17 +119,16 @@ def _mark_aligned(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int])
 def _runs(lines: Sequence[Line], free: Sequence[int]) -> Iterator[list[int]]:
     """Stretches of lines with a wide gap at one margin, and the deeper ones that continue them."""
     run: list[int] = []
+    margin = column = 0
     for place in free:
         line = lines[place]
-        if (run and line.indent > lines[run[0]].indent and not _WIDE_GAP.search(line.text[:_WIDTH])) or (
-            run
-            and line.indent == lines[run[0]].indent
-            and (_WIDE_GAP.search(line.text[:_WIDTH]) or len(line.text) < 40)
-        ):
+        gap = _WIDE_GAP.search(line.text[:_WIDTH])
+        wrapped = line.indent > margin and (gap is None or line.indent >= column)
+        if run and (wrapped or (line.indent == margin and (gap or len(line.text) < 40))):
             run.append(place)
         else:
             yield run
-            run = [place] if _WIDE_GAP.search(line.text[:_WIDTH]) else []
+            run, margin, column = ([place], line.indent, gap.end() - 1) if gap else ([], 0, 0)
     yield run
 
 
