@@ -50,7 +50,7 @@ def blocks(text: str, units: UnitKind = "auto") -> Iterator[Block]:
 
 def _block(text: str, start: int, end: int, kind: Kind, units: UnitKind) -> Block:
     running = kind in _RUNNING or kind in ("page", "blank")
-    if kind == "record" and end - start > LONG_RECORD:
+    if kind in ("record", "row") and end - start > LONG_RECORD:
         running = text[start] not in "{[" and _TALK.search(text, start, end) is not None
     return Block(start, end, running and units in ("auto", "sentences"), kind)
 

@@ -25,6 +25,7 @@ _PAGE_NUMBER = re.compile(
 )
 _PAGE_IN_LINE = re.compile(r"\[Page \d+\]\s*$|\s{3,}(?:Page |p\. ?)\d+\s*$", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"\S{1,60}")
+_NARROW = 32  # columns; nobody wraps prose at so few
 _FURNITURE_LINES = 4  # lines beside a page break that may be its number or running title
 _LONG_LINE = 45  # characters; a shorter line before a page break is a heading as likely as half a sentence
 
@@ -70,6 +71,8 @@ def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
             kinds[place] = "heading"
         elif kinds[place] in ("plain", "item") and _OPTION.match(line.text):
             kinds[place] = "term" if deeper and not _SAME_LINE.search(text) else "item"
+        elif deeper and before in ("blank", "heading") and text.endswith(":") and len(text) < 80:
+            kinds[place] = "term"  # what introduces the deeper lines below
         elif kinds[place] == "plain" and before == "plain" and _is_term(lines, place, text):
             kinds[place] = "term"
 
@@ -110,25 +113,27 @@ def mark_comments(lines: Sequence[Line], kinds: list[Kind]) -> None:
 
 def mark_verse(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Lines of text without full stops whose breaks are meant: verse, addresses, captions, lists of words."""
+    seen = False
     for paragraph in list(paragraphs(kinds)):
         run: list[int] = []
         for place in [*paragraph, None]:
             if place is not None and kinds[place] == "plain" and (not run or place == run[-1] + 1):
                 run.append(place)
                 continue
-            _mark_ragged(lines, kinds, run)
+            seen |= _mark_ragged(lines, kinds, run, fewest=1 if seen else 2)
             run = [place] if place is not None and kinds[place] == "plain" else []
 
 
-def _mark_ragged(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int]) -> None:
-    texts = [lines[place].text.strip() for place in run]
+def _mark_ragged(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int], *, fewest: int) -> bool:
+    """Make verse of the lines of `run` if at least `fewest` of their breaks are no sentence ends and look meant."""
+    texts = [lines[place].text.strip("> \t\f") for place in run]
     breaks = [
         (left, right) for left, right in pairwise(texts) if not _SENTENCE_END.search(left)
     ]  # after a full stop a unit ends anyway
-    if len(breaks) < 2:
-        return
+    if len(breaks) < fewest:
+        return False
     width = max(map(len, texts))
-    unforced = sum(_fits(left, right, 0.75 * width) for left, right in breaks)
+    unforced = sum(width < _NARROW or _fits(left, right, 0.75 * width) for left, right in breaks)
     begun = sum(not right[0].islower() for _, right in breaks)
     capitals = 10 * begun >= 8 * len(breaks)
     lower = all(text.islower() or not text[0].isalpha() for text in texts)
@@ -138,10 +143,11 @@ def _mark_ragged(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int]) -
         or (2 * unforced >= len(breaks) and lower and len(breaks) == len(texts) - 1)
     )
     if not ragged:
-        return
+        return False
     for place, left, right in zip(run[1:], texts, texts[1:], strict=False):
         if (lower or not right[0].islower()) and (capitals or lower or not _HALF.search(left)):
             kinds[place] = "verse"
+    return True
 
 
 def _fits(left: str, right: str, width: float) -> bool:
@@ -152,36 +158,47 @@ def _fits(left: str, right: str, width: float) -> bool:
 
 def mark_pages(text: str, lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Write "page" for what stands between the halves of a sentence that a page break divides."""
-    furniture = _furniture(lines) if "\f" in text else [_PAGE_NUMBER.match(line.text) is not None for line in lines]
-    if not any(furniture) and "\f" not in text:
+    if "\f" in text:
+        sure, likely = _furniture(lines)
+    else:
+        sure, likely = {place for place, line in enumerate(lines) if _PAGE_NUMBER.match(line.text)}, set[int]()
+    if not sure and "\f" not in text:
         return
     last, place = None, 0
     while place < len(lines):
-        if kinds[place] != "blank" and not furniture[place]:
+        if kinds[place] != "blank" and place not in sure and place not in likely:
             last, place = place, place + 1
             continue
         end = place
-        while end < len(lines) and (kinds[end] == "blank" or furniture[end]):
+        while end < len(lines) and (kinds[end] == "blank" or end in sure or end in likely):
             end += 1
-        if last is not None and end < len(lines) and _goes_on(lines, kinds, furniture, last, end):
-            kinds[place:end] = ["page"] * (end - place)
-            kinds[end] = "page"
+        if last is not None and end < len(lines) and _goes_on(lines, kinds, sure, likely, last, end):
+            kinds[place : end + 1] = ["page"] * (end + 1 - place)
         place = max(end, place + 1)
 
 
-def _furniture(lines: Sequence[Line]) -> list[bool]:
-    """Whether a line is a page's number or running title: near a form feed, and a number or repeated there."""
+def _furniture(lines: Sequence[Line]) -> tuple[set[int], set[int]]:
+    """Lines by a form feed that are a page's number or running title: for sure (a number, or repeated), and likely."""
     near: set[int] = set()
     for place, line in enumerate(lines):
         if "\f" in line.text:
             near |= set(_beside(lines, place, -1)) | set(_beside(lines, place, 1))
     forms = Counter(_form(lines[place].text) for place in near)
-    return [
-        place in near
-        and not line.text.isspace()
-        and bool(_PAGE_NUMBER.match(line.text) or _PAGE_IN_LINE.search(line.text) or forms[_form(line.text)] > 1)
-        for place, line in enumerate(lines)
-    ]
+    sure = {
+        place
+        for place in near
+        if _PAGE_NUMBER.match(lines[place].text)
+        or _PAGE_IN_LINE.search(lines[place].text)
+        or forms[_form(lines[place].text)] > 1
+    }
+    likely = {
+        place
+        for place in near - sure
+        if len(lines[place].text.strip()) < 60
+        and not _SENTENCE_END.search(lines[place].text)
+        and (place + 1 == len(lines) or not lines[place + 1].text.strip())
+    }
+    return sure, likely
 
 
 def _beside(lines: Sequence[Line], place: int, step: int) -> list[int]:
@@ -200,16 +217,18 @@ def _form(line: str) -> str:
 
 
 def _goes_on(
-    lines: Sequence[Line], kinds: Sequence[Kind], furniture: Sequence[bool], last: int, following: int
+    lines: Sequence[Line], kinds: Sequence[Kind], sure: set[int], likely: set[int], last: int, following: int
 ) -> bool:
     """Whether the line `following` a page break goes on with the sentence of the line `last` before it."""
     gap = range(last + 1, following)
     broken = any("\f" in lines[place].text for place in [*gap, following])
-    if not broken and not any(furniture[place] for place in gap):
+    if not broken and sure.isdisjoint(gap):
         return False
     if kinds[last] not in ("plain", "item", "turn", "page") or kinds[following] not in ("plain", "item"):
         return False
     before, after = lines[last].text.strip(), lines[following].text.strip()
     if _SENTENCE_END.search(before) or (kinds[following] == "item" and not after[0].isdigit()):
         return False
-    return after[0].islower() or (broken and len(before) >= _LONG_LINE and kinds[following] == "plain")
+    if after[0].islower():
+        return True
+    return broken and likely.isdisjoint(gap) and len(before) >= _LONG_LINE and kinds[following] == "plain"

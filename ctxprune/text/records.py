@@ -29,6 +29,9 @@ _START = re.compile(
     |(?P<kernel>(?:<\d{{1,3}}>)?\[[ ]{{0,8}}\d{{1,9}}\.\d{{3,9}}\])
     |(?P<access>[\w.:-]{{1,64}}[ ]\S{{1,40}}[ ]\S{{1,40}}[ ]\[\d{{1,2}}/[A-Z][a-z]{{2}}/\d{{4}}:)
     |(?P<time>[\[(]?{_TIME}(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?(?:[ \t]{{1,4}}[-–|>*<\w\[("'“‘„¿¡]|$))
+    |(?P<author>[^\W\d_][\w.'’-]{{0,30}}(?:[ ][\w.'’-]{{1,30}}){{0,3}}(?:[ ]{{1,4}}|\t|,[ ]|[ ][-–—·|][ ])
+        (?:\w{{3,9}}[ ](?:at|um|à)[ ])?[\[(]?{_TIME}(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?:?(?:[ ]|$))
+    |(?P<commit>commit[ ][0-9a-f]{{7,64}}\b)
     |(?P<epoch>\d{{10}}(?:\d{{3}}|\.\d{{1,9}})?[ \t])
     |(?P<date>\d{{4}}-\d\d-\d\d[ \t:])
     |(?P<level>[\[(<]?(?:{_LEVEL})[\])>]?(?:[ \t]*[:|\[-]|[ \t]{{1,8}}\S)|\[(?i:{_LEVEL})[ \t]*\])
@@ -39,7 +42,7 @@ _START = re.compile(
     re.VERBOSE,
 )
 #: Families whose shape alone tells a record; the others must be dense among the lines around them.
-_SURE = frozenset({"stamp", "kernel", "access", "json", "pairs"})
+_SURE = frozenset({"stamp", "kernel", "access", "json", "pairs", "commit"})
 _CUE = re.compile(r"[ \t]*(?:\d{1,3}:)?\d{1,2}:\d\d[.,]\d{1,3}[ \t]*-->")
 _TRACE_HEAD = re.compile(
     r"[ \t|+-]*(?:Traceback \(most recent call last\):|Exception in thread |panic: |goroutine \d+ \["
@@ -59,17 +62,22 @@ def mark_records(lines: Sequence[Line], kinds: list[Kind], *, tags: bool = False
     if tags:
         starts = [None if family == "nick" else family for family in starts]
     total = Counter(family for family in starts if family)
-    starts = [family if family and total[family] > 1 else None for family in starts]
+    traced = any(_TRACE_HEAD.match(line.text) for line in lines)
+    starts = [family if family and (total[family] > 1 or (traced and family in _SURE)) else None for family in starts]
     mark_cues(lines, kinds)
     previous: range | None = None
     for paragraph in list(paragraphs(kinds)):
         if any(kinds[place] in ("record", "more") for place in paragraph):
             previous = None
-        elif _is_log(lines, starts, paragraph):
+            continue
+        if previous is not None and _TRACE_MORE.match(lines[paragraph[0]].text.lstrip()):
+            first = next((place for place in paragraph if starts[place]), paragraph.stop)
+            _join(kinds, previous, range(paragraph.start, first))  # a blank line within a trace
+            previous, paragraph = paragraph, range(first, paragraph.stop)
+            if not paragraph:
+                continue
+        if _is_log(lines, starts, paragraph):
             _mark_log(lines, kinds, starts, paragraph)
-            previous = paragraph
-        elif previous is not None and _TRACE_MORE.match(lines[paragraph[0]].text.lstrip()):
-            _join(kinds, previous, paragraph)  # a blank line within a trace
             previous = paragraph
         else:
             mark_traces(lines, kinds, paragraph)
@@ -123,13 +131,14 @@ def mark_traces(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> N
             frame = line.indent > 0 or _TRACE_MORE.match(line.text.lstrip())
             opened = bool(frame)
             kinds[place] = "more" if frame else kinds[place]
-        elif following is not None and _TRACE_HEAD.match(line.text) and _begins_trace(line, following):
+        elif _TRACE_HEAD.match(line.text) and _begins_trace(line, following):
             opened = True
             kinds[place] = "record"
 
 
-def _begins_trace(line: Line, following: Line) -> bool:
-    return bool(_FRAME.match(following.text)) or line.text.lstrip().startswith(("panic: ", "goroutine "))
+def _begins_trace(line: Line, following: Line | None) -> bool:
+    framed = following is not None and _FRAME.match(following.text) is not None
+    return framed or line.text.lstrip().startswith(("panic: ", "goroutine "))
 
 
 def _join(kinds: list[Kind], previous: range, paragraph: range) -> None:

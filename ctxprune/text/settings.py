@@ -30,7 +30,6 @@ _CODE = re.compile(
     |(?:pub[ ])?fn[ ]\w{1,80}
     |\#\s?(?:include|define|ifdef|ifndef|endif)\b
     |(?:public|private|protected|static)[ ].{1,200}[({;]\s*$
-    |[}\])]{1,4}[;,]?\s*$
     |(?:if|for|while|switch)[ ]?\(.{0,300}
     |<\?php
     |return\b.{0,200}[;()\[\]=]
@@ -119,7 +118,11 @@ def _is_code(lines: Sequence[Line], paragraph: range) -> bool:
     if not strong:
         return False
     prose = sum(_PROSE_LINE.match(lines[place].text) is not None for place in paragraph)
-    weak = sum(_WEAK_CODE.match(lines[place].text) is not None for place in paragraph)
+    body = _is_statement(lines[paragraph[0]].text)  # then what is indented below it is its body
+    weak = sum(
+        _WEAK_CODE.match(lines[place].text) is not None or (body and lines[place].indent > lines[paragraph[0]].indent)
+        for place in paragraph
+    )
     return 2 * max(strong, weak) >= len(paragraph) and prose <= len(paragraph) // 3
 
 
@@ -134,7 +137,7 @@ def _is_statement(line: str) -> bool:
 
 
 def _is_body(lines: Sequence[Line], paragraph: range) -> bool:
-    """Whether a paragraph beside code may be a part of it: most lines assign, call or bracket, and few read as prose."""
+    """Whether a paragraph beside code may be a part of it: most lines assign, call or bracket, few read as prose."""
     weak = sum(_WEAK_CODE.match(lines[place].text) is not None for place in paragraph)
     prose = sum(_PROSE_LINE.match(lines[place].text) is not None for place in paragraph)
     return 2 * weak >= len(paragraph) and prose <= len(paragraph) // 4

@@ -13,6 +13,7 @@ _ENTRY = re.compile(r"(?:total \d+$|[-bcdlpsD][-rwxsStT]{9}[.+@]?\s)")  # ls -l
 _GAP = re.compile(r"\S(?: {2,}|[ ]*\t)\s*\S")
 _WIDE_GAP = re.compile(r"\S(?: {3,}|[ ]*\t)\s*\S")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")
+_FRAME = re.compile(r"\s*[+|┌├└╔╠╚┏┣┗][-=+─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛|]{3,}\s*$")
 _NUMBER = re.compile(r"[-+$€£]?\d[\d.,:/ %-]*\w{0,3}")
 _WIDTH = 400  # columns looked at when gutters are sought
 
@@ -25,14 +26,19 @@ def mark_tables(lines: Sequence[Line], kinds: list[Kind]) -> None:
             continue
         if not _mark_delimited(lines, kinds, free):
             _mark_aligned(lines, kinds, free)
-    _mark_bar_headers(kinds)
+    _mark_bar_headers(lines, kinds)
 
 
-def _mark_bar_headers(kinds: list[Kind]) -> None:
-    """The row above a table's line is its header."""
+def _mark_bar_headers(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """The row above a table's line is its header; the lines of a frame belong to the rows beside them."""
     for place in range(1, len(kinds)):
-        if kinds[place] == "under" and kinds[place - 1] == "row":
+        before = kinds[place - 1]
+        if kinds[place] == "under" and before == "row":
             kinds[place - 1] = "header"
+        elif kinds[place] == "row" and _FRAME.match(lines[place].text) and before in ("row", "more", "header"):
+            kinds[place] = "more"
+        elif kinds[place] == "row" and before in ("row", "header") and _FRAME.match(lines[place - 1].text):
+            kinds[place - 1], kinds[place] = "header", "more"
 
 
 def _mark_delimited(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int]) -> bool:
@@ -84,13 +90,14 @@ def _is_delimited(rows: Sequence[str], delimiter: str) -> bool:
     if usual < 2 or same < 0.8 * len(rows) or len(rows) < (3 if usual < 4 else 2):
         return False
     if delimiter == "\t":  # also what some programs put for blanks
-        return 3 * sum(_WORDS.match(row) is not None for row in rows) <= len(rows)
+        indented = all(row.startswith("\t") for row in rows)
+        return not indented and 3 * sum(_WORDS.match(row) is not None for row in rows) <= len(rows)
     joined = "\n".join(rows)
     delimiters = joined.count(delimiter)
     spaced = joined.count(delimiter + " ")
     if sum(map(len, rows)) > _LONG_CELL * (delimiters + len(rows)):
         return False
-    if 5 * spaced <= delimiters:
+    if delimiter == "|" or 5 * spaced <= delimiters:
         return usual > 2 or not any(row.endswith((".", delimiter)) for row in rows)
     # "a, b, c" may be a sentence: only short cells of the same number in at least four rows are a table
     short = sum(map(len, rows)) <= 22 * (delimiters + len(rows))
@@ -140,7 +147,9 @@ def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int],
     gutters = _gutters([lines[place].text for place in gapped if lines[place].indent < left + 8])
     if not (len(gutters) > 1 or any(end - start > 2 for start, end in gutters)):
         return False
-    if not _are_cells([lines[place].text for place in gapped], gutters):
+    if not any(end - start > 3 for start, end in gutters) and not _are_cells(
+        [lines[place].text for place in gapped], gutters
+    ):
         return False
     rows: list[list[int]] = []
     for place in free:
