@@ -37,6 +37,8 @@ class Sentences:
 class SentenceCompressor(ScoringCompressor):
     """Ranks the sentences of a whole context; a document scores as its best sentence does."""
 
+    default_companions = False
+
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
             units = [[visible_units(extract, split_sentences) for extract in context.extracts] for context in contexts]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.eval import judge
 from ctxprune.qa import Question
-from ctxprune.select import select
 from ctxprune.text import split_sentences
 from ctxprune.types import Compressor, Context, TokenCounter
 
@@ -97,8 +97,6 @@ def _prune(
     if not isinstance(compressor, ScoringCompressor):
         return compressor.compress(contexts, budget=setting.budget, threshold=setting.threshold)
     # without titles, so that every compressor spends its words on passage text alone
-    policy = replace(compressor.policy, keep_title=False)
-    return [
-        select(context, threshold=setting.threshold, budget=setting.budget, counter=counter, policy=policy)
-        for context in contexts
-    ]
+    chooser = copy(compressor)
+    chooser.policy, chooser.counter = replace(compressor.policy, keep_title=False), counter
+    return [chooser.choose(context, setting.threshold, None, setting.budget) for context in contexts]

@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 class ToolResults:
     """Prunes tool messages of at least `min_tokens` tokens; errors and what is not text stay as they are.
 
-    compressor, threshold, budget, tokenizer: as in `CtxPruneCompressor`; the budget is of one tool result. only: prune
-    the results of these tools and no others (None: of all). never: leave the results of these tools alone.
+    compressor, threshold, operating_point, budget, tokenizer: as in `CtxPruneCompressor`; the budget is of one tool
+    result. only: prune the results of these tools and no others (None: of all). never: leave the results of these
+    tools alone.
     Raises InputError for a tool that is named in both, and for a negative min_tokens.
     """
 
@@ -30,6 +31,7 @@ class ToolResults:
         compressor: str | Compressor = "provence",
         *,
         threshold: float | None = None,
+        operating_point: str | None = None,
         budget: int | None = None,
         tokenizer: str | TokenCounter | None = None,
         only: tuple[str, ...] | list[str] | None = None,
@@ -44,7 +46,9 @@ class ToolResults:
         if min_tokens < 0:
             raise InputError(f"min_tokens must be 0 or more, got {min_tokens}")
         self.only, self.never, self.min_tokens = only, never, min_tokens
-        self._adapter = Adapter(compressor, threshold=threshold, budget=budget, tokenizer=tokenizer)
+        self._adapter = Adapter(
+            compressor, threshold=threshold, operating_point=operating_point, budget=budget, tokenizer=tokenizer
+        )
 
     def pruned(self, message: ToolMessage, query: str, *, tool: str) -> ToolMessage:
         """A copy with less text under the same ids; the message itself when it is none of ours or pruning fails."""

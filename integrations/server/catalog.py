@@ -92,7 +92,7 @@ class Catalog:
             return mine
         mine = copy.copy(template)
         mine.counter = counter
-        mine.policy = replace(template.policy, **policy)
+        mine.policy = mine.settled(replace(template.policy, **policy))
         return _through(mine, pruner)
 
     def _load(self, name: str) -> Compressor:
