@@ -1,9 +1,9 @@
 """What a kept unit brings along: what it cannot be read without, and the other steps of its procedure.
 
-A table row wants its header, a definition its term, a list item the line that introduces the list, a sentence that
-opens with "It" or "However" the one before, and all of them the heading of their section. A numbered list is a
-procedure: when what introduces it answers the question, or most of its steps do, its steps are worth keeping only
-together.
+A table row wants its header, a definition its term and a term the beginning of its definition, a list item the line
+that introduces the list, a sentence that opens with "It" or "However" the one before, and all of them the heading of
+their section. A numbered list is a procedure: when what introduces it answers the question, or most of its steps do,
+its steps are worth keeping only together.
 """
 
 from __future__ import annotations
@@ -59,13 +59,21 @@ def _groups(
 ) -> Iterator[Group]:
     """The unit with its procedure, with all that it leans on, and with what it needs; each once, never alone."""
     block = tuple(each for each in blocks.get(at, ()) if each != at)
-    leaning = [alive[each] for each in companions(roles, unit) if each in alive]
-    needed = [alive[each] for each in companions(roles, unit, needed_only=True) if each in alive]
+    defined = _definition(roles, unit)
+    leaning = [alive[each] for each in (*defined, *companions(roles, unit)) if each in alive]
+    needed = [alive[each] for each in (*defined, *companions(roles, unit, needed_only=True)) if each in alive]
     seen: set[frozenset[int]] = {frozenset()}
     for brought in ((*block, *leaning), leaning, needed):
         if (members := frozenset(brought)) not in seen:
             seen.add(members)
             yield (at, *dict.fromkeys(brought))
+
+
+def _definition(roles: Sequence[Role], unit: int) -> Sequence[int]:
+    """The first sentence of a term's definition: an option's line says nothing alone."""
+    after = unit + 1
+    is_defined = roles[unit].kind == "term" and after < len(roles) and roles[after].leans_on == unit
+    return (after,) if is_defined and roles[after].kind == "definition" else ()
 
 
 def _blocks(

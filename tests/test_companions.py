@@ -73,6 +73,23 @@ def test_a_sentence_that_begins_with_a_pronoun_brings_the_one_before():
     assert kept[-2:] == ["Unplug it first.", "It must be cold."]
 
 
+OPTIONS = """OPTIONS
+
+       --dry-run
+              Show what would be done. Nothing is written.
+
+       --force
+              Overwrite files without asking.
+"""
+
+
+def test_a_term_and_its_definition_come_together():
+    both = ["--dry-run", "Show what would be done."]
+    for scores in ({"--dry-run": 0.9}, {"Show what": 0.9}):
+        assert lines(choose(scored(OPTIONS, scores), threshold=0.5))[-2:] == both
+    assert lines(choose(scored(OPTIONS, {"Nothing": 0.9}), threshold=0.5))[-2:] == ["--dry-run", "Nothing is written."]
+
+
 def test_companions_keep_their_own_scores():
     result = choose(scored(MANUAL, {"45": 0.9}), threshold=0.5)
     assert [unit.score for unit in result.extracts[0].kept_units()] == [0.01, 0.01, 0.01, 0.9]

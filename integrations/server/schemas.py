@@ -159,7 +159,10 @@ class CompressResponse(BaseModel):
     exact: bool = Field(description="False when the tokenizer only estimates the generator's.")
     budget: int | None = None
     over_budget: bool | None = None
-    warnings: list[str] | None = None
+    warnings: list[str] | None = Field(
+        default=None,
+        description="What had to be given up: an emptied context, an unused or exceeded budget, a cut question.",
+    )
     seconds: SecondsOut
     html: str | None = None
 
