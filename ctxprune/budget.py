@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -15,6 +15,8 @@ from ctxprune.types import Context, Extract, Piece, TokenCounter
 
 Fill = Literal["skip", "stop"]
 Mask = npt.NDArray[np.bool_]
+#: Units that are taken or given up together.
+Group = tuple[int, ...]
 
 #: Exact counts spent on using up what the estimates left over: more would buy a few tokens for a lot of time.
 FILL_ATTEMPTS = 8
@@ -76,7 +78,9 @@ def extracts(pieces: Sequence[Piece]) -> Iterable[tuple[int, Extract]]:
 class Fitting:
     """One run of the budget: a greedy choice by estimated costs, put right by exact counts of the rendered text.
 
-    Costs are estimates because tokens of parts need not add up to the tokens of the whole.
+    Costs are estimates because tokens of parts need not add up to the tokens of the whole. offers: for a unit, the
+    groups that it would rather come in than alone, the largest first. floor: what units left out by it would have had
+    to score; None when it left none out.
     """
 
     def __init__(
@@ -90,26 +94,36 @@ class Fitting:
         *,
         fill: Fill,
         length_exponent: float,
+        offers: Mapping[int, Sequence[Group]],
+        floor: float | None,
     ) -> None:
         self.draft, self.units, self.budget, self.counter = draft, units, budget, counter
-        self.fill, self.length_exponent = fill, length_exponent
+        self.fill, self.length_exponent, self.offers, self.floor = fill, length_exponent, offers, floor
         candidates = np.flatnonzero(chosen).tolist()
         self.piece: list[int] = units.piece.tolist()
-        self.cost, self.header, separator = self._costs(candidates)
+        brought = {unit for groups in offers.values() for group in groups for unit in group}.difference(candidates)
+        self.cost, self.header, separator = self._costs([*candidates, *sorted(brought)])
         self.fixed = self._fixed(separator)
-        self.forced = [unit for unit in candidates if forced[unit]]
+        self.forced: list[Group] = [(unit,) for unit in candidates if forced[unit]]
         self.order = self._priority([unit for unit in candidates if not forced[unit]])
 
     def run(self) -> Context:
-        picked = self._greedy(self.order, self.forced, self.budget - self.fixed)
+        leading = [unit for (unit,) in self.forced if unit in self.offers]
+        picked = self._greedy([*leading, *self.order], self.forced, self.budget - self.fixed)
         picked, result, used = self._shrink(picked)
         if used > self.budget:
             return self._overfull(picked)
-        result = self._grow(picked, result, used)
+        picked, result, used = self._grow(picked, result, used)
         if self.order and all(extract.dropped for extract in result.extracts):
             least = min(self.cost[unit] + self.header[self.piece[unit]] for unit in self.order)
             return result.warn(
-                f"no text fits the budget of {self.budget} tokens: the shortest takes about {least}, title included"
+                f"no text fits the budget of {self.budget} tokens: the shortest takes about {least}, title included; "
+                "the context is empty"
+            )
+        if self.floor is not None and 0 < used < self.budget and not set(self.order).difference(*picked):
+            return result.warn(
+                f"{self.budget - used} of the {self.budget} tokens are left unused: nothing else scores at least the "
+                f"floor of {self.floor:g}; floor=0 fills the budget all the same"
             )
         return result
 
@@ -144,54 +158,68 @@ class Fitting:
         )
         return count_contexts([others], self.counter)[0] - (0 if any(map(piece_text, others.pieces)) else separator)
 
-    def _estimate(self, picked: Sequence[int]) -> int:
-        return sum(self.cost[unit] for unit in picked) + sum(
-            self.header[piece] for piece in {self.piece[unit] for unit in picked}
+    def _estimate(self, picked: Sequence[Group]) -> int:
+        return sum(self.cost[unit] for group in picked for unit in group) + sum(
+            self.header[piece] for piece in {self.piece[unit] for group in picked for unit in group}
         )
 
-    def _greedy(self, order: Iterable[int], picked: Sequence[int], room: int) -> list[int]:
-        """`picked` and, in their order, the units that fit the room with it, all by estimate."""
-        picked, opened = list(picked), {self.piece[unit] for unit in picked}
+    def _greedy(
+        self, order: Iterable[int], picked: Sequence[Group], room: int, *, missed: Collection[Group] = ()
+    ) -> list[Group]:
+        """`picked` and, in their order, the units that fit the room with it, all by estimate.
+
+        A unit comes in the largest of its groups that fits, without those in `missed`; what is there already is free.
+        """
+        picked, taken = list(picked), {unit for group in picked for unit in group}
+        opened = {self.piece[unit] for unit in taken}
         room -= self._estimate(picked)
         for unit in order:
             place = self.piece[unit]
-            cost = self.cost[unit] + (0 if place in opened else self.header[place])
-            if cost <= room:
-                picked.append(unit)
+            header = 0 if place in opened else self.header[place]
+            for group in (*self.offers.get(unit, ()), (unit,)):
+                fresh = tuple(each for each in group if each not in taken)
+                cost = header + sum(self.cost[each] for each in fresh)
+                if cost <= room and fresh not in missed:
+                    break
+            else:
+                if self.fill == "stop":
+                    break
+                continue
+            if fresh:
+                picked.append(fresh)
+                taken.update(fresh)
                 opened.add(place)
                 room -= cost
-            elif self.fill == "stop":
-                break
         return picked
 
-    def _exact(self, picked: Sequence[int]) -> tuple[Context, int]:
+    def _exact(self, picked: Sequence[Group]) -> tuple[Context, int]:
         chosen = np.zeros(len(self.units), np.bool_)
-        chosen[list(picked)] = True
+        chosen[[unit for group in picked for unit in group]] = True
         result = self.units.keep(self.draft, chosen)
         return result, count_contexts([result], self.counter)[0]
 
-    def _shrink(self, picked: list[int]) -> tuple[list[int], Context, int]:
+    def _shrink(self, picked: list[Group]) -> tuple[list[Group], Context, int]:
         """Drop the last picks, twice as much each round, until the exact count fits or only forced units are left."""
         result, used = self._exact(picked)
         factor = 1
         while used > self.budget and len(picked) > len(self.forced):
             overshoot = (used - self.budget) * factor
             while overshoot > 0 and len(picked) > len(self.forced):
-                overshoot -= self.cost[picked.pop()]
+                overshoot -= sum(self.cost[unit] for unit in picked.pop())
             result, used = self._exact(picked)
             factor *= 2
         return picked, result, used
 
-    def _grow(self, picked: list[int], result: Context, used: int) -> Context:
+    def _grow(self, picked: list[Group], result: Context, used: int) -> tuple[list[Group], Context, int]:
         """Use what the estimates left over: add what should fit, half as much after each miss."""
-        room, missed = self.budget - used, set[int]()
+        room, missed = self.budget - used, set[Group]()
         slack = max(0, self.fixed + self._estimate(picked) - used)
         for _ in range(FILL_ATTEMPTS):
-            out = missed.union(picked)
+            out = {unit for group in picked for unit in group}.union(*(group for group in missed if len(group) == 1))
             rest = [unit for unit in self.order if unit not in out]
-            grown = self._greedy(rest, picked, room + self._estimate(picked))
+            grown = self._greedy(rest, picked, room + self._estimate(picked), missed=missed)
             if len(grown) == len(picked):
-                grown += self._near_miss(rest, picked, self.budget - used + slack)
+                grown += self._near_miss(rest, picked, self.budget - used + slack, missed)
             if len(grown) == len(picked):
                 break
             trial, count = self._exact(grown)
@@ -204,13 +232,13 @@ class Fitting:
                 break
             else:
                 missed.add(grown[-1])
-        return result
+        return picked, result, used
 
-    def _near_miss(self, rest: list[int], picked: list[int], room: int) -> list[int]:
+    def _near_miss(self, rest: list[int], picked: list[Group], room: int, missed: Collection[Group]) -> list[Group]:
         """The next unit that fits if the estimates are as much too high for it as for what is picked."""
-        return self._greedy(rest, picked, room + self._estimate(picked))[len(picked) :][:1]
+        return self._greedy(rest, picked, room + self._estimate(picked), missed=missed)[len(picked) :][:1]
 
-    def _overfull(self, picked: list[int]) -> Context:
+    def _overfull(self, picked: list[Group]) -> Context:
         """Only forced text is left and it is too much: give up the titles, and if that is not enough, say so."""
         pieces = self.draft.pieces
         self.draft = replace(

@@ -22,7 +22,16 @@ Method = Literal["conformal risk control", "upper confidence bound", "learn then
 
 _AGAIN = "calibrate again with the compressor as it will run"
 #: What changes the kept text at a threshold; at a budget every rule of the policy does.
-_THRESHOLD_RULES = ("min_keep", "top_n", "on_empty", "protect")
+_THRESHOLD_RULES = ("min_keep", "top_n", "top_p", "gap", "companions", "on_empty", "protect")
+#: What files hold that were written before there were these rules.
+_OLD_RULES: Mapping[str, Any] = {
+    "top_n": None,
+    "top_p": None,
+    "gap": None,
+    "floor": None,
+    "companions": False,
+    "elision": "",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +108,7 @@ class Calibration:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, as the file has them; of threshold and budget only the one that is set."""
         row = {"format": FORMAT, **{item.name: getattr(self, item.name) for item in fields(self)}}
-        row |= {"model": dict(self.model), "policy": {**asdict(self.policy), "protect": list(self.policy.protect)}}
+        row |= {"model": dict(self.model), "policy": _plain(self.policy)}
         return {name: value for name, value in row.items() if value is not None or name == "delta"}
 
     @classmethod
@@ -221,9 +230,15 @@ def _check_kind(name: str, value: object, kinds: tuple[type, ...]) -> None:
         raise InputError(f"{name} must be a finite number, got {value}")
 
 
+def _plain(policy: Policy) -> dict[str, Any]:
+    gap = None if policy.gap is None else list(policy.gap)
+    return {**asdict(policy), "protect": list(policy.protect), "gap": gap}
+
+
 def _policy(row: object) -> Policy:
     known = {item.name for item in fields(Policy)}
-    row = {"top_n": None, **row} if isinstance(row, dict) else row  # files from before there was a top_n
+    row = {**_OLD_RULES, **row} if isinstance(row, dict) else row
     if not isinstance(row, dict) or row.keys() != known or not isinstance(row["protect"], list):
         raise InputError(f"policy must be an object with the fields {', '.join(sorted(known))}, got {row!r:.200}")
-    return Policy(**{**row, "protect": tuple(row["protect"])})
+    gap = tuple(row["gap"]) if isinstance(row["gap"], list) else row["gap"]
+    return Policy(**{**row, "protect": tuple(row["protect"]), "gap": gap})

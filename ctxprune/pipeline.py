@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 from ctxprune.batches import batched
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.prompt import count_contexts, readable_text
+from ctxprune.operating_points import check_point
+from ctxprune.prompt import count_contexts, piece_text, readable_text, same_text
 from ctxprune.result import STAGES, CompressionResult, Status
+from ctxprune.select import EMPTY, ORIGINAL
 from ctxprune.timing import record, stage
 from ctxprune.tokens import default_counter
 from ctxprune.types import Compressor, Context, SoftTokens, TokenCounter
@@ -51,25 +53,34 @@ class Pipeline:
         return "+".join(compressor.name for compressor in self.compressors) or "none"
 
     def run(
-        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+        self,
+        contexts: Sequence[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
     ) -> list[CompressionResult]:
         """Compress a batch; one result a context, in order.
 
-        budget (generator tokens for the whole context) and threshold go to the last compressor; those before it use
-        what they were built with. `seconds` are of the whole call. Raises InputError for an empty question, and when
-        the budget would be counted by another tokenizer than the report's; else whatever a compressor raises, unless
-        `on_error` is "passthrough".
+        budget (generator tokens for the whole context) and threshold, or operating_point in its place, go to the last
+        compressor; those before it use what they were built with. `seconds` are of the whole call. Raises InputError
+        for an empty question, for an operating point that the last compressor does not have, and when the budget would
+        be counted by another tokenizer than the report's; else whatever a compressor raises, unless `on_error` is
+        "passthrough".
         """
         contexts = list(contexts)
+        limits = self._limits(budget, threshold, operating_point)
         budget = self._last("budget") if budget is None else budget
         self._check_counter(budget)
         with record() as seconds, stage("total"):
-            outcomes = self._attempt(contexts, budget, threshold)
+            outcomes = self._attempt(contexts, limits)
             tokens = count_contexts([*contexts, *(after for after, _ in outcomes)], self.counter)
         shares = {name: seconds.get(name, 0.0) for name in STAGES}
         results = []
         for place, (before, (after, error)) in enumerate(zip(contexts, outcomes, strict=True)):
             status, reason = ("degraded", error) if error else self._judge(before, after, budget)
+            if _emptied(before, after) and not any(EMPTY in warning for warning in after.warnings):
+                after = after.warn(f"everything was removed: {EMPTY}")
             result = CompressionResult(
                 before=before,
                 after=after,
@@ -87,12 +98,19 @@ class Pipeline:
         return results
 
     async def arun(
-        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+        self,
+        contexts: Sequence[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
     ) -> list[CompressionResult]:
         """`run` in a worker thread, with the caller's context variables; the event loop stays free."""
         import asyncio  # takes a tenth of a second, which whoever calls `run` need not wait for
 
-        return await asyncio.to_thread(self.run, contexts, budget=budget, threshold=threshold)
+        return await asyncio.to_thread(
+            self.run, contexts, budget=budget, threshold=threshold, operating_point=operating_point
+        )
 
     def iter_run(
         self,
@@ -101,12 +119,30 @@ class Pipeline:
         batch_size: int = 8,
         budget: int | None = None,
         threshold: float | None = None,
+        operating_point: str | None = None,
     ) -> Iterator[CompressionResult]:
         """`run` over a stream, `batch_size` contexts at a time, so memory stays flat however long the stream is."""
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
         batches = batched(contexts, batch_size)
-        return (result for batch in batches for result in self.run(batch, budget=budget, threshold=threshold))
+        return (
+            result
+            for batch in batches
+            for result in self.run(batch, budget=budget, threshold=threshold, operating_point=operating_point)
+        )
+
+    def _limits(self, budget: int | None, threshold: float | None, operating_point: str | None) -> dict[str, Any]:
+        """What the last compressor's `compress` is called with. Only those that have operating points know the word."""
+        budget = self._last("budget") if budget is None else budget
+        if operating_point is None:
+            return {"budget": budget, "threshold": threshold}
+        check_point(operating_point, threshold)
+        if self.compressors and self._last("operating_points") is None:
+            raise InputError(
+                f"{self.compressors[-1].name} has no operating points, so {operating_point!r} means nothing; give a "
+                "threshold or a budget, where it takes them"
+            )
+        return {"budget": budget, "threshold": None, "operating_point": operating_point}
 
     def _last(self, attribute: str) -> Any:
         """An option that the last compressor was built with; None when it has none."""
@@ -122,29 +158,27 @@ class Pipeline:
                 f"{self.counter.name!r}; give both the same counter"
             )
 
-    def _attempt(
-        self, contexts: list[Context], budget: int | None, threshold: float | None
-    ) -> list[tuple[Context, str | None]]:
+    def _attempt(self, contexts: list[Context], limits: Mapping[str, Any]) -> list[tuple[Context, str | None]]:
         """(compressed context, None) or (original, error); after a failed batch each context gets its own try."""
         try:
-            return [(after, None) for after in self._compress(contexts, budget, threshold)]
+            return [(after, None) for after in self._compress(contexts, limits)]
         except Exception as error:
             if self.on_error == "raise":
                 raise
             if len(contexts) > 1:
-                return [outcome for context in contexts for outcome in self._attempt([context], budget, threshold)]
+                return [outcome for context in contexts for outcome in self._attempt([context], limits)]
             reason = f"{type(error).__name__}: {error}"
             expected = isinstance(error, CtxpruneError)
             logger.warning("context %r passes through uncompressed: %s", contexts[0].id, reason, exc_info=not expected)
             return [(contexts[0], reason)]
 
-    def _compress(self, contexts: list[Context], budget: int | None, threshold: float | None) -> list[Context]:
+    def _compress(self, contexts: list[Context], limits: Mapping[str, Any]) -> list[Context]:
         if any(getattr(compressor, "needs_query", True) for compressor in self.compressors):
             for context in contexts:
                 require_query(context)
         for place, compressor in enumerate(self.compressors if contexts else ()):
             if place == len(self.compressors) - 1:
-                compressed = compressor.compress(contexts, budget=budget, threshold=threshold)
+                compressed = compressor.compress(contexts, **limits)
             else:
                 compressed = compressor.compress(contexts)
             if len(compressed) != len(contexts):
@@ -155,7 +189,7 @@ class Pipeline:
         return contexts
 
     def _judge(self, before: Context, after: Context, budget: int | None) -> tuple[Status, str | None]:
-        if readable_text(before) != readable_text(after) or _soft_tokens(before) != _soft_tokens(after):
+        if changed(before, after):
             return "compressed", None
         if not self.compressors:
             return "passthrough", "the pipeline has no compressors"
@@ -163,9 +197,28 @@ class Pipeline:
             return "passthrough", "no documents"
         if not readable_text(before) and not _soft_tokens(before):
             return "passthrough", "the context was empty"
+        if any(ORIGINAL in warning for warning in after.warnings):
+            return "passthrough", "nothing passed the threshold, and on_empty='original' then keeps everything"
         if budget is None:
             return "passthrough", "nothing to remove at this threshold"
         return "passthrough", f"nothing to remove for a budget of {budget} tokens"
+
+
+def changed(before: Context, after: Context) -> bool:
+    """Whether anything was removed, rewritten or turned into soft tokens; white space and the order do not count."""
+    if _soft_tokens(before) != _soft_tokens(after):
+        return True
+    texts = [sorted(filter(None, map(piece_text, context.pieces))) for context in (before, after)]
+    return len(texts[0]) != len(texts[1]) or not all(map(same_text, *texts))
+
+
+def _emptied(before: Context, after: Context) -> bool:
+    """Whether there was something to read and now there is nothing."""
+    return _readable(before) and not _readable(after)
+
+
+def _readable(context: Context) -> bool:
+    return any(isinstance(piece, SoftTokens) or piece_text(piece) for piece in context.pieces)
 
 
 def _check_order(compressors: Sequence[Compressor]) -> None:

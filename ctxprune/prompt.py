@@ -43,6 +43,11 @@ def readable_text(context: Context) -> str:
     return DOCUMENT_SEPARATOR.join(text for piece in context.pieces if (text := piece_text(piece)))
 
 
+def same_text(one: str, other: str) -> bool:
+    """Whether they differ in white space at most."""
+    return one == other or one.split() == other.split() or "".join(one.split()) == "".join(other.split())
+
+
 def render_context(context: Context) -> str:
     """What goes into the prompt: documents joined by a blank line, each with its title on a line of its own.
 

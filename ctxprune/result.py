@@ -22,8 +22,10 @@ STAGES = ("tokenize", "infer", "select", "total")
 class CompressionResult:
     """One context, before and after compression.
 
-    status: "compressed" when the prompt text changed, "passthrough" when nothing was removed, "degraded" when a
-    compressor failed and the original stands in; `reason` explains the last two.
+    status: "compressed" when text was removed or rewritten, "passthrough" when nothing was (white space and the order
+    of documents do not count), "degraded" when a compressor failed and the original stands in; `reason` explains the
+    last two. `warnings` say when a context was emptied, or came out whole though it is long. A kept span that scores
+    below the threshold is a companion of another, or was forced (`min_keep`, `protect`).
     tokens_before, tokens_after: counted by `tokenizer` over the prompt text, titles and separators included; `exact` is
     False when that tokenizer only estimates the generator's. budget: what `tokens_after` was to stay within.
     seconds: by stage, of the whole call: contexts that were compressed in one batch share these figures.

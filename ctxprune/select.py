@@ -1,4 +1,4 @@
-"""Choose which scored units to keep: by a threshold, by one token budget over the whole context, or by both."""
+"""Choose which scored units to keep: by their scores, by one token budget over the whole context, or by both."""
 
 from __future__ import annotations
 
@@ -9,14 +9,29 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 
 from ctxprune.budget import Fill, Fitting, Mask, Units, extracts
+from ctxprune.companions import offers_of
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.prompt import piece_text
+from ctxprune.text import split_words
 from ctxprune.types import Context, Extract, Piece, SoftTokens, TokenCounter
 
 OnEmpty = Literal["drop", "keep_top1", "original"]
 Order = Literal["document", "rank"]
+
+#: How a warning ends when nothing is left of a context.
+EMPTY = "the context is empty"
+#: How it ends when all is kept because nothing passed.
+ORIGINAL = "all is kept, as on_empty='original' asks"
+#: Characters from which it is worth a warning that nothing of a context was removed.
+LONG_CONTEXT = 5000
+#: A unit without any is a rule, a row of empty cells or the like.
+_CONTENT = re.compile(r"[^\W_]")
+#: A unit with any may be an answer by itself; without, and of a word or two, it is a heading, a name, a cell.
+_STATEMENT = re.compile(r"\d|[.!?…。！？।؟:;]\W*$")
+_LABEL_WORDS, _LABEL_CHARACTERS = 2, 40
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +41,20 @@ class Policy:
     keep_title: a document's title goes into the prompt when any of its text does.
     min_keep: this many best units of the context are kept whatever the threshold and the budget.
     top_n: only this many best units of the context are kept, within threshold and budget; protected ones come on top.
+    top_p: only the smallest number of best units that hold this share of all scores of the context, which must be
+    probabilities. gap: (least, most): only the best units down to the largest drop between two neighbours in the order
+    of scores, at least and at most so many; among equal drops the first. Of several such rules the strictest holds.
+    floor: with a budget, units that score below do not fill it up, nor do rules, empty cells and labels of a word or
+    two among the sentences that do not answer the question; 0 lets all fill it. None: as the compressor has it, no
+    floor where none does.
+    companions: a kept unit brings what it cannot be read without (see `ctxprune.companions`), within the budget and on
+    top of top_n and its kind. None: as the compressor has it, no companions where none does.
     on_empty: what to do when nothing of the whole context survives the threshold: drop it all, keep the best unit, or
     keep the original.
     order: documents as they came, or the most relevant first.
     protect: regular expressions; a unit that a match touches is kept whatever its score.
     fill: with a budget, skip a unit that does not fit and go on, or stop there (truncation).
+    elision: what stands between kept stretches of a document, such as "[...]"; its tokens count. Default: nothing.
     length_exponent: a budget is spent in the order of score / tokens**length_exponent: 0 is the best score first, 1 the
     most score a token. A negative score is multiplied instead, so longer is worse on both sides of zero.
     Raises InputError for a value outside these.
@@ -39,10 +63,15 @@ class Policy:
     keep_title: bool = True
     min_keep: int = 0
     top_n: int | None = None
+    top_p: float | None = None
+    gap: tuple[int, int] | None = None
+    floor: float | None = None
+    companions: bool | None = None
     on_empty: OnEmpty = "drop"
     order: Order = "document"
     protect: tuple[str, ...] = ()
     fill: Fill = "skip"
+    elision: str = ""
     length_exponent: float = 0.0
 
     def __post_init__(self) -> None:
@@ -54,8 +83,15 @@ class Policy:
         if self.top_n is not None and (not isinstance(self.top_n, int) or self.top_n < max(1, self.min_keep)):
             limit = f"min_keep={self.min_keep}" if self.min_keep > 1 else "1"
             raise InputError(f"Policy.top_n must be a whole number from {limit} up, got {self.top_n!r}")
+        self._check_shape()
+        if self.floor is not None and not (_is_number(self.floor) and 0 <= self.floor <= 1):
+            raise InputError(f"Policy.floor must be in [0, 1], got {self.floor!r}; 0 switches it off")
+        if self.companions not in (None, False, True):
+            raise InputError(f"Policy.companions must be true, false or None, got {self.companions!r}")
         if not 0 <= self.length_exponent <= 2:
             raise InputError(f"Policy.length_exponent must be in [0, 2], got {self.length_exponent!r}")
+        if not isinstance(self.elision, str) or "\n" in self.elision:
+            raise InputError(f"Policy.elision must be a string without line breaks, got {self.elision!r}")
         if not isinstance(self.protect, tuple):
             raise InputError(f"Policy.protect must be a tuple of patterns, got {self.protect!r}")
         for pattern in self.protect:
@@ -64,35 +100,97 @@ class Policy:
             except (re.error, TypeError) as error:
                 raise InputError(f"Policy.protect has a bad regular expression {pattern!r}: {error}") from None
 
+    def _check_shape(self) -> None:
+        if self.top_p is not None and not (_is_number(self.top_p) and 0 < self.top_p <= 1):
+            raise InputError(f"Policy.top_p must be in (0, 1], got {self.top_p!r}")
+        if self.gap is None:
+            return
+        pair = isinstance(self.gap, tuple) and len(self.gap) == 2 and all(type(each) is int for each in self.gap)
+        if not pair or not 1 <= self.gap[0] <= self.gap[1]:
+            raise InputError(
+                f"Policy.gap must be (least, most), whole numbers with 1 <= least <= most, got {self.gap!r}"
+            )
+
+    @property
+    def limits_number(self) -> bool:
+        """Whether it can choose without a threshold and without a budget."""
+        return self.top_n is not None or self.top_p is not None or self.gap is not None
+
+
+def gap_bounds(text: str | None) -> tuple[int, int] | None:
+    """ "LEAST,MOST", as command lines have it, as `Policy.gap` takes it. Raises InputError for anything else."""
+    if text is None:
+        return None
+    try:
+        least, most = map(int, text.split(","))
+    except ValueError:
+        raise InputError(f"gap must be LEAST,MOST, two whole numbers such as 1,5, got {text!r:.80}") from None
+    return least, most
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
 
 def select(
-    context: Context, *, threshold: float | None, budget: int | None, counter: TokenCounter, policy: Policy
+    context: Context,
+    *,
+    threshold: float | None,
+    budget: int | None,
+    counter: TokenCounter,
+    policy: Policy,
+    relevant: float | None = None,
 ) -> Context:
     """Keep units that score at least `threshold`, then the best of them within `budget` tokens of the rendered text.
 
     Only units that are still kept are looked at; summaries and soft tokens pass through and take their share of the
     budget. Titles and separators count; a document's first unit pays for them. Ties go to the earlier unit. The budget
     is exceeded only by what must stay (protected units, `min_keep`, summaries), and then a warning says so.
-    Raises InputError for a score or threshold that is not a number, BudgetError for a budget below 1.
+    A kept unit that scores below the threshold is a companion, or is forced by the policy. relevant: where units are
+    sentences, the score from which one answers the question, for where there is no threshold. Warns when nothing is
+    left, and when the floor leaves tokens unused.
+    Raises InputError for a score or threshold that is not a number, and for negative scores with `top_p`; BudgetError
+    for a budget below 1.
     """
     if threshold is not None and math.isnan(threshold):
         raise InputError("threshold must be a number, got nan")
     if budget is not None and budget <= 0:
         raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep by threshold alone")
+    floor = None if budget is None or not policy.floor else policy.floor
     draft = replace(context, pieces=_arranged(context.pieces, policy))
     units = Units.of(draft)
     forced = _protected(draft, units, policy.protect) | units.top(policy.min_keep)
-    chosen = _above(draft, units, forced, threshold, policy)
+    passing = _best(units, policy) & (units.score >= (-math.inf if threshold is None else threshold))
+    level = relevant if threshold is None else threshold
+    filling = passing if floor is None else passing & _filling(draft, units, floor, level)
+    limit = threshold if floor is None else max(floor, threshold or 0.0)
+    draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
+    offers = offers_of(draft, units, chosen, level) if policy.companions else {}
     if budget is None:
+        for unit in np.flatnonzero(chosen).tolist() if offers else ():
+            chosen[list(offers.get(unit, ((unit,),))[0])] = True
         return units.keep(draft, chosen)
     fitting = Fitting(
-        draft, units, chosen, forced, budget, counter, fill=policy.fill, length_exponent=policy.length_exponent
+        draft,
+        units,
+        chosen,
+        forced,
+        budget,
+        counter,
+        fill=policy.fill,
+        length_exponent=policy.length_exponent,
+        offers=offers,
+        floor=floor if (filling != passing).any() else None,
     )
     return fitting.run()
 
 
 def _arranged(pieces: tuple[Piece, ...], policy: Policy) -> tuple[Piece, ...]:
-    """Pieces in the policy's order and with its titles; pieces that nobody judged come last."""
+    """Pieces in the policy's order, with its titles and elision mark; pieces that nobody judged come last."""
+    if policy.elision:
+        pieces = tuple(
+            replace(piece, elision=policy.elision) if isinstance(piece, Extract) else piece for piece in pieces
+        )
     if not policy.keep_title:
         pieces = tuple(replace(piece, titled=False) if isinstance(piece, Extract) else piece for piece in pieces)
     return tuple(sorted(pieces, key=_rank)) if policy.order == "rank" else pieces
@@ -119,15 +217,86 @@ def _protected(context: Context, units: Units, patterns: Sequence[str]) -> Mask:
     return protected
 
 
-def _above(context: Context, units: Units, forced: Mask, threshold: float | None, policy: Policy) -> Mask:
-    everything = np.ones(len(units), np.bool_)
-    best: Mask = everything if policy.top_n is None else forced | units.top(policy.top_n)
-    if threshold is None:
-        return best
-    chosen: Mask = forced | (best & (units.score >= threshold))
+def _best(units: Units, policy: Policy) -> Mask:
+    """The units that top_n, top_p and gap leave to choose from."""
+    number = len(units)
+    if policy.top_n is not None:
+        number = policy.top_n
+    if policy.top_p is not None or policy.gap is not None:
+        falling = np.sort(units.score)[::-1]
+        if policy.top_p is not None:
+            number = min(number, _most_mass(falling, policy.top_p))
+        if policy.gap is not None:
+            number = min(number, _before_gap(falling, *policy.gap))
+    return units.top(number) if number < len(units) else np.ones(len(units), np.bool_)
+
+
+def _most_mass(falling: npt.NDArray[np.float64], share: float) -> int:
+    """How many of the best scores it takes to reach the share of their sum; all of them when they are all 0."""
+    if len(falling) and falling[-1] < 0:
+        raise InputError(f"top_p needs scores that are probabilities, got {falling[-1]:g}; use top_n or a budget")
+    sums = np.cumsum(falling)
+    # a share of a sum of floats may fall a rounding short of it
+    return int(np.searchsorted(sums, share * sums[-1] - 1e-12)) + 1 if len(sums) and sums[-1] > 0 else len(falling)
+
+
+def _before_gap(falling: npt.NDArray[np.float64], least: int, most: int) -> int:
+    """How many of the best scores come before the largest drop, from least to most of them."""
+    last = min(most, len(falling) - 1)
+    if last < least:
+        return len(falling)
+    return least + int(np.argmax(falling[least - 1 : last] - falling[least : last + 1]))
+
+
+def _filling(context: Context, units: Units, floor: float, level: float | None) -> Mask:
+    """The units that may fill up a budget."""
+    filling: Mask = units.score >= floor
+    if level is None:
+        return filling
+    for at in np.flatnonzero(filling & (units.score < level)).tolist():
+        extract = context.pieces[units.piece[at]]
+        assert isinstance(extract, Extract)
+        span = extract.units[units.unit[at]]
+        filling[at] = _says_something(extract.source.text[span.start : span.end])
+    return filling
+
+
+def _says_something(text: str) -> bool:
+    """False for a rule, for empty cells, and for a word or two that end no sentence and hold no number."""
+    if not _CONTENT.search(text):
+        return False
+    if len(text) > _LABEL_CHARACTERS or _STATEMENT.search(text):
+        return True
+    return len(split_words(text)) > _LABEL_WORDS
+
+
+def _or_else(context: Context, units: Units, chosen: Mask, limit: float | None, policy: Policy) -> tuple[Context, Mask]:
+    """What is chosen, or what `on_empty` says where that is nothing of the whole context, with a warning."""
     others = any(
         isinstance(piece, SoftTokens) or piece_text(piece) for piece in context.pieces if not isinstance(piece, Extract)
     )
-    if chosen.any() or others or policy.on_empty == "drop":
-        return chosen
-    return everything if policy.on_empty == "original" else units.top(1)
+    if chosen.any() or others or not len(units) or limit is None:
+        return context, chosen
+    best = units.score.max()
+    why = f"nothing {'' if best < limit else 'but labels and rules '}scores at least {limit:g} (the best: {best:.2g})"
+    if policy.on_empty == "drop":
+        return context.warn(f"{why}: {EMPTY}"), chosen
+    if policy.on_empty == "original":
+        return context.warn(f"{why}: {ORIGINAL}"), np.ones(len(units), np.bool_)
+    return context.warn(f"{why}: the best unit is kept, as on_empty='keep_top1' asks"), units.top(1)
+
+
+def note_untouched(before: Context, after: Context, threshold: float | None) -> Context:
+    """`after`, with a warning when the threshold removed nothing of a long context.
+
+    before: the scored context, all that was kept still kept.
+    """
+    scores = [unit.score for extract in before.extracts for unit in extract.kept_units()]
+    if not threshold or len(scores) < 2 or min(scores) < threshold:
+        return after
+    if sum(end - start for extract in after.extracts for start, end in extract.slices()) < LONG_CONTEXT:
+        return after
+    return after.warn(
+        f"nothing of a long context was removed: all {len(scores)} units score at least {threshold:g} (the lowest: "
+        f"{min(scores):.2g}); raise the threshold, or give a budget"
+    )

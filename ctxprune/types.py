@@ -44,7 +44,7 @@ class Extract:
 
     units: sentences or words, in order and without overlap. kept: one flag a unit. score: the document's relevance as
     the last compressor saw it (None: not judged). index: the document's place in the input. titled: whether the title
-    goes into the prompt when any of the text does.
+    goes into the prompt when any of the text does. elision: what marks a gap between kept stretches; "" for nothing.
     Raises InputError when units overlap, leave the text, or differ in number from `kept`.
     """
 
@@ -54,6 +54,7 @@ class Extract:
     score: float | None = None
     index: int = 0
     titled: bool = True
+    elision: str = ""
 
     def __post_init__(self) -> None:
         if len(self.units) != len(self.kept):
@@ -90,29 +91,43 @@ class Extract:
 
     @property
     def text(self) -> str:
-        """Kept stretches joined by what they lost: a newline, a space or nothing (see `joiner`)."""
+        """Kept stretches joined by what they lost: a line break with its indentation, a space or nothing (`joiner`).
+
+        The first stretch keeps the indentation of its line too.
+        """
         text, parts, last = self.source.text, [], None
         for start, end in self.slices():
-            if last is not None:
-                parts.append(joiner(text, last, start))
+            parts.append(indentation(text, 0, start) if last is None else joiner(text, last, start, self.elision))
             parts.append(text[start:end])
             last = end
         return "".join(parts)
 
 
-def joiner(text: str, start: int, end: int) -> str:
+def joiner(text: str, start: int, end: int, elision: str = "") -> str:
     """What stands for the removed `text[start:end]` between two kept stretches.
 
-    A newline if a line ended there, a space if there was any white space or if two words would fuse, else nothing
-    (so scripts without spaces get none).
+    If a line ended there, a line break and the indentation of the line that goes on at `end`, so that nested lists,
+    YAML and code still nest. Else a space if there was any white space or if two words would fuse, else nothing (so
+    scripts without spaces get none). `elision`, if any, stands on a line of its own, else between spaces.
     """
     gap = text[start:end]
     if "\n" in gap:
-        return "\n"
+        return (f"\n{elision}\n" if elision else "\n") + indentation(text, start, end)
+    if elision and gap.strip():
+        return f" {elision} "
     if any(character.isspace() for character in gap):
         return " "
     before, after = text[start - 1 : start], text[end : end + 1]
     return " " if before.isascii() and after.isascii() and before.isalnum() and after.isalnum() else ""
+
+
+def indentation(text: str, start: int, end: int) -> str:
+    """The blanks and tabs that begin the line of `text[end]`, as far as they stand in `text[start:end]`."""
+    line = text.rfind("\n", start, end) + 1 or start
+    first = line
+    while first < end and text[first] in " \t":
+        first += 1
+    return text[line:first]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ class Arm:
     """One way to make a context.
 
     compressor: a reference ("full", "none", "gold"), the label of a tested compressor, or a baseline. settings: what
-    it was asked for: {"threshold"}, {"budget"}, {"rate"} or nothing; of a baseline {"tokens_of": id of the tested arm}.
+    it was asked for: {"threshold"}, {"operating_point"}, {"budget"}, {"rate"} or nothing; of a baseline
+    {"tokens_of": id of the tested arm}.
     matched_to: that id; a baseline gets, question by question, as many tokens as that arm used.
     """
 
@@ -51,6 +52,10 @@ class Arm:
     @property
     def threshold(self) -> float | None:
         return self.settings.get("threshold")
+
+    @property
+    def operating_point(self) -> str | None:
+        return self.settings.get("operating_point")
 
 
 def budget_at(rate: float, tokens_before: int) -> int:
@@ -84,7 +89,8 @@ def arms_of(
 
 def _tested(config: CompressorConfig) -> Iterator[Arm]:
     yield from (Arm(config.label, {"threshold": threshold}) for threshold in config.thresholds)
+    yield from (Arm(config.label, {"operating_point": name}) for name in config.operating_points)
     yield from (Arm(config.label, {"budget": budget}) for budget in config.budgets)
     yield from (Arm(config.label, {"rate": rate}) for rate in config.rates)
-    if not config.thresholds and not config.budgets and not config.rates:
+    if not any((config.thresholds, config.operating_points, config.budgets, config.rates)):
         yield Arm(config.label)

@@ -55,6 +55,9 @@ def run(
         typer.Option("--compressor", "-c", help="Name, folder or hub id; A+B chains; repeatable."),
     ] = None,
     thresholds: Annotated[str | None, typer.Option(metavar="T,T", help="Of the compressors, 0 to 1.")] = None,
+    operating_points: Annotated[
+        str | None, typer.Option(metavar="NAME,NAME", help="Of the compressors: safe, balanced, aggressive.")
+    ] = None,
     budgets: Annotated[str | None, typer.Option(metavar="N,N", help="Of the compressors, in tokens.")] = None,
     rates: Annotated[str | None, typer.Option(metavar="R,R", help="Of the compressors, shares of the tokens.")] = None,
     compressed: Annotated[
@@ -85,7 +88,8 @@ def run(
     sets = {"limit": limit, "seed": seed, "retriever": retriever, "k": depth, "corpora": corpus}
     _merge_data(settings, data, {name: value for name, value in sets.items() if value is not None})
     grid = {"thresholds": thresholds, "budgets": budgets, "rates": rates}
-    _merge_compressors(settings, compressor, {name: _numbers(text, f"--{name}") for name, text in grid.items()})
+    values: dict[str, Any] = {name: _numbers(text, f"--{name}") for name, text in grid.items()}
+    _merge_compressors(settings, compressor, values | {"operating_points": _names(operating_points) or []})
     if generator is not None:
         settings["generator"] = settings.get("generator", {}) | _generator(generator, base_url, api_key_env)
     if seed is not None:
@@ -156,7 +160,7 @@ def _merge_data(settings: dict[str, Any], paths: Sequence[str] | None, changes: 
     settings["data"] = [{**each, **changes} for each in settings["data"]]
 
 
-def _merge_compressors(settings: dict[str, Any], names: Sequence[str] | None, grid: dict[str, list[float]]) -> None:
+def _merge_compressors(settings: dict[str, Any], names: Sequence[str] | None, grid: dict[str, Any]) -> None:
     if names:
         settings["compressors"] = [_compressor(name) for name in names]
     if any(grid.values()):

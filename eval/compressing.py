@@ -20,9 +20,10 @@ from ctxprune.eval.config import Step
 from ctxprune.eval.judge import context_of
 from ctxprune.eval.packing import pack, unpack
 from ctxprune.eval.store import Store, key
+from ctxprune.operating_points import OperatingPoints
 from ctxprune.prompt import count_contexts
 from ctxprune.qa import Question, row_from_question
-from ctxprune.select import Policy, select
+from ctxprune.select import Policy
 from ctxprune.types import Compressor, Context, TokenCounter
 
 
@@ -65,7 +66,7 @@ class Scorer:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What choosing needs: "policy", "default_threshold", "threshold", "budget", and whether it "scores"."""
+        """What choosing needs: "policy", "operating_points", the attributes of `_LIMITS`, and whether it "scores"."""
         if self._about is None:
             place = key("about", self._identity)
             self._about = self._store.get_many([place]).get(place)
@@ -101,22 +102,16 @@ class Scorer:
             outputs.append(Compressed(unpack(row["context"], question), row["seconds"]))
         return outputs
 
-    def choose(self, output: Compressed, *, threshold: float | None, budget: int | None) -> Compressed:
-        """The output cut to a threshold, a budget, or the compressor's own default."""
-        about = self.about
-        if not about["scores"]:
+    def choose(
+        self, output: Compressed, *, threshold: float | None, budget: int | None, operating_point: str | None = None
+    ) -> Compressed:
+        """The output cut to a threshold or an operating point, a budget, or the compressor's own default."""
+        if not self.about["scores"]:
             return output
-        if threshold is None and budget is None:
-            threshold, budget = about["threshold"], about["budget"]
-        if threshold is None and budget is None and about["policy"]["top_n"] is None:
-            threshold = about["default_threshold"]
-            if threshold is None:
-                raise InputError(f"{self.name} only ranks text and needs a budget; add budgets: [200] to its settings")
-        if threshold is not None and about["default_threshold"] is None:
-            raise InputError(f"{self.name} scores are not probabilities, so thresholds mean nothing; give budgets")
-        policy = Policy(**{**about["policy"], "protect": tuple(about["policy"]["protect"])})
         began = time.perf_counter()
-        chosen = select(output.context, threshold=threshold, budget=budget, counter=self._counter, policy=policy)
+        [chosen] = Replay(self.name, self.about, self._counter).compress(
+            [output.context], threshold=threshold, operating_point=operating_point, budget=budget
+        )
         return Compressed(chosen, output.seconds + time.perf_counter() - began)
 
     @property
@@ -151,6 +146,8 @@ class Scorer:
         if _only_scores(last):
             return last.score(contexts)
         threshold, budget = setting.get("threshold"), setting.get("budget")
+        if setting.get("operating_point") is not None:
+            raise InputError(f"{self.name} has no operating points; give thresholds or budgets where it takes them")
         if (rate := setting.get("rate")) is None:
             return last.compress(contexts, threshold=threshold, budget=budget)
         budgets = [budget_at(rate, tokens) for tokens in before]
@@ -167,17 +164,43 @@ def _options(step: Step) -> dict[str, Any]:
     if "counter" in options:
         raise InputError(f"{step.name}: tokens are counted in one way in a run; set tokenizer: instead of counter")
     if isinstance(options.get("policy"), Mapping):
-        fields = options["policy"]
-        options["policy"] = Policy(**{**fields, "protect": tuple(fields.get("protect", ()))})
+        options["policy"] = _policy(options["policy"])
     return options
 
 
+def _policy(fields: Mapping[str, Any]) -> Policy:
+    """A policy from its fields, of which YAML and the store have tuples as lists."""
+    return Policy(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+
+
+class Replay(ScoringCompressor):
+    """Chooses as a compressor would whose scores are known already. about: see `Scorer.about`."""
+
+    def __init__(self, name: str, about: Mapping[str, Any], counter: TokenCounter) -> None:
+        self.name = name  # type: ignore[misc]  # the name of each instance is that of what it replays
+        self.default_threshold = about["default_threshold"]
+        self.default_companions = about["default_companions"]
+        points = about["operating_points"]
+        self.operating_points = None if points is None else OperatingPoints.from_dict(points)
+        limits = {name: about[name] for name in ("threshold", "operating_point", "budget")}
+        super().__init__(**limits, counter=counter, policy=_policy(about["policy"]))
+
+    def score(self, contexts: Sequence[Context]) -> list[Context]:
+        return list(contexts)
+
+
 def _about(compressor: Compressor) -> dict[str, Any]:
+    points: OperatingPoints | None = getattr(compressor, "operating_points", None)
     return {
         "scores": _only_scores(compressor),
         "policy": asdict(getattr(compressor, "policy", Policy())),
-        **{name: getattr(compressor, name, None) for name in ("default_threshold", "threshold", "budget")},
+        "operating_points": None if points is None else points.to_dict(),
+        **{name: getattr(compressor, name, None) for name in _LIMITS},
     }
+
+
+#: What decides a choice beside the policy, by the names of the compressor's attributes.
+_LIMITS = ("default_threshold", "default_companions", "threshold", "operating_point", "budget")
 
 
 def _only_scores(compressor: Compressor) -> TypeGuard[ScoringCompressor]:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from ctxprune.errors import InputError
 from ctxprune.eval.store import key
+from ctxprune.operating_points import PointName
 from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.text.language import checked_language
 
@@ -69,10 +70,10 @@ class Step(Section):
 
 
 class CompressorConfig(Section):
-    """What is tested: one compressor or a chain, at each threshold, budget and rate.
+    """What is tested: one compressor or a chain, at each threshold, operating point, budget and rate.
 
-    thresholds, budgets (tokens of the whole context), rates (a budget of that share of a question's tokens): of the
-    last compressor of a chain. With none, the compressor's own default holds.
+    thresholds, operating_points (thresholds by name), budgets (tokens of the whole context), rates (a budget of that
+    share of a question's tokens): of the last compressor of a chain. With none, the compressor's own default holds.
     baselines: at the tokens this one used; None: those of the run. batch_size: questions compressed together; 1 gives
     the seconds that a single request takes, more is faster on a GPU.
     """
@@ -80,6 +81,7 @@ class CompressorConfig(Section):
     chain: Annotated[tuple[Step, ...], Field(min_length=1)]
     name: str | None = None
     thresholds: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    operating_points: tuple[PointName, ...] = ()
     budgets: tuple[Annotated[int, Field(ge=1)], ...] = ()
     rates: tuple[Annotated[float, Field(gt=0, le=1)], ...] = ()
     baselines: tuple[Baseline, ...] | None = None

@@ -9,7 +9,8 @@ from ctxprune.eval.arms import FULL, GOLD, NONE, Arm
 from ctxprune.eval.compressing import Compressed, Scorer
 from ctxprune.eval.judge import context_of
 from ctxprune.eval.oracle import oracle
-from ctxprune.prompt import count_contexts, readable_text
+from ctxprune.pipeline import changed
+from ctxprune.prompt import count_contexts
 from ctxprune.qa import Question
 from ctxprune.result import CompressionResult
 from ctxprune.types import Context, Extract, TokenCounter
@@ -75,7 +76,9 @@ class ArmContexts:
         if not arm.reference:
             scorer = self._scorers[arm.scorer]
             return [
-                scorer.choose(output, threshold=arm.threshold, budget=arm.budget(count))
+                scorer.choose(
+                    output, threshold=arm.threshold, operating_point=arm.operating_point, budget=arm.budget(count)
+                )
                 for output, count in zip(scorer.outputs(questions, arm.settings), before, strict=True)
             ]
         if arm.compressor == GOLD:
@@ -95,13 +98,13 @@ class ArmContexts:
         ]
 
     def _result(self, arm: Arm, full: Context, after: Compressed, before: int, tokens: int) -> CompressionResult:
-        changed = readable_text(full) != readable_text(after.context)
+        is_changed = changed(full, after.context)
         return CompressionResult(
             before=full,
             after=after.context,
             compressor=arm.compressor,
-            status="compressed" if changed else "passthrough",
-            reason=None if changed else "nothing was removed",
+            status="compressed" if is_changed else "passthrough",
+            reason=None if is_changed else "nothing was removed",
             tokens_before=before,
             tokens_after=tokens,
             tokenizer=self._counter.name,

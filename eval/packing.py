@@ -27,6 +27,7 @@ def _pack_piece(piece: Piece) -> dict[str, Any]:
             "index": piece.index,
             "score": None if piece.score is None else float(piece.score),
             "titled": piece.titled,
+            "elision": piece.elision,
             # by column, which packs best; bits as a string
             "starts": [unit.start for unit in piece.units],
             "ends": [unit.end for unit in piece.units],
@@ -58,6 +59,7 @@ def _unpack_piece(piece: dict[str, Any], question: Question) -> Piece:
         score=piece["score"],
         index=piece["index"],
         titled=piece["titled"],
+        elision=piece.get("elision", ""),  # runs made before there was one
     )
 
 

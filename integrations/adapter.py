@@ -12,6 +12,7 @@ from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import InputError
 from ctxprune.pipeline import OnError, Pipeline
+from ctxprune.prompt import same_text
 from ctxprune.result import CompressionResult
 from ctxprune.text.language import checked_language
 from ctxprune.tokens import load_counter
@@ -38,13 +39,14 @@ class Compressed:
 class Adapter:
     """A text compressor with the options that every framework adapter offers. Safe to call from several threads.
 
-    compressor: a name, checkpoint folder or hub id (see `ctxprune.load`), or a compressor. threshold, budget: None for
-    the compressor's own; the budget is of all documents of a call together. top_n: leave only the most relevant
-    documents (the first, for a compressor that does not read the query), most relevant first; it comes before the
-    budget is spent. tokenizer: a token counter or its name (see `ctxprune.load_counter`). calibration: see
-    `ctxprune.load`. language: of the documents, e.g. "de"; None: each one's is guessed. drop_empty: leave out documents
-    of which nothing is kept. on_error: see `ctxprune.Pipeline`. Every option is checked here. Raises InputError,
-    BudgetError and whatever loading the compressor raises.
+    compressor: a name, checkpoint folder or hub id (see `ctxprune.load`), or a compressor. threshold, operating_point
+    (in place of a threshold, where the compressor has such points), budget: None for the compressor's own; the budget
+    is of all documents of a call together. top_n: leave only the most relevant documents (the first, for a compressor
+    that does not read the query), most relevant first; it comes before the budget is spent. tokenizer: a token counter
+    or its name (see `ctxprune.load_counter`). calibration: see `ctxprune.load`. language: of the documents, e.g. "de";
+    None: each one's is guessed. drop_empty: leave out documents of which nothing is kept. on_error: see
+    `ctxprune.Pipeline`.
+    Every option is checked here. Raises InputError, BudgetError and whatever loading the compressor raises.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Adapter:
         compressor: str | Compressor,
         *,
         threshold: float | None = None,
+        operating_point: str | None = None,
         budget: int | None = None,
         top_n: int | None = None,
         tokenizer: str | TokenCounter | None = None,
@@ -63,12 +66,13 @@ class Adapter:
         counter = load_counter(tokenizer) if isinstance(tokenizer, str) else tokenizer
         check_top_n(top_n)
         self.compressor = _loaded(compressor, counter, calibration, language)
-        self.threshold, self.budget, self.top_n = threshold, budget, top_n
+        self.top_n = top_n
+        self._limits: dict[str, Any] = {"threshold": threshold, "operating_point": operating_point, "budget": budget}
         self.counter, self.drop_empty, self.on_error = counter, drop_empty, on_error
-        self._pipeline(top_n).run([], budget=budget, threshold=threshold)
+        self._pipeline(top_n).run([], **self._limits)
         if isinstance(self.compressor, ScoringCompressor):
             # nothing to read, but every option is looked at
-            self.compressor.compress([], budget=budget, threshold=threshold)
+            self.compressor.compress([], **self._limits)
 
     @property
     def needs_query(self) -> bool:
@@ -86,7 +90,7 @@ class Adapter:
             return []
         chosen = documents if top_n is None or self.needs_query else documents[:top_n]
         context = Context.of(query, chosen)
-        [result] = self._pipeline(top_n).run([context], budget=self.budget, threshold=self.threshold)
+        [result] = self._pipeline(top_n).run([context], **self._limits)
         outcome = self._compressed(result, list(chosen))
         if top_n is not None and self.needs_query:
             outcome = sorted(outcome, key=_rank)[:top_n]
@@ -137,7 +141,15 @@ class BestDocuments(ScoringCompressor):
         self.inner, self.n = inner, n
         self.name = inner.name  # type: ignore[misc]  # the name of each instance is that of what it wraps
         self.default_threshold = inner.default_threshold
-        super().__init__(threshold=inner.threshold, budget=inner.budget, counter=inner.counter, policy=inner.policy)
+        self.operating_points = inner.operating_points
+        self.default_companions = inner.default_companions
+        super().__init__(
+            threshold=inner.threshold,
+            operating_point=inner.operating_point,
+            budget=inner.budget,
+            counter=inner.counter,
+            policy=inner.policy,
+        )
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         return [self._best(context) for context in self.inner.score(contexts)]
@@ -224,7 +236,7 @@ def _indices(piece: Piece, documents: Iterable[Document]) -> tuple[int, ...]:
 
 
 def _shared_report(result: CompressionResult, piece: Piece) -> dict[str, Any]:
-    whole = isinstance(piece, Extract) and piece.text == piece.source.text
+    whole = isinstance(piece, Extract) and same_text(piece.text, piece.source.text)
     status = "passthrough" if whole and result.status == "compressed" else result.status
     report = {
         "compressor": result.compressor,

@@ -36,6 +36,7 @@ class CtxPruneCompressor:
         compressor: str | Compressor = "provence",
         *,
         threshold: float | None = None,
+        operating_point: str | None = None,
         budget: int | None = None,
         top_n: int | None = None,
         tokenizer: str | TokenCounter | None = None,
@@ -47,6 +48,7 @@ class CtxPruneCompressor:
     ) -> None:
         self._options: dict[str, Any] = {
             "threshold": threshold,
+            "operating_point": operating_point,
             "budget": budget,
             "top_n": top_n,
             "tokenizer": tokenizer,

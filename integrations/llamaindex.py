@@ -36,6 +36,7 @@ class CtxPrunePostprocessor(BaseNodePostprocessor):
     # frozen one by one: the framework sets its callback_manager on the postprocessor
     compressor: Any = Field("provence", frozen=True)
     threshold: float | None = Field(None, frozen=True)
+    operating_point: str | None = Field(None, frozen=True)
     budget: int | None = Field(None, frozen=True)
     top_n: int | None = Field(None, frozen=True)
     tokenizer: Any = Field(None, frozen=True)
@@ -51,6 +52,7 @@ class CtxPrunePostprocessor(BaseNodePostprocessor):
         self._adapter = Adapter(
             self.compressor,
             threshold=self.threshold,
+            operating_point=self.operating_point,
             budget=self.budget,
             top_n=self.top_n,
             tokenizer=self.tokenizer,

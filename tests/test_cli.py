@@ -10,6 +10,7 @@ import sys
 import pytest
 
 import ctxprune
+from ctxprune import Context, Document, Pipeline, Policy, load
 from ctxprune.cli import main
 from ctxprune.cli.output import printable
 from ctxprune.samples import sample_questions
@@ -100,6 +101,26 @@ def test_the_bundled_model_is_the_default(ctxprune_cli, tmp_path):
     assert texts("--threshold", "1", "--protect", "Cats") == ["", "", THREE[2]]
     assert texts("--threshold", "1", "--min-keep", "1") == texts("--threshold", "1", "--on-empty", "keep_top1")
     assert texts("--threshold", "1", "--on-empty", "original") == THREE
+
+
+@pytest.mark.parametrize(
+    ("arguments", "limits", "policy"),
+    [
+        (["--operating-point", "aggressive"], {"operating_point": "aggressive"}, {}),
+        (["--budget", "60", "--floor", "0.3"], {"budget": 60}, {"floor": 0.3}),
+        (["--top-p", "0.4"], {}, {"top_p": 0.4}),
+        (["--gap", "1,3"], {}, {"gap": (1, 3)}),
+        (["--threshold", "0.4", "--no-companions"], {"threshold": 0.4}, {"companions": False}),
+    ],
+)
+def test_the_rules_of_the_choice_are_the_librarys(ctxprune_cli, tmp_path, arguments, limits, policy):
+    text = "# Lamp\n\nThe lamp was lit in 1860. It burns oil.\n\nThe keeper sleeps.\n\nShips pass at night.\n"
+    (tmp_path / "lamp.md").write_text(text)
+    code, out, _ = ctxprune_cli("compress", "-q", "When was the lamp lit?", tmp_path / "lamp.md", "--json", *arguments)
+    compressor = load("provence", policy=Policy(**policy))
+    document = Document(text, id=json.loads(out)["documents"][0]["id"], title=json.loads(out)["documents"][0]["title"])
+    [expected] = Pipeline([compressor]).run([Context.of("When was the lamp lit?", [document])], **limits)
+    assert (code, json.loads(out)["text"]) == (0, expected.text)
 
 
 def test_reads_files_folders_and_json_lines_in_order(ctxprune_cli, tmp_path, text_file):
@@ -246,6 +267,17 @@ def test_a_bad_line_is_named_after_the_results_before_it(ctxprune_cli, tmp_path,
         (["compress", "-q", "x", "FILE", *BM25, "--html", "no/such/page.html"], "No such file or directory"),
         (["compress", "--batch", "no/such.jsonl", *BM25], "no/such.jsonl"),
         (["compress", "-q", "x", "FILE", "--threshold", "2"], "[0, 1]"),
+        (["compress", "-q", "x", "FILE", "--operating-point", ""], "must be safe, balanced or aggressive, got ''"),
+        (["compress", "-q", "x", "FILE", "--operating-point", "bold"], "must be safe, balanced or aggressive"),
+        (
+            ["compress", "-q", "x", "FILE", "--operating-point", "safe", "--threshold", "0.1"],
+            "operating_point='safe' and threshold=0.1",
+        ),
+        (["compress", "-q", "x", "FILE", *BM25, "--operating-point", "safe"], "bm25-sentences has no operating points"),
+        (["compress", "-q", "x", "FILE", "--gap", "5"], "LEAST,MOST"),
+        (["compress", "-q", "x", "FILE", "--gap", "5,2"], "1 <= least <= most"),
+        (["compress", "-q", "x", "FILE", "--top-p", "2"], "(0, 1]"),
+        (["compress", "-q", "x", "FILE", "--floor", "2"], "[0, 1]"),
         (["run", *BM25, "--retriever", "nosuch"], "nosuch"),
         (["run", *BM25, "--corpus", "FILE"], "question"),
         (["run", *BM25, "--corpus", "no/such", "-q", "x"], "no/such"),

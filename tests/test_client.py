@@ -88,6 +88,15 @@ def test_compress_gives_what_the_library_gives(client):
     assert result.ratio == pytest.approx(expected.ratio) and result.seconds["total"] > 0
 
 
+def test_the_rules_of_the_choice_travel(client):
+    for options in ({"operating_point": "aggressive"}, {"gap": (1, 2)}, {"top_p": 0.2, "companions": False}):
+        limits = {name: value for name, value in options.items() if name == "operating_point"}
+        rules = {name: value for name, value in options.items() if name not in limits}
+        pipeline = ctxprune.Pipeline([ctxprune.load("provence", policy=ctxprune.Policy(**rules), **limits)])
+        (expected,) = pipeline.run([ctxprune.Context.of(QUERY, [BRIDGE, DOCUMENTS[1]])])
+        assert client.compress(QUERY, [BRIDGE, DOCUMENTS[1]], **options).text == expected.text
+
+
 def test_the_other_routes(client):
     batch = client.compress_batch([{"query": QUERY, "documents": DOCUMENTS, "budget": 20}] * 2)
     assert [result.text for result in batch] == [client.compress(QUERY, DOCUMENTS, budget=20).text] * 2

@@ -292,7 +292,7 @@ def test_the_guide_is_true():
         (["--generator", "oracle"], "--generator must be none, local:PATH_OR_ID or openai:MODEL"),
         (["--generator", "openai:gpt"], "generator.base_url is needed"),
         (["-k", "0"], "data.0.k"),
-        (["--thresholds", "0.5"], "thresholds mean nothing"),
+        (["--thresholds", "0.5"], "threshold=0.5 means nothing"),
     ],
 )
 def test_bad_flags_are_named(towns, tmp_path, capsys, flags, message):

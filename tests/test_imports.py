@@ -17,6 +17,8 @@ LAYERS = (
         "text",
         "batches",
         "calibration",
+        "companions",
+        "operating_points",
         "tokens",
         "select",
         "budget",

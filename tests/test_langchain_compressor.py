@@ -19,7 +19,7 @@ from langchain_core.language_models import FakeListLLM
 from langchain_core.prompts import PromptTemplate
 from langchain_core.runnables import RunnableLambda, RunnablePassthrough
 
-from ctxprune import Context, SoftTokens, Summary
+from ctxprune import Context, Pipeline, SoftTokens, Summary, load
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.integrations.langchain import CtxPruneCompressor, joined
 from ctxprune.integrations.langchain.conformance import CompressorConformance
@@ -179,6 +179,9 @@ def test_a_failing_compressor_raises_or_lets_everything_through() -> None:
         ({"compressor": "bm25-sentences"}, "needs a budget"),
         ({"compressor": LetterCompressor(), "budget": -3}, "budget must be positive, got -3"),
         ({"compressor": LetterCompressor(), "threshold": 3}, r"threshold must be in \[0, 1\]"),
+        ({"operating_point": ""}, "must be safe, balanced or aggressive, got ''"),
+        ({"operating_point": "safe", "threshold": 0.2}, r"operating_point='safe' and threshold=0\.2"),
+        ({"compressor": LetterCompressor(), "operating_point": "safe"}, "letter has no operating points"),
         ({"compressor": LetterCompressor(), "budget": 9, "tokenizer": "words"}, "give both the same counter"),
         ({"compressor": LetterCompressor(), "calibration": "x.json"}, "calibration goes with a compressor's name"),
         ({"compressor": LetterCompressor(), "top_n": 0}, "at least 1, got 0"),
@@ -188,6 +191,15 @@ def test_a_failing_compressor_raises_or_lets_everything_through() -> None:
 def test_bad_options_fail_when_the_compressor_is_built(options: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         CtxPruneCompressor(**options)
+
+
+@pytest.mark.parametrize("name", ["safe", "aggressive"])
+def test_an_operating_point_is_the_librarys(name: str) -> None:
+    out = CtxPruneCompressor(operating_point=name, title_key=None).compress_documents(documents(), QUERY)
+    [expected] = Pipeline([load("provence")]).run([Context.of(QUERY, [FERRY, BRIDGE])], operating_point=name)
+    assert [each.page_content for each in out] == [extract.text for extract in expected.after.extracts]
+    best = CtxPruneCompressor(operating_point=name, top_n=1).compress_documents(documents(), QUERY)
+    assert "1911" in best[0].page_content
 
 
 def test_bad_input_is_named() -> None:

@@ -248,6 +248,24 @@ def test_two_runs_do_not_share_a_folder(source, tmp_path, inline):
     assert map_file(source, tmp_path / "out", WORK, on_part=at_the_same_time).made
 
 
+def test_the_rules_of_the_choice_reach_the_workers(source, tmp_path, inline):
+    safe, bold = (
+        replace(WORK, compressor="provence", budget=None, operating_point=name, companions=False, gap=(1, 4))
+        for name in ("safe", "aggressive")
+    )
+    for name, work in (("safe", safe), ("bold", bold)):
+        map_file(source, tmp_path / name, work)
+    tokens = [
+        sum(json.loads(line)["tokens_after"] for line in joined(tmp_path / name).splitlines())
+        for name in ("safe", "bold")
+    ]
+    assert tokens[1] < tokens[0]
+    with pytest.raises(InputError, match="was begun with operating_point = 'safe', now it is 'aggressive'"):
+        map_file(source, tmp_path / "safe", bold)
+    with pytest.raises(InputError, match=r"operating_point='safe' and threshold=0\.2"):
+        map_file(source, tmp_path / "both", replace(safe, threshold=0.2))
+
+
 def test_arguments_are_checked(source, tmp_path, monkeypatch):
     for arguments in ({"workers": 0}, {"engine": "dask"}, {"on_error": "ignore"}):
         with pytest.raises(InputError, match="must be"):

@@ -88,6 +88,78 @@ def test_passing_through_has_a_reason(compressors, documents, options, reason):
     assert result.ratio == 1.0
 
 
+@pytest.mark.parametrize(
+    ("documents", "text"),
+    [
+        (["a cat.  \n"], "a cat."),
+        (["a cat.  a dog."], "a cat.  a dog."),
+        (["a cat.", "", " \n"], "a cat."),
+        (["a cat.\n", "b b. a."], "a cat.\n\na."),
+    ],
+)
+def test_status_is_of_the_words_not_of_the_white_space(documents, text):
+    [result] = Pipeline([letters()], counter=WORDS).run([Context.of("q", documents)])
+    assert result.text == text
+    assert result.status == ("compressed" if "b b. a." in documents else "passthrough")
+
+
+def test_another_order_of_whole_documents_removes_nothing():
+    [result] = Pipeline([letters(policy=Policy(order="rank"))]).run([Context.of("q", ["a b.", "a a."])])
+    assert (result.text, result.status, result.reason) == (
+        "a a.\n\na b.",
+        "passthrough",
+        "nothing to remove at this threshold",
+    )
+
+
+def test_titles_left_out_are_removed_text():
+    [result] = Pipeline([letters(policy=Policy(keep_title=False))]).run([Context.of("q", [Document("a.", title="T")])])
+    assert (result.status, result.text) == ("compressed", "a.")
+
+
+def test_an_emptied_context_is_compressed_with_a_warning():
+    [result] = Pipeline([letters()]).run([Context.of("q", ["b c. d e."])])
+    assert (result.status, result.text) == ("compressed", "")
+    assert result.warnings == ("nothing scores at least 0.5 (the best: 0): the context is empty",)
+    [result] = Pipeline([letters()]).run([Context.of("q", ["a b c d e."])], budget=2)
+    assert result.warnings[0].startswith("no text fits the budget of 2 tokens")
+    assert len([warning for warning in result.warnings if "the context is empty" in warning]) == 1
+
+
+def test_whoever_empties_a_context_it_is_said():
+    class Emptying:
+        name = "emptying"
+
+        def compress(self, contexts, *, budget=None, threshold=None):
+            return [replace(context, pieces=(Summary("", ()),)) for context in contexts]
+
+    contexts = [Context.of("q", ["a."]), Context.of("q", [" "])]
+    results = Pipeline([Emptying()], counter=WORDS).run(contexts)
+    assert [result.warnings for result in results] == [("everything was removed: the context is empty",), ()]
+
+
+def test_keeping_the_original_because_nothing_passed_is_not_sold_as_nothing_to_remove():
+    [result] = Pipeline([letters(policy=Policy(on_empty="original"))]).run([Context.of("q", ["b c. d e."])])
+    assert (result.status, result.text) == ("passthrough", "b c. d e.")
+    assert result.reason == "nothing passed the threshold, and on_empty='original' then keeps everything"
+
+
+@pytest.mark.parametrize(
+    ("words", "limits", "warns"),
+    [
+        (2000, {}, True),
+        (2000, {"threshold": 0.0}, False),
+        (2000, {"budget": 9000}, False),
+        (20, {}, False),
+    ],
+)
+def test_a_long_context_of_which_nothing_was_removed_is_noted(words, limits, warns):
+    [result] = Pipeline([letters()]).run([Context.of("q", ["a b. " * words])], **limits)
+    assert result.status == "passthrough"
+    expected = f"nothing of a long context was removed: all {words} units score at least 0.5 (the lowest: 0.5)"
+    assert [warning.startswith(expected) for warning in result.warnings] == [True] * warns
+
+
 def test_no_contexts_no_results():
     assert Pipeline([letters()]).run([]) == []
 

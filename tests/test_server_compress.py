@@ -49,6 +49,8 @@ def refusal(client, content, path="/v1/compress"):
         ("bm25-sentences", {"budget": 15}),
         ("rerank-truncate", {"budget": 15}),
         ("lead", {"budget": 9}),
+        ("provence", {"operating_point": "safe"}),
+        ("provence", {"operating_point": "aggressive", "budget": 40}),
     ],
 )
 def test_results_are_the_librarys(client, compressor, limits):
@@ -67,6 +69,21 @@ def test_policy_options_reach_the_choice(client):
         compressed(client, threshold=0.9, **options)["text"]
         == library("provence", threshold=0.9, policy=policy)["text"]
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "policy"),
+    [
+        ({"budget": 60, "floor": 0.5}, {"floor": 0.5}),
+        ({"budget": 60, "floor": 0}, {"floor": 0.0}),
+        ({"top_p": 0.3}, {"top_p": 0.3}),
+        ({"gap": [1, 3]}, {"gap": (1, 3)}),
+        ({"threshold": 0.3, "companions": False}, {"companions": False}),
+    ],
+)
+def test_the_rules_of_the_choice_are_the_librarys(client, options, policy):
+    limits = {name: value for name, value in options.items() if name in ("budget", "threshold")}
+    assert compressed(client, **options)["text"] == library("provence", policy=Policy(**policy), **limits)["text"]
 
 
 def test_rate_is_a_share_of_the_tokens(client):
@@ -157,6 +174,16 @@ def test_listings_name_what_is_offered(client):
         (BODY | {"protect": ["a?" * 60 + "a" * 60]}, 422, "could take too long"),
         (BODY | {"protect": ["(?:ab|cd)*x"]}, 422, "could take too long"),
         (BODY | {"order": "best"}, 422, "order"),
+        (BODY | {"operating_point": ""}, 422, "'safe', 'balanced' or 'aggressive'"),
+        (BODY | {"operating_point": "bold"}, 422, "'safe', 'balanced' or 'aggressive'"),
+        (BODY | {"operating_point": "safe", "threshold": 0.1}, 422, "threshold or operating_point"),
+        (BODY | {"compressor": "lead", "operating_point": "safe"}, 422, "lead has no operating points"),
+        (BODY | {"compressor": "lead", "budget": 5, "companions": True}, 422, "lead does not choose sentences"),
+        (BODY | {"compressor": "lead", "budget": 5, "floor": 0.1}, 422, "scores are not probabilities, so floor=0.1"),
+        (BODY | {"floor": 2}, 422, "floor"),
+        (BODY | {"top_p": 0}, 422, "top_p"),
+        (BODY | {"gap": [3, 1]}, 422, "1 <= least <= most"),
+        (BODY | {"gap": [1]}, 422, "gap"),
         (BODY | {"documents": ["x"] * 51}, 413, "at most 50"),
         (BODY | {"documents": ["x" * 100_000]}, 413, "about"),
         (BODY | {"documents": ["x" * 300_000]}, 413, "larger than 200000 bytes"),

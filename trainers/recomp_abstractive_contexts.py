@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from ctxprune.qa import LabelledDocument, Offsets, Question
 from ctxprune.text import split_sentences
-from ctxprune.types import Compressor, Context, Document, Extract, Span, TokenCounter, joiner
+from ctxprune.types import Compressor, Context, Document, Extract, Span, TokenCounter, indentation, joiner
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +110,7 @@ def _extracted(question: Question, extracts: Sequence[Extract]) -> Question:
 
 def _kept(labelled: LabelledDocument, extract: Extract) -> LabelledDocument:
     text, slices = labelled.document.text, extract.slices()
-    shift = -slices[0][0]
+    shift = len(indentation(text, 0, slices[0][0])) - slices[0][0]
     stretches = [(*slices[0], shift)]
     for (_, last), (start, stop) in pairwise(slices):
         shift += len(joiner(text, last, start)) - (start - last)

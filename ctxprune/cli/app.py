@@ -27,6 +27,10 @@ Compressor = Annotated[
 ]
 Model = Annotated[str | None, typer.Option(help="Model of the compressor: a folder or a hub id.")]
 Threshold = Annotated[float | None, typer.Option(help="Keep what scores at least this, 0 to 1 (default: the model's).")]
+OperatingPoint = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="safe, balanced or aggressive, in place of --threshold (default: balanced)."),
+]
 Budget = Annotated[int | None, typer.Option(metavar="TOKENS", help="Keep at most so many tokens of the whole context.")]
 Calibration = Annotated[
     Path | None,
@@ -41,6 +45,25 @@ Protect = Annotated[
     list[str] | None, typer.Option(metavar="REGEX", help="Keep every sentence that this matches; may be repeated.")
 ]
 KeepTitle = Annotated[bool, typer.Option("--keep-title/--no-title", help="Give the titles of kept documents too.")]
+Floor = Annotated[
+    float | None,
+    typer.Option(help="What scores less does not fill up a budget; 0: all may (default: the model's)."),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option("--top-p", metavar="SHARE", help="Keep the fewest sentences with this share of all scores."),
+]
+Gap = Annotated[
+    str | None,
+    typer.Option(metavar="LEAST,MOST", help="Keep so many sentences, down to the largest drop of the scores."),
+]
+Companions = Annotated[
+    bool | None,
+    typer.Option(
+        "--companions/--no-companions",
+        help="Keep what a kept sentence cannot be read without: headings, header rows, the sentence before.",
+    ),
+]
 MinKeep = Annotated[int, typer.Option(help="Keep at least so many sentences.")]
 OnEmptyOption = Annotated[OnEmpty, typer.Option("--on-empty", help="What to do when nothing passes the threshold.")]
 OrderOption = Annotated[Order, typer.Option("--order", help="Documents as they came, or the most relevant first.")]
@@ -83,6 +106,7 @@ def compress(
     compressor: Compressor = "provence",
     model: Model = None,
     threshold: Threshold = None,
+    operating_point: OperatingPoint = None,
     budget: Budget = None,
     rate: Rate = None,
     calibration: Calibration = None,
@@ -90,6 +114,10 @@ def compress(
     protect: Protect = None,
     keep_title: KeepTitle = True,
     min_keep: MinKeep = 0,
+    floor: Floor = None,
+    top_p: TopP = None,
+    gap: Gap = None,
+    companions: Companions = None,
     on_empty: OnEmptyOption = "drop",
     order: OrderOption = "document",
     language: Language = None,
@@ -107,6 +135,7 @@ def compress(
         compressor=compressor,
         model=model,
         threshold=threshold,
+        operating_point=operating_point,
         budget=budget,
         rate=rate,
         calibration=calibration,
@@ -114,6 +143,10 @@ def compress(
         protect=tuple(protect or ()),
         keep_title=keep_title,
         min_keep=min_keep,
+        floor=floor,
+        top_p=top_p,
+        gap=gap,
+        companions=companions,
         on_empty=on_empty,
         order=order,
         language=language,
@@ -144,6 +177,7 @@ def run(
     compressor: Compressor = "provence",
     model: Model = None,
     threshold: Threshold = None,
+    operating_point: OperatingPoint = None,
     budget: Budget = None,
     rate: Rate = None,
     calibration: Calibration = None,
@@ -151,6 +185,10 @@ def run(
     protect: Protect = None,
     keep_title: KeepTitle = True,
     min_keep: MinKeep = 0,
+    floor: Floor = None,
+    top_p: TopP = None,
+    gap: Gap = None,
+    companions: Companions = None,
     on_empty: OnEmptyOption = "drop",
     order: OrderOption = "document",
     language: Language = None,
@@ -168,6 +206,7 @@ def run(
         compressor=compressor,
         model=model,
         threshold=threshold,
+        operating_point=operating_point,
         budget=budget,
         rate=rate,
         calibration=calibration,
@@ -175,6 +214,10 @@ def run(
         protect=tuple(protect or ()),
         keep_title=keep_title,
         min_keep=min_keep,
+        floor=floor,
+        top_p=top_p,
+        gap=gap,
+        companions=companions,
         on_empty=on_empty,
         order=order,
         language=language,

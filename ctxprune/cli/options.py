@@ -9,7 +9,7 @@ from typing import Any
 from ctxprune.compressors import load
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.pipeline import Pipeline
-from ctxprune.select import OnEmpty, Order, Policy
+from ctxprune.select import OnEmpty, Order, Policy, gap_bounds
 from ctxprune.tokens import load_counter
 from ctxprune.types import Compressor
 
@@ -28,6 +28,11 @@ class Compression:
     min_keep: int
     on_empty: OnEmpty
     order: Order
+    operating_point: str | None = None
+    floor: float | None = None
+    top_p: float | None = None
+    gap: str | None = None
+    companions: bool | None = None
     rate: float | None = None
     calibration: Path | None = None
     language: str | None = None
@@ -37,6 +42,10 @@ class Compression:
         policy = Policy(
             keep_title=self.keep_title,
             min_keep=self.min_keep,
+            floor=self.floor,
+            top_p=self.top_p,
+            gap=gap_bounds(self.gap),
+            companions=self.companions,
             on_empty=self.on_empty,
             order=self.order,
             protect=self.protect,
@@ -52,7 +61,7 @@ class Compression:
     def _load(self, **options: Any) -> Compressor:
         if self.calibration is not None:
             options["calibration"] = self.calibration
-        own = {name: value for name in ("model", "rate", "language") if (value := getattr(self, name)) is not None}
+        own = {name: value for name in _OWN if (value := getattr(self, name)) is not None}
         try:
             return load(self.compressor, **own, **options)
         except TypeError as error:  # not an option of this compressor, or given already as its name
@@ -60,5 +69,10 @@ class Compression:
             if not refused:
                 raise
             raise InputError(
-                f"the compressor {self.compressor!r} takes no --{refused[0]} {own[refused[0]]}; leave it out"
+                f"the compressor {self.compressor!r} takes no --{refused[0].replace('_', '-')} {own[refused[0]]}; "
+                "leave it out"
             ) from None
+
+
+#: Options that not every compressor takes.
+_OWN = ("model", "rate", "operating_point", "language")

@@ -61,12 +61,12 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
 
     A folder's files tell a pruner from a token classifier (LLMLingua-2) and a sentence encoder (RECOMP); a hub id is
     taken for a pruner's, so name the compressor for others: `load("llmlingua2", model="org/name")`.
-    options: the compressor's keyword arguments, such as threshold, budget, counter, policy, language; for "provence"
-    and checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled calibration, or what it
-    holds; it gives the threshold or the budget. Nothing is imported before it is asked for.
+    options: the compressor's keyword arguments, such as threshold, operating_point, budget, counter, policy, language;
+    for "provence" and checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled
+    calibration, or what it holds; it gives the threshold or the budget. Nothing is imported before it is asked for.
     Raises UnknownNameError with the known names, CheckpointError when a checkpoint cannot be loaded, InputError for a
-    calibration of another compressor, model or policy, or beside a threshold or budget, and for a language that is not
-    known or of no use to the compressor.
+    calibration of another compressor, model or policy, or beside a threshold, an operating point or a budget, and for a
+    language that is not known or of no use to the compressor.
     """
     if options.get("language", "") is None:
         del options["language"]
@@ -107,7 +107,7 @@ def _calibrated(name: str, source: str | Path | Calibration, options: dict[str, 
     from ctxprune.calibration import Calibration
     from ctxprune.compressors.base import ScoringCompressor
 
-    for option in ("threshold", "budget"):
+    for option in ("threshold", "operating_point", "budget"):
         if options.get(option) is not None:
             raise InputError(f"{option}={options[option]} beside a calibration would void its guarantee; give only one")
     calibration = source if isinstance(source, Calibration) else Calibration.read(source)

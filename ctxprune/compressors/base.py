@@ -9,8 +9,10 @@ from functools import partial
 from typing import ClassVar, TypedDict
 
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.select import Policy, select
+from ctxprune.operating_points import DEFAULT_POINT, OperatingPoints, check_point
+from ctxprune.select import Policy, note_untouched, select
 from ctxprune.text import split_sentences
+from ctxprune.text.blobs import hushed
 from ctxprune.text.language import checked_language, guess_language
 from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
@@ -24,6 +26,7 @@ class Choice(TypedDict, total=False):
     """The options of the choice, which every scoring compressor takes; see `ScoringCompressor`."""
 
     threshold: float | None
+    operating_point: str | None
     budget: int | None
     counter: TokenCounter | None
     policy: Policy | None
@@ -33,14 +36,22 @@ class Choice(TypedDict, total=False):
 class ScoringCompressor(ABC):
     """Subclasses implement `score`; thresholds, budgets, titles and protected text are `select`'s business.
 
-    threshold, budget: used when `compress` is called without. counter: measures the budget (default: the bundled
-    tokenizer). policy: see `ctxprune.select.Policy`. language: of the documents, by which sentences are split, an ISO
-    639 code or a tag ("de", "pt-BR"); None: each document's is guessed.
+    threshold, operating_point, budget: used when `compress` is called without; operating_point: "safe", "balanced" or
+    "aggressive", in place of a threshold, where the compressor has `operating_points`. counter: measures the budget
+    (default: the bundled tokenizer). policy: see `ctxprune.select.Policy`; what it leaves to the compressor is settled
+    here. language: of the documents, by which sentences are split, an ISO 639 code or a tag ("de", "pt-BR"); None: each
+    document's is guessed.
     """
 
     name: ClassVar[str]
     #: None for scores that only rank: a threshold would mean nothing, so a budget must be given.
     default_threshold: float | None = None
+    #: Thresholds by name and by the size of the context; None: there are none to name.
+    operating_points: OperatingPoints | None = None
+    #: What a unit must score to fill up a budget; None for scores that only rank.
+    default_floor: float | None = None
+    #: Whether a kept unit brings its companions; None where units have none, as words have not.
+    default_companions: bool | None = None
     #: False for compressors that do not look at the question.
     needs_query: ClassVar[bool] = True
 
@@ -48,49 +59,106 @@ class ScoringCompressor(ABC):
         self,
         *,
         threshold: float | None = None,
+        operating_point: str | None = None,
         budget: int | None = None,
         counter: TokenCounter | None = None,
         policy: Policy | None = None,
         language: str | None = None,
     ) -> None:
         self.threshold = threshold
+        self.operating_point = operating_point
         self.budget = budget
         self.counter = counter
-        self.policy = policy or Policy()
+        self.policy = self.settled(policy or Policy())
         self.language = checked_language(language)
-        self._check(budget, threshold)
+        self._check(budget, threshold, operating_point)
 
     @abstractmethod
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         """Contexts whose extracts carry scored units, all that was kept still kept (see `narrow`)."""
 
     def compress(
-        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+        self,
+        contexts: Sequence[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
     ) -> list[Context]:
-        """Score, then keep by `threshold`, by `budget` (generator tokens for the whole context), or by both.
+        """Score, then keep by `threshold` or `operating_point`, by `budget` (generator tokens for the whole context),
+        or by both.
 
-        With neither, the policy's top_n decides alone, and without that the default threshold. Raises InputError for a
-        threshold outside [0, 1] or where scores are no probabilities, BudgetError when a compressor that only ranks
-        gets neither budget nor top_n.
+        With none of them the policy's top_n, top_p or gap decides alone, and without those the default threshold.
+        Raises InputError for a threshold outside [0, 1] or where scores are no probabilities, for an operating point
+        that is unknown or stands beside a threshold, BudgetError when a compressor that only ranks gets neither budget
+        nor top_n.
         """
-        self._check(budget, threshold)
+        self._check(budget, threshold, operating_point)
+        if threshold is None and operating_point is None:
+            threshold, operating_point = self.threshold, self.operating_point
         budget = self.budget if budget is None else budget
-        threshold = self.threshold if threshold is None else threshold
-        if threshold is None and budget is None and self.policy.top_n is None:
-            threshold = self.default_threshold
-            if threshold is None:
-                raise BudgetError(
-                    f"{self.name} only ranks text and needs a budget; pass budget=<generator tokens>, or a top_n"
-                )
+        limited = threshold is not None or operating_point is not None or budget is not None
+        if not limited and not self.policy.limits_number:
+            threshold, operating_point = self._default()
         scored = self.score(contexts)
-        counter = self.counter or default_counter()
         with stage("select"):
-            return [
-                select(context, threshold=threshold, budget=budget, counter=counter, policy=self.policy)
-                for context in scored
-            ]
+            return [self.choose(context, threshold, operating_point, budget) for context in scored]
 
-    def _check(self, budget: int | None, threshold: float | None) -> None:
+    def choose(
+        self, scored: Context, threshold: float | None, operating_point: str | None, budget: int | None
+    ) -> Context:
+        """What is kept of a context that `score` scored, by what is given and nothing else."""
+        points = self.operating_points
+        units = sum(sum(extract.kept) for extract in scored.extracts)
+        if points is not None and operating_point is not None:
+            threshold = points.threshold(operating_point, units)
+        relevant = self.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
+        chosen = select(
+            scored,
+            threshold=threshold,
+            budget=budget,
+            counter=self.counter or default_counter(),
+            policy=self.policy,
+            relevant=None if self.default_companions is None else relevant,
+        )
+        return note_untouched(scored, chosen, threshold) if budget is None else chosen
+
+    def settled(self, policy: Policy) -> Policy:
+        """The policy with this compressor's own floor and companions where it names none.
+
+        Raises InputError for rules that its scores or units cannot follow.
+        """
+        if policy.companions and self.default_companions is None:
+            raise InputError(f"{self.name} does not choose sentences, and only they have companions; leave them out")
+        for rule in ("floor", "top_p"):
+            if self.default_threshold is None and getattr(policy, rule):
+                raise InputError(
+                    f"{self.name} scores are not probabilities, so {rule}={getattr(policy, rule)} means nothing; "
+                    "leave it out"
+                )
+        return replace(
+            policy,
+            floor=self.default_floor if policy.floor is None else policy.floor,
+            companions=bool(self.default_companions) if policy.companions is None else policy.companions,
+        )
+
+    def _default(self) -> tuple[float | None, str | None]:
+        """(threshold, operating point), one of them None."""
+        if self.operating_points is not None:
+            return None, DEFAULT_POINT
+        if self.default_threshold is None:
+            raise BudgetError(
+                f"{self.name} only ranks text and needs a budget; pass budget=<generator tokens>, or a top_n"
+            )
+        return self.default_threshold, None
+
+    def _check(self, budget: int | None, threshold: float | None, operating_point: str | None = None) -> None:
+        check_point(operating_point, threshold)
+        if operating_point is not None and self.operating_points is None:
+            raise InputError(
+                f"{self.name} has no operating points, so {operating_point!r} means nothing; give a "
+                + ("budget" if self.default_threshold is None else "threshold or a budget")
+            )
         if threshold is not None and self.default_threshold is None:
             raise InputError(
                 f"{self.name} scores are not probabilities, so threshold={threshold} means nothing; pass budget="
@@ -121,8 +189,13 @@ def readable_units(extract: Extract, units: Sequence[Span]) -> list[str]:
 
 
 def narrow(extract: Extract, units: Iterable[Span], *, score: float | None = None) -> Extract:
-    """The extract with newly scored kept units; units removed earlier stay removed, with their scores."""
-    merged = [(unit, True) for unit in units] + [(unit, False) for unit in extract.removed_units()]
+    """The extract with newly scored kept units; units removed earlier stay removed, with their scores.
+
+    A unit that is nothing but a blob (a data URI, base64, a script) scores 0 at most, whatever a model made of it.
+    """
+    merged = [(unit, True) for unit in hushed(extract.source.text, list(units))] + [
+        (unit, False) for unit in extract.removed_units()
+    ]
     merged.sort(key=lambda pair: (pair[0].start, pair[0].end))
     return replace(
         extract,

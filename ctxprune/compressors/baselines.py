@@ -22,11 +22,14 @@ from ctxprune.compressors.base import (
 )
 from ctxprune.select import Policy
 from ctxprune.text import split_words
+from ctxprune.text.blobs import silent_units
 from ctxprune.text.lexical import bm25_scores
 from ctxprune.timing import stage
 from ctxprune.types import Context, Extract, Span
 
 Scores = npt.NDArray[np.float64]
+#: Words by which a blob falls behind in a truncation, which would else end at an image it has no room for.
+_AFTER_ALL = 10_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,8 @@ class Sentences:
 
 class SentenceCompressor(ScoringCompressor):
     """Ranks the sentences of a whole context; a document scores as its best sentence does."""
+
+    default_companions = False
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
@@ -114,9 +119,10 @@ def with_extracts(context: Context, extracts: Iterable[Extract]) -> Context:
 
 
 def falling_words(extract: Extract, first: float) -> list[Span]:
-    """The kept words, scored `first`, `first` - 1, ...: truncation in reading order as a ranking."""
+    """The kept words, scored `first`, `first` - 1, ...: truncation in reading order as a ranking; blobs come last."""
     words = visible_units(extract, split_words)
-    return [replace(word, score=first - place) for place, word in enumerate(words)]
+    silent = silent_units(extract.source.text, words)
+    return [replace(word, score=first - place - _AFTER_ALL * silent[place]) for place, word in enumerate(words)]
 
 
 def _falling(context: Context) -> Context:

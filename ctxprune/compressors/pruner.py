@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 from ctxprune.compressors.context_head import Scorer, read_scorer
 from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
+from ctxprune.operating_points import OperatingPoints
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, FloatArray, IntArray
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.runtime.windows import Windows, lay_windows, seams, stitch
@@ -59,6 +60,8 @@ class PrunerModel:
     """A pruner ready to read passages: an exported one on ONNX Runtime, or any checkpoint on torch.
 
     score: how `Reading.rank` becomes the document's score. fusion: None for checkpoints that came without.
+    operating_points: thresholds by name, calibrated with the model; floor: the score below which a unit is not worth a
+    place in a budget. None for models that came without.
     """
 
     name: str
@@ -69,6 +72,8 @@ class PrunerModel:
     default_threshold: float
     score: ScoreKind
     fusion: Scorer | None = None
+    operating_points: OperatingPoints | None = None
+    floor: float | None = None
 
     @classmethod
     def from_export(cls, folder: Path, *, threads: int | None = None) -> PrunerModel:
@@ -81,6 +86,9 @@ class PrunerModel:
             config = json.loads((folder / "pruner.json").read_text(encoding="utf-8"))
             fusion = read_scorer(config["fusion"]) if config.get("fusion") else None
             max_length, threshold = int(config["max_length"]), float(config["default_threshold"])
+            points = config.get("operating_points")
+            points = None if points is None else OperatingPoints.from_dict(points)
+            floor = _floor(config.get("floor"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"{folder / 'pruner.json'} is missing or damaged ({error!r}); export again"
@@ -94,6 +102,8 @@ class PrunerModel:
             threshold,
             "sigmoid",
             fusion,
+            points,
+            floor,
         )
 
     @classmethod
@@ -157,6 +167,15 @@ def sigmoid(
     """1 / (1 + exp(-x)) without overflow."""
     result: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = 0.5 * (1.0 + np.tanh(0.5 * logits))
     return result
+
+
+def _floor(value: object) -> float | None:
+    """pruner.json's floor, missing in exports of earlier versions. Raises ValueError for no score."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ValueError(f"floor must be in [0, 1], got {value!r:.80}")
+    return float(value)
 
 
 def _reading(windows: Windows, offsets: IntArray, outputs: Sequence[EncoderOutput]) -> Reading:

@@ -37,6 +37,7 @@ class RecompExtractive(ScoringCompressor):
     """
 
     name = "recomp-extractive"
+    default_companions = False
     #: For a cosine model that names none: with the bundled encoder and titles, 61 of 63 sentences with the answer
     #: scored 0.4 or more on 75 questions of SQuAD, SelQA and multi-hop training data, and 40% of the others.
     default_cosine: ClassVar[float | None] = 0.4

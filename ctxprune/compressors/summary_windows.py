@@ -11,6 +11,7 @@ from ctxprune.compressors.summarizers import Summarizer
 from ctxprune.errors import InputError
 from ctxprune.prompt import title_header
 from ctxprune.text import split_sentences
+from ctxprune.text.blobs import silent_units
 from ctxprune.types import Extract, Span
 
 #: What one prompt shows: extracts in order, each with what is kept of it here.
@@ -90,6 +91,8 @@ def _sentences(
     text, longest = extract.source.text, 2000
     while True:
         units = visible_units(extract, partial(split_sentences, language=language, max_characters=longest))
+        silent = silent_units(text, units)  # an image in base64 would take whole windows and says nothing
+        units = [unit for unit, quiet in zip(units, silent, strict=True) if not quiet] or units[:1]
         costs = _costs([text[unit.start : unit.end] for unit in units], summarizer)
         if longest == 1 or max(costs) <= room:
             return units, costs

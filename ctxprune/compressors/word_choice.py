@@ -17,7 +17,7 @@ from ctxprune.budget import Mask, Units
 from ctxprune.compressors.baselines import with_extracts
 from ctxprune.errors import InputError
 from ctxprune.prompt import count_contexts
-from ctxprune.select import Policy, select
+from ctxprune.select import EMPTY, Policy, select
 from ctxprune.types import Context, Extract, TokenCounter
 
 DocumentScore = Literal["words", "given"]
@@ -32,9 +32,11 @@ def keep_best(
     depend on the number of units alone, so a larger budget never takes fewer, even where one more word makes the text a
     token shorter; about log2(units) exact counts. Only what must stay can exceed the budget; `select` then says so.
     """
-    draft = select(context, threshold=threshold, budget=None, counter=counter, policy=policy)
+    limit = max(policy.floor, threshold or 0.0) if policy.floor else threshold
+    draft = select(context, threshold=limit, budget=None, counter=counter, policy=policy)
     sparse = replace(policy, on_empty="drop")
     least = select(context, threshold=math.inf, budget=None, counter=counter, policy=sparse)
+    least = replace(least, warnings=draft.warnings)  # no threshold of infinity was asked for
     if count_contexts([least], counter)[0] > budget:
         if budget < 1:
             return least.warn(f"the budget of {budget} tokens is exceeded by what must stay (protected units, titles)")
@@ -54,7 +56,7 @@ def keep_best(
         else:
             high = middle - 1
     if len(order) and all(extract.dropped for extract in best.extracts):
-        return best.warn(f"no text fits the budget of {budget} tokens, title included; raise it")
+        return best.warn(f"no text fits the budget of {budget} tokens, title included; raise it: {EMPTY}")
     return best
 
 

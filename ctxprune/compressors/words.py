@@ -17,7 +17,7 @@ from ctxprune.compressors.word_choice import DocumentScore, by_document, drop_re
 from ctxprune.compressors.word_scores import Words
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.prompt import count_contexts
-from ctxprune.select import Policy, select
+from ctxprune.select import Policy, note_untouched, select
 from ctxprune.timing import stage
 from ctxprune.tokens import default_counter
 from ctxprune.types import Context, Extract, Span, TokenCounter
@@ -54,6 +54,7 @@ class WordCompressor(ScoringCompressor):
         document_score: DocumentScore = "words",
         weight: Weight = "none",
         threshold: float | None = None,
+        operating_point: str | None = None,
         budget: int | None = None,
         counter: TokenCounter | None = None,
         policy: Policy | None = None,
@@ -70,6 +71,7 @@ class WordCompressor(ScoringCompressor):
         self._forced = forced_pattern(self.force_tokens)
         super().__init__(
             threshold=threshold,
+            operating_point=operating_point,
             budget=budget if target_tokens is None else target_tokens,
             counter=counter,
             policy=protecting(policy or Policy(), self._forced, digits=force_reserve_digit, structure=keep_structure),
@@ -97,7 +99,12 @@ class WordCompressor(ScoringCompressor):
             ]
 
     def compress(
-        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+        self,
+        contexts: Sequence[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
     ) -> list[Context]:
         """Score, then keep by `threshold`, `budget` or the compressor's own threshold, budget or rate.
 
@@ -105,14 +112,14 @@ class WordCompressor(ScoringCompressor):
         (`scope`). At rate 1.0 the contexts come back as they are and nothing is read. Whatever is kept at a lower rate
         or budget is kept at every higher one. Raises InputError and BudgetError as `ScoringCompressor.compress`.
         """
-        self._check(budget, threshold)
+        self._check(budget, threshold, operating_point)
         asked = budget is not None or threshold is not None
         budget = self.budget if budget is None else budget
         threshold = self.threshold if threshold is None else threshold
         rate = None if asked or budget is not None else self.rate
         if rate is not None and rate >= 1.0 and threshold is None and self.document_rate is None:
             return list(contexts)
-        if budget is None and rate is None and threshold is None:
+        if budget is None and rate is None and threshold is None and not self.policy.limits_number:
             threshold = self.default_threshold
             if threshold is None:
                 raise BudgetError(f"{self.name} only ranks text; pass rate= or budget=<generator tokens>")
@@ -147,7 +154,8 @@ class WordCompressor(ScoringCompressor):
         if rate is not None:
             budget = math.floor(rate * count_contexts([before], counter)[0] + 1e-9)
         if budget is None:
-            return select(context, threshold=threshold, budget=None, counter=counter, policy=self.policy)
+            chosen = select(context, threshold=threshold, budget=None, counter=counter, policy=self.policy)
+            return note_untouched(context, chosen, threshold)
         return keep_best(context, budget=budget, threshold=threshold, counter=counter, policy=self.policy)
 
     def _weighable(self, context: Context) -> Sequence[Extract]:

@@ -1,20 +1,26 @@
-"""Split a text into sentences and words by character offsets, never through a protected part."""
+"""Split a text into units (sentences, records, rows) and words by offsets, never through a protected part."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from operator import itemgetter
+from typing import get_args
 
 from ctxprune.errors import InputError
 from ctxprune.text.atoms import Offsets, atomic_spans, enclosing, inline_code, merge, names, numbers, spaced_spans, trim
-from ctxprune.text.blocks import blocks
+from ctxprune.text.blobs import APART, blobs
+from ctxprune.text.blocks import Block, UnitKind, blocks
 from ctxprune.text.language import checked_language, guess_language
-from ctxprune.text.normal import normalise
+from ctxprune.text.markup import is_html, tag_cuts
+from ctxprune.text.normal import NormalText, normalise
+from ctxprune.text.pieces import UNMARKED, clauses, is_unmarked, pieces
 from ctxprune.text.prose import HAN, HAN_CHARACTER, Prose, sentence_ends
 from ctxprune.types import Span
 
-__all__ = ["atomic_spans", "model_text", "split_sentences", "split_words"]
+__all__ = ["UnitKind", "atomic_spans", "checked_units", "model_text", "split_sentences", "split_words"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORD = re.compile(rf"[{HAN}][\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef]*|[^\s{HAN}]+")
@@ -39,70 +45,94 @@ def split_words(text: str) -> list[Span]:
 
 
 def split_sentences(
-    text: str, *, language: str | None = None, atoms: Sequence[re.Pattern[str]] = (), max_characters: int = 2000
+    text: str,
+    *,
+    language: str | None = None,
+    atoms: Sequence[re.Pattern[str]] = (),
+    max_characters: int = 2000,
+    units: UnitKind = "auto",
 ) -> list[Span]:
-    """Sentence units of `text`: in order, without overlap, trimmed, covering every character that is not white space.
+    """The units of `text`: in order, without overlap, trimmed, covering every character that is not white space.
 
     A unit is a sentence of running text, a sentence of a list item or speaker turn, a heading, a table row (a header
-    with its separator line) or a whole fenced code block. A line break inside wrapped prose ends nothing, a blank
-    line does. No unit ends inside an atom: what `atomic_spans` finds, or a match of the caller's `atoms`.
+    with its separator line), a record with the lines that continue it (of a log, a chat, a table of settings, a diff,
+    a trace) or a whole fenced code block. A line break inside wrapped prose ends nothing, nor does a page break inside
+    a sentence; a blank line does, and a block's tag in HTML. No unit ends inside an atom: what `atomic_spans` finds,
+    or a match of the caller's `atoms`. Long blobs (see `ctxprune.text.blobs`) are units of their own.
     language: ISO 639 code whose abbreviations, dates and quotes hold; None: guessed from the text (see
     `guess_language`). Where it cannot be told only what is clear in any language holds, and another script than its own
     has its own rules. The text is read as `normalise` reads it; the offsets are those of `text`.
+    units: "auto" goes by the shape of the text; "sentences" takes all lines for running text, "lines" makes a unit of
+    every line, "records" of every line with the deeper indented ones below it, "paragraphs" of what blank lines part.
 
     What is longer than `max_characters` is cut into pieces of at most that size, at a line end or white space where
-    there is one, else (scripts without blanks) at exactly that size. An atom is cut only when it is itself longer,
-    and then at its line ends if it has any. Linear in the text's length.
-    Raises InputError for `max_characters` below 1 and for a language that is not known.
+    there is one, else (scripts without blanks) at exactly that size; running text without sentence marks is cut into
+    clauses long before. An atom is cut only when it is itself longer, and then at its line ends if it has any; a blob
+    never is. Linear in the text's length.
+    Raises InputError for `max_characters` below 1, for a language that is not known and for an unknown kind of units.
     """
     if max_characters < 1:
         raise InputError(f"max_characters must be at least 1, got {max_characters}; the default is 2000")
+    checked_units(units)
     normal = normalise(text)
     language = checked_language(language) or guess_language(normal.text)
-    cuts = [0]
-    for start, end, divisible in blocks(normal.text):
-        cuts.append(start)
-        if divisible:
-            cuts.extend(sentence_ends(Prose(normal.text, start, end, language)))
-    cuts = normal.cuts(cuts)
-    if held := spaced_spans(text, extra=atoms):
+    divided = list(blocks(normal.text, units))
+    tags = units in ("auto", "sentences", "paragraphs") and is_html(normal.text)
+    cuts = normal.cuts(_cuts(normal.text, divided, language, tags=tags))
+    apart = [span for span in blobs(text) if span[1] - span[0] >= APART]
+    if held := merge([*spaced_spans(text, extra=atoms), *apart]):
         cuts = [cut for cut in cuts if enclosing(held, cut) is None]
-    units = [unit for start, end in pairwise([*cuts, len(text)]) if (unit := trim(text, start, end))]
-    if any(end - start > max_characters for start, end in units):
-        held = atomic_spans(text, extra=atoms)
-        units = [piece for unit in units for piece in _pieces(text, unit, max_characters, held)]
-    return [Span(start, end) for start, end in units]
+    edges = (edge for span in apart for edge in span if enclosing(held, edge) is None)
+    cuts = sorted({0, len(text), *cuts, *edges})
+    found = [unit for start, end in pairwise(cuts) if (unit := trim(text, start, end))]
+    prose = _prose(text, normal, divided)
+    too_long = {unit for unit in found if _is_long(text, unit, prose, apart, max_characters)}
+    if too_long:
+        held = merge([*atomic_spans(text, extra=atoms), *normal.joints])
+        found = [
+            piece
+            for unit in found
+            for piece in (_cut(text, unit, max_characters, held) if unit in too_long else [unit])
+        ]
+    return [Span(start, end) for start, end in found]
 
 
-def _pieces(text: str, unit: Offsets, limit: int, held: Sequence[Offsets]) -> Iterator[Offsets]:
-    """`unit` in trimmed pieces of at most `limit` characters."""
+def checked_units(units: UnitKind) -> UnitKind:
+    """The kind of units; raises InputError for one that is not known."""
+    if units not in get_args(UnitKind):
+        raise InputError(f"units must be one of {', '.join(get_args(UnitKind))}, got {units!r}")
+    return units
+
+
+def _cuts(text: str, divided: Sequence[Block], language: str, *, tags: bool) -> list[int]:
+    """Where blocks begin, sentences end and, with `tags`, the blocks of HTML part."""
+    cuts = tag_cuts(text) if tags else []
+    for block in divided:
+        cuts.append(block.start)
+        if block.divisible:
+            cuts.extend(sentence_ends(Prose(text, block.start, block.end, language)))
+    return cuts
+
+
+def _prose(text: str, normal: NormalText, divided: Sequence[Block]) -> list[Offsets]:
+    """The stretches of running text, as offsets into the source."""
+    starts = normal.cuts([block.start for block in divided])
+    edges = pairwise([*starts, len(text)])
+    return [edge for edge, block in zip(edges, divided, strict=True) if block.divisible and block.kind != "record"]
+
+
+def _is_long(text: str, unit: Offsets, prose: Sequence[Offsets], apart: Sequence[Offsets], max_characters: int) -> bool:
+    """Whether a unit is to be cut: beyond the limit unless it is a blob, or much running text without marks."""
     start, end = unit
-    while end - start > limit:
-        cut = _last_break(text, start, start + limit, held)
-        if piece := trim(text, start, cut):
-            yield piece
-        start = cut
-    if piece := trim(text, start, end):
-        yield piece
+    if end - start > max_characters:
+        around = enclosing(apart, start + 1)
+        return around is None or around[1] < end
+    if end - start < UNMARKED:
+        return False
+    place = bisect_right(prose, start, key=itemgetter(0)) - 1
+    return place >= 0 and end <= prose[place][1] and is_unmarked(text, unit)
 
 
-def _last_break(text: str, start: int, limit: int, held: Sequence[Offsets]) -> int:
-    """The best place to cut in (start, limit]: a line end in the later half, white space, an atom's edge, `limit`."""
-    line_end = text.rfind("\n", start + (limit - start) // 2, limit) + 1
-    if line_end > start and enclosing(held, line_end) is None:
-        return line_end
-    for place in range(limit, start, -1):
-        if (text[place - 1].isspace() or text[place].isspace()) and enclosing(held, place) is None:
-            return place
-    around = enclosing(held, limit)
-    if around is None:
-        return limit
-    return around[0] if around[0] > start else _break_atom(text, start, limit)
-
-
-def _break_atom(text: str, start: int, limit: int) -> int:
-    """Where to cut an atom that is longer than the limit: a line end, white space, or `limit`."""
-    line_end = text.rfind("\n", start + 1, limit) + 1
-    if line_end:
-        return line_end
-    return next((place for place in range(limit, start, -1) if text[place - 1].isspace()), limit)
+def _cut(text: str, unit: Offsets, limit: int, held: Sequence[Offsets]) -> Iterable[Offsets]:
+    parts = clauses(text, unit, held) if limit >= UNMARKED and is_unmarked(text, unit) else [unit]
+    return (piece for part in parts for piece in pieces(text, part, limit, held))

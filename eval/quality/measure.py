@@ -12,7 +12,6 @@ from ctxprune.eval.quality.curve import Curve, Floats
 from ctxprune.eval.quality.one_pass import choosing_from
 from ctxprune.eval.quality.reliability import bin_sums
 from ctxprune.qa import Question
-from ctxprune.select import select
 from ctxprune.text import split_sentences
 from ctxprune.types import Compressor, Context, TokenCounter
 
@@ -139,7 +138,5 @@ def _prune(
     chooser = choosing_from(compressor, scored)
     if setting == DEFAULTS:  # whatever the compressor does when it is called without options
         return chooser.compress(contexts)
-    return [
-        select(context, threshold=setting.threshold, budget=setting.budget, counter=counter, policy=chooser.policy)
-        for context in scored
-    ]
+    chooser.counter = counter
+    return [chooser.choose(context, setting.threshold, None, setting.budget) for context in scored]

@@ -18,9 +18,8 @@ from ctxprune.eval.judge import Judgement, Reference, context_of
 from ctxprune.eval.risk.control import Array
 from ctxprune.pipeline import require_query
 from ctxprune.qa import Question, row_from_question
-from ctxprune.select import select
 from ctxprune.text import split_sentences
-from ctxprune.tokens import WordCounter, default_counter
+from ctxprune.tokens import WordCounter
 from ctxprune.types import Compressor, Context
 
 By = Literal["threshold", "budget"]
@@ -111,13 +110,8 @@ def _last_of_each(context: Context, values: tuple[float, ...]) -> np.ndarray[tup
 
 
 def _judge(context: Context, reference: Reference, compressor: ScoringCompressor, by: By, value: float) -> Judgement:
-    pruned = select(
-        context,
-        threshold=value if by == "threshold" else None,
-        budget=int(value) if by == "budget" else None,
-        counter=compressor.counter or default_counter(),
-        policy=compressor.policy,
-    )
+    threshold, budget = (value, None) if by == "threshold" else (None, int(value))
+    pruned = compressor.choose(context, threshold, None, budget)
     return reference.judge(pruned, counter=_WORDS)
 
 
@@ -146,7 +140,7 @@ def _scoring(compressor: Compressor, by: By) -> ScoringCompressor:
         raise InputError(f"{compressor.name} does not score text, so nothing can be calibrated; use one that does")
     if by == "threshold" and compressor.default_threshold is None:
         raise InputError(f"{compressor.name} only ranks text, so a threshold means nothing; calibrate by='budget'")
-    for option in ("threshold", "budget"):
+    for option in ("threshold", "operating_point", "budget"):
         if (value := getattr(compressor, option)) is not None:
             raise InputError(f"the compressor was built with {option}={value}; build it without, calibration sets it")
     return compressor

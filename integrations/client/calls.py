@@ -10,6 +10,7 @@ from typing import Any, Generic, Required, TypeAlias, TypedDict, TypeVar
 from ctxprune.errors import InputError
 from ctxprune.integrations.client import results
 from ctxprune.integrations.client.results import Compressed, CompressorInfo, Estimate, Ranked, ServerInfo
+from ctxprune.operating_points import PointName
 from ctxprune.select import OnEmpty, Order
 from ctxprune.types import Document
 
@@ -19,23 +20,29 @@ AnyDocument: TypeAlias = "str | Document | Mapping[str, Any]"
 
 
 class CompressOptions(TypedDict, total=False):
-    """How to compress; with none of threshold, rate and budget the compressor's own threshold holds.
+    """How to compress; with none of threshold, operating_point, rate, budget, top_p and gap the compressor's own
+    threshold holds.
 
-    compressor: by default the server's. threshold: in [0, 1]; keep what scores at least this. rate: in (0, 1]; keep at
-    most this share of the tokens. budget: keep at most so many tokens in all. tokenizer: what counts them, one of
-    `info().tokenizers`. protect: regular expressions; a sentence that one touches is kept. keep_title, min_keep,
-    on_empty, order: as in `ctxprune.Policy`. language: of the documents, e.g. "de". None is as good as leaving an
-    option out.
+    compressor: by default the server's. threshold: in [0, 1]; keep what scores at least this. operating_point: "safe",
+    "balanced" or "aggressive", in place of a threshold. rate: in (0, 1]; keep at most this share of the tokens. budget:
+    keep at most so many tokens in all. tokenizer: what counts them, one of `info().tokenizers`. protect: regular
+    expressions; a sentence that one touches is kept. keep_title, min_keep, floor, top_p, gap, companions, on_empty,
+    order: as in `ctxprune.Policy`. language: of the documents, e.g. "de". None is as good as leaving an option out.
     """
 
     compressor: str | None
     threshold: float | None
+    operating_point: PointName | None
     rate: float | None
     budget: int | None
     tokenizer: str | None
     protect: Sequence[str] | None
     keep_title: bool | None
     min_keep: int | None
+    floor: float | None
+    top_p: float | None
+    gap: Sequence[int] | None
+    companions: bool | None
     on_empty: OnEmpty | None
     order: Order | None
     language: str | None
@@ -100,8 +107,9 @@ def rerank_call(
 
 def _request(query: str, documents: Sequence[AnyDocument], options: Mapping[str, Any]) -> dict[str, Any]:
     given = {name: value for name, value in options.items() if value is not None}
-    if "protect" in given:
-        given["protect"] = _listed(given["protect"], name="protect")
+    for name in ("protect", "gap"):
+        if name in given:
+            given[name] = _listed(given[name], name=name)
     return given | {"query": query, "documents": [_sent(document) for document in _listed(documents)]}
 
 

@@ -27,14 +27,14 @@ class CtxPruneCompressor(BaseDocumentCompressor, BaseDocumentTransformer, Runnab
     """Prunes documents for a question. Immutable, and safe to call from several threads and tasks.
 
     compressor: a name, checkpoint folder or hub id (see `ctxprune.load`), or a compressor. threshold: units scoring
-    below are removed. budget: tokens of all documents of a call together, titles and separators included. top_n: leave
-    only the most relevant documents, most relevant first. query: for `transform_documents` and for lists of documents
-    in a chain, which bring no question. tokenizer: a token counter or its name (see `ctxprune.load_counter`).
-    calibration: a file of risk-controlled calibration. language: of the documents, e.g. "de" (None: each one's is
-    guessed). drop_empty: leave out documents of which nothing is kept; by default they come out empty, one document out
-    for each that went in. title_key: the metadata field with the title, which the compressor reads and the budget
-    counts (None: no titles). on_error: "passthrough" returns the documents as they came, with status "degraded", when a
-    compressor fails.
+    below are removed. operating_point: "safe", "balanced" or "aggressive", in place of a threshold. budget: tokens of
+    all documents of a call together, titles and separators included. top_n: leave only the most relevant documents,
+    most relevant first. query: for `transform_documents` and for lists of documents in a chain, which bring no
+    question. tokenizer: a token counter or its name (see `ctxprune.load_counter`). calibration: a file of
+    risk-controlled calibration. language: of the documents, e.g. "de" (None: each one's is guessed). drop_empty: leave
+    out documents of which nothing is kept; by default they come out empty, one document out for each that went in.
+    title_key: the metadata field with the title, which the compressor reads and the budget counts (None: no titles).
+    on_error: "passthrough" returns the documents as they came, with status "degraded", when a compressor fails.
 
     Documents come out fresh, with id and metadata as they were, and in the metadata `relevance_score` (of compressors
     that judge documents) and `ctxprune`: index, kept_spans (character offsets into the text that came in), status,
@@ -47,6 +47,7 @@ class CtxPruneCompressor(BaseDocumentCompressor, BaseDocumentTransformer, Runnab
 
     compressor: Any = "provence"
     threshold: float | None = None
+    operating_point: str | None = None
     budget: int | None = None
     top_n: int | None = None
     query: str | None = None
@@ -63,6 +64,7 @@ class CtxPruneCompressor(BaseDocumentCompressor, BaseDocumentTransformer, Runnab
         self._adapter = Adapter(
             self.compressor,
             threshold=self.threshold,
+            operating_point=self.operating_point,
             budget=self.budget,
             top_n=self.top_n,
             tokenizer=self.tokenizer,

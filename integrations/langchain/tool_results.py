@@ -20,8 +20,9 @@ logger = logging.getLogger(__name__)
 class ToolResults:
     """Prunes tool messages of at least `min_tokens` tokens; errors and what is not text stay as they are.
 
-    compressor, threshold, budget, tokenizer, language: as in `CtxPruneCompressor`; the budget is of one tool result.
-    only: prune the results of these tools and no others (None: of all). never: leave the results of these tools alone.
+    compressor, threshold, operating_point, budget, tokenizer, language: as in `CtxPruneCompressor`; the budget is of
+    one tool result. only: prune the results of these tools and no others (None: of all). never: leave the results of
+    these tools alone.
     Raises InputError for a tool that is named in both, and for a negative min_tokens.
     """
 
@@ -30,6 +31,7 @@ class ToolResults:
         compressor: str | Compressor = "provence",
         *,
         threshold: float | None = None,
+        operating_point: str | None = None,
         budget: int | None = None,
         tokenizer: str | TokenCounter | None = None,
         language: str | None = None,
@@ -45,7 +47,14 @@ class ToolResults:
         if min_tokens < 0:
             raise InputError(f"min_tokens must be 0 or more, got {min_tokens}")
         self.only, self.never, self.min_tokens = only, never, min_tokens
-        self._adapter = Adapter(compressor, threshold=threshold, budget=budget, tokenizer=tokenizer, language=language)
+        self._adapter = Adapter(
+            compressor,
+            threshold=threshold,
+            operating_point=operating_point,
+            budget=budget,
+            tokenizer=tokenizer,
+            language=language,
+        )
 
     def pruned(self, message: ToolMessage, query: str, *, tool: str) -> ToolMessage:
         """A copy with less text under the same ids; the message itself when it is none of ours or pruning fails."""

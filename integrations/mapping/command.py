@@ -12,7 +12,7 @@ import typer
 
 from ctxprune.integrations.mapping.driver import Engine, OnError, Summary, map_file
 from ctxprune.integrations.mapping.work import TaskName, Work
-from ctxprune.select import OnEmpty, Order
+from ctxprune.select import OnEmpty, Order, gap_bounds
 
 #: Seconds between two lines of progress on a terminal.
 _PROGRESS_SECONDS = 2.0
@@ -42,12 +42,23 @@ def run(
     compressor: Annotated[str, typer.Option("--compressor", "-c", help="As of ctxprune compress.")] = "provence",
     model: Annotated[str | None, typer.Option(help="Of the compressor, or of the scores.")] = None,
     threshold: Annotated[float | None, typer.Option(help="Keep what scores at least this.")] = None,
+    operating_point: Annotated[
+        str | None, typer.Option(metavar="NAME", help="safe, balanced or aggressive, in place of --threshold.")
+    ] = None,
     budget: Annotated[int | None, typer.Option(metavar="TOKENS", help="Keep at most so many tokens a line.")] = None,
     calibration: Annotated[Path | None, typer.Option(metavar="FILE", help="Gives threshold or budget.")] = None,
     tokenizer: Annotated[str, typer.Option(metavar="SPEC", help="What counts tokens.")] = "default",
     protect: Annotated[list[str] | None, typer.Option(metavar="REGEX", help="Keep sentences that match.")] = None,
     keep_title: Annotated[bool, typer.Option("--keep-title/--no-title", help="Give titles too.")] = True,
     min_keep: Annotated[int, typer.Option(help="Keep at least so many sentences.")] = 0,
+    floor: Annotated[float | None, typer.Option(help="What scores less does not fill up a budget.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option("--top-p", metavar="SHARE", help="Keep the fewest with this share of all scores.")
+    ] = None,
+    gap: Annotated[str | None, typer.Option(metavar="LEAST,MOST", help="Keep down to the largest drop.")] = None,
+    companions: Annotated[
+        bool | None, typer.Option("--companions/--no-companions", help="Keep what kept sentences lean on.")
+    ] = None,
     on_empty: Annotated[OnEmpty, typer.Option("--on-empty", help="When nothing passes the threshold.")] = "drop",
     order: Annotated[Order, typer.Option("--order", help="Of the documents.")] = "document",
     language: Annotated[
@@ -73,12 +84,17 @@ def run(
         compressor=compressor,
         model=model,
         threshold=threshold,
+        operating_point=operating_point,
         budget=budget,
         calibration=None if calibration is None else str(calibration),
         tokenizer=tokenizer,
         protect=tuple(protect or ()),
         keep_title=keep_title,
         min_keep=min_keep,
+        floor=floor,
+        top_p=top_p,
+        gap=gap_bounds(gap),
+        companions=companions,
         on_empty=on_empty,
         order=order,
         language=language,

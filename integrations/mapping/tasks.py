@@ -15,6 +15,7 @@ from ctxprune.compressors import load
 from ctxprune.embedders import load_embedder
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.integrations.mapping.work import Work
+from ctxprune.operating_points import check_point
 from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.qa import question_from_row
 from ctxprune.qa_corpus import corpus_document
@@ -58,12 +59,22 @@ class CompressTask:
         policy = Policy(
             keep_title=work.keep_title,
             min_keep=work.min_keep,
+            floor=work.floor,
+            top_p=work.top_p,
+            gap=work.gap,
+            companions=work.companions,
             on_empty=work.on_empty,
             order=work.order,
             protect=work.protect,
         )
         counter = load_counter(work.tokenizer)
-        options: dict[str, Any] = {"model": work.model, "calibration": work.calibration, "language": work.language}
+        options: dict[str, Any] = {
+            "model": work.model,
+            "calibration": work.calibration,
+            "operating_point": work.operating_point,
+            "language": work.language,
+        }
+        check_point(work.operating_point, work.threshold)
         given = {name: value for name, value in options.items() if value is not None}
         compressor = load(
             work.compressor, threshold=work.threshold, budget=work.budget, counter=counter, policy=policy, **given

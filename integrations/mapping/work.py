@@ -29,12 +29,17 @@ class Work:
     compressor: str = "provence"
     model: str | None = None
     threshold: float | None = None
+    operating_point: str | None = None
     budget: int | None = None
     calibration: str | None = None
     tokenizer: str = "default"
     protect: tuple[str, ...] = ()
     keep_title: bool = True
     min_keep: int = 0
+    floor: float | None = None
+    top_p: float | None = None
+    gap: tuple[int, int] | None = None
+    companions: bool | None = None
     on_empty: OnEmpty = "drop"
     order: Order = "document"
     language: str | None = None
@@ -52,6 +57,7 @@ class Work:
     def settings(self) -> dict[str, Any]:
         """What must be the same when a stopped run goes on, as JSON values; a calibration by its content."""
         settings: dict[str, Any] = {"ctxprune": __version__, **asdict(self), "protect": list(self.protect)}
+        settings["gap"] = None if self.gap is None else list(self.gap)
         if self.calibration is not None:
             settings["calibration"] = hashlib.blake2b(_content(self.calibration), digest_size=16).hexdigest()
         return settings

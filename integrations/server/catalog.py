@@ -101,7 +101,7 @@ class Catalog:
             return mine
         mine = copy.copy(template)
         mine.counter = counter
-        mine.policy = replace(template.policy, **policy)
+        mine.policy = mine.settled(replace(template.policy, **policy))
         mine.language = checked_language(language) or template.language
         return _through(mine, pruner)
 

@@ -21,7 +21,7 @@ from ctxprune.types import Document
 
 #: An answer of no more sentences and tokens is written in about a millisecond, less than another thread costs.
 SMALL_UNITS, SMALL_TOKENS = 100, 4000
-_POLICY = ("keep_title", "min_keep", "on_empty", "order")
+_POLICY = ("keep_title", "min_keep", "floor", "top_p", "companions", "on_empty", "order")
 
 
 def compress_routes(service: Service) -> APIRouter:
@@ -129,6 +129,8 @@ def job_of(body: schemas.CompressRequest, service: Service, *, place: str = "") 
 
 def job_from(options: schemas.Options, service: Service, *, query: str, documents: Sequence[Document]) -> Job:
     policy: dict[str, Any] = {name: value for name in _POLICY if (value := getattr(options, name)) is not None}
+    if options.gap is not None:
+        policy["gap"] = tuple(options.gap)
     if options.protect:
         policy["protect"] = checked_patterns(
             options.protect,
@@ -141,6 +143,7 @@ def job_from(options: schemas.Options, service: Service, *, query: str, document
         compressor=options.compressor or service.settings.default_compressor,
         tokenizer=options.tokenizer,
         threshold=options.threshold,
+        operating_point=options.operating_point,
         budget=options.budget,
         rate=options.rate,
         policy=policy,

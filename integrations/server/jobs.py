@@ -17,6 +17,7 @@ from ctxprune.integrations.server.ticket import AbandonedError, ExpiredError, Ti
 from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
+from ctxprune.select import Policy
 from ctxprune.types import Compressor, Context, Document, TokenCounter
 
 
@@ -30,6 +31,7 @@ class Job:
     compressor: str
     tokenizer: str = "default"
     threshold: float | None = None
+    operating_point: str | None = None
     budget: int | None = None
     rate: float | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
@@ -99,7 +101,9 @@ class Runner:
         budget = self._budget(job, context, counter)
         check_needs(compressor, job, budget)
         ticket.check()
-        (result,) = Pipeline([compressor], counter=counter).run([context], budget=budget, threshold=job.threshold)
+        (result,) = Pipeline([compressor], counter=counter).run(
+            [context], budget=budget, threshold=job.threshold, operating_point=job.operating_point
+        )
         return result
 
     def plan(self, job: Job) -> Plan:
@@ -150,6 +154,8 @@ def check_needs(compressor: Compressor, job: Job, budget: int | None) -> None:
     ranks_only = getattr(compressor, "default_threshold", 0.0) is None
     if ranks_only and job.threshold is not None:
         raise InputError(f"{job.compressor} scores are no probabilities; give budget or rate instead of threshold")
-    top_n = getattr(getattr(compressor, "policy", None), "top_n", None)
-    if ranks_only and budget is None and top_n is None:
+    if job.operating_point is not None and getattr(compressor, "operating_points", None) is None:
+        raise InputError(f"{job.compressor} has no operating points; give budget or rate instead of operating_point")
+    policy = getattr(compressor, "policy", None) or Policy()
+    if ranks_only and budget is None and not policy.limits_number:
         raise BudgetError(f"{job.compressor} only ranks text and needs a budget or a rate")

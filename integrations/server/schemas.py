@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
 
+from ctxprune.operating_points import PointName
 from ctxprune.select import OnEmpty, Order
 from ctxprune.types import Document
 
@@ -49,11 +50,15 @@ AnyDocument = Annotated[Annotated[str, Tag("as_text")] | Annotated[DocumentIn, T
 
 
 class Options(BaseModel):
-    """How to compress; with none of threshold, rate and budget the compressor's own threshold holds."""
+    """How to compress; with none of threshold, operating_point, rate, budget, top_p and gap the compressor's own
+    threshold holds."""
 
     model_config = STRICT
     compressor: str | None = Field(default=None, description="One of GET /v1/compressors; by default the server's.")
     threshold: float | None = Field(default=None, ge=0, le=1, description="Keep what scores at least this.")
+    operating_point: PointName | None = Field(
+        default=None, description="In place of a threshold: one calibrated with the model, for contexts of this size."
+    )
     rate: float | None = Field(default=None, gt=0, le=1, description="Keep at most floor(rate * tokens_before) tokens.")
     budget: int | None = Field(default=None, gt=0, le=MAX_TOKENS, description="Keep at most so many tokens in all.")
     tokenizer: str = Field(default="default", description="What counts tokens; GET /info lists the choices.")
@@ -64,6 +69,18 @@ class Options(BaseModel):
     )
     keep_title: bool | None = Field(default=None, description="Give the titles of kept documents too (default: yes).")
     min_keep: int | None = Field(default=None, ge=0, le=MAX_TOKENS, description="Keep at least so many sentences.")
+    floor: float | None = Field(
+        default=None, ge=0, le=1, description="What scores less does not fill up a budget; 0: all may."
+    )
+    top_p: float | None = Field(
+        default=None, gt=0, le=1, description="Keep the fewest sentences that hold this share of all scores."
+    )
+    gap: Annotated[list[Annotated[int, Field(ge=1, le=MAX_TOKENS)]], Field(min_length=2, max_length=2)] | None = Field(
+        default=None, description="[least, most]: keep so many sentences, down to the largest drop of the scores."
+    )
+    companions: bool | None = Field(
+        default=None, description="Keep what a kept sentence cannot be read without (default: as the compressor does)."
+    )
     on_empty: OnEmpty | None = Field(default=None, description="What to do when nothing passes the threshold.")
     order: Order | None = Field(default=None, description="Documents as they came, or the most relevant first.")
     language: str | None = Field(
@@ -74,6 +91,8 @@ class Options(BaseModel):
     def _one_limit(self) -> Self:
         if self.budget is not None and self.rate is not None:
             raise ValueError("give budget or rate, not both")
+        if self.threshold is not None and self.operating_point is not None:
+            raise ValueError("give threshold or operating_point, not both")
         return self
 
 
@@ -143,7 +162,10 @@ class CompressResponse(BaseModel):
     exact: bool = Field(description="False when the tokenizer only estimates the generator's.")
     budget: int | None = None
     over_budget: bool | None = None
-    warnings: list[str] | None = None
+    warnings: list[str] | None = Field(
+        default=None,
+        description="What had to be given up: an emptied context, an unused or exceeded budget, a cut question.",
+    )
     seconds: SecondsOut
     html: str | None = None
 

@@ -1,0 +1,153 @@
+"""What a kept unit brings along: what it cannot be read without, and the other steps of its procedure.
+
+A table row wants its header, a definition its term and a term the beginning of its definition, a list item the line
+that introduces the list, a sentence that opens with "It" or "However" the one before, and all of them the heading of
+their section. A numbered list is a procedure: when what introduces it answers the question, or most of its steps do,
+its steps are worth keeping only together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ctxprune.budget import Group, Mask, Units, extracts
+from ctxprune.text.structure import Role, companions, structure
+from ctxprune.types import Context, Extract
+
+_NUMBERED = re.compile(r"[ \t>]*\(?\d{1,3}[.)][ \t]")
+#: What the step of a procedure may stand in, beside what leans on a step.
+_STEP_KINDS = ("list item", "code")
+
+
+@dataclass(frozen=True, slots=True)
+class Procedure:
+    """A numbered list: places of its steps, of all their units, and of the lines and headings above them."""
+
+    steps: tuple[int, ...]
+    units: tuple[int, ...]
+    above: tuple[int, ...]
+
+
+def offers_of(context: Context, units: Units, chosen: Mask, level: float | None) -> dict[int, tuple[Group, ...]]:
+    """For each chosen unit that brings others the groups it would come in, itself first, the largest group first.
+
+    Places are those of `units`; what an earlier compressor removed is not brought back. level: the score from which a
+    unit answers the question; None where scores say no such thing, so that no procedure is kept whole.
+    """
+    offers: dict[int, tuple[Group, ...]] = {}
+    bounds = np.searchsorted(units.piece, np.arange(len(context.pieces) + 1)).tolist()
+    for place, extract in extracts(context.pieces):
+        mine = [first for first in range(bounds[place], bounds[place + 1]) if chosen[first]]
+        if not mine:
+            continue
+        # a unit of the extract -> its place among all units that are still kept
+        alive = {int(units.unit[at]): at for at in range(bounds[place], bounds[place + 1])}
+        roles = structure(extract.source.text, extract.units)
+        blocks = _blocks(extract, roles, alive, units, chosen, level)
+        for at in mine:
+            if groups := tuple(_groups(at, int(units.unit[at]), roles, alive, blocks)):
+                offers[at] = groups
+    return offers
+
+
+def _groups(
+    at: int, unit: int, roles: Sequence[Role], alive: Mapping[int, int], blocks: Mapping[int, Group]
+) -> Iterator[Group]:
+    """The unit with its procedure, with all that it leans on, and with what it needs; each once, never alone."""
+    block = tuple(each for each in blocks.get(at, ()) if each != at)
+    defined = _definition(roles, unit)
+    leaning = [alive[each] for each in (*defined, *companions(roles, unit)) if each in alive]
+    needed = [alive[each] for each in (*defined, *companions(roles, unit, needed_only=True)) if each in alive]
+    seen: set[frozenset[int]] = {frozenset()}
+    for brought in ((*block, *leaning), leaning, needed):
+        if (members := frozenset(brought)) not in seen:
+            seen.add(members)
+            yield (at, *dict.fromkeys(brought))
+
+
+def _definition(roles: Sequence[Role], unit: int) -> Sequence[int]:
+    """The first sentence of a term's definition: an option's line says nothing alone."""
+    after = unit + 1
+    is_defined = roles[unit].kind == "term" and after < len(roles) and roles[after].leans_on == unit
+    return (after,) if is_defined and roles[after].kind == "definition" else ()
+
+
+def _blocks(
+    extract: Extract,
+    roles: Sequence[Role],
+    alive: Mapping[int, int],
+    units: Units,
+    chosen: Mask,
+    level: float | None,
+) -> dict[int, Group]:
+    """For each unit of a procedure that is worth keeping whole, the headings above it included, all of its units."""
+    blocks: dict[int, Group] = {}
+    if level is None:
+        return blocks
+    for procedure in procedures(extract, roles):
+        answers = {
+            each
+            for each in (*procedure.above, *procedure.steps)
+            if each in alive and _is_good(alive[each], units, level)
+        }
+        steps = [each for each in procedure.steps if each in alive]
+        if answers.intersection(procedure.above) or 2 * len(answers.intersection(steps)) > len(steps):
+            block = tuple(alive[each] for each in procedure.units if each in alive)
+            for each in (*procedure.above, *procedure.units):
+                if each in alive and chosen[alive[each]]:
+                    blocks.setdefault(alive[each], block)
+    return blocks
+
+
+def _is_good(at: int, units: Units, level: float) -> bool:
+    return bool(units.score[at] >= level)
+
+
+def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
+    """The numbered lists of at least two steps."""
+    text, first = extract.source.text, 0
+    while first < len(roles):
+        if roles[first].kind != "list item" or not _is_numbered(text, extract, first):
+            first += 1
+            continue
+        last = first + 1
+        while last < len(roles) and _goes_on(text, extract, roles, first, last):
+            last += 1
+        steps = [at for at in range(first, last) if _is_step(text, extract, roles, at)]
+        # a nested list is part of its step
+        outer = min(roles[at].level for at in steps)
+        steps = [at for at in steps if roles[at].level == outer]
+        if len(steps) > 1:
+            yield Procedure(tuple(steps), tuple(range(first, last)), tuple(_above(roles, first)))
+        first = last
+
+
+def _above(roles: Sequence[Role], first: int) -> Iterator[int]:
+    """What introduces a list, up to the nearest heading; one further up speaks of more than this list."""
+    for at in companions(roles, first):
+        yield at
+        if roles[at].kind == "heading":
+            return
+
+
+def _is_step(text: str, extract: Extract, roles: Sequence[Role], at: int) -> bool:
+    return roles[at].kind == "list item" and _is_numbered(text, extract, at)
+
+
+def _is_numbered(text: str, extract: Extract, at: int) -> bool:
+    start = extract.units[at].start
+    return text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>") == "" and bool(_NUMBERED.match(text, start))
+
+
+def _goes_on(text: str, extract: Extract, roles: Sequence[Role], first: int, at: int) -> bool:
+    """Whether the unit belongs to the list that begins at `first`."""
+    role = roles[at]
+    if role.kind == "heading":
+        return False
+    if role.kind in _STEP_KINDS or (role.leans_on is not None and role.leans_on >= first):
+        return True
+    return "\n" not in text[extract.units[at - 1].end : extract.units[at].start]

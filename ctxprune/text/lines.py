@@ -1,0 +1,120 @@
+"""The lines of a text with their offsets, and what one line by itself looks like."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ctxprune.text.atoms import Offsets, enclosing
+
+#: blank: white space. fence, code: a fence that opens a block or stands alone, and the lines in the block.
+#: under: underlines a heading or closes a table's header. page: a page break, its number or running title within a
+#: paragraph. record, more: a record's first line and those that continue it. header, row: of a table. term: an option
+#: or term whose description follows. verse: a line of its own among ragged ones. turn: what a speaker says.
+#: plain: running text, which line breaks do not divide.
+Kind = Literal[
+    "blank",
+    "code",
+    "fence",
+    "under",
+    "heading",
+    "page",
+    "record",
+    "more",
+    "header",
+    "row",
+    "term",
+    "item",
+    "turn",
+    "verse",
+    "plain",
+]
+
+# Form feeds and other controls that `str.splitlines` breaks at end no line here.
+_LINE = re.compile(r"[^\n\r\u2028\u2029]*(?:\r\n|[\n\r\u2028\u2029]|\Z)")
+# What a line begins with says what it is.
+_OPENING = re.compile(
+    r"""[ \t>\f]*(?:
+    (?P<fence>`{3,}|~{3,})
+    |(?P<under>(?:={3,}|-{3,}|\|?[ \t]*:?-{2,}:?[ \t]*[|+][ \t:|+-]*|(?:[=-]{2,}[ \t]+)+[=-]{2,})\s*$)
+    |(?P<heading>\#{1,6}[ \t]|={2,6}[^=\n]{1,200}={2,6}\s*$|={3,60}[ ][^=\n]{1,100}[ ]={3,60}\s*$
+        |\*\*[^*\n]{1,200}\*\*:?\s*$)
+    |(?P<row>[|│┃║]|\+(?:[-=]{2,}\+)+\s*$|[┌├└╔╠╚┏┣┗][─═━])
+    |(?P<item>[-*+•‣◦▪●·–][ \t]|\(?\d{1,3}[.)][ \t]|\(?(?:[A-Za-z]|[ivx]{1,4})\)[ \t])
+    |(?P<turn>(?:[\[(]?\d{1,2}:\d\d(?::\d\d)?[\])]?[ \t]+)?(?![a-z])[^\W\d_][\w.'’&/-]*+
+        (?:[ \t][\w.'’&()/\#-]++){0,4}+[ \t]?(?::(?=\s)|：))
+    )""",
+    re.VERBOSE,
+)
+_CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
+_PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
+_WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
+_INDENTATION = re.compile(r"[ \t\f]*")
+_QUOTE = re.compile(r"[ \t]{0,3}>[> \t]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """`text[start:end]` without its line break is `text`; indent: columns of white space before its first letter.
+
+    quote: how deep a mail quotes it, in ">" marks.
+    """
+
+    start: int
+    end: int
+    text: str
+    indent: int
+    quote: int = 0
+
+
+def lines_of(text: str) -> list[Line]:
+    """The lines of `text`, each up to the next; together they are the whole text."""
+    return [_line(match) for match in _LINE.finditer(text) if match.end() > match.start()]
+
+
+def _line(match: re.Match[str]) -> Line:
+    start, end = match.span()
+    content = match.group().rstrip("\n\r\u2028\u2029")
+    quote = _QUOTE.match(content) if ">" in content[:4] else None
+    white = _INDENTATION.match(content, quote.end() if quote else 0)
+    indent = len(white.group().expandtabs()) if white else 0
+    return Line(start, end, content, indent, quote.group().count(">") if quote else 0)
+
+
+def kind_of(line: str) -> Kind:
+    """What a line is, judged alone; `fence` is one without its partner."""
+    if not line or line.isspace() or not line.strip("> \t"):
+        return "blank"
+    if (match := _OPENING.match(line)) and match.lastgroup:
+        return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds
+    if ("|" in line or "│" in line or "┃" in line) and _CELL.search(line):
+        return "plain" if _PROSE.search(line) else "row"
+    if line.strip().count("\t") > 1:
+        return "plain" if _PROSE.search(line) or _WORDS.match(line) else "row"
+    return "plain"
+
+
+def kinds_of(lines: Sequence[Line], code: Sequence[Offsets]) -> list[Kind]:
+    """The kind of each line; those inside one of the `code` spans are its fence and code."""
+    if not code:
+        return [kind_of(line.text) for line in lines]
+    kinds: list[Kind] = []
+    for line in lines:
+        inside = enclosing(code, line.start + 1)
+        begins = inside is not None and inside[0] >= line.start
+        kinds.append("fence" if begins else "code" if inside else kind_of(line.text))
+    return kinds
+
+
+def paragraphs(kinds: Sequence[Kind]) -> Iterator[range]:
+    """Runs of lines that are neither blank nor in a fence."""
+    first = None
+    for place, kind in enumerate([*kinds, "blank"]):
+        if kind in ("blank", "code", "fence"):
+            if first is not None:
+                yield range(first, place)
+            first = None
+        elif first is None:
+            first = place

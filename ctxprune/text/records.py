@@ -1,0 +1,165 @@
+"""Find records by their shape: log lines, chat messages, subtitles, stack traces, with the lines that continue them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+
+from ctxprune.text.lines import Kind, Line, paragraphs
+
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}"
+_DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}"
+_TIME = r"\d{1,2}[:.h]\d\d(?:[:.]\d\d(?:[.,]\d{1,9})?)?"
+_LEVEL = (
+    "TRACE|DEBUG|VERBOSE|INFO|NOTICE|WARN|WARNING|ERROR|ERR|CRIT|CRITICAL|ALERT|EMERG|FATAL|SEVERE|PANIC|FINE|FINER"
+    "|FINEST"
+)
+# Every quantifier is bounded: a line of a million characters is looked at where it begins, no further.
+_START = re.compile(
+    rf"""[ \t\f\u200e\u200f]{{0,12}}(?:
+    (?P<stamp>[\[(<"']?(?:{_DAY},?[ ])?(?:
+        \d{{4}}[-/.]\d\d[-/.]\d\d[T _,]{{1,2}}{_TIME}
+        |\d{{1,2}}[-/.]\d{{1,2}}[-/.]\d{{2,4}},?[ T]{{1,2}}{_TIME}
+        |\d\d-\d\d[ ]\d\d:\d\d:\d\d
+        |\d{{1,2}}[ /-]{_MONTH}[ /-]\d{{2,4}}[ :,T]{{1,2}}{_TIME}
+        |{_MONTH}[ ]{{1,2}}\d{{1,2}}(?:,?[ ]\d{{4}})?,?[ ](?:at[ ])?{_TIME}
+        |[IWEF]\d{{4}}[ ]\d\d:\d\d:\d\d
+    ))
+    |(?P<kernel>(?:<\d{{1,3}}>)?\[[ ]{{0,8}}\d{{1,9}}\.\d{{3,9}}\])
+    |(?P<access>[\w.:-]{{1,64}}[ ]\S{{1,40}}[ ]\S{{1,40}}[ ]\[\d{{1,2}}/[A-Z][a-z]{{2}}/\d{{4}}:)
+    |(?P<time>[\[(]?{_TIME}(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?(?:[ \t]{{1,4}}[-–|>*<\w\[("'“‘„¿¡]|$))
+    |(?P<author>[^\W\d_][\w.'’-]{{0,30}}(?:[ ][\w.'’-]{{1,30}}){{0,3}}(?:[ ]{{1,4}}|\t|,[ ]|[ ][-–—·|][ ])
+        (?:\w{{3,9}}[ ](?:at|um|à)[ ])?[\[(]?{_TIME}(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?:?(?:[ ]|$))
+    |(?P<commit>commit[ ][0-9a-f]{{7,64}}\b)
+    |(?P<epoch>\d{{10}}(?:\d{{3}}|\.\d{{1,9}})?[ \t])
+    |(?P<date>\d{{4}}-\d\d-\d\d[ \t:])
+    |(?P<level>[\[(<]?(?:{_LEVEL})[\])>]?(?:[ \t]*[:|\[-]|[ \t]{{1,8}}\S)|\[(?i:{_LEVEL})[ \t]*\])
+    |(?P<json>\{{[ \t]*"[^"]{{1,200}}"[ \t]*:)
+    |(?P<pairs>[\w.@/-]{{1,60}}=(?:"[^"]{{0,2000}}"|[^\s"]{{0,300}})[ \t]{{1,4}}[\w.@/-]{{1,60}}=)
+    |(?P<nick><[ @+%~&]?[^\s<>/]{{1,30}}>[ \t]+\S|\*{{3}}[ ]\S|-!-[ ])
+    )""",
+    re.VERBOSE,
+)
+#: Families whose shape alone tells a record; the others must be dense among the lines around them.
+_SURE = frozenset({"stamp", "kernel", "access", "json", "pairs", "commit"})
+_CUE = re.compile(r"[ \t]*(?:\d{1,3}:)?\d{1,2}:\d\d[.,]\d{1,3}[ \t]*-->")
+_TRACE_HEAD = re.compile(
+    r"[ \t|+-]*(?:Traceback \(most recent call last\):|Exception in thread |panic: |goroutine \d+ \["
+    r"|(?:Uncaught |Unhandled )?(?:[A-Za-z_][\w.$]{0,200}[.$])?[A-Z]\w{0,100}(?:Error|Exception|Throwable)\b)"
+)
+_FRAME = re.compile(r"\s+(?:at [\w.$<>/\[\]@ ]{1,300}[(:]|at .{1,300}:\d+|File \"|\.\.\. \d+ (?:more|common))")
+_TRACE_MORE = re.compile(
+    r"(?:Traceback \(|Caused by:|Suppressed:|During handling of|The above exception|goroutine \d+ \[|created by "
+    r"|exit status \d|[\w./*-]{1,200}(?:\(\*?\w{1,80}\)[\w.]{1,80})?\(.{0,300}\)$"
+    r"|(?:[A-Za-z_][\w.]{0,200}\.)?[A-Z]?\w{0,100}(?:Error|Exception|Interrupt|Exit|Warning)\b)"
+)
+
+
+def mark_records(lines: Sequence[Line], kinds: list[Kind], *, tags: bool = False) -> None:
+    """Write "record" and "more" into `kinds` where lines are records. tags: `<x>` is HTML here and no nickname."""
+    starts = [_family(line, kind) for line, kind in zip(lines, kinds, strict=True)]
+    if tags:
+        starts = [None if family == "nick" else family for family in starts]
+    total = Counter(family for family in starts if family)
+    traced = any(_TRACE_HEAD.match(line.text) for line in lines)
+    starts = [family if family and (total[family] > 1 or (traced and family in _SURE)) else None for family in starts]
+    mark_cues(lines, kinds)
+    previous: range | None = None
+    for paragraph in list(paragraphs(kinds)):
+        if any(kinds[place] in ("record", "more") for place in paragraph):
+            previous = None
+            continue
+        if previous is not None and _TRACE_MORE.match(lines[paragraph[0]].text.lstrip()):
+            first = next((place for place in paragraph if starts[place]), paragraph.stop)
+            _join(kinds, previous, range(paragraph.start, first))  # a blank line within a trace
+            previous, paragraph = paragraph, range(first, paragraph.stop)
+            if not paragraph:
+                continue
+        if _is_log(lines, starts, paragraph):
+            _mark_log(lines, kinds, starts, paragraph)
+            previous = paragraph
+        else:
+            mark_traces(lines, kinds, paragraph)
+            previous = paragraph if kinds[paragraph[-1]] == "more" else None
+
+
+def _family(line: Line, kind: Kind) -> str | None:
+    """The family of records that a line begins, if it looks like one."""
+    if kind in ("blank", "code", "under", "heading"):
+        return None
+    match = _START.match(line.text)
+    if match is None or (match.lastgroup == "json" and not line.text.rstrip().endswith(("}", "},", "}]"))):
+        return None
+    return match.lastgroup
+
+
+def _is_log(lines: Sequence[Line], starts: Sequence[str | None], paragraph: range) -> bool:
+    """Whether records begin often enough here for the lines between to be their continuations."""
+    families = [starts[place] for place in paragraph if starts[place]]
+    if not families:
+        return False
+    first = next(place for place in paragraph if starts[place])
+    indent = lines[first].indent
+    loose = sum(
+        starts[place] is None and lines[place].indent <= indent and not _TRACE_MORE.match(lines[place].text.lstrip())
+        for place in paragraph
+        if place > first
+    )
+    sure = sum(family in _SURE for family in families)
+    return loose <= 2 * len(families) or loose <= 8 * sure
+
+
+def _mark_log(lines: Sequence[Line], kinds: list[Kind], starts: Sequence[str | None], paragraph: range) -> None:
+    opened: str | None = None
+    for place in paragraph:
+        if starts[place] is not None:
+            opened = starts[place]
+            kinds[place] = "record"
+        elif opened == "date" and kinds[place] == "item":
+            continue  # an entry of a change log, below its date
+        elif opened is not None:
+            kinds[place] = "more"
+
+
+def mark_traces(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> None:
+    """Stack traces outside of logs: the head, its frames, and what went before as its cause."""
+    opened = False
+    for place in paragraph:
+        line, following = lines[place], lines[place + 1] if place + 1 in paragraph else None
+        if opened:
+            frame = line.indent > 0 or _TRACE_MORE.match(line.text.lstrip())
+            opened = bool(frame)
+            kinds[place] = "more" if frame else kinds[place]
+        elif _TRACE_HEAD.match(line.text) and _begins_trace(line, following):
+            opened = True
+            kinds[place] = "record"
+
+
+def _begins_trace(line: Line, following: Line | None) -> bool:
+    framed = following is not None and _FRAME.match(following.text) is not None
+    return framed or line.text.lstrip().startswith(("panic: ", "goroutine "))
+
+
+def _join(kinds: list[Kind], previous: range, paragraph: range) -> None:
+    """Continue the record of `previous` over blank lines to the end of `paragraph`."""
+    for place in range(previous[-1] + 1, paragraph[-1] + 1):
+        kinds[place] = "more"
+
+
+def mark_cues(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Subtitles (SRT, VTT): number, times and words are one record."""
+    for place, line in enumerate(lines):
+        if not _CUE.match(line.text):
+            continue
+        numbered = place > 0 and lines[place - 1].text.strip().isdigit()
+        kinds[place] = "more" if numbered else "record"
+        if numbered:
+            kinds[place - 1] = "record"
+        for after in range(place + 1, len(lines)):
+            if kinds[after] == "blank" or _CUE.match(lines[after].text):
+                break
+            next_cue = after + 1 < len(lines) and _CUE.match(lines[after + 1].text)
+            if next_cue and lines[after].text.strip().isdigit():
+                break
+            kinds[after] = "more"

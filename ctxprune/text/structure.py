@@ -1,0 +1,250 @@
+"""Say what each unit of a text is, and which other unit it cannot be read without."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ctxprune.text.blobs import silent_units
+from ctxprune.text.layout import layout
+from ctxprune.text.lines import Kind, Line
+from ctxprune.text.markup import is_html
+from ctxprune.types import Span
+
+RoleKind = Literal[
+    "heading",
+    "table header",
+    "table row",
+    "list intro",
+    "list item",
+    "term",
+    "definition",
+    "code",
+    "record",
+    "blob",
+    "prose",
+]
+Strength = Literal["needed", "helpful"]
+
+# What a sentence begins with that means something said before it.
+_LEANS = re.compile(
+    r"[\"'“‘(\[*_]{0,3}(?:However|Therefore|Thus|Hence|Moreover|Furthermore|Also|Instead|Otherwise|Then|Consequently"
+    r"|Nevertheless|Nonetheless|Besides|Similarly|Likewise|In contrast|By contrast|In addition|As a result"
+    r"|For example|For instance|That is|On the other hand|But|And|So|Yet|Still|Dagegen|Deshalb|Daher|Jedoch|Aber"
+    r"|Außerdem|Cependant|Donc|Mais|Sin embargo|Pero"
+    r"|It|Its|He|She|They|His|Her|Their|This|These|That|Those|Such|Both|Neither|The (?:former|latter|same)|There"
+    r"|Er|Sie|Es|Dies\w{0,2}|Ihr\w{0,2}|Il|Elle|Ils|Elles|Ce|Cette|Ces|Él|Ella|Ellos|Esto|Esta|Este)\b"
+)
+_MARKDOWN = re.compile(r"[ \t>]*(#{1,6})[ \t]")
+_NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
+_TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|pre|script|style)\b", re.IGNORECASE)
+_UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
+_TAG_KINDS: dict[str, RoleKind] = {
+    **{f"h{level}": "heading" for level in range(1, 7)},
+    "tr": "table row",
+    "td": "table row",
+    "th": "table header",
+    "li": "list item",
+    "pre": "code",
+    "dt": "term",
+    "dd": "definition",
+    "script": "blob",
+    "style": "blob",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What a unit is, and the nearest unit it leans on.
+
+    leans_on: an index below its own, or None: it stands alone. Followed again it gives the next one: a row leans on
+    its header row and that on the section's heading, an item on its parent item and that on the line which introduces
+    the list, "However, it ..." on the sentence before.
+    strength: "needed" when it cannot be read without (a row without its header, a definition without its term), or
+    "helpful" (a heading, the sentence before).
+    level: depth from 1 of a heading, list item or record; 0 for all else.
+    """
+
+    kind: RoleKind
+    leans_on: int | None = None
+    strength: Strength = "helpful"
+    level: int = 0
+
+
+@dataclass(slots=True)
+class _Open:
+    """What is open at a place of the text: indices of units, None for none."""
+
+    headings: list[tuple[int, int]]  # (level, unit), outermost first
+    items: list[tuple[int, int]]  # (indent, unit) of the items and records above
+    intro: int | None = None
+    header: int | None = None
+    term: int | None = None
+    sentence: int | None = None
+
+
+def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
+    """One role a unit. `units` in order and without overlap, as `split_sentences` gives them; other cuts do too.
+
+    Linear in the text's length, and in the depth of its lists.
+    """
+    lines, kinds = layout(text)
+    starts = [line.start for line in lines]
+    silent = silent_units(text, units)
+    html = is_html(text)
+    levels = _heading_levels(text, lines, kinds)
+    state, roles, last_line = _Open([], []), list[Role](), -1
+    for index, unit in enumerate(units):
+        place = bisect_right(starts, unit.start) - 1
+        line = lines[place]
+        first = not text[line.start : unit.start].strip("> \t\f")
+        kind = _kind(text, unit, kinds[place], first=first, html=html)
+        if silent[index]:
+            kind = "blob"
+        if last_line >= 0 and any(kinds[at] == "blank" for at in range(last_line + 1, place)):
+            _close_paragraph(state, line.indent)
+        role = _role(
+            state,
+            kind,
+            index,
+            _column(line) if first else line.indent,
+            levels.get(place, 0),
+            first=first,
+            text=text,
+            unit=unit,
+        )
+        roles.append(role)
+        last_line = bisect_right(starts, max(unit.start, unit.end - 1)) - 1
+    return tuple(roles)
+
+
+def companions(roles: Sequence[Role], unit: int, *, needed_only: bool = False, depth: int = 4) -> list[int]:
+    """Indices of what `unit` leans on, nearest first, at most `depth` steps away."""
+    chain: list[int] = []
+    role = roles[unit]
+    while role.leans_on is not None and len(chain) < depth and not (needed_only and role.strength != "needed"):
+        chain.append(role.leans_on)
+        role = roles[role.leans_on]
+    return chain
+
+
+def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> RoleKind:
+    """What a unit is by the line it begins in, and in HTML by its tag."""
+    if html and (tag := _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))):
+        name = tag[1].lower()
+        head = name == "tr" and "<th" in text[unit.start : unit.end].lower()
+        return "table header" if head else _TAG_KINDS[name]
+    if kind in ("fence", "code"):
+        return "code"
+    if not first:
+        return "record" if kind in ("record", "more") else "prose"
+    if kind == "heading" or (kind in ("plain", "verse") and _UNDERLINE.search(text, unit.start, unit.end)):
+        return "heading"
+    if kind in ("header", "row"):
+        return "table header" if kind == "header" else "table row"
+    names: dict[Kind, RoleKind] = {"term": "term", "item": "list item", "record": "record", "more": "record"}
+    return names.get(kind, "prose")
+
+
+def _heading_levels(text: str, lines: Sequence[Line], kinds: Sequence[Kind]) -> dict[int, int]:
+    """The depth of the headings that say it themselves, by line."""
+    levels = {}
+    for place, line in enumerate(lines):
+        if kinds[place] == "heading":
+            marks, number = _MARKDOWN.match(line.text), _NUMBERED.match(line.text)
+            levels[place] = len(marks[1]) if marks else number[1].count(".") + 1 if number else 1 + (line.indent > 0)
+    return levels
+
+
+def _column(line: Line) -> int:
+    return line.indent + 100 * line.quote
+
+
+def _close_paragraph(state: _Open, indent: int) -> None:
+    """A blank line ends a table, and the list above when the text goes on further left."""
+    state.header = None
+    state.sentence = None
+    while state.items and state.items[-1][0] > indent:
+        state.items.pop()
+
+
+def _role(
+    state: _Open, kind: RoleKind, index: int, indent: int, level: int, *, first: bool, text: str, unit: Span
+) -> Role:
+    heading = state.headings[-1][1] if state.headings else None
+    if kind == "heading":
+        return _heading_role(state, index, level or _tag_level(text, unit))
+    if kind == "table header":
+        state.header, state.sentence = index, None
+        return Role(kind, state.intro if state.intro is not None else heading)
+    if kind == "table row":
+        state.sentence = None
+        if state.header is not None:
+            return Role(kind, state.header, "needed")
+        return Role(kind, state.intro if state.intro is not None else heading)
+    if kind in ("list item", "record", "term"):
+        return _item_role(state, kind, index, indent, heading)
+    if kind in ("code", "blob"):
+        leans, state.sentence = state.sentence if state.intro is None else state.intro, None
+        return Role(kind, heading if leans is None else leans)
+    return _prose_role(state, kind, index, indent, heading, first=first, text=text, unit=unit)
+
+
+def _tag_level(text: str, unit: Span) -> int:
+    tag = _TAG.match(text, unit.start, unit.end)
+    if tag and tag[1][1:].isdigit():
+        return int(tag[1][1:])
+    line = _UNDERLINE.search(text, unit.start, unit.end)
+    return 2 if line and line[1] == "-" else 1
+
+
+def _heading_role(state: _Open, index: int, level: int) -> Role:
+    while state.headings and state.headings[-1][0] >= level:
+        state.headings.pop()
+    parent = state.headings[-1][1] if state.headings else None
+    state.headings.append((level, index))
+    state.items.clear()
+    state.intro = state.header = state.term = state.sentence = None
+    return Role("heading", parent, "helpful", level)
+
+
+def _item_role(state: _Open, kind: RoleKind, index: int, indent: int, heading: int | None) -> Role:
+    """An item below a deeper-set one leans on it; one at the top on the line that introduces the list."""
+    while state.items and state.items[-1][0] >= indent:
+        state.items.pop()
+    parent = state.items[-1][1] if state.items else None
+    state.items.append((indent, index))
+    state.sentence = index if kind == "list item" else None
+    state.term = index if kind == "term" else None
+    level = len(state.items)
+    if parent is not None:
+        return Role(kind, parent, "needed", level)
+    if state.intro is not None and kind == "list item":
+        return Role(kind, state.intro, "needed", level)
+    return Role(kind, state.intro if state.intro is not None else heading, "helpful", level)
+
+
+def _prose_role(
+    state: _Open, kind: RoleKind, index: int, indent: int, heading: int | None, *, first: bool, text: str, unit: Span
+) -> Role:
+    before, state.sentence = state.sentence, index
+    if state.term is not None and state.items and (not first or indent > state.items[-1][0]):
+        return Role("definition", state.term, "needed")
+    if kind == "definition":
+        return Role(kind, state.term, "needed" if state.term is not None else "helpful")
+    if first and not (state.items and indent > state.items[-1][0]):
+        state.items.clear()
+        state.term = None
+    if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")):
+        state.intro = index
+        return Role("list intro", before if before is not None and _LEANS.match(text, unit.start) else heading)
+    if first and not state.items:
+        state.intro = None
+    if before is not None and _LEANS.match(text, unit.start):
+        return Role("prose", before)
+    if state.items:
+        return Role("prose", state.items[-1][1])
+    return Role("prose", heading)

@@ -1,0 +1,202 @@
+"""Find the rows of tables without bars: CSV and its kin, and columns that white space keeps aligned."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from ctxprune.text.lines import Kind, Line, paragraphs
+
+_QUOTED_FIELD_LINES = 20  # lines that one quoted field of a CSV file may run over
+_LONG_CELL = 60  # characters; a longer mean cell is prose between commas
+_ENTRY = re.compile(r"(?:total \d+$|[-bcdlpsD][-rwxsStT]{9}[.+@]?\s)")  # ls -l
+_GAP = re.compile(r"\S(?: {2,}|[ ]*\t)\s*\S")
+_WIDE_GAP = re.compile(r"\S(?: {3,}|[ ]*\t)\s*\S")
+_WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")
+_FRAME = re.compile(r"\s*[+|┌├└╔╠╚┏┣┗][-=+─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛|]{3,}\s*$")
+_NUMBER = re.compile(r"[-+$€£]?\d[\d.,:/ %-]*\w{0,3}")
+_WIDTH = 400  # columns looked at when gutters are sought
+
+
+def mark_tables(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Write "header", "row" and "more" (a cell's further lines) into `kinds` where lines are rows of a table."""
+    for paragraph in list(paragraphs(kinds)):
+        free = [place for place in paragraph if kinds[place] in ("plain", "turn", "item", "row")]
+        if len(free) < 2 or len(free) < len(paragraph) - 2:
+            continue
+        if not _mark_delimited(lines, kinds, free):
+            _mark_aligned(lines, kinds, free)
+    _mark_bar_headers(lines, kinds)
+
+
+def _mark_bar_headers(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """The row above a table's line is its header; the lines of a frame belong to the rows beside them."""
+    for place in range(1, len(kinds)):
+        before = kinds[place - 1]
+        if kinds[place] == "under" and before == "row":
+            kinds[place - 1] = "header"
+        elif kinds[place] == "row" and _FRAME.match(lines[place].text) and before in ("row", "more", "header"):
+            kinds[place] = "more"
+        elif kinds[place] == "row" and before in ("row", "header") and _FRAME.match(lines[place - 1].text):
+            kinds[place - 1], kinds[place] = "header", "more"
+
+
+def _mark_delimited(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int]) -> bool:
+    """Rows with the same number of delimiters; in a table found so, rows that differ count too."""
+    for delimiter in ("\t", ",", ";", "|"):
+        for skip in (0, 1):  # a title may stand above the table
+            rows = _rows(lines, free[skip:], delimiter)
+            if len(rows) >= 2 and _is_delimited([text for _, text in rows], delimiter):
+                _write(kinds, [places for places, _ in rows], [_cells(text, delimiter) for _, text in rows])
+                return True
+    return False
+
+
+def _rows(lines: Sequence[Line], free: Sequence[int], delimiter: str) -> list[tuple[list[int], str]]:
+    """(places of its lines, text) of each logical row: a quoted field may hold line breaks."""
+    rows: list[tuple[list[int], str]] = []
+    opened = False
+    for place in free:
+        text = lines[place].text
+        odd = delimiter != "\t" and text.count('"') % 2 == 1
+        if opened and len(rows[-1][0]) < _QUOTED_FIELD_LINES:
+            rows[-1] = ([*rows[-1][0], place], f"{rows[-1][1]}\n{text}")
+            opened = not odd
+        else:
+            rows.append(([place], text))
+            opened = odd
+    return rows
+
+
+def _cells(row: str, delimiter: str) -> list[str]:
+    """The cells of a row; delimiters between quotes divide nothing."""
+    cells, quoted = [""], False
+    for part in re.split(f'(["{re.escape(delimiter)}])', row):
+        if part == delimiter and not quoted:
+            cells.append("")
+        else:
+            quoted = quoted != (part == '"')
+            cells[-1] += part
+    return cells
+
+
+def _is_delimited(rows: Sequence[str], delimiter: str) -> bool:
+    """Whether nearly all rows have the same number of cells, and the cells do not read like clauses."""
+    if rows[0].count(delimiter) == 0 or (len(rows) > 1 and rows[1].count(delimiter) == 0):
+        return False  # most texts are decided here
+    widths = [len(_cells(row, delimiter)) for row in rows]
+    usual = max(set(widths[:50]), key=widths[:50].count)
+    same = sum(width == usual for width in widths)
+    if usual < 2 or same < 0.8 * len(rows) or len(rows) < (3 if usual < 4 else 2):
+        return False
+    if delimiter == "\t":  # also what some programs put for blanks
+        indented = all(row.startswith("\t") for row in rows)
+        return not indented and 3 * sum(_WORDS.match(row) is not None for row in rows) <= len(rows)
+    joined = "\n".join(rows)
+    delimiters = joined.count(delimiter)
+    spaced = joined.count(delimiter + " ")
+    if sum(map(len, rows)) > _LONG_CELL * (delimiters + len(rows)):
+        return False
+    if delimiter == "|" or 5 * spaced <= delimiters:
+        return usual > 2 or not any(row.endswith((".", delimiter)) for row in rows)
+    # "a, b, c" may be a sentence: only short cells of the same number in at least four rows are a table
+    short = sum(map(len, rows)) <= 22 * (delimiters + len(rows))
+    return (
+        usual > 2
+        and len(rows) > 3
+        and same == len(rows)
+        and short
+        and not any(row.endswith((".", ",")) for row in rows)
+    )
+
+
+def _mark_aligned(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int]) -> None:
+    """Rows of a listing: `ls -l`, or lines that leave the same columns blank, with an introduction above perhaps."""
+    if sum(_ENTRY.match(lines[place].text.lstrip()) is not None for place in free) > len(free) // 2:
+        for place in free:
+            kinds[place] = "row"
+        return
+    gapped = [place for place in free if _GAP.search(lines[place].text[:_WIDTH])]
+    if len(gapped) >= max(3, 0.7 * len(free)) and _mark_columns(lines, kinds, free, gapped):
+        return
+    for run in _runs(lines, free):
+        _mark_columns(lines, kinds, run, [at for at in run if _WIDE_GAP.search(lines[at].text[:_WIDTH])])
+
+
+def _runs(lines: Sequence[Line], free: Sequence[int]) -> Iterator[list[int]]:
+    """Stretches of lines with a wide gap at one margin, and the deeper ones that continue them."""
+    run: list[int] = []
+    margin = column = 0
+    for place in free:
+        line = lines[place]
+        gap = _WIDE_GAP.search(line.text[:_WIDTH])
+        wrapped = line.indent > margin and (gap is None or line.indent >= column)
+        if run and (wrapped or (line.indent == margin and (gap or len(line.text) < 40))):
+            run.append(place)
+        else:
+            yield run
+            run, margin, column = ([place], line.indent, gap.end() - 1) if gap else ([], 0, 0)
+    yield run
+
+
+def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int], gapped: Sequence[int]) -> bool:
+    """Mark `free` as rows if the lines with a gap among them leave the same columns blank."""
+    if len(gapped) < 3:
+        return False
+    left = min(lines[place].indent for place in free)
+    gutters = _gutters([lines[place].text for place in gapped if lines[place].indent < left + 8])
+    if not (len(gutters) > 1 or any(end - start > 2 for start, end in gutters)):
+        return False
+    if not any(end - start > 3 for start, end in gutters) and not _are_cells(
+        [lines[place].text for place in gapped], gutters
+    ):
+        return False
+    rows: list[list[int]] = []
+    for place in free:
+        if rows and lines[place].indent >= gutters[0][1]:
+            rows[-1].append(place)  # the last cell, wrapped
+        else:
+            rows.append([place])
+    cells = [re.split(r" {2,}|\t", lines[places[0]].text.strip()) for places in rows]
+    _write(kinds, rows, cells)
+    return True
+
+
+def _gutters(rows: Sequence[str]) -> list[tuple[int, int]]:
+    """Stretches of at least two columns, after the first letters, that are blank in every row."""
+    expanded = [row.expandtabs()[:_WIDTH].rstrip() for row in rows]
+    if len(expanded) < 3:
+        return []
+    width = min(max(map(len, expanded)), _WIDTH)
+    filled = bytearray(width + 1)
+    for row in expanded:
+        for match in re.finditer(r"\S+", row):
+            filled[match.start() : match.end()] = b"\1" * (match.end() - match.start())
+    first, last = filled.find(b"\1"), filled.rfind(b"\1")
+    return [match.span() for match in re.finditer(rb"\0{2,}", bytes(filled)) if first < match.start() < last]
+
+
+def _are_cells(rows: Sequence[str], gutters: Sequence[tuple[int, int]]) -> bool:
+    """Whether the wide gaps of the rows are mostly the shared ones; those of justified prose are anywhere."""
+    shared = total = 0
+    for row in rows:
+        for gap in re.finditer(r"(?<=\S) {2,}(?=\S)", row.expandtabs()[:_WIDTH]):
+            total += 1
+            shared += any(gap.start() <= start and end <= gap.end() for start, end in gutters)
+    return 3 * shared >= 2 * total
+
+
+def _write(kinds: list[Kind], rows: Sequence[Sequence[int]], cells: Sequence[Sequence[str]]) -> None:
+    for number, places in enumerate(rows):
+        kinds[places[0]] = "header" if number == 0 and _is_header(cells) else "row"
+        for place in places[1:]:
+            kinds[place] = "more"
+
+
+def _is_header(cells: Sequence[Sequence[str]]) -> bool:
+    """Whether the first row names the columns: no number in it, and its cells do not come again below."""
+    first = [cell.strip().strip('"') for cell in cells[0]]
+    if not all(first[1:]) or any(_NUMBER.fullmatch(cell) for cell in first):
+        return False
+    below = {cell.strip().strip('"') for row in cells[1:200] for cell in row}
+    return len(set(first)) == len(first) and not any(cell in below for cell in first)

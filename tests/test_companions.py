@@ -1,0 +1,220 @@
+"""What a kept sentence brings along: headings, header rows, introductions, the sentence before, whole procedures."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxprune import Context, Pipeline, Policy, load
+from ctxprune.compressors.base import ScoringCompressor, narrow
+from ctxprune.compressors.baselines import with_extracts
+from ctxprune.errors import InputError
+from ctxprune.prompt import render_context
+from ctxprune.select import select
+from ctxprune.text import split_sentences
+from ctxprune.tokens import WordCounter
+from ctxprune.types import Document, Extract, Span
+
+WORDS = WordCounter()
+
+MANUAL = """# Kettle
+
+It boils water.
+
+## Cleaning
+
+Unplug it first. It must be cold.
+
+To remove scale, do this:
+
+1. Fill it with vinegar and water.
+2. Let it stand for an hour.
+3. Rinse it three times.
+
+## Prices
+
+| Model | Price |
+| --- | --- |
+| K1 | 30 euros |
+| K2 | 45 euros |
+"""
+
+
+def scored(text, scores, *, fallback=0.01):
+    """The text's sentences; each scores what stands beside the words it holds."""
+    units = []
+    for span in split_sentences(text):
+        words = text[span.start : span.end]
+        units.append(Span(span.start, span.end, next((v for key, v in scores.items() if key in words), fallback)))
+    return Context("q", (Extract(Document(text), tuple(units), (True,) * len(units)),))
+
+
+def choose(context, *, threshold=None, budget=None, relevant=0.1, **policy):
+    rules = Policy(**{"companions": True} | policy)
+    return select(context, threshold=threshold, budget=budget, counter=WORDS, policy=rules, relevant=relevant)
+
+
+def lines(context):
+    """The kept units, without the space around them."""
+    return [e.source.text[unit.start : unit.end] for e in context.extracts for unit in e.kept_units()]
+
+
+def test_a_row_brings_its_header_and_its_heading():
+    kept = lines(choose(scored(MANUAL, {"45": 0.9}), threshold=0.5))
+    assert kept == ["# Kettle", "## Prices", "| Model | Price |\n| --- | --- |", "| K2 | 45 euros |"]
+
+
+def test_without_companions_it_stands_alone():
+    assert lines(choose(scored(MANUAL, {"45": 0.9}), threshold=0.5, companions=False)) == ["| K2 | 45 euros |"]
+    assert lines(choose(scored(MANUAL, {"45": 0.9}), threshold=0.5, companions=None)) == ["| K2 | 45 euros |"]
+
+
+def test_a_sentence_that_begins_with_a_pronoun_brings_the_one_before():
+    kept = lines(choose(scored(MANUAL, {"must be cold": 0.9}), threshold=0.5))
+    assert kept[-2:] == ["Unplug it first.", "It must be cold."]
+
+
+OPTIONS = """OPTIONS
+
+       --dry-run
+              Show what would be done. Nothing is written.
+
+       --force
+              Overwrite files without asking.
+"""
+
+
+def test_a_term_and_its_definition_come_together():
+    both = ["--dry-run", "Show what would be done."]
+    for scores in ({"--dry-run": 0.9}, {"Show what": 0.9}):
+        assert lines(choose(scored(OPTIONS, scores), threshold=0.5))[-2:] == both
+    assert lines(choose(scored(OPTIONS, {"Nothing": 0.9}), threshold=0.5))[-2:] == ["--dry-run", "Nothing is written."]
+
+
+def test_companions_keep_their_own_scores():
+    result = choose(scored(MANUAL, {"45": 0.9}), threshold=0.5)
+    assert [unit.score for unit in result.extracts[0].kept_units()] == [0.01, 0.01, 0.01, 0.9]
+
+
+STEPS = ["1. Fill it with vinegar and water.", "2. Let it stand for an hour.", "3. Rinse it three times."]
+
+
+@pytest.mark.parametrize(
+    ("scores", "whole"),
+    [
+        ({"remove scale": 0.9}, True),
+        ({"## Cleaning": 0.9}, True),
+        ({"# Kettle": 0.9}, False),
+        ({"vinegar": 0.9, "Rinse": 0.9}, True),
+        ({"Rinse": 0.9}, False),
+    ],
+)
+@pytest.mark.parametrize("limits", [{"threshold": 0.5}, {"budget": 200, "floor": 0.02}])
+def test_the_steps_of_a_procedure_stay_together_when_it_answers(scores, whole, limits):
+    kept = lines(choose(scored(MANUAL, scores), **limits))
+    assert all(step in kept for step in STEPS) == whole
+
+
+def test_a_procedure_that_does_not_fit_gives_its_best_steps():
+    context = scored(MANUAL, {"remove scale": 0.9, "an hour": 0.8})
+    kept = lines(choose(context, budget=17, floor=0.02))
+    assert kept == ["# Kettle", "## Cleaning", "To remove scale, do this:", "2. Let it stand for an hour."]
+
+
+def test_a_companion_that_does_not_fit_leaves_the_unit_alone():
+    context = scored(MANUAL, {"45": 0.9})
+    full = choose(context, budget=200, floor=0.02)
+    assert lines(full) == ["# Kettle", "## Prices", "| Model | Price |\n| --- | --- |", "| K2 | 45 euros |"]
+    needed = choose(context, budget=16, floor=0.02)
+    assert lines(needed) == ["| Model | Price |\n| --- | --- |", "| K2 | 45 euros |"]
+    assert lines(choose(context, budget=6, floor=0.02)) == ["| K2 | 45 euros |"]
+
+
+def test_what_must_stay_brings_its_companions_only_within_the_budget():
+    context = scored(MANUAL, {})
+    assert len(lines(choose(context, budget=200, protect=("45",), floor=0.5))) == 4
+    assert lines(choose(context, budget=6, protect=("45",), floor=0.5)) == ["| K2 | 45 euros |"]
+
+
+def test_what_an_earlier_compressor_removed_does_not_come_back():
+    (extract,) = scored(MANUAL, {"45": 0.9}).extracts
+    flags = tuple("## Prices" not in MANUAL[unit.start : unit.end] for unit in extract.units)
+    narrowed = Context("q", (Extract(extract.source, extract.units, flags),))
+    assert "## Prices" not in lines(choose(narrowed, threshold=0.5))
+
+
+PIECES = [
+    "# Head",
+    "Plain words here.",
+    "It leans on those.",
+    "Do this:",
+    "1. One step.",
+    "2. Two steps.",
+    "- An item.",
+    "| a | b |\n| --- | --- |\n| c | d |",
+    "However, no.",
+    "",
+]
+
+
+@st.composite
+def texts(draw):
+    text = "\n".join(draw(st.lists(st.sampled_from(PIECES), max_size=12)))
+    scores = draw(st.lists(st.sampled_from([0.0, 0.01, 0.3, 0.6, 0.9]), min_size=40, max_size=40))
+    spans = split_sentences(text)
+    units = tuple(Span(span.start, span.end, score) for span, score in zip(spans, scores, strict=False))
+    return Extract(Document(text, title="T"), units, (True,) * len(units))
+
+
+contexts = st.lists(texts(), min_size=1, max_size=2).map(
+    lambda made: Context("q", tuple(Extract(e.source, e.units, e.kept, index=n) for n, e in enumerate(made)))
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(contexts, st.integers(1, 40), st.sampled_from([None, 0.02, 0.5]), st.sampled_from(["skip", "stop"]))
+def test_companions_never_take_a_budget_beyond_its_end(context, budget, floor, fill):
+    result = choose(context, budget=budget, floor=floor, fill=fill)
+    assert WORDS.count([render_context(result)])[0] <= budget
+
+
+@settings(deadline=None, max_examples=60)
+@given(contexts, st.sampled_from([0.2, 0.5, 0.8]))
+def test_companions_only_add_and_a_higher_threshold_still_keeps_a_subset(context, threshold):
+    alone = set(lines_at(choose(context, threshold=threshold, companions=False)))
+    low, high = (set(lines_at(choose(context, threshold=value))) for value in (threshold, threshold + 0.15))
+    assert alone <= low
+    assert high <= low
+    assert bool(low) == bool(alone)
+
+
+def lines_at(context):
+    return [(e.index, unit.start) for e in context.extracts for unit in e.kept_units()]
+
+
+class Fixed(ScoringCompressor):
+    """Sentences; those with a figure score 0.9, others 0.01."""
+
+    name = "fixed"
+    default_threshold = 0.5
+    default_companions = True
+
+    def score(self, contexts):
+        return [with_extracts(c, [self._scored(e) for e in c.extracts]) for c in contexts]
+
+    def _scored(self, extract):
+        text = extract.source.text
+        spans = split_sentences(text)
+        return narrow(
+            extract,
+            [Span(s.start, s.end, 0.9 if "euros" in text[s.start : s.end] else 0.01) for s in spans],
+        )
+
+
+def test_a_compressor_of_sentences_has_them_as_it_says_and_one_of_words_refuses_them():
+    [result] = Pipeline([Fixed(counter=WORDS)]).run([Context.of("q", [MANUAL])])
+    assert "| Model | Price |" in result.text
+    [result] = Pipeline([Fixed(counter=WORDS, policy=Policy(companions=False))]).run([Context.of("q", [MANUAL])])
+    assert "| Model | Price |" not in result.text
+    for name in ("lead", "random-words"):
+        with pytest.raises(InputError, match=f"{name} does not choose sentences, and only they have companions"):
+            load(name, policy=Policy(companions=True))
