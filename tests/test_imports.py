@@ -20,6 +20,7 @@ LAYERS = (
         "tokens",
         "select",
         "budget",
+        "oversized",
         "prompt",
         "runtime",
         "models",

@@ -11,6 +11,7 @@ import typer
 
 from ctxprune.cli.options import Compression
 from ctxprune.select import OnEmpty, Order
+from ctxprune.text import UnitKind
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -44,6 +45,10 @@ KeepTitle = Annotated[bool, typer.Option("--keep-title/--no-title", help="Give t
 MinKeep = Annotated[int, typer.Option(help="Keep at least so many sentences.")]
 OnEmptyOption = Annotated[OnEmpty, typer.Option("--on-empty", help="What to do when nothing passes the threshold.")]
 OrderOption = Annotated[Order, typer.Option("--order", help="Documents as they came, or the most relevant first.")]
+UnitsOption = Annotated[
+    UnitKind | None, typer.Option("--units", help="What to choose among (default: by the shape of the text).")
+]
+Elision = Annotated[str, typer.Option(metavar="MARK", help='Between kept stretches, e.g. "[...]" (default: nothing).')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a result.")]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows what was kept and removed.")]
 
@@ -89,6 +94,8 @@ def compress(
     min_keep: MinKeep = 0,
     on_empty: OnEmptyOption = "drop",
     order: OrderOption = "document",
+    units: UnitsOption = None,
+    elision: Elision = "",
     as_json: AsJson = False,
     html: Html = None,
 ) -> None:
@@ -112,6 +119,8 @@ def compress(
         min_keep=min_keep,
         on_empty=on_empty,
         order=order,
+        units=units,
+        elision=elision,
     )
     from ctxprune.cli.compress import compress_batch, compress_one
 
@@ -148,6 +157,8 @@ def run(
     min_keep: MinKeep = 0,
     on_empty: OnEmptyOption = "drop",
     order: OrderOption = "document",
+    units: UnitsOption = None,
+    elision: Elision = "",
     generator: Annotated[str | None, typer.Option(help="local:PATH_OR_ID or openai:MODEL; without: no answer.")] = None,
     base_url: Annotated[
         str | None, typer.Option(help="Of the openai generator, e.g. http://localhost:8000/v1.")
@@ -171,6 +182,8 @@ def run(
         min_keep=min_keep,
         on_empty=on_empty,
         order=order,
+        units=units,
+        elision=elision,
     )
     from ctxprune.cli.run import Run
     from ctxprune.cli.sources import load_generator, load_questions, load_retriever

@@ -10,6 +10,7 @@ from ctxprune.compressors import load
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.pipeline import Pipeline
 from ctxprune.select import OnEmpty, Order, Policy
+from ctxprune.text import UnitKind
 from ctxprune.tokens import load_counter
 from ctxprune.types import Compressor
 
@@ -30,6 +31,8 @@ class Compression:
     order: Order
     rate: float | None = None
     calibration: Path | None = None
+    units: UnitKind | None = None
+    elision: str = ""
 
     def pipeline(self) -> Pipeline:
         """Raises what `ctxprune.load` raises, and BudgetError where the compressor needs a budget and has none."""
@@ -39,6 +42,7 @@ class Compression:
             on_empty=self.on_empty,
             order=self.order,
             protect=self.protect,
+            elision=self.elision,
         )
         counter = load_counter(self.tokenizer)
         compressor = self._load(threshold=self.threshold, budget=self.budget, counter=counter, policy=policy)
@@ -51,7 +55,7 @@ class Compression:
     def _load(self, **options: Any) -> Compressor:
         if self.calibration is not None:
             options["calibration"] = self.calibration
-        own = {name: value for name in ("model", "rate") if (value := getattr(self, name)) is not None}
+        own = {name: value for name in ("model", "rate", "units") if (value := getattr(self, name)) is not None}
         try:
             return load(self.compressor, **own, **options)
         except TypeError as error:  # not an option of this compressor, or given already as its name

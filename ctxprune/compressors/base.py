@@ -5,10 +5,13 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, TypedDict
 
 from ctxprune.errors import BudgetError, InputError
+from ctxprune.oversized import cut_oversized
 from ctxprune.select import Policy, select
+from ctxprune.text import UnitKind, checked_units, split_sentences
 from ctxprune.text.blobs import hushed
 from ctxprune.timing import stage
 from ctxprune.tokens import default_counter
@@ -24,13 +27,15 @@ class Choice(TypedDict, total=False):
     budget: int | None
     counter: TokenCounter | None
     policy: Policy | None
+    units: UnitKind
 
 
 class ScoringCompressor(ABC):
     """Subclasses implement `score`; thresholds, budgets, titles and protected text are `select`'s business.
 
     threshold, budget: used when `compress` is called without. counter: measures the budget (default: the bundled
-    tokenizer). policy: see `ctxprune.select.Policy`.
+    tokenizer). policy: see `ctxprune.select.Policy`. units: what to choose among: "auto" (sentences, and records where
+    the text is records), "sentences", "lines", "records" or "paragraphs".
     """
 
     name: ClassVar[str]
@@ -38,6 +43,8 @@ class ScoringCompressor(ABC):
     default_threshold: float | None = None
     #: False for compressors that do not look at the question.
     needs_query: ClassVar[bool] = True
+    #: True for compressors that choose among sentences or the like, so that `units` means something.
+    splits_units: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -46,11 +53,15 @@ class ScoringCompressor(ABC):
         budget: int | None = None,
         counter: TokenCounter | None = None,
         policy: Policy | None = None,
+        units: UnitKind = "auto",
     ) -> None:
         self.threshold = threshold
         self.budget = budget
         self.counter = counter
         self.policy = policy or Policy()
+        self.units = checked_units(units)
+        if units != "auto" and not self.splits_units:
+            raise InputError(f"{self.name} chooses words, which units={units!r} does not change; leave units out")
         self._check(budget, threshold)
 
     @abstractmethod
@@ -78,6 +89,8 @@ class ScoringCompressor(ABC):
         scored = self.score(contexts)
         counter = self.counter or default_counter()
         with stage("select"):
+            if budget is not None:
+                scored = [cut_oversized(context, budget=budget, counter=counter) for context in scored]
             return [
                 select(context, threshold=threshold, budget=budget, counter=counter, policy=self.policy)
                 for context in scored
@@ -100,6 +113,11 @@ def visible_units(extract: Extract, split: Splitter) -> list[Span]:
     return [
         Span(start + unit.start, start + unit.end) for start, end in extract.slices() for unit in split(text[start:end])
     ]
+
+
+def visible_sentences(extract: Extract, units: UnitKind = "auto") -> list[Span]:
+    """The units of what an earlier compressor kept, sentences unless `units` or the text's shape says otherwise."""
+    return visible_units(extract, partial(split_sentences, units=units))
 
 
 def narrow(extract: Extract, units: Iterable[Span], *, score: float | None = None) -> Extract:

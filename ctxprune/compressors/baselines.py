@@ -12,9 +12,9 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_units
+from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_sentences, visible_units
 from ctxprune.select import Policy
-from ctxprune.text import split_sentences, split_words
+from ctxprune.text import split_words
 from ctxprune.text.blobs import silent_units
 from ctxprune.text.lexical import bm25_scores
 from ctxprune.timing import stage
@@ -37,9 +37,11 @@ class Sentences:
 class SentenceCompressor(ScoringCompressor):
     """Ranks the sentences of a whole context; a document scores as its best sentence does."""
 
+    splits_units = True
+
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
-            units = [[visible_units(extract, split_sentences) for extract in context.extracts] for context in contexts]
+            units = [[visible_sentences(extract, self.units) for extract in context.extracts] for context in contexts]
             batch = [_sentences(context, spans) for context, spans in zip(contexts, units, strict=True)]
         with stage("infer"):
             scores = self.sentence_scores(batch)

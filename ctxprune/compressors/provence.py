@@ -10,13 +10,13 @@ from typing import Literal, Unpack, get_args
 
 import numpy as np
 
-from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_units
+from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, visible_sentences
 from ctxprune.compressors.baselines import with_extracts
 from ctxprune.compressors.fusion import Array, SentenceEvidence
 from ctxprune.compressors.pruner import Passage, PrunerModel, Reading, relevance, sigmoid
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.runtime.windows import token_spans
-from ctxprune.text import split_sentences
+from ctxprune.text import UnitKind
 from ctxprune.timing import stage
 from ctxprune.types import Context, Extract, Span
 
@@ -39,6 +39,7 @@ class Provence(ScoringCompressor):
 
     name = "provence"
     default_threshold: float | None = 0.1
+    splits_units = True
 
     def __init__(
         self,
@@ -68,7 +69,7 @@ class Provence(ScoringCompressor):
 
     def _score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
-            items = [sentences_of(context) for context in contexts]
+            items = [sentences_of(context, self.units) for context in contexts]
         readings = iter(self.model.read([passage for item in items for passage in item.passages()]))
         read = [[next(readings) for _ in item.extracts] for item in items]
         with stage("infer"):
@@ -111,9 +112,9 @@ class Sentences:
         return [Passage(self.query, extract.source.title, extract.source.text) for extract in self.extracts]
 
 
-def sentences_of(context: Context) -> Sentences:
+def sentences_of(context: Context, units: UnitKind = "auto") -> Sentences:
     """Split what is kept; documents of which nothing is kept, or that are empty, are left out."""
-    split = [(extract, tuple(visible_units(extract, split_sentences))) for extract in context.extracts]
+    split = [(extract, tuple(visible_sentences(extract, units))) for extract in context.extracts]
     alive = [(extract, spans) for extract, spans in split if spans]
     return Sentences(context.query, tuple(extract for extract, _ in alive), tuple(spans for _, spans in alive))
 

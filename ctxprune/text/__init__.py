@@ -18,7 +18,7 @@ from ctxprune.text.pieces import UNMARKED, clauses, is_unmarked, pieces
 from ctxprune.text.prose import HAN, HAN_CHARACTER, Prose, sentence_ends
 from ctxprune.types import Span
 
-__all__ = ["UnitKind", "atomic_spans", "check_units", "model_text", "split_sentences", "split_words"]
+__all__ = ["UnitKind", "atomic_spans", "checked_units", "model_text", "split_sentences", "split_words"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _WORD = re.compile(rf"[{HAN}][\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef]*|[^\s{HAN}]+")
@@ -69,7 +69,7 @@ def split_sentences(
     """
     if max_characters < 1:
         raise InputError(f"max_characters must be at least 1, got {max_characters}; the default is 2000")
-    check_units(units)
+    checked_units(units)
     divided = list(blocks(text, units))
     cuts = _cuts(text, divided, language, tags=units in ("auto", "sentences", "paragraphs") and is_html(text))
     apart = [span for span in blobs(text) if span[1] - span[0] >= APART]
@@ -90,10 +90,11 @@ def split_sentences(
     return [Span(start, end) for start, end in found]
 
 
-def check_units(units: str) -> None:
-    """Raise InputError for a kind of units that there is none of."""
+def checked_units(units: UnitKind) -> UnitKind:
+    """The kind of units; raises InputError for one that is not known."""
     if units not in get_args(UnitKind):
         raise InputError(f"units must be one of {', '.join(get_args(UnitKind))}, got {units!r}")
+    return units
 
 
 def _cuts(text: str, divided: Sequence[Block], language: str, *, tags: bool) -> list[int]:
