@@ -22,6 +22,7 @@ LAYERS = (
         "tokens",
         "select",
         "budget",
+        "oversized",
         "prompt",
         "runtime",
         "models",

@@ -11,6 +11,7 @@ import typer
 
 from ctxprune.cli.options import Compression
 from ctxprune.select import OnEmpty, Order
+from ctxprune.text import UnitKind
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -70,6 +71,10 @@ OrderOption = Annotated[Order, typer.Option("--order", help="Documents as they c
 Language = Annotated[
     str | None, typer.Option(metavar="CODE", help="Of the documents, e.g. de (default: each document's is guessed).")
 ]
+UnitsOption = Annotated[
+    UnitKind | None, typer.Option("--units", help="What to choose among (default: by the shape of the text).")
+]
+Elision = Annotated[str, typer.Option(metavar="MARK", help='Between kept stretches, e.g. "[...]" (default: nothing).')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a result.")]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows what was kept and removed.")]
 
@@ -121,6 +126,8 @@ def compress(
     on_empty: OnEmptyOption = "drop",
     order: OrderOption = "document",
     language: Language = None,
+    units: UnitsOption = None,
+    elision: Elision = "",
     as_json: AsJson = False,
     html: Html = None,
 ) -> None:
@@ -150,6 +157,8 @@ def compress(
         on_empty=on_empty,
         order=order,
         language=language,
+        units=units,
+        elision=elision,
     )
     from ctxprune.cli.compress import compress_batch, compress_one
 
@@ -192,6 +201,8 @@ def run(
     on_empty: OnEmptyOption = "drop",
     order: OrderOption = "document",
     language: Language = None,
+    units: UnitsOption = None,
+    elision: Elision = "",
     generator: Annotated[str | None, typer.Option(help="local:PATH_OR_ID or openai:MODEL; without: no answer.")] = None,
     base_url: Annotated[
         str | None, typer.Option(help="Of the openai generator, e.g. http://localhost:8000/v1.")
@@ -221,6 +232,8 @@ def run(
         on_empty=on_empty,
         order=order,
         language=language,
+        units=units,
+        elision=elision,
     )
     from ctxprune.cli.run import Run
     from ctxprune.cli.sources import load_generator, load_questions, load_retriever

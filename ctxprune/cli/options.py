@@ -10,6 +10,7 @@ from ctxprune.compressors import load
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.pipeline import Pipeline
 from ctxprune.select import OnEmpty, Order, Policy, gap_bounds
+from ctxprune.text import UnitKind
 from ctxprune.tokens import load_counter
 from ctxprune.types import Compressor
 
@@ -36,6 +37,8 @@ class Compression:
     rate: float | None = None
     calibration: Path | None = None
     language: str | None = None
+    units: UnitKind | None = None
+    elision: str = ""
 
     def pipeline(self) -> Pipeline:
         """Raises what `ctxprune.load` raises, and BudgetError where the compressor needs a budget and has none."""
@@ -49,6 +52,7 @@ class Compression:
             on_empty=self.on_empty,
             order=self.order,
             protect=self.protect,
+            elision=self.elision,
         )
         counter = load_counter(self.tokenizer)
         compressor = self._load(threshold=self.threshold, budget=self.budget, counter=counter, policy=policy)
@@ -75,4 +79,4 @@ class Compression:
 
 
 #: Options that not every compressor takes.
-_OWN = ("model", "rate", "operating_point", "language")
+_OWN = ("model", "rate", "operating_point", "language", "units")

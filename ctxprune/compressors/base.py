@@ -10,8 +10,9 @@ from typing import ClassVar, TypedDict
 
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.operating_points import DEFAULT_POINT, OperatingPoints, check_point
+from ctxprune.oversized import cut_oversized
 from ctxprune.select import Policy, note_untouched, select
-from ctxprune.text import split_sentences
+from ctxprune.text import UnitKind, checked_units, split_sentences
 from ctxprune.text.blobs import hushed
 from ctxprune.text.language import checked_language, guess_language
 from ctxprune.text.normal import normalise
@@ -31,6 +32,7 @@ class Choice(TypedDict, total=False):
     counter: TokenCounter | None
     policy: Policy | None
     language: str | None
+    units: UnitKind
 
 
 class ScoringCompressor(ABC):
@@ -40,7 +42,8 @@ class ScoringCompressor(ABC):
     "aggressive", in place of a threshold, where the compressor has `operating_points`. counter: measures the budget
     (default: the bundled tokenizer). policy: see `ctxprune.select.Policy`; what it leaves to the compressor is settled
     here. language: of the documents, by which sentences are split, an ISO 639 code or a tag ("de", "pt-BR"); None: each
-    document's is guessed.
+    document's is guessed. units: what to choose among: "auto" (sentences, and records where the text is records),
+    "sentences", "lines", "records" or "paragraphs".
     """
 
     name: ClassVar[str]
@@ -54,6 +57,8 @@ class ScoringCompressor(ABC):
     default_companions: bool | None = None
     #: False for compressors that do not look at the question.
     needs_query: ClassVar[bool] = True
+    #: True for compressors that choose among sentences or the like, so that `units` means something.
+    splits_units: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -64,6 +69,7 @@ class ScoringCompressor(ABC):
         counter: TokenCounter | None = None,
         policy: Policy | None = None,
         language: str | None = None,
+        units: UnitKind = "auto",
     ) -> None:
         self.threshold = threshold
         self.operating_point = operating_point
@@ -71,6 +77,9 @@ class ScoringCompressor(ABC):
         self.counter = counter
         self.policy = self.settled(policy or Policy())
         self.language = checked_language(language)
+        self.units = checked_units(units)
+        if units != "auto" and not self.splits_units:
+            raise InputError(f"{self.name} chooses words, which units={units!r} does not change; leave units out")
         self._check(budget, threshold, operating_point)
 
     @abstractmethod
@@ -113,11 +122,14 @@ class ScoringCompressor(ABC):
         if points is not None and operating_point is not None:
             threshold = points.threshold(operating_point, units)
         relevant = self.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
+        counter = self.counter or default_counter()
+        if budget is not None:
+            scored = cut_oversized(scored, budget=budget, counter=counter)
         chosen = select(
             scored,
             threshold=threshold,
             budget=budget,
-            counter=self.counter or default_counter(),
+            counter=counter,
             policy=self.policy,
             relevant=None if self.default_companions is None else relevant,
         )
@@ -177,10 +189,13 @@ def visible_units(extract: Extract, split: Splitter) -> list[Span]:
     ]
 
 
-def visible_sentences(extract: Extract, language: str | None) -> list[Span]:
-    """The kept sentences, split in the language named, or in the one that the whole document is guessed to be in."""
+def visible_sentences(extract: Extract, language: str | None = None, units: UnitKind = "auto") -> list[Span]:
+    """The units of what an earlier compressor kept, sentences unless `units` or the text's shape says otherwise.
+
+    language: by which sentences are split; None: the one that the whole document is guessed to be in.
+    """
     language = language or guess_language(extract.source.text) or None
-    return visible_units(extract, partial(split_sentences, language=language))
+    return visible_units(extract, partial(split_sentences, language=language, units=units))
 
 
 def readable_units(extract: Extract, units: Sequence[Span]) -> list[str]:

@@ -45,11 +45,13 @@ class SentenceCompressor(ScoringCompressor):
     """Ranks the sentences of a whole context; a document scores as its best sentence does."""
 
     default_companions = False
+    splits_units = True
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
             units = [
-                [visible_sentences(extract, self.language) for extract in context.extracts] for context in contexts
+                [visible_sentences(extract, self.language, self.units) for extract in context.extracts]
+                for context in contexts
             ]
             batch = [_sentences(context, spans) for context, spans in zip(contexts, units, strict=True)]
         with stage("infer"):

@@ -17,6 +17,7 @@ from ctxprune.compressors.pruner import Passage, PrunerModel, Reading, relevance
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.operating_points import OperatingPoints
 from ctxprune.runtime.windows import token_spans
+from ctxprune.text import UnitKind
 from ctxprune.timing import stage
 from ctxprune.types import Context, Extract, Span
 
@@ -45,6 +46,7 @@ class Provence(ScoringCompressor):
     default_threshold: float | None = 0.1
     default_floor: float | None = DEFAULT_FLOOR
     default_companions = True
+    splits_units = True
 
     def __init__(
         self,
@@ -79,7 +81,7 @@ class Provence(ScoringCompressor):
 
     def _score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
-            items = [sentences_of(context, self.language) for context in contexts]
+            items = [sentences_of(context, self.language, self.units) for context in contexts]
         readings = iter(self.model.read([passage for item in items for passage in item.passages()]))
         read = [[next(readings) for _ in item.extracts] for item in items]
         with stage("infer"):
@@ -122,9 +124,9 @@ class Sentences:
         return [Passage(self.query, extract.source.title, extract.source.text) for extract in self.extracts]
 
 
-def sentences_of(context: Context, language: str | None = None) -> Sentences:
+def sentences_of(context: Context, language: str | None = None, units: UnitKind = "auto") -> Sentences:
     """Split what is kept; documents of which nothing is kept, or that are empty, are left out."""
-    split = [(extract, tuple(visible_sentences(extract, language))) for extract in context.extracts]
+    split = [(extract, tuple(visible_sentences(extract, language, units))) for extract in context.extracts]
     alive = [(extract, spans) for extract, spans in split if spans]
     return Sentences(context.query, tuple(extract for extract, _ in alive), tuple(spans for _, spans in alive))
 

@@ -38,6 +38,7 @@ class RecompExtractive(ScoringCompressor):
 
     name = "recomp-extractive"
     default_companions = False
+    splits_units = True
     #: For a cosine model that names none: with the bundled encoder and titles, 61 of 63 sentences with the answer
     #: scored 0.4 or more on 75 questions of SQuAD, SelQA and multi-hop training data, and 40% of the others.
     default_cosine: ClassVar[float | None] = 0.4
@@ -57,7 +58,7 @@ class RecompExtractive(ScoringCompressor):
             choice["policy"] = replace(choice.get("policy") or Policy(), top_n=top_n)
         super().__init__(**choice)
         self.with_title = self.model.with_title if with_title is None else with_title
-        self.sentences = SentenceReader(self.model, open_cache(cache))
+        self.sentences = SentenceReader(self.model, open_cache(cache), units=self.units)
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         extracts = [extract for context in contexts for extract in context.extracts]

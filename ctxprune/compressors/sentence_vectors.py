@@ -14,12 +14,12 @@ from ctxprune.compressors.document_cache import DocumentCache, cache_key
 from ctxprune.errors import CheckpointError
 from ctxprune.models.recomp import DualEncoder, Vectors
 from ctxprune.runtime.base import IntArray
-from ctxprune.text import split_sentences
+from ctxprune.text import UnitKind, split_sentences
 from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 
 #: Changes when sentences are split or titled in another way, so that a cache never hands out other sentences' vectors.
-UNITS_VERSION = "sentences-2"
+UNITS_VERSION = "units-3"
 #: Passages encoded and stored at a time: bounds the memory of an index run, and what an interrupted one loses.
 _BATCH_PASSAGES = 256
 #: A model is known by its vector of this sentence, in hundredths: that holds for any encoder, whatever it is called.
@@ -54,11 +54,12 @@ def titled(title: str, sentence: str) -> str:
 class SentenceReader:
     """Encodes what the cache lacks. With a cache every vector is rounded to float16, whether it was known or not.
 
-    cache: any `DocumentCache`, or None. A document is one entry: its offsets, then its vectors.
+    cache: any `DocumentCache`, or None. A document is one entry: its offsets, then its vectors. units: see
+    `split_sentences`; another kind of units has entries of its own.
     """
 
-    def __init__(self, model: DualEncoder, cache: DocumentCache | None = None) -> None:
-        self.model, self.cache = model, cache
+    def __init__(self, model: DualEncoder, cache: DocumentCache | None = None, *, units: UnitKind = "auto") -> None:
+        self.model, self.cache, self.units = model, cache, units
 
     def read(self, passages: Sequence[Passage]) -> dict[Passage, SentenceVectors]:
         """The sentences of every passage; equal passages are read once."""
@@ -86,7 +87,7 @@ class SentenceReader:
     def _encoded(self, passages: Sequence[Passage]) -> dict[Passage, SentenceVectors]:
         """All sentences of all passages go to the encoder together, equal ones once."""
         with stage("tokenize"):
-            spans = [split_sentences(passage.text, language=passage.language) for passage in passages]
+            spans = [split_sentences(passage.text, language=passage.language, units=self.units) for passage in passages]
             texts = [
                 [
                     titled(passage.title, sentence)
@@ -107,7 +108,7 @@ class SentenceReader:
 
     def _key(self, passage: Passage) -> bytes:
         read = f"{len(passage.title)} {passage.title} {passage.text}"  # the length keeps title and text apart
-        return cache_key(f"{UNITS_VERSION} {passage.language or ''} {self._fingerprint}", read)
+        return cache_key(f"{UNITS_VERSION} {passage.language or ''} {self.units} {self._fingerprint}", read)
 
     @cached_property
     def _probe(self) -> Vectors:
