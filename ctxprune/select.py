@@ -275,7 +275,7 @@ def _or_else(context: Context, units: Units, chosen: Mask, limit: float | None, 
     others = any(
         isinstance(piece, SoftTokens) or piece_text(piece) for piece in context.pieces if not isinstance(piece, Extract)
     )
-    if chosen.any() or others or not len(units) or limit is None:
+    if chosen.any() or others or limit is None or not any(map(piece_text, context.pieces)):
         return context, chosen
     best = units.score.max()
     why = f"nothing {'' if best < limit else 'but labels and rules '}scores at least {limit:g} (the best: {best:.2g})"

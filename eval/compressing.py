@@ -170,7 +170,10 @@ def _options(step: Step) -> dict[str, Any]:
 
 def _policy(fields: Mapping[str, Any]) -> Policy:
     """A policy from its fields, of which YAML and the store have tuples as lists."""
-    return Policy(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()
+    }
+    return Policy(**values)
 
 
 class Replay(ScoringCompressor):

@@ -198,3 +198,28 @@ def test_an_export_brings_its_points_and_floor_and_one_of_an_earlier_version_loa
     for damage in ({"operating_points": {"safe": 0.1}}, {"operating_points": 0.1}, {"floor": "low"}, {"floor": 2}):
         with pytest.raises(CheckpointError, match=r"pruner.json is missing or damaged"):
             load(export(**damage))
+
+
+@pytest.mark.parametrize("limits", [{}, {"operating_point": "safe"}, {"budget": 40}, {"operating_point": "aggressive"}])
+@pytest.mark.parametrize(
+    ("query", "documents"),
+    [
+        ("Where is the key?", ["under the stone " * 2000]),
+        ("Where is the key?", ["x" * 30_000]),
+        ("Wo liegt der Schlüssel?", ["The key lies under the stone. The dog sleeps.", "La clef est sous la pierre."]),
+        ("鍵はどこですか", ["The key lies under the stone. The dog sleeps."]),
+        ("Where is the key?", []),
+        ("Where is the key?", ["", " "]),
+        ("Where is the key?", ["Under it."]),
+    ],
+)
+def test_odd_contexts_come_out_with_a_true_status(model, query, documents, limits):
+    context = Context.of(query, documents)
+    [result] = Pipeline([Provence(model)]).run([context], **limits)
+    removed = "".join("".join(documents).split()) != "".join(
+        "".join(extract.text for extract in result.after.extracts).split()
+    )
+    assert result.status == ("compressed" if removed else "passthrough")
+    assert not result.over_budget
+    emptied = any(text.strip() for text in documents) and not result.text
+    assert any("the context is empty" in warning for warning in result.warnings) == emptied
