@@ -78,7 +78,7 @@ _ENDINGS = {
     "it": (
         "amente azioni azione mente ando endo arono ati ate ato ata iti ite ito ita uti ute uto uta are ere ire i e o a"
     ),
-    "nl": "heden heid ingen ing eren en er e s t n",
+    "nl": "heden heid ingen ing eren en er e s t",
     "sv": "arnas arna erna orna ande ades ade are ar er or en et ts es e a s n t",
     "da": "ernes erne enes ene ende ede ers er en et es e s n t",
     "nb": "ernes erne enes ene ende ede ers er en et es e s n t a",

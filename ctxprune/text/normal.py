@@ -269,9 +269,18 @@ def _mended(text: str) -> Iterator[Edit]:
         if start == 0 or not text[start - 1].isalnum() or end >= len(text) or not text[end].isalnum():
             continue
         if seen is None:  # the words of the text tell a hyphen of the word's own from one of the line's
-            seen = frozenset(_COMPOUND.findall(text.lower()))
+            seen = _whole_words(text.lower())
         if (new := _mending(text, start, end, seen)) is not None:
             yield start, end, new
+
+
+def _whole_words(text: str) -> frozenset[str]:
+    """The words of a text, without the two on either side of each break."""
+    words: list[str] = []
+    parts = _BREAK.split(text)
+    for place, part in enumerate(parts):
+        words += _COMPOUND.findall(part)[place > 0 : -1 if place + 1 < len(parts) else None]
+    return frozenset(words)
 
 
 def _mending(text: str, start: int, end: int, seen: frozenset[str]) -> str | None:

@@ -182,6 +182,8 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
     before = before.replace("-", " ")  # "non-U.S."
     token = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].strip("\"'“‘([")
     language = _language(before, prose.language)
+    if mark == "!" and language not in ("en", ""):
+        return False
     if _INITIAL.fullmatch(token):
         return not (token.islower() and word.lower() in function_words(language))
     if _INDIC.fullmatch(token) and "।" in prose.text[max(prose.start, place - 500) : place + 500]:
