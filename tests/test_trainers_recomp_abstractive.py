@@ -240,11 +240,11 @@ def test_whole_models_learn_and_load(kind, llama, t5, targets, tmp_path) -> None
 
 def test_a_stopped_run_goes_on_where_it_stood(llama, targets, tmp_path) -> None:
     out = tmp_path / "stopped"
-    assert main(command(llama, targets, out, "--max-steps", "3")) == 0
+    assert main(command(llama, targets, out, "--max-steps", "1", "--evaluate-every", "1")) == 0
     first = json.loads((out / "training.json").read_text())
-    assert main(command(llama, targets, out, "--max-steps", "6")) == 0
+    assert main(command(llama, targets, out, "--max-steps", "2", "--evaluate-every", "1")) == 0
     second = json.loads((out / "training.json").read_text())
-    assert (first["steps"], second["steps"]) == (3, 6)
+    assert (first["steps"], second["steps"]) == (1, 2)
     assert second["seconds"] > first["seconds"]
     assert second["history"][0] == first["history"][0]
 
