@@ -29,7 +29,7 @@ def chromium():
     if found is None:
         pytest.skip("no Chromium on this machine")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=[*FLAGS])
+        browser = driver.chromium.launch(executable_path=found, args=[*FLAGS], timeout=300_000)
         yield browser
         browser.close()
 
@@ -41,7 +41,7 @@ class Tab:
         self.context = browser.new_context(**options)
         self.context.add_init_script(WATCH)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(120_000)
+        self.page.set_default_timeout(300_000)
         self.said, self.asked = [], []
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))
