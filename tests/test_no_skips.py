@@ -40,7 +40,8 @@ def folder(tmp_path):
 
 
 def run(folder, *arguments, **variables):
-    environment = {name: value for name, value in os.environ.items() if name != "CTXPRUNE_ALL_TESTS"}
+    ours = ("CTXPRUNE_ALL_TESTS", "PYTEST_ADDOPTS")
+    environment = {name: value for name, value in os.environ.items() if name not in ours}
     environment |= {"PYTHONPATH": str(Path(__file__).parent), **variables}
     command = [sys.executable, "-m", "pytest", "-p", "plugin_no_skips", "-rA", "--rootdir", ".", *arguments]
     ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
