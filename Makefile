@@ -1,16 +1,25 @@
 # make run: see it work on the sample corpus. make check test: what a change must pass. make bench: speed and memory.
+# make test-all: every test, also those of all frameworks and of the browser, of the built wheel as a user installs it.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+INSTALL := -m pip install --quiet --disable-pip-version-check -c $(CURDIR)/constraints.txt
+PIP := $(BIN)/python $(INSTALL)
 # stamps, so that installing again takes no time until the dependencies change
 CORE := $(VENV)/.installed
 DEV := $(VENV)/.installed-dev
+# a second environment, where the wheel is installed with every extra
+ALL := .venv-all
+ALL_DEV := $(ALL)/.installed
+WHEEL := build/wheel
+# the tests and what they read beside themselves, copied away from the sources, so that only the wheel can be imported
+OUTSIDE := build/outside
+BESIDE_TESTS := docs examples deploy README.md CHANGELOG.md pyproject.toml constraints.txt
 # mypy does not follow editable installs into eval/, integrations/ and trainers/, so it reads an installed copy
 TYPED := build/typed
 
-.PHONY: install run test check bench clean
+.PHONY: install run test test-all ci-env wheel browser check bench clean
 
 install: $(DEV)
 
@@ -19,6 +28,27 @@ run: $(CORE)
 
 test: $(DEV)
 	$(BIN)/python -m pytest
+
+# all but test_wheel.py, which compares the wheel with the sources; a test that would be skipped fails
+test-all: ci-env wheel
+	rm -rf $(OUTSIDE)
+	mkdir -p $(OUTSIDE)
+	cp -r tests $(BESIDE_TESTS) $(OUTSIDE)
+	rm $(OUTSIDE)/tests/test_wheel.py
+	cd $(OUTSIDE) && CTXPRUNE_ALL_TESTS=1 ../../$(ALL)/bin/python -m pytest -m 'not network and not gpu'
+
+ci-env: browser $(ALL_DEV)
+
+# what an earlier build left must not get into the wheel
+wheel: $(ALL_DEV)
+	rm -rf build
+	$(ALL)/bin/python -m build --wheel --no-isolation --outdir $(WHEEL) . > /dev/null
+	$(ALL)/bin/python $(INSTALL) --no-deps --force-reinstall $(WHEEL)/*.whl
+
+# Debian's Chromium, where there is none; installing takes root
+browser:
+	command -v chromium || command -v chromium-browser || command -v google-chrome || \
+		{ apt-get -qq update && apt-get -qq install --no-install-recommends -y chromium; }
 
 check: $(DEV)
 	$(BIN)/ruff check .
@@ -44,3 +74,8 @@ $(CORE): pyproject.toml constraints.txt | $(BIN)/python
 $(DEV): pyproject.toml constraints.txt | $(BIN)/python
 	$(PIP) setuptools -e '.[dev]'
 	touch $(CORE) $@
+
+$(ALL_DEV): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(ALL)
+	$(ALL)/bin/python $(INSTALL) setuptools '.[all-tests]'
+	touch $@

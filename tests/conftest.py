@@ -5,5 +5,5 @@ from hypothesis import settings
 settings.register_profile("ctxprune", deadline=None)
 settings.load_profile("ctxprune")
 
-# fixtures that several files use
-pytest_plugins = ["fixtures_endpoint"]
+# fixtures that several files use, and what CTXPRUNE_ALL_TESTS does
+pytest_plugins = ["fixtures_endpoint", "plugin_no_skips"]

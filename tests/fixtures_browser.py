@@ -5,6 +5,16 @@ from contextlib import contextmanager
 
 import pytest
 
+#: It runs as root too, without a graphics card, and asks nobody for updates.
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 #: Runs before the page's own scripts.
 WATCH = """
 window.violations = [];
@@ -19,7 +29,7 @@ def chromium():
     if found is None:
         pytest.skip("no Chromium on this machine")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = driver.chromium.launch(executable_path=found, args=[*FLAGS], timeout=300_000)
         yield browser
         browser.close()
 
@@ -31,7 +41,7 @@ class Tab:
         self.context = browser.new_context(**options)
         self.context.add_init_script(WATCH)
         self.page = self.context.new_page()
-        self.page.set_default_timeout(120_000)
+        self.page.set_default_timeout(300_000)
         self.said, self.asked = [], []
         self.page.on("console", lambda message: self.said.append(message.text))
         self.page.on("pageerror", lambda error: self.said.append(str(error)))

@@ -45,8 +45,12 @@ def test_sidecar_openai(capsys):
     from ctxprune.integrations.server import Settings, create_app
 
     upstream = Upstream()
-    with running(upstream) as above, running(create_app(Settings(upstream_url=f"{above}/v1"))) as url:
-        example("sidecar_openai").main(["When is a Flex ticket refunded?", "--model", "m", "--base-url", f"{url}/v1"])
+    with running(upstream) as above:
+        settings = Settings(upstream_url=f"{above}/v1", deadline_seconds=600)  # a busy machine is no bug
+        with running(create_app(settings)) as url:
+            example("sidecar_openai").main(
+                ["When is a Flex ticket refunded?", "--model", "m", "--base-url", f"{url}/v1"]
+            )
     answer, tokens = capsys.readouterr().out.splitlines()
     assert answer == "In 1911."
     before, after = map(int, re.findall(r"\d+", tokens))

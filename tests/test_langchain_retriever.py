@@ -1,9 +1,8 @@
-"""The LangChain retriever: LangChain's own suite where it is installed, k, callbacks, and the classic pipelines."""
+"""The LangChain retriever: k, callbacks, and the classic pipelines."""
 
 from __future__ import annotations
 
 import asyncio
-import importlib.util
 from typing import Any
 
 import pytest
@@ -27,30 +26,6 @@ class Fixed(BaseRetriever):
 
 def retriever(**options: Any) -> CtxPruneRetriever:
     return CtxPruneRetriever(retriever=Fixed(), compressor=LetterCompressor(), **options)
-
-
-if importlib.util.find_spec("langchain_tests"):
-    from langchain_tests.integration_tests import RetrieversIntegrationTests
-
-    @pytest.mark.anyio
-    class TestStandard(RetrieversIntegrationTests):
-        """LangChain's suite as it is; its coroutine is run by anyio's plug-in, which comes with our dependencies."""
-
-        @pytest.fixture
-        def anyio_backend(self) -> str:
-            return "asyncio"
-
-        @property
-        def retriever_constructor(self) -> type[BaseRetriever]:
-            return CtxPruneRetriever
-
-        @property
-        def retriever_constructor_params(self) -> dict[str, Any]:
-            return {"retriever": Fixed(), "compressor": LetterCompressor()}
-
-        @property
-        def retriever_query_example(self) -> str:
-            return "which letter?"
 
 
 def test_all_documents_in_their_order_or_the_k_best() -> None:

@@ -23,7 +23,7 @@ COMPRESS = ["compress", "-q", "When was the lighthouse built?", "--budget", "20"
 def loaded(code: str) -> set[str]:
     """Top-level modules that a fresh interpreter has loaded after running `code`."""
     code += "\nimport sys, json; print(json.dumps(sorted(name for name in sys.modules if '.' not in name)))"
-    ran = subprocess.run([sys.executable, "-c", code], input=TEXT, capture_output=True, text=True, timeout=120)
+    ran = subprocess.run([sys.executable, "-c", code], input=TEXT, capture_output=True, text=True, timeout=600)
     assert ran.returncode == 0, ran.stderr
     return set(json.loads(ran.stdout.splitlines()[-1]))
 

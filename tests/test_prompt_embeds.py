@@ -57,7 +57,7 @@ class StandIn:
 
 
 def client(endpoint: Endpoint, folder: Path, **options: Any) -> PromptEmbedsGenerator:
-    options = {"checkpoint": folder, "known_as": "org/tiny", "backoff": 0.001, "timeout": 5.0, **options}
+    options = {"checkpoint": folder, "known_as": "org/tiny", "backoff": 0.001, "timeout": 300.0, **options}
     return PromptEmbedsGenerator("tiny", base_url=endpoint.base_url, **options)
 
 

@@ -20,7 +20,8 @@ RANDOM = np.random.default_rng(0)
 WORDS = RANDOM.normal(size=(ROWS, WIDTH)).astype(np.float32)
 PLACES = RANDOM.normal(size=(POSITIONS, WIDTH)).astype(np.float32)
 TYPES = RANDOM.normal(size=(2, WIDTH)).astype(np.float32)
-WEIGHT = RANDOM.integers(-127, 128, size=(WIDTH, 2)).astype(np.int8)
+# 7 bits: x86 processors without VNNI saturate a sum of two products of 8 bits each, and the slow loop does not
+WEIGHT = RANDOM.integers(-63, 64, size=(WIDTH, 2)).astype(np.int8)
 
 
 def write_encoder(path, *, int8=False, metadata=None, extra_input=None):
@@ -132,34 +133,34 @@ def test_an_output_depends_on_its_own_sequence_alone(runtime, lengths):
 def test_sixteen_threads_at_once_get_what_one_gets(runtime):
     batches = [[sequence(1 + (7 * place + step) % 90, seed=place) for step in range(6)] for place in range(16)]
     expected = [runtime.forward(batch) for batch in batches]
-    until = time.monotonic() + 1.0
+    together = threading.Barrier(16)
 
     def hammer(place):
-        rounds = 0
-        while not rounds or time.monotonic() < until:
+        together.wait(300)
+        for _ in range(20):
             outputs = runtime.forward(batches[place])
             assert all(same(left, right) for left, right in zip(expected[place], outputs, strict=True))
-            rounds += 1
-        return rounds
 
     with ThreadPoolExecutor(16) as callers:
-        assert all(callers.map(hammer, range(16)))
+        list(callers.map(hammer, range(16)))
 
 
 def test_never_more_sequences_at_a_time_than_threads(path, monkeypatch):
     """Whether they come from one caller's batch or from many callers, so that memory stays bounded."""
-    running, most, lock = 0, 0, threading.Lock()
+    running, most, runs, lock, three = 0, 0, 0, threading.Lock(), threading.Barrier(3)
 
     class Watched:
         def __init__(self, session):
             self.session = session
 
         def run(self, names, feeds):
-            nonlocal running, most
+            nonlocal running, most, runs
             with lock:
-                running += 1
-                most = max(most, running)
-            time.sleep(0.002)
+                running, runs = running + 1, runs + 1
+                most, first = max(most, running), runs <= 3
+            if first:
+                three.wait(300)  # broken unless three are let in
+            time.sleep(0.002)  # a moment in which a fourth would be seen
             outputs = self.session.run(names, feeds)
             with lock:
                 running -= 1
@@ -168,7 +169,7 @@ def test_never_more_sequences_at_a_time_than_threads(path, monkeypatch):
     with OnnxRuntime(path, threads=3) as runtime, ThreadPoolExecutor(12) as callers:
         monkeypatch.setattr(runtime, "_session", Watched(runtime._session))
         list(callers.map(lambda length: runtime.forward([sequence(length)] * (1 + length % 4)), range(1, 30)))
-    assert 1 < most <= 3
+    assert most == 3
 
 
 def test_a_mask_of_ones_is_passed_to_files_that_take_one(tmp_path):
@@ -244,7 +245,7 @@ def test_worker_threads_start_with_the_first_batch_and_end_with_the_runtime(path
     assert len(workers()) > before
     del runtime
     gc.collect()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 300
     while len(workers()) > before and time.monotonic() < deadline:
         time.sleep(0.01)
     assert len(workers()) == before

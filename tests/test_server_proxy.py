@@ -1,13 +1,16 @@
 """The OpenAI-compatible proxy, with the real `openai` client and a real upstream."""
 
 import json
+import threading
 
 import httpx2
 import openai
 import pytest
-from fixtures_server import BRIDGE, FERRY, QUERY, MemoryLog, Upstream, running, sidecar, until
+from fixtures_server import BRIDGE, FERRY, PATIENT, QUERY, MemoryLog, Upstream, running, sidecar, until
+from starlette.testclient import TestClient
 
 from ctxprune.integrations.server import Settings, create_app
+from ctxprune.integrations.server.engine import Engine
 from ctxprune.integrations.server.errors import ApiError
 
 MARKED = {"role": "user", "content": f"<context>{BRIDGE} {FERRY}</context>\n{QUERY}"}
@@ -153,8 +156,51 @@ def test_a_failing_model_is_passed_by_or_said(upstream, fail_closed, status):
             assert b'ctxprune_degraded_total{reason="model"} 1.0' in client.get("/metrics").content
 
 
+@pytest.fixture
+def loading(monkeypatch):
+    """Set it to let models load."""
+    gate, build = threading.Event(), Engine._build
+
+    def behind_the_gate(engine):
+        assert gate.wait(300)
+        return build(engine)
+
+    monkeypatch.setattr(Engine, "_build", behind_the_gate)
+    yield gate
+    gate.set()
+
+
+def test_a_request_that_comes_while_the_model_loads_waits_for_it(upstream, loading, monkeypatch):
+    compress = Engine.compress
+
+    async def loads_once_asked(engine, *given, **options):
+        assert not engine.ready
+        loading.set()
+        return await compress(engine, *given, **options)
+
+    monkeypatch.setattr(Engine, "compress", loads_once_asked)
+    app = create_app(Settings(**PATIENT, upstream_url=upstream.url), log=MemoryLog())
+    with TestClient(app) as client:
+        response = client.post("/v1/chat/completions", json=CHAT)
+    assert response.headers["x-ctxprune-status"] == "compressed"
+    assert "Swallows" not in forwarded(upstream)["messages"][1]["content"]
+
+
+def test_a_model_that_comes_too_late_or_never_is_not_waited_for(upstream, loading, tmp_path):
+    late = {"x-ctxprune-timeout": "0.01"}
+    app = create_app(Settings(**PATIENT, upstream_url=upstream.url), log=MemoryLog())
+    with TestClient(app) as client:
+        answers = [client.post("/v1/chat/completions", json=CHAT, headers=late)]
+        loading.set()
+    broken = Settings(**PATIENT, upstream_url=upstream.url, model=str(tmp_path / "none"))
+    with TestClient(create_app(broken, log=MemoryLog())) as client:
+        answers.append(client.post("/v1/chat/completions", json=CHAT))
+    assert [answer.headers["x-ctxprune-reason"] for answer in answers] == ["not_ready"] * 2
+    assert all(json.loads(body) == CHAT for _, _, body in upstream.seen)
+
+
 def test_openais_client_and_streams_to_the_byte(upstream):
-    app = create_app(Settings(upstream_url=upstream.url))
+    app = create_app(Settings(**PATIENT, upstream_url=upstream.url))
     with running(app) as url:
         until(lambda: app.state.service.ready)
         with openai.OpenAI(base_url=f"{url}/v1", api_key="k", max_retries=0, timeout=60) as real:

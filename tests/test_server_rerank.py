@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from fixtures_server import BRIDGE, FERRY, QUERY, running, sidecar, until
+from fixtures_server import BRIDGE, FERRY, PATIENT, QUERY, running, sidecar, until
 
 from ctxprune import Context, load
 from ctxprune.integrations.server import Settings, create_app
@@ -88,8 +88,7 @@ def test_no_documents_rank_to_nothing(client):
 
 def test_with_coheres_client(relevance):
     cohere, httpx = pytest.importorskip("cohere"), pytest.importorskip("httpx")
-    cohere, httpx = pytest.importorskip("cohere"), pytest.importorskip("httpx")
-    app = create_app(Settings(api_keys=["key"], compressors=("lead",), default_compressor="lead"))
+    app = create_app(Settings(**PATIENT, api_keys=["key"], compressors=("lead",), default_compressor="lead"))
     with running(app) as url, httpx.Client(timeout=60) as http:
         until(lambda: app.state.service.ready)
         real = cohere.ClientV2(api_key="key", base_url=url, httpx_client=http)

@@ -97,13 +97,13 @@ def test_training_lowers_the_loss_and_leaves_a_loadable_export(base, questions, 
 
 
 def test_a_stopped_run_goes_on_where_it_stood(base, questions, tmp_path) -> None:
-    main(command(base, questions, tmp_path / "whole", "--max-steps", "8", "--evaluate-every", "4"))
+    main(command(base, questions, tmp_path / "whole", "--max-steps", "2", "--evaluate-every", "1"))
     stopped = tmp_path / "stopped"
-    main(command(base, questions, stopped, "--max-steps", "8", "--evaluate-every", "4"))
+    main(command(base, questions, stopped, "--max-steps", "2", "--evaluate-every", "1"))
     state = torch.load(stopped / "training.pt", weights_only=True)
-    assert state["step"] == 8
+    assert state["step"] == 2
     before = {path.name: path.read_bytes() for path in stopped.iterdir() if path.suffix == ".safetensors"}
-    main(command(base, questions, stopped, "--max-steps", "8", "--evaluate-every", "4"))
+    main(command(base, questions, stopped, "--max-steps", "2", "--evaluate-every", "1"))
     assert {name: (stopped / name).read_bytes() for name in before} == before
     for name, content in before.items():
         assert (tmp_path / "whole" / name).read_bytes() == content

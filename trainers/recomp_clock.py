@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback
@@ -21,17 +22,18 @@ def rate_factor(progress: float) -> float:
 class Clock(TrainerCallback):
     """Counts seconds over all starts of a run (0 minutes: no limit); evaluates and saves where the run ends.
 
-    The seconds are in the run's log, and so in its checkpoints.
+    The seconds are in the run's log, and so in its checkpoints. clock: seconds, never going back.
     """
 
-    def __init__(self, minutes: float) -> None:
+    def __init__(self, minutes: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._allowed = minutes * 60
+        self._clock = clock
         self._before = 0.0
-        self._started = time.monotonic()
+        self._started = clock()
 
     @property
     def seconds(self) -> float:
-        return self._before + time.monotonic() - self._started
+        return self._before + self._clock() - self._started
 
     def progress(self, step: int, steps: int) -> float:
         """0 to 1: by steps, or by the time allowed when that runs out first."""
@@ -39,7 +41,7 @@ class Clock(TrainerCallback):
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **further: Any) -> None:
         self._before = max((row.get("seconds", 0.0) for row in state.log_history), default=0.0)
-        self._started = time.monotonic()
+        self._started = self._clock()
 
     def on_step_end(self, args: Any, state: Any, control: Any, **further: Any) -> None:
         timed_out = bool(self._allowed) and self.seconds >= self._allowed

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TypeVar
 
 from ctxprune.compressors.provence import load_model
@@ -41,7 +41,7 @@ _WARM_UP = Job(
 class Engine:
     """Owns the model, its thread, the cache, and the threads that requests run in.
 
-    `start` loads and warms up; until then `runner` raises ApiError 503.
+    `start` loads and warms up; until then `runner` raises ApiError 503, unless a caller of `compress` waits for it.
     """
 
     def __init__(self, settings: Settings, metrics: Metrics, log: Log | None = None) -> None:
@@ -53,6 +53,7 @@ class Engine:
         self._speed = FIRST_GUESS_TOKENS_A_SECOND
         self._runner: Runner | None = None
         self._closed = False
+        self._load_ended = asyncio.Event()  # well or badly
         # a thread for each request in flight: one that waits for the model must not keep another from the cache
         self._threads = ThreadPoolExecutor(settings.max_requests, thread_name_prefix="ctxprune-request")
         # apart, so that a finished answer is not written behind all that still wait for the model
@@ -73,7 +74,10 @@ class Engine:
 
     async def start(self) -> None:
         """Load the model and read once with it. Raises what loading raises."""
-        self._runner = await self.in_thread(self._build)
+        try:
+            self._runner = await self.in_thread(self._build)
+        finally:
+            self._load_ended.set()
 
     async def close(self) -> None:
         if self._runner is not None:
@@ -86,14 +90,19 @@ class Engine:
         """For work that takes the event loop too long and never waits for the model."""
         return await asyncio.get_running_loop().run_in_executor(self._short, work)
 
-    async def compress(self, jobs: Sequence[Job], *, seconds: float | None = None) -> list[Outcome]:
+    async def compress(
+        self, jobs: Sequence[Job], *, seconds: float | None = None, wait_for_model: bool = False
+    ) -> list[Outcome]:
         """Outcomes in order; the jobs are admitted together and run side by side.
 
-        seconds: how long the caller waits, at most the settings' deadline. Cancelling it frees what it holds.
-        Raises ApiError 413 and 429, and what `Runner.run` raises.
+        seconds: how long the caller waits, at most the settings' deadline. wait_for_model: spend of them what a model
+        that is still loading needs. Cancelling it frees what it holds.
+        Raises ApiError 413, 429 and 503, and what `Runner.run` raises.
         """
-        runner = self.runner
         deadline = self._deadline(seconds)
+        if wait_for_model:
+            await self._until_loaded(deadline)
+        runner = self.runner
         cost = sum(job.cost for job in jobs)
         with self._admitted(cost):
             began = time.monotonic()
@@ -128,6 +137,10 @@ class Engine:
     def _deadline(self, seconds: float | None) -> float:
         limit = self.settings.deadline_seconds
         return time.monotonic() + (limit if seconds is None else min(seconds, limit))
+
+    async def _until_loaded(self, deadline: float) -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._load_ended.wait(), max(deadline - time.monotonic(), 0.0))
 
     @contextmanager
     def _admitted(self, cost: int) -> Iterator[None]:

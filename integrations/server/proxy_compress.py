@@ -179,7 +179,11 @@ class ProxyCompressor:
                 texts.causes.append("no_question")
         if waiting:
             self._check_size([turn for turn, _ in waiting])
-            outcomes = await self.service.engine.compress([job for _, job in waiting], seconds=chat.seconds)
+            # a turn that went upstream whole, only because the server had just started, would stay whole in all later
+            # requests of its conversation
+            outcomes = await self.service.engine.compress(
+                [job for _, job in waiting], seconds=chat.seconds, wait_for_model=True
+            )
             for (turn, _), outcome in zip(waiting, outcomes, strict=True):
                 _take(texts, turn, outcome)
         self._remember(chat, texts)
