@@ -231,7 +231,7 @@ def test_a_deadline_of_the_callers_own(client, upstream):
 
 
 def test_many_stretches_of_context_are_refused_and_passed_on(client, upstream):
-    body = {"model": "m", "messages": [{"role": "user", "content": "<context>a</context>" * 1001 + "Why?"}]}
+    body = {"model": "m", "messages": [{"role": "user", "content": "<context>A.</context>" * 1001 + "Why?"}]}
     response = client.post("/v1/chat/completions", json=body)
     assert response.headers["x-ctxprune-reason"] == "too_many_documents"
     assert forwarded(upstream) == body

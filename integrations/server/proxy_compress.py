@@ -16,12 +16,13 @@ from ctxprune.integrations.server.proxy_context import (
     Marking,
     Segment,
     Turn,
-    find_blocks,
+    any_marked,
     find_turns,
-    outside,
+    prompt_segments,
     replaced,
     without_tags,
 )
+from ctxprune.integrations.server.proxy_marks import is_marked, keeps_balance
 from ctxprune.integrations.server.proxy_memory import TurnMemory, conversation_keys
 from ctxprune.integrations.server.reader import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.schemas import Options
@@ -98,6 +99,8 @@ class ProxyCompressor:
         if not options.enabled:
             return Rewriting(fallback, "passthrough", "disabled")
         turns = find_turns(messages, self._marking(options, len(messages)))
+        if not turns and any_marked(messages):
+            return Rewriting(fallback, "passthrough", "unclear_marks")
         keys = conversation_keys(clean, [turn.end for turn in turns])
         return await self._guarded(
             Chat(turns, keys, options, lambda texts: fallback | {"messages": replaced(clean, texts)}, seconds)
@@ -109,8 +112,10 @@ class ProxyCompressor:
         prompt = rest.get("prompt")
         if not isinstance(prompt, str) or not options.enabled:
             return Rewriting(rest, "passthrough", "no_text_prompt" if options.enabled else "disabled")
-        segments = tuple(find_blocks(prompt))
-        turns = [Turn(segments, outside(prompt, segments), 1, is_new=True)] if segments else []
+        segments, question = prompt_segments(prompt)
+        if not segments and is_marked(prompt):
+            return Rewriting(rest, "passthrough", "unclear_marks")
+        turns = [Turn(segments, question, 1, is_new=True)] if segments else []
         clean = [{"role": "user", "content": prompt}]
         keys = conversation_keys(clean, [turn.end for turn in turns])
 
@@ -215,7 +220,10 @@ def _take(texts: Texts, turn: Turn, outcome: Outcome) -> None:
     by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
     if len(by_index) != len(turn.segments):
         raise CtxpruneError(f"{outcome.result.compressor} gives no text for each document; name another")
-    texts.by_segment |= {segment: by_index[index] for index, segment in enumerate(turn.segments)}
+    for index, segment in enumerate(turn.segments):
+        # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
+        is_whole = keeps_balance(segment.text, by_index[index])
+        texts.by_segment[segment] = by_index[index] if is_whole else segment.text
 
 
 def _options(body: Mapping[str, Any]) -> tuple[ProxyOptions, dict[str, Any]]:
