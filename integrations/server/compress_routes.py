@@ -139,7 +139,7 @@ def job_from(options: schemas.Options, service: Service, *, query: str, document
         query=query,
         documents=tuple(documents),
         compressor=options.compressor or service.settings.default_compressor,
-        tokenizer=options.tokenizer,
+        tokenizer=options.tokenizer or "default",
         threshold=options.threshold,
         budget=options.budget,
         rate=options.rate,
@@ -153,7 +153,7 @@ def response_row(body: schemas.CompressRequest, outcome: Outcome) -> dict[str, A
     for document in row["documents"]:
         spans = [document.get(name, []) for name in ("kept_spans", "removed_spans")]
         document["sentences"] = sum(map(len, spans))
-        if not body.return_spans:
+        if body.return_spans is False:
             document.pop("kept_spans", None)
             document.pop("removed_spans", None)
         source = body.documents[document["index"]] if document["index"] < len(body.documents) else ""

@@ -33,7 +33,7 @@ from ctxprune.types import Document
 class ProxyOptions(Options):
     """The request's field `ctxprune`, which is not passed on."""
 
-    enabled: bool = True
+    enabled: bool | None = True
     question: str | None = Field(default=None, max_length=20_000, description="Instead of the last user message.")
     messages: list[int] | None = Field(default=None, description="Indices of messages that are context.")
 
@@ -96,7 +96,7 @@ class ProxyCompressor:
             return Rewriting(rest, "passthrough", "no_messages")
         clean = without_tags(messages)
         fallback = rest | {"messages": clean}
-        if not options.enabled:
+        if options.enabled is False:
             return Rewriting(fallback, "passthrough", "disabled")
         turns = find_turns(messages, self._marking(options, len(messages)))
         if not turns and any_marked(messages):
@@ -110,8 +110,10 @@ class ProxyCompressor:
         """The same for a plain prompt, where context stands in `<context>` blocks."""
         options, rest = _options(body)
         prompt = rest.get("prompt")
-        if not isinstance(prompt, str) or not options.enabled:
-            return Rewriting(rest, "passthrough", "no_text_prompt" if options.enabled else "disabled")
+        if options.enabled is False:
+            return Rewriting(rest, "passthrough", "disabled")
+        if not isinstance(prompt, str):
+            return Rewriting(rest, "passthrough", "no_text_prompt")
         segments, question = prompt_segments(prompt)
         if not segments and is_marked(prompt):
             return Rewriting(rest, "passthrough", "unclear_marks")
@@ -203,7 +205,7 @@ class ProxyCompressor:
         before = [segment.text for segment in chat.segments]
         after = [texts.by_segment.get(segment, segment.text) for segment in chat.segments]
         engine = self.service.engine
-        counter = engine.runner.catalog.counter(chat.options.tokenizer)
+        counter = engine.runner.catalog.counter(chat.options.tokenizer or "default")
         counts = await engine.in_thread(lambda: counter.count([*before, *after]))
         degraded = next((cause for cause in texts.causes if cause != "no_question"), "")
         status = "degraded" if degraded else "compressed" if before != after else "passthrough"
@@ -228,8 +230,9 @@ def _take(texts: Texts, turn: Turn, outcome: Outcome) -> None:
 
 def _options(body: Mapping[str, Any]) -> tuple[ProxyOptions, dict[str, Any]]:
     rest = {name: value for name, value in body.items() if name != "ctxprune"}
+    given = body.get("ctxprune")
     try:
-        return ProxyOptions.model_validate(body.get("ctxprune", {})), rest
+        return ProxyOptions.model_validate({} if given is None else given), rest
     except ValidationError as error:
         message = validation_message([{**item, "loc": ("ctxprune", *item["loc"])} for item in error.errors()])
         raise ApiError(422, message) from None
