@@ -118,6 +118,7 @@ def test_long_conversations_cost_no_more_than_their_length():
     messages = [{"role": "tool", "content": "<context>a.</context>"}, ANSWER] * 20_000
     turns = find_turns(messages, MARKING)
     assert len(turns) == 20_000 and {turn.question for turn in turns} == {""}
-    keys = conversation_keys(messages, [turn.end for turn in turns])
+    keys = conversation_keys(messages, turns)
     assert len(set(keys)) == len(keys)
-    assert keys[:3] == conversation_keys(messages[:6], [turn.end for turn in turns[:3]])
+    assert not set(keys) & set(conversation_keys(messages, turns, scope=b"another caller"))
+    assert keys[:3] == conversation_keys(messages[:6], turns[:3])

@@ -23,7 +23,7 @@ from ctxprune.types import Compressor, Context, Document, TokenCounter
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a caller asked for. compressor: a name on offer, or catalog.RERANKER. rate: the budget as a share of the
-    tokens before. policy: fields of `Policy`."""
+    tokens before. policy: fields of `Policy`. caller: whose cached readings it may use."""
 
     query: str
     documents: tuple[Document, ...]
@@ -33,6 +33,7 @@ class Job:
     budget: int | None = None
     rate: float | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
+    caller: bytes = b""
 
     @property
     def cost(self) -> int:
@@ -108,7 +109,7 @@ class Runner:
         (before,) = count_contexts([context], counter)
         budget = self._budget(job, context, counter)
         check_needs(self._compressor(job, counter, Ticket(math.inf)), job, budget)
-        known = sum(self.reader.key(passage) in self.reader.cache for passage in job.passages())
+        known = sum(self.reader.key(passage, job.caller) in self.reader.cache for passage in job.passages())
         return Plan(before, counter.name, counter.exact, budget, known)
 
     def degraded(self, job: Job, cause: str, reason: str) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -68,13 +69,15 @@ class Texts:
 @dataclass(frozen=True, slots=True)
 class Chat:
     """One request's marked context. keys: what stands for the conversation up to the end of each turn. build: the
-    request's body with texts in place of segments. seconds: how long the caller waits for the compression."""
+    request's body with texts in place of segments. seconds: how long the caller waits for the compression. caller: as
+    of `caller_of`."""
 
     turns: Sequence[Turn]
     keys: Sequence[bytes]
     options: ProxyOptions
     build: Callable[[Mapping[Segment, str]], dict[str, Any]]
     seconds: float | None
+    caller: bytes
 
     @property
     def segments(self) -> list[Segment]:
@@ -88,7 +91,7 @@ class ProxyCompressor:
         self.service = service
         self._memory = TurnMemory(service.settings.proxy_memory_bytes)
 
-    async def chat(self, body: Mapping[str, Any], *, seconds: float | None = None) -> Rewriting:
+    async def chat(self, body: Mapping[str, Any], *, seconds: float | None = None, caller: bytes = b"") -> Rewriting:
         """Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only when set to fail closed."""
         options, rest = _options(body)
         messages = rest.get("messages")
@@ -101,12 +104,14 @@ class ProxyCompressor:
         turns = find_turns(messages, self._marking(options, len(messages)))
         if not turns and any_marked(messages):
             return Rewriting(fallback, "passthrough", "unclear_marks")
-        keys = conversation_keys(clean, [turn.end for turn in turns])
+        keys = conversation_keys(clean, turns, scope=_scope(caller, options))
         return await self._guarded(
-            Chat(turns, keys, options, lambda texts: fallback | {"messages": replaced(clean, texts)}, seconds)
+            Chat(turns, keys, options, lambda texts: fallback | {"messages": replaced(clean, texts)}, seconds, caller)
         )
 
-    async def completion(self, body: Mapping[str, Any], *, seconds: float | None = None) -> Rewriting:
+    async def completion(
+        self, body: Mapping[str, Any], *, seconds: float | None = None, caller: bytes = b""
+    ) -> Rewriting:
         """The same for a plain prompt, where context stands in `<context>` blocks."""
         options, rest = _options(body)
         prompt = rest.get("prompt")
@@ -119,12 +124,12 @@ class ProxyCompressor:
             return Rewriting(rest, "passthrough", "unclear_marks")
         turns = [Turn(segments, question, 1, is_new=True)] if segments else []
         clean = [{"role": "user", "content": prompt}]
-        keys = conversation_keys(clean, [turn.end for turn in turns])
+        keys = conversation_keys(clean, turns, scope=_scope(caller, options))
 
         def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
             return rest | {"prompt": replaced(clean, texts)[0]["content"]}
 
-        return await self._guarded(Chat(turns, keys, options, with_texts, seconds))
+        return await self._guarded(Chat(turns, keys, options, with_texts, seconds, caller))
 
     def _marking(self, options: ProxyOptions, length: int) -> Marking:
         settings = self.service.settings
@@ -181,7 +186,7 @@ class ProxyCompressor:
             if self._recall(texts, turn, key):
                 continue
             if question:
-                waiting.append((turn, self._job(turn, question, chat.options)))
+                waiting.append((turn, self._job(turn, question, chat)))
             else:
                 texts.causes.append("no_question")
         if waiting:
@@ -197,9 +202,9 @@ class ProxyCompressor:
         if documents > limit:
             raise ApiError(413, f"at most {limit} stretches of context, got {documents}", code="too_many_documents")
 
-    def _job(self, turn: Turn, question: str, options: ProxyOptions) -> Job:
+    def _job(self, turn: Turn, question: str, chat: Chat) -> Job:
         documents = [Document(segment.text) for segment in turn.segments]
-        return job_from(options, self.service, query=question, documents=documents)
+        return job_from(chat.options, self.service, query=question, documents=documents, caller=chat.caller)
 
     async def _rewriting(self, chat: Chat, texts: Texts) -> Rewriting:
         before = [segment.text for segment in chat.segments]
@@ -226,6 +231,13 @@ def _take(texts: Texts, turn: Turn, outcome: Outcome) -> None:
         # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
         is_whole = keeps_balance(segment.text, by_index[index])
         texts.by_segment[segment] = by_index[index] if is_whole else segment.text
+
+
+def _scope(caller: bytes, options: ProxyOptions) -> bytes:
+    """What a remembered turn belongs to: a caller, and how that one wants it compressed. The question is the turn's own
+    and may change with the next; which messages are context is in the key of the turn."""
+    how = options.model_dump_json(exclude={"question", "messages", "enabled"}, exclude_defaults=True)
+    return hashlib.blake2b(caller + how.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _options(body: Mapping[str, Any]) -> tuple[ProxyOptions, dict[str, Any]]:

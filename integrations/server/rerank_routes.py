@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from ctxprune.compressors.provence import Provence
 from ctxprune.compressors.pruner import sigmoid
+from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.catalog import RERANKER
 from ctxprune.integrations.server.compress_routes import log_outcomes, seconds_of, token_headers
 from ctxprune.integrations.server.errors import ApiError, json_response
@@ -164,7 +165,12 @@ def rerank_routes(service: Service) -> APIRouter:
         row = {"id": str(uuid.uuid4()), "results": results, "meta": meta}
         return json_response(row, headers=token_headers([outcome]))
 
-    @router.post("/rerank", response_model=list[TeiRank] | JinaResponse, response_model_exclude_none=True)
+    example = {"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}
+    shown = {"requestBody": {"content": {"application/json": {"example": example}}}}
+
+    @router.post(
+        "/rerank", response_model=list[TeiRank] | JinaResponse, response_model_exclude_none=True, openapi_extra=shown
+    )
     async def tei(body: TeiOrJina, request: Request) -> Response:
         """The dialect of Text Embeddings Inference; with `documents` in place of `texts` Jina's, as other servers
         answer it here."""
@@ -191,7 +197,8 @@ async def rank(service: Service, request: Request, query: str, texts: list[str])
     limit = service.settings.max_documents
     if len(texts) > limit:
         raise ApiError(413, f"documents must be at most {limit}, got {len(texts)}; split the request")
-    job = Job(query=query, documents=tuple(map(Document, texts)), compressor=RERANKER)
+    documents = tuple(map(Document, texts))
+    job = Job(query=query, documents=documents, compressor=RERANKER, caller=caller_of(request.headers))
     (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
     log_outcomes(service, request, [job], [outcome])
     if outcome.cause:
