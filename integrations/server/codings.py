@@ -46,7 +46,7 @@ def _inflated(body: bytes, window: int, limit: int) -> bytes:
         part = member.decompress(body, limit - size + 1)
         size += len(part)
         if size > limit:
-            raise too_large(limit, "its content is")
+            raise too_large(limit, "unpacked, ")
         if not member.eof:
             raise zlib.error("the stream is cut off")
         parts.append(part)
@@ -54,10 +54,11 @@ def _inflated(body: bytes, window: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def too_large(limit: int, what: str) -> ApiError:
+def too_large(limit: int, when: str = "") -> ApiError:
+    """The refusal of a body, which names the settings. when: before the comparison, if need be."""
     return ApiError(
         413,
-        f"the body is too large: {what} over {limit} bytes; send less, or raise the server's setting max_body_bytes "
-        "(CTXPRUNE_MAX_BODY_BYTES; for the proxy's routes max_proxy_body_bytes, CTXPRUNE_MAX_PROXY_BODY_BYTES)",
+        f"{when}the body is larger than {limit} bytes; split the request, or raise the server's setting max_body_bytes "
+        "(CTXPRUNE_MAX_BODY_BYTES), for the proxy's routes max_proxy_body_bytes (CTXPRUNE_MAX_PROXY_BODY_BYTES)",
         code="too_large",
     )

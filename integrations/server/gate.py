@@ -119,7 +119,7 @@ class Gate:
         if is_too_large:
             if more and "expect" not in exchange.headers:  # who asks first is not invited to send
                 await _discard(receive, DISCARD_BODIES * limit)
-            raise too_large(limit, "it is")
+            raise too_large(limit)
         body = b"".join(parts)
         plain = decoded(body, ", ".join(exchange.headers.getlist("content-encoding")), limit=limit)
         self._hold(exchange, len(plain) - len(body))

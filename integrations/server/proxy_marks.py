@@ -169,7 +169,7 @@ def _inside(place: int, pairs: Sequence[Region]) -> bool:
     return at >= 0 and place < pairs[at][1]
 
 
-def _by_pair(tags: Sequence[_Tag], pairs: Sequence[Region]) -> list[list[_Tag]]:
+def _by_pair(tags: Sequence[_Tag], pairs: Sequence[Region]) -> list[Sequence[_Tag]]:
     """The tags within each block, its own marks left out."""
     places = [tag.start for tag in tags]
     return [tags[bisect_right(places, start) : bisect_left(places, end - len(CLOSING))] for start, end in pairs]
