@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, BinaryIO, TextIO, cast
 
 from ctxprune.errors import InputError
 from ctxprune.types import Document
@@ -44,24 +45,54 @@ class Question:
 
 
 def open_text(path: Path) -> TextIO:
-    """A UTF-8 file, gunzipped if its name ends in .gz, a byte-order mark skipped."""
+    """A UTF-8 file, gunzipped if its name ends in .gz, a byte-order mark skipped; its lines end at newlines alone."""
     if path.suffix == ".gz":
-        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig"))
-    return path.open(encoding="utf-8-sig")
+        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline="\n"))
+    return path.open(encoding="utf-8-sig", newline="\n")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, line) for every line of a file that is not blank; gunzipped if its name ends in .gz.
+
+    Raises InputError for a file that cannot be read; it names the line and the byte of what is no UTF-8.
+    """
+    try:
+        with _open_bytes(path) as lines:
+            yield from split_lines(lines, str(path))
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def split_lines(lines: Iterable[bytes], place: str) -> Iterator[tuple[int, str]]:
+    """(line number, line) of what is not blank, a byte-order mark skipped. lines: as a binary file gives them.
+
+    They are split before they are decoded, at newlines alone: JSON strings may hold other line separators as they are.
+    """
+    for number, line in enumerate(lines, 1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            at = error.start + len(line) - len(content) + 1
+            raise InputError(
+                f"{place}:{number}: not UTF-8 text ({error.reason} at byte {at} of the line); convert it to UTF-8"
+            ) from None
+        if text.strip():
+            yield number, text
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number, object) for every non-empty line of a .jsonl or .jsonl.gz file; InputError names a bad line."""
-    try:
-        with open_text(path) as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, _object(line, f"{path}:{number}")
-    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
+    for number, line in read_lines(path):
+        yield number, json_object(line, f"{path}:{number}")
 
 
-def _object(line: str, place: str) -> dict[str, Any]:
+def json_object(line: str, place: str) -> dict[str, Any]:
+    """The object of one line; InputError, beginning with `place`, for anything else."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
@@ -90,7 +121,8 @@ def read_jsonl(path: str | Path) -> Iterator[Question]:
 
 def question_from_row(row: dict[str, Any], *, default_id: str) -> Question:
     """One question from one object of the schema of `read_jsonl`; InputError names the field that is wrong."""
-    text = row.get("question", row.get("query"))
+    text = row.get("question")
+    text = row.get("query") if text is None else text
     if not isinstance(text, str):
         raise InputError(f"field 'question' (or 'query') must be a string, got {type(text).__name__}")
     documents = row.get("documents")
@@ -139,7 +171,9 @@ def _labelled(row: Any, place: str) -> LabelledDocument:
         raise InputError(f"field '{place}.metadata' must be an object, got {type(metadata).__name__}")
     further = {key: value for key, value in row.items() if key not in _DOCUMENT_FIELDS}
     relevant = row.get("relevant_sentences")
-    title = row.get("title") or ""
+    title = "" if row.get("title") is None else row["title"]
+    if not isinstance(title, str):
+        raise InputError(f"field '{place}.title' must be a string, got {title!r:.80}")
     return LabelledDocument(
         Document(text, id=_name(row.get("id"), ""), title=title, score=score, metadata=metadata | further),
         is_gold=_flag(row.get("is_gold"), False, f"{place}.is_gold"),

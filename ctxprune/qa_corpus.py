@@ -57,11 +57,11 @@ def _plain(path: Path, name: str) -> Document:
 
 def corpus_document(row: dict[str, Any], place: str) -> Document:
     """The document of one corpus row; `place` (file and line) begins the InputError for a bad field."""
-    name = row.get("id", row.get("_id"))
+    name = row.get("_id") if row.get("id") is None else row["id"]
     if name is None:
         raise InputError(f"{place}: field 'id' (or '_id') is missing")
     if isinstance(row.get("text"), str):
-        title, text = row.get("title") or "", row["text"]
+        title, text = "" if row.get("title") is None else row["title"], row["text"]
     elif isinstance(row.get("contents"), str):
         title, text = _title_and_text(row["contents"])
     else:
@@ -82,5 +82,5 @@ def _title_and_text(contents: str) -> tuple[str, str]:
 
 def _metadata(row: dict[str, Any]) -> dict[str, Any]:
     further = {key: value for key, value in row.items() if key not in {"id", "_id", "title", "text", "contents"}}
-    nested = further.pop("metadata") if isinstance(further.get("metadata"), dict) else {}
+    nested = further.pop("metadata") or {} if isinstance(further.get("metadata", 0), dict | None) else {}
     return dict(nested | further)

@@ -156,6 +156,7 @@ class Upstream:
 
     async def boast(self, scope, receive, send, body):
         headers = [(b"access-control-allow-origin", b"*"), (b"date", b"today"), (b"x-kept", b"1")]
+        headers += [(b"x-ctxprune-status", b"compressed"), (b"X-CtxPrune-Made-Up", b"1")]
         await self._start(send, 200, headers)
         await send({"type": "http.response.body", "body": b"{}"})
 

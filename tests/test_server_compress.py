@@ -229,3 +229,17 @@ def test_openapi_covers_every_route_with_examples(client):
     text = json.dumps(document)
     names = {part.split('"')[0] for part in text.split("#/components/schemas/")[1:]}
     assert names <= document["components"]["schemas"].keys()
+
+
+def test_numbers_as_ids_and_nulls_for_what_may_be_left_out(client):
+    names = {7: "7", 2**70: str(2**70), -1.5: "-1.5", "x": "x", None: ""}
+    documents = [{"text": BRIDGE, "id": name, "title": None, "metadata": None} for name in names]
+    nulls = dict.fromkeys(("compressor", "threshold", "rate", "budget", "tokenizer", "protect", "keep_title"))
+    more = dict.fromkeys(("min_keep", "on_empty", "order", "return_spans", "return_html"))
+    row = client.post("/v1/compress", json={"query": QUERY, "documents": documents, **nulls, **more}).json()
+    assert [document["id"] for document in row["documents"]] == list(names.values())
+    assert "kept_spans" in row["documents"][0] and "html" not in row
+    assert (
+        client.post("/v1/compress", json={"query": QUERY, "documents": [{"text": BRIDGE, "id": True}]}).status_code
+        == 422
+    )

@@ -1,5 +1,6 @@
 """Probes, keys, limits, logs, metrics, settings, and leaving in good order."""
 
+import gzip
 import json
 import os
 import signal
@@ -7,14 +8,19 @@ import socket
 import subprocess
 import sys
 import threading
+import tracemalloc
+import zlib
 
 import httpx2
 import pytest
-from fixtures_server import DOCUMENTS, PATIENT, QUERY, Held, MemoryLog, running, sidecar, until
+import uvicorn
+from fixtures_server import DOCUMENTS, PATIENT, QUERY, Held, MemoryLog, no_signals, running, sidecar, until
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from ctxprune.integrations.server import Settings, create_app
+from ctxprune.integrations.server.codings import decoded
+from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.logs import json_log
 from ctxprune.integrations.server.tracing import opentelemetry_tracing
 
@@ -170,7 +176,7 @@ def test_an_unexpected_error_says_nothing_of_itself():
 def test_readiness_says_why_not(tmp_path):
     with TestClient(create_app(Settings(model=str(tmp_path / "none")))) as broken:
         until(lambda: "failed" in broken.get("/readyz").json()["status"])
-        assert broken.get("/livez").status_code == 200
+        assert broken.get("/livez").status_code == 503  # nothing will mend it but another start
         response = broken.post("/v1/compress", json=BODY)
         assert (response.status_code, response.headers["retry-after"]) == (503, "2")
         assert str(tmp_path) not in response.text + broken.get("/readyz").text
@@ -237,3 +243,98 @@ def unused_port():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "said"),
+    [
+        ([], {"CTXPRUNE_MODEL": "/no/such/folder"}, "the server cannot start: "),
+        ([], {"CTXPRUNE_API_KEYS": "abc"}, "error: CTXPRUNE_API_KEYS must be JSON"),
+        ([], {"CTXPRUNE_MAX_BODY_BYTES": "-1"}, "CTXPRUNE_MAX_BODY_BYTES: Input should be greater than 0"),
+        ([], {"CTXPRUNE_UPSTREAM_URL": "localhost"}, "CTXPRUNE_UPSTREAM_URL: "),
+        ([], {"CTXPRUNE_DEFAULT_COMPRESSOR": "x"}, "default_compressor 'x' must be one of"),
+        (["--port", "99999"], {}, "less than or equal to 65535"),
+    ],
+)
+def test_serve_ends_with_a_line_when_it_cannot_start(arguments, variables, said):
+    main = "import sys; from ctxprune.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", main, "serve", "--port", "0", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | variables)
+    assert done.returncode != 0 and said in done.stderr
+    assert "Traceback" not in done.stderr and "unexpected" not in done.stderr and "'abc'" not in done.stderr
+
+
+def raw_exchange(url, request):
+    """All that the server sends until it closes the connection."""
+    with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1])), timeout=60) as connection:
+        connection.sendall(request)
+        answer = b""
+        while part := connection.recv(4096):
+            answer += part
+    return answer
+
+
+def test_two_ways_to_tell_a_bodys_end_are_refused_and_the_connection_closed():
+    with running(create_app(Settings(), log=MemoryLog())) as url:
+        head = b"POST /v1/compress HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        both = b"content-length: 5\r\ntransfer-encoding: chunked\r\n\r\n"
+        smuggled = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
+        answer = raw_exchange(url, head + both + b"0\r\n\r\n" + smuggled)
+        assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
+        assert b"Content-Length and Transfer-Encoding" in answer
+
+
+def test_answers_are_sent_at_once_on_sockets_of_every_make():
+    server = uvicorn.Server(uvicorn.Config(create_app(Settings(), log=MemoryLog()), log_level="critical"))
+    server.capture_signals = no_signals
+    with socket.create_server(("127.0.0.1", 0)) as listening:  # as `uvicorn --workers` makes it
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+        thread.start()
+        until(lambda: server.started)
+        with httpx2.Client(trust_env=False, timeout=60) as http:
+            http.get(f"http://127.0.0.1:{listening.getsockname()[1]}/livez")
+            (connection,) = server.server_state.connections
+            taken = connection.transport.get_extra_info("socket")
+            assert taken.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        server.should_exit = True
+        thread.join(30)
+
+
+PLAIN = json.dumps(BODY).encode()
+BARE = zlib.compressobj(wbits=-15)
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        ("gzip", gzip.compress(PLAIN), 200),
+        ("X-GZIP", gzip.compress(PLAIN[:9]) + gzip.compress(PLAIN[9:]), 200),
+        ("deflate", zlib.compress(PLAIN), 200),
+        ("deflate", BARE.compress(PLAIN) + BARE.flush(), 200),
+        ("identity", PLAIN, 200),
+        ("gzip", PLAIN, 400),
+        ("gzip", gzip.compress(PLAIN)[:-12], 400),
+        ("deflate", gzip.compress(PLAIN), 400),
+        ("gzip", gzip.compress(b" " * 50_000_000), 413),
+        ("deflate", zlib.compress(PLAIN + b" " * 2000), 413),
+        ("br", PLAIN, 415),
+        ("gzip, gzip", gzip.compress(gzip.compress(PLAIN)), 415),
+    ],
+)
+def test_compressed_bodies(client, coding, body, status):
+    headers = {"content-encoding": coding, "content-type": "application/json", "x-api-key": "first"}
+    response = client.post("/v1/compress", content=body[:2000] if status != 413 else body, headers=headers)
+    # a bomb as packed as this one is larger than the limit itself
+    assert response.status_code == status
+    if status == 415:
+        assert "gzip, deflate" in response.json()["error"] and response.headers["accept-encoding"] == "gzip, deflate"
+
+
+def test_a_bomb_is_never_unpacked_beyond_the_limit():
+    bomb = gzip.compress(gzip.compress(b" " * 200_000_000))
+    tracemalloc.start()
+    with pytest.raises(ApiError, match="larger than 100000 bytes"):
+        decoded(gzip.decompress(bomb), "gzip", limit=100_000)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000

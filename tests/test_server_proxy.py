@@ -1,7 +1,10 @@
 """The OpenAI-compatible proxy, with the real `openai` client and a real upstream."""
 
+import gzip
 import json
+import socket
 import threading
+from contextlib import contextmanager
 
 import httpx2
 import openai
@@ -68,15 +71,51 @@ def test_what_is_not_marked_goes_on_to_the_byte(client, upstream):
 
 
 def test_a_compressed_message_stays_the_same_on_later_turns(client, upstream):
-    client.post("/v1/chat/completions", json=CHAT | {"ctxprune": {"question": "How free is travel for bicycles?"}})
+    options = {"threshold": 0.1}
+    asked = options | {"question": "How free is travel for bicycles?"}
+    client.post("/v1/chat/completions", json=CHAT | {"ctxprune": asked})
     first = forwarded(upstream)["messages"]
     assert "Bicycles travel free." in first[1]["content"]
     more = [{"role": "assistant", "content": "Free."}, {"role": "user", "content": "And dogs?"}]
     later = CHAT | {"messages": [*CHAT["messages"], *more]}
-    client.post(
-        "/v1/chat/completions", json=later | {"ctxprune": {"question": "Who nests under it?", "threshold": 0.9}}
-    )
+    client.post("/v1/chat/completions", json=later | {"ctxprune": options | {"question": "Who nests under it?"}})
     assert forwarded(upstream)["messages"] == [*first, *more]
+    # with other options it is another wish, which the memory of the first does not answer
+    client.post("/v1/chat/completions", json=later | {"ctxprune": {"budget": 1}})
+    assert forwarded(upstream)["messages"] != [*first, *more]
+
+
+def test_what_one_caller_asked_does_not_change_what_another_one_sends(upstream):
+    more = [{"role": "assistant", "content": "In 1911."}, {"role": "user", "content": "Who nests there?"}]
+    later = CHAT | {"messages": [*CHAT["messages"], *more]}
+
+    def sent(client, key, body):
+        client.post("/v1/chat/completions", json=body, headers={"authorization": f"Bearer {key}"})
+        return forwarded(upstream)["messages"][1]["content"]
+
+    with sidecar(upstream_url=upstream.url) as client:
+        alone = sent(client, "b", later)
+    with sidecar(upstream_url=upstream.url, api_keys=["a", "b"]) as client:
+        emptied = sent(client, "a", CHAT | {"ctxprune": {"budget": 1}})
+        assert emptied != alone
+        assert sent(client, "b", later) == sent(client, "b", later) == alone
+        assert sent(client, "a", later | {"ctxprune": {"budget": 1}}) == emptied
+        # the same caller with the same first turn, but other options, is not held to the first ones either
+        assert sent(client, "a", later) == alone
+        body = {"query": QUERY, "documents": [BRIDGE]}
+        client.post("/v1/compress", json=body, headers={"x-api-key": "a"})
+        known = [client.post("/v1/estimate", json=body, headers={"x-api-key": key}).json() for key in "ab"]
+        assert [row["cached_documents"] for row in known] == [1, 0]
+
+
+def test_a_turn_is_remembered_for_the_messages_that_were_context(client, upstream):
+    two = [{"role": "user", "content": BRIDGE}, {"role": "user", "content": FERRY}, {"role": "user", "content": QUERY}]
+    body = {"model": "m", "messages": two}
+    client.post("/v1/chat/completions", json=body | {"ctxprune": {"messages": [0]}})
+    more = [{"role": "assistant", "content": "In 1911."}, {"role": "user", "content": "And now?"}]
+    client.post("/v1/chat/completions", json={"model": "m", "messages": two + more, "ctxprune": {"messages": [1]}})
+    first, second = (message["content"] for message in forwarded(upstream)["messages"][:2])
+    assert first == BRIDGE and "bridge" not in second
 
 
 def test_without_a_memory_the_same_question_gives_the_same_text(upstream):
@@ -277,7 +316,7 @@ def test_a_deadline_of_the_callers_own(client, upstream):
 
 
 def test_many_stretches_of_context_are_refused_and_passed_on(client, upstream):
-    body = {"model": "m", "messages": [{"role": "user", "content": "<context>a</context>" * 1001 + "Why?"}]}
+    body = {"model": "m", "messages": [{"role": "user", "content": "<context>A.</context>" * 1001 + "Why?"}]}
     response = client.post("/v1/chat/completions", json=body)
     assert response.headers["x-ctxprune-reason"] == "too_many_documents"
     assert forwarded(upstream) == body
@@ -296,3 +335,78 @@ def test_headers_of_the_answer_that_are_not_the_upstreams_to_set(client, upstrea
     headers = client.get("/v1/models").headers
     assert headers["x-kept"] == "1"
     assert "access-control-allow-origin" not in headers and "date" not in headers
+    assert "x-ctxprune-status" not in headers and "x-ctxprune-made-up" not in headers
+    body = {"model": "m", "messages": []}
+    assert client.post("/v1/chat/completions", json=body).headers["x-ctxprune-status"] == "passthrough"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 999 Odd\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 600 Odd\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 000 Odd\r\ncontent-length: 0\r\n\r\n",
+        b"HTTP/1.1 20 Odd\r\n\r\n",
+        b"HTTP/1.1 abc Odd\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nbad header\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\nab",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"",
+    ],
+)
+def test_what_is_no_http_becomes_a_clear_502(answer):
+    with answering(answer) as url, sidecar(upstream_url=f"{url}/v1") as client:
+        response = client.post("/v1/chat/completions", json=CHAT)
+        assert response.status_code == 502
+        assert response.json()["error"]["code"] == "upstream_invalid"
+        assert "the upstream" in response.json()["error"]["message"]
+
+
+def test_chunks_and_a_length_of_the_upstreams():
+    answer = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabcde\r\n0\r\n\r\n"
+    with answering(answer) as url, running(create_app(Settings(upstream_url=f"{url}/v1"))) as own:
+        assert httpx2.get(f"{own}/v1/models", timeout=60).content == b"abcde"
+
+
+def test_images_pass_and_what_is_too_large_names_the_setting(upstream):
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 30_000}}
+    body = {"model": "m", "messages": [{"role": "user", "content": [image, {"type": "text", "text": "What is it?"}]}]}
+    with sidecar(upstream_url=upstream.url, max_body_bytes=10_000, max_proxy_body_bytes=40_000) as client:
+        assert client.post("/v1/chat/completions", json=body).status_code == 200
+        assert forwarded(upstream) == body
+        for wrong in (body | {"user": "B" * 20_000}, body | {"odd": [[]] * 5000}):
+            response = client.post("/v1/chat/completions", json=wrong)
+            assert response.status_code == 413 and "CTXPRUNE_MAX_" in response.json()["error"]["message"]
+        response = client.post("/v1/compress", json={"query": QUERY, "documents": ["x" * 20_000]})
+        assert response.status_code == 413 and "CTXPRUNE_MAX_BODY_BYTES" in response.json()["error"]
+
+
+def test_a_compressed_body_goes_on_plain(client, upstream):
+    packed = gzip.compress(json.dumps(CHAT | {"messages": []}).encode())
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    assert client.post("/v1/chat/completions", content=packed, headers=headers).status_code == 200
+    assert forwarded(upstream) == CHAT | {"messages": []}
+    assert "content-encoding" not in upstream.seen[-1][1]
+
+
+@contextmanager
+def answering(answer):
+    """An upstream that reads a request's head and sends these bytes, whatever they are."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve():
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                with connection:
+                    connection.recv(65536)
+                    connection.sendall(answer)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join(10)

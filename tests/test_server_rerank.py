@@ -94,3 +94,18 @@ def test_with_coheres_client(relevance):
         real = cohere.ClientV2(api_key="key", base_url=url, httpx_client=http)
         answer = real.rerank(model="any", query=QUERY, documents=TEXTS, top_n=1)
     assert [(result.index, result.relevance_score) for result in answer.results] == [(1, relevance[1])]
+
+
+def test_null_is_the_default_and_rerank_takes_documents_too(client):
+    plain = {"query": QUERY, "documents": [FERRY, BRIDGE]}
+    expected = client.post("/v1/rerank", json=plain).json()["results"]
+    nulls = plain | {"return_documents": None, "pruned_text": None, "top_n": None, "model": None}
+    assert client.post("/v1/rerank", json=nulls).json()["results"] == expected
+    assert "document" not in client.post("/v2/rerank", json=nulls).json()["results"][0]
+    assert client.post("/rerank", json=plain | {"top_n": 1}).json()["results"] == expected[:1]
+    tei = {"query": QUERY, "texts": [FERRY, BRIDGE], "raw_scores": None, "return_text": None, "truncate": None}
+    assert [row["index"] for row in client.post("/rerank", json=tei).json()] == [1, 0]
+    neither = client.post("/rerank", json={"query": QUERY})
+    assert (neither.status_code, neither.json()["error"]) == (422, "texts: Field required")
+    wrong = client.post("/rerank", json=plain | {"top_n": 0})
+    assert wrong.status_code == 422 and wrong.json()["error"].startswith("top_n: ")

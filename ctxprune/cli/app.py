@@ -302,15 +302,15 @@ def index(
 @app.command()
 def serve(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on.")] = 8080,
     fail_closed: Annotated[bool, typer.Option("--fail-closed", help="An error instead of the original text.")] = False,
 ) -> None:
     """Serve the REST API and the OpenAI-compatible proxy; more settings are CTXPRUNE_... variables."""
     from importlib import import_module
 
     server = import_module("ctxprune.integrations.server.serve")
-    settings = import_module("ctxprune.integrations.server").Settings
-    server.serve(host=host, port=port, settings=settings(fail_closed=True) if fail_closed else settings())
+    options = {"fail_closed": True} if fail_closed else {}
+    server.serve(host=host, port=port, settings=server.settings_from_environment(**options))
 
 
 @app.command()

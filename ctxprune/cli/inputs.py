@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import sys
+import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ctxprune.errors import InputError
 from ctxprune.pipeline import require_query
-from ctxprune.qa import question_from_row, read_rows
+from ctxprune.qa import json_object, question_from_row, read_rows, split_lines
 from ctxprune.qa_corpus import corpus_document, read_corpus
 from ctxprune.types import Context, Document
 
@@ -61,15 +64,26 @@ def _documents(path: Path) -> Iterator[Document]:
 
 def _standard_input() -> Iterator[Document]:
     """One document a line when the first line is a JSON object with a text, else one document."""
-    text = _decoded(sys.stdin.buffer.read(), "standard input")
-    if not text.strip():
+    content = _gunzipped(sys.stdin.buffer.read())
+    _, first = next(split_lines(io.BytesIO(content), "stdin"), (0, ""))
+    if not first:
         raise InputError("standard input is empty; pipe a text into the command, or name files")
-    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    if not _begins_with_document(lines[0][1]):
-        yield Document(text, id="stdin")
+    if not _begins_with_document(first):
+        yield Document(_decoded(content, "standard input"), id="stdin")
         return
-    for number, line in lines:
-        yield _document(_json(line, f"stdin:{number}"), "stdin", number, place=f"stdin:{number}")
+    for number, line in split_lines(io.BytesIO(content), "stdin"):
+        place = f"stdin:{number}"
+        yield _document(json_object(line, place), "stdin", number, place=place)
+
+
+def _gunzipped(content: bytes) -> bytes:
+    """`ctxprune compress QUESTION < passages.jsonl.gz` reads what the file as an argument gives."""
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read standard input as gzip: {error}") from None
 
 
 def _begins_with_document(line: str) -> bool:
@@ -80,18 +94,8 @@ def _begins_with_document(line: str) -> bool:
     return isinstance(row, dict) and ("text" in row or "contents" in row)
 
 
-def _json(line: str, place: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
-    return row
-
-
 def _document(row: dict[str, Any], name: str, number: int, *, place: str) -> Document:
-    named = row if "id" in row or "_id" in row else {**row, "id": f"{name}:{number}"}
+    named = row if row.get("id") is not None or row.get("_id") is not None else {**row, "id": f"{name}:{number}"}
     return corpus_document(named, place)
 
 

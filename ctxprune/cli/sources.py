@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxprune.errors import InputError, UnknownNameError
-from ctxprune.qa import answers_from, read_jsonl, read_rows
+from ctxprune.qa import answers_from, read_jsonl, read_lines, read_rows
 from ctxprune.qa_corpus import read_corpus
 from ctxprune.samples import SampleQuestion, sample_corpus, sample_questions
 
@@ -105,15 +105,11 @@ def _of_sample(question: SampleQuestion) -> Asked:
 def _read(path: Path) -> list[Asked]:
     if is_file(path.name):
         return [_asked(row, f"{path}:{number}") for number, row in read_rows(path)]
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
-    return [Asked(line.strip()) for line in lines if line.strip()]
+    return [Asked(line.strip()) for _, line in read_lines(path)]
 
 
 def _asked(row: dict[str, Any], place: str) -> Asked:
-    text = row.get("question", row.get("query"))
+    text = row.get("query") if row.get("question") is None else row["question"]
     if not isinstance(text, str):
         raise InputError(f"{place}: field 'question' (or 'query') must be a string, got {type(text).__name__}")
     answers: tuple[str, ...] = ()

@@ -56,7 +56,7 @@ def _read(path: Path) -> list[Row]:
         whole = text[: text.rfind("\n") + 1]
         if whole != text:
             write_whole(path, whole)
-        return [json.loads(line) for line in whole.splitlines()]
+        return [json.loads(line) for line in whole.split("\n")[:-1]]
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}; delete it to measure its rows again") from None
 

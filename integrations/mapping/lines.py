@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctxprune.errors import InputError
-from ctxprune.qa import open_text
+from ctxprune.qa import read_lines as file_lines
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
@@ -36,7 +35,7 @@ def read_lines(source: Path) -> Iterator[Line]:
     """
     for file in input_files(source):
         prefix = "" if file == source else f"{file.relative_to(source).as_posix()}:"
-        rows = _parquet_rows(file) if file.suffix == ".parquet" else _json_lines(file)
+        rows = _parquet_rows(file) if file.suffix == ".parquet" else file_lines(file)
         for number, text in rows:
             yield Line(f"{file}:{number}", f"{prefix}{number}", text)
 
@@ -53,16 +52,6 @@ def input_files(source: Path) -> list[Path]:
     if not source.name.endswith(SUFFIXES):
         raise InputError(f"cannot tell the form of {source}; its name must end in {', '.join(SUFFIXES)}")
     return [source]
-
-
-def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        with open_text(path) as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield number, line
-    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, str]]:

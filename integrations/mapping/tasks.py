@@ -184,7 +184,7 @@ def passage(row: Row, *, name: str) -> Document:
     """One passage of a corpus, `{"id"?, "text" | "contents", "title"?}`; InputError names the field that is wrong."""
     if "documents" in row and "text" not in row and "contents" not in row:
         raise InputError("field 'text' (or 'contents') is missing: this task takes passages, not questions")
-    named = row if row.get("id", row.get("_id")) is not None else {**row, "id": name}
+    named = row if row.get("id") is not None or row.get("_id") is not None else {**row, "id": name}
     return corpus_document(named, "passage")
 
 

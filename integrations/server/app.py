@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from ctxprune import __version__
-from ctxprune.errors import BudgetError, InputError
+from ctxprune.errors import BudgetError, CtxpruneError, InputError
 from ctxprune.integrations.server.compress_routes import compress_routes
 from ctxprune.integrations.server.engine import Engine
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
@@ -52,7 +52,7 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        loading = asyncio.ensure_future(_load(service))
+        loading = asyncio.ensure_future(_load(app, service))
         yield
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
@@ -62,7 +62,7 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     # no pages with scripts from elsewhere: docs_url and redoc_url load theirs from a CDN
     app = FastAPI(title="ctxprune", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
     app.router.lifespan_context = lifespan
-    app.state.service = service
+    app.state.service, app.state.load_error = service, None
     for routes in (operation_routes(service), compress_routes(service), rerank_routes(service), playground_routes()):
         app.include_router(routes)
     app.include_router(proxy_routes(service, upstream))
@@ -72,13 +72,18 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     return app
 
 
-async def _load(service: Service) -> None:
-    """In the background, so that `/livez` answers meanwhile."""
+async def _load(app: FastAPI, service: Service) -> None:
+    """In the background, so that `/livez` answers meanwhile. What goes wrong is left in `app.state.load_error`, for
+    whoever runs the application to end it."""
     try:
         await service.engine.start()
-    except Exception:
+    except Exception as error:
         service.failure = "the model failed to load; see the server's log"
-        service.log.exception("the model failed to load")
+        app.state.load_error = error
+        if isinstance(error, CtxpruneError):  # its message says it all
+            service.log.warning(service.failure, error=str(error))
+        else:
+            service.log.exception(service.failure)
     else:
         service.log.info("ready", model=service.engine.runner.catalog.pruner.name)
 

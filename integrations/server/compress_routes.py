@@ -11,6 +11,7 @@ from fastapi import APIRouter, Request, Response
 from ctxprune import __version__
 from ctxprune.errors import InputError
 from ctxprune.integrations.server import schemas
+from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
 from ctxprune.integrations.server.gate import note
 from ctxprune.integrations.server.gone import while_connected
@@ -35,7 +36,7 @@ def compress_routes(service: Service) -> APIRouter:
 
         The text of each document is made of slices of the original, whose offsets are given.
         """
-        job = job_of(body, service)
+        job = job_of(body, service, caller=caller_of(request.headers))
         (outcome,) = await while_connected(request, engine.compress([job], seconds=seconds_of(request)))
         log_outcomes(service, request, [job], [outcome])
         return await _rendered(service, lambda: response_row(body, outcome), [outcome])
@@ -45,16 +46,17 @@ def compress_routes(service: Service) -> APIRouter:
         """Several requests at once, answered in order; one that cannot be answered fails them all."""
         if len(body.requests) > settings.max_batch:
             raise ApiError(413, f"requests must be at most {settings.max_batch}, got {len(body.requests)}; split them")
-        jobs = [job_of(one, service, place=f"requests[{at}].") for at, one in enumerate(body.requests)]
+        caller = caller_of(request.headers)
+        jobs = [job_of(one, service, place=f"requests[{at}].", caller=caller) for at, one in enumerate(body.requests)]
         outcomes = await while_connected(request, engine.compress(jobs, seconds=seconds_of(request)))
         log_outcomes(service, request, jobs, outcomes)
         pairs = list(zip(body.requests, outcomes, strict=True))
         return await _rendered(service, lambda: {"results": [response_row(*pair) for pair in pairs]}, outcomes)
 
     @router.post("/v1/estimate", response_model=schemas.EstimateResponse)
-    async def estimate(body: schemas.CompressRequest) -> Response:
+    async def estimate(body: schemas.CompressRequest, request: Request) -> Response:
         """What a request would mean in tokens, without running a model."""
-        job = job_of(body, service)
+        job = job_of(body, service, caller=caller_of(request.headers))
         runner = engine.runner
         plan = await engine.in_thread(lambda: runner.plan(job))
         row = {
@@ -115,19 +117,21 @@ def compress_routes(service: Service) -> APIRouter:
     return router
 
 
-def job_of(body: schemas.CompressRequest, service: Service, *, place: str = "") -> Job:
+def job_of(body: schemas.CompressRequest, service: Service, *, place: str = "", caller: bytes) -> Job:
     """The request as the engine takes it. Raises ApiError 413 for too many documents, 422 for a bad pattern."""
     limit = service.settings.max_documents
     if len(body.documents) > limit:
         raise ApiError(413, f"{place}documents must be at most {limit}, got {len(body.documents)}; split the request")
     documents = tuple(Document(item) if isinstance(item, str) else item.document() for item in body.documents)
     try:
-        return job_from(body, service, query=body.query, documents=documents)
+        return job_from(body, service, query=body.query, documents=documents, caller=caller)
     except InputError as error:
         raise ApiError(422, f"{place}{error}") from None
 
 
-def job_from(options: schemas.Options, service: Service, *, query: str, documents: Sequence[Document]) -> Job:
+def job_from(
+    options: schemas.Options, service: Service, *, query: str, documents: Sequence[Document], caller: bytes
+) -> Job:
     policy: dict[str, Any] = {name: value for name in _POLICY if (value := getattr(options, name)) is not None}
     if options.gap is not None:
         policy["gap"] = tuple(options.gap)
@@ -141,13 +145,14 @@ def job_from(options: schemas.Options, service: Service, *, query: str, document
         query=query,
         documents=tuple(documents),
         compressor=options.compressor or service.settings.default_compressor,
-        tokenizer=options.tokenizer,
+        tokenizer=options.tokenizer or "default",
         threshold=options.threshold,
         operating_point=options.operating_point,
         budget=options.budget,
         rate=options.rate,
         policy=policy,
         language=options.language,
+        caller=caller,
     )
 
 
@@ -157,7 +162,7 @@ def response_row(body: schemas.CompressRequest, outcome: Outcome) -> dict[str, A
     for document in row["documents"]:
         spans = [document.get(name, []) for name in ("kept_spans", "removed_spans")]
         document["sentences"] = sum(map(len, spans))
-        if not body.return_spans:
+        if body.return_spans is False:
             document.pop("kept_spans", None)
             document.pop("removed_spans", None)
         source = body.documents[document["index"]] if document["index"] < len(body.documents) else ""

@@ -107,7 +107,10 @@ class Engine:
         with self._admitted(cost):
             began = time.monotonic()
             side_by_side = asyncio.Semaphore(JOBS_SIDE_BY_SIDE)
-            tasks = [asyncio.ensure_future(self._run(runner, job, Ticket(deadline), side_by_side)) for job in jobs]
+            tasks = [
+                asyncio.ensure_future(self._run(runner, job, Ticket(deadline, caller=job.caller), side_by_side))
+                for job in jobs
+            ]
             try:
                 outcomes = await asyncio.gather(*tasks)
             except BaseException:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import re
 import time
 import uuid
@@ -13,10 +11,13 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ctxprune.integrations.server.errors import ApiError, error_response
+from ctxprune.integrations.server.callers import KeyRing, offered_keys
+from ctxprune.integrations.server.codings import decoded, too_large
+from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
 from ctxprune.integrations.server.gone import BrokenOffError, GoneError
 from ctxprune.integrations.server.logs import Log
 from ctxprune.integrations.server.metrics import Metrics
+from ctxprune.integrations.server.nodelay import send_at_once
 from ctxprune.integrations.server.playground_routes import is_playground
 from ctxprune.integrations.server.settings import Settings
 from ctxprune.integrations.server.tracing import Tracing, no_tracing
@@ -44,7 +45,7 @@ class Gate:
         self.metrics = metrics
         self.log = log
         self.tracing = tracing
-        self._keys = [_digest(key.get_secret_value()) for key in settings.api_keys]
+        self._keys = KeyRing(settings.api_keys)
         self._held = 0
         metrics.watch("bodies_bytes", "Size of all request bodies in memory.", lambda: self._held)
 
@@ -52,6 +53,7 @@ class Gate:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        send_at_once(receive)
         exchange = Exchange(scope, send)
         with no_tracing(exchange) if scope["path"] in OPEN_PATHS else self.tracing(exchange):
             await self._guarded(scope, receive, exchange)
@@ -73,6 +75,10 @@ class Gate:
             self._note(exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        if "transfer-encoding" in exchange.headers and "content-length" in exchange.headers:
+            # two who disagree on where a body ends could be made to see different requests
+            message = "a request with both Content-Length and Transfer-Encoding is refused; send one of them"
+            raise ApiError(400, message, headers={"connection": "close"})
         if scope["path"] not in OPEN_PATHS and not is_playground(scope["path"]):
             self._check_key(exchange.headers)
         body = await self._body(exchange, receive)
@@ -88,23 +94,18 @@ class Gate:
         await self.app(scope, receive_again, exchange.send)
 
     def _check_key(self, headers: Headers) -> None:
-        if not self._keys:
-            return
-        given = [_digest(key) for key in offered_keys(headers)]
-        # every pair is compared, each in constant time: how long it takes says nothing about the keys
-        matches = [hmac.compare_digest(mine, key) for mine in self._keys for key in given]
-        if not any(matches):
+        if self._keys and not self._keys.opens(offered_keys(headers)):
             raise ApiError(401, "a valid key is needed: Authorization: Bearer <key>, or X-API-Key", code="invalid_key")
 
     async def _body(self, exchange: Exchange, receive: Receive) -> bytes:
-        limit = self.settings.max_body_bytes
+        limit = self._limit(exchange)
         announced = exchange.headers.get("content-length", "")
-        too_large = announced.isdigit() and int(announced[:20]) > limit
+        is_too_large = announced.isdigit() and int(announced[:20]) > limit
         parts: list[bytes] = []
         size, more = 0, True
         try:
             async with asyncio.timeout(self.settings.body_seconds):
-                while more and not too_large:
+                while more and not is_too_large:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise GoneError
@@ -112,14 +113,25 @@ class Gate:
                     size += len(parts[-1])
                     self._hold(exchange, len(parts[-1]))
                     more = message.get("more_body", False)
-                    too_large = size > limit
+                    is_too_large = size > limit
         except TimeoutError:
             raise ApiError(408, f"the body did not arrive within {self.settings.body_seconds:g} s") from None
-        if too_large:
+        if is_too_large:
             if more and "expect" not in exchange.headers:  # who asks first is not invited to send
                 await _discard(receive, DISCARD_BODIES * limit)
-            raise ApiError(413, f"the body is larger than {limit} bytes; split the request", code="too_large")
-        return b"".join(parts)
+            raise too_large(limit)
+        body = b"".join(parts)
+        plain = decoded(body, ", ".join(exchange.headers.getlist("content-encoding")), limit=limit)
+        self._hold(exchange, len(plain) - len(body))
+        if len(plain) > self.settings.max_body_bytes:
+            _check_shape(plain, self.settings.max_body_bytes)
+        return plain
+
+    def _limit(self, exchange: Exchange) -> int:
+        """Images travel in the proxy's bodies, which it passes on."""
+        settings = self.settings
+        larger = is_proxy(exchange.scope["path"]) and settings.upstream_url is not None
+        return max(settings.max_body_bytes, settings.max_proxy_body_bytes) if larger else settings.max_body_bytes
 
     def _hold(self, exchange: Exchange, size: int) -> None:
         """Count bytes until the request ends; only the event loop's thread comes here, so there is no lock."""
@@ -192,21 +204,21 @@ class Exchange:
         await self._send(message)
 
 
-def offered_keys(headers: Headers) -> list[str]:
-    """The keys that a request shows, by either header."""
-    scheme, _, token = headers.get("authorization", "").partition(" ")
-    bearer = [token.strip()] if scheme.lower() == "bearer" else []
-    return bearer + headers.getlist("x-api-key")
-
-
 def note(scope: Scope, **values: Any) -> None:
     """Values for this request's line in the log."""
     scope["state"].setdefault("notes", {}).update(values)
 
 
-def _digest(key: str) -> bytes:
-    """Of one length for every key, so that a comparison does not tell the length either."""
-    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
+def _check_shape(body: bytes, limit: int) -> None:
+    """Beyond the limit of other bodies there may be long strings, images, but no more values than these could hold."""
+    values = sum(body.count(mark) for mark in (b",", b"[", b"{"))
+    if values > limit // 4:
+        raise ApiError(
+            413,
+            f"a body over {limit} bytes may hold {limit // 4} values, it holds about {values}; split the request, or "
+            "raise the server's setting max_body_bytes (CTXPRUNE_MAX_BODY_BYTES)",
+            code="too_large",
+        )
 
 
 async def _discard(receive: Receive, limit: int) -> None:

@@ -24,7 +24,8 @@ from ctxprune.types import Compressor, Context, Document, TokenCounter
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a caller asked for. compressor: a name on offer, or catalog.RERANKER. rate: the budget as a share of the
-    tokens before. policy: fields of `Policy`. language: of the documents; None: guessed."""
+    tokens before. policy: fields of `Policy`. language: of the documents; None: guessed. caller: whose cached readings
+    it may use."""
 
     query: str
     documents: tuple[Document, ...]
@@ -36,6 +37,7 @@ class Job:
     rate: float | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
     language: str | None = None
+    caller: bytes = b""
 
     @property
     def cost(self) -> int:
@@ -113,7 +115,7 @@ class Runner:
         (before,) = count_contexts([context], counter)
         budget = self._budget(job, context, counter)
         check_needs(self._compressor(job, counter, Ticket(math.inf)), job, budget)
-        known = sum(self.reader.key(passage) in self.reader.cache for passage in job.passages())
+        known = sum(self.reader.key(passage, job.caller) in self.reader.cache for passage in job.passages())
         return Plan(before, counter.name, counter.exact, budget, known)
 
     def degraded(self, job: Job, cause: str, reason: str) -> Outcome:

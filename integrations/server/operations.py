@@ -14,9 +14,15 @@ def operation_routes(service: Service) -> APIRouter:
     """The routes over one service; none of them asks for a key."""
     router = APIRouter(tags=["operations"])
 
-    @router.get("/livez", response_model=StatusResponse)
+    @router.get(
+        "/livez",
+        response_model=StatusResponse,
+        responses={503: {"model": StatusResponse, "description": "The model failed to load; start the process anew."}},
+    )
     async def livez() -> Response:
-        """200 while the process runs."""
+        """200 while the process runs and may yet become ready."""
+        if service.failure:
+            return json_response({"status": service.failure}, status=503)
         return json_response({"status": "alive"})
 
     @router.get(

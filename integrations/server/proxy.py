@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
+from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.compress_routes import seconds_of
 from ctxprune.integrations.server.errors import ApiError, json_bytes
 from ctxprune.integrations.server.gate import note
@@ -43,7 +44,9 @@ _ANSWERS: dict[str, Any] = {"application/json": {"schema": {}}, "text/event-stre
 
 
 class Rewrite(Protocol):
-    def __call__(self, body: Mapping[str, Any], *, seconds: float | None) -> Coroutine[Any, Any, Rewriting]: ...
+    def __call__(
+        self, body: Mapping[str, Any], *, seconds: float | None, caller: bytes
+    ) -> Coroutine[Any, Any, Rewriting]: ...
 
 
 def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
@@ -56,7 +59,8 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
         body = await request.json()
         if not isinstance(body, dict):
             raise ApiError(400, f"the body must be a JSON object, got {type(body).__name__}")
-        rewriting = await while_connected(request, rewrite(body, seconds=seconds_of(request)))
+        work = rewrite(body, seconds=seconds_of(request), caller=caller_of(request.headers))
+        rewriting = await while_connected(request, work)
         # what was not rewritten goes on as it came, to the byte
         sent = json_bytes(rewriting.body) if rewriting.body != body else await request.body()
         note(request.scope, result=rewriting.status, reason=rewriting.reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,12 +17,13 @@ from ctxprune.integrations.server.proxy_context import (
     Marking,
     Segment,
     Turn,
-    find_blocks,
+    any_marked,
     find_turns,
-    outside,
+    prompt_segments,
     replaced,
     without_tags,
 )
+from ctxprune.integrations.server.proxy_marks import is_marked, keeps_balance
 from ctxprune.integrations.server.proxy_memory import TurnMemory, conversation_keys
 from ctxprune.integrations.server.reader import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.schemas import Options
@@ -32,7 +34,7 @@ from ctxprune.types import Document
 class ProxyOptions(Options):
     """The request's field `ctxprune`, which is not passed on."""
 
-    enabled: bool = True
+    enabled: bool | None = True
     question: str | None = Field(default=None, max_length=20_000, description="Instead of the last user message.")
     messages: list[int] | None = Field(default=None, description="Indices of messages that are context.")
 
@@ -67,13 +69,15 @@ class Texts:
 @dataclass(frozen=True, slots=True)
 class Chat:
     """One request's marked context. keys: what stands for the conversation up to the end of each turn. build: the
-    request's body with texts in place of segments. seconds: how long the caller waits for the compression."""
+    request's body with texts in place of segments. seconds: how long the caller waits for the compression. caller: as
+    of `caller_of`."""
 
     turns: Sequence[Turn]
     keys: Sequence[bytes]
     options: ProxyOptions
     build: Callable[[Mapping[Segment, str]], dict[str, Any]]
     seconds: float | None
+    caller: bytes
 
     @property
     def segments(self) -> list[Segment]:
@@ -87,7 +91,7 @@ class ProxyCompressor:
         self.service = service
         self._memory = TurnMemory(service.settings.proxy_memory_bytes)
 
-    async def chat(self, body: Mapping[str, Any], *, seconds: float | None = None) -> Rewriting:
+    async def chat(self, body: Mapping[str, Any], *, seconds: float | None = None, caller: bytes = b"") -> Rewriting:
         """Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only when set to fail closed."""
         options, rest = _options(body)
         messages = rest.get("messages")
@@ -95,29 +99,37 @@ class ProxyCompressor:
             return Rewriting(rest, "passthrough", "no_messages")
         clean = without_tags(messages)
         fallback = rest | {"messages": clean}
-        if not options.enabled:
+        if options.enabled is False:
             return Rewriting(fallback, "passthrough", "disabled")
         turns = find_turns(messages, self._marking(options, len(messages)))
-        keys = conversation_keys(clean, [turn.end for turn in turns])
+        if not turns and any_marked(messages):
+            return Rewriting(fallback, "passthrough", "unclear_marks")
+        keys = conversation_keys(clean, turns, scope=_scope(caller, options))
         return await self._guarded(
-            Chat(turns, keys, options, lambda texts: fallback | {"messages": replaced(clean, texts)}, seconds)
+            Chat(turns, keys, options, lambda texts: fallback | {"messages": replaced(clean, texts)}, seconds, caller)
         )
 
-    async def completion(self, body: Mapping[str, Any], *, seconds: float | None = None) -> Rewriting:
+    async def completion(
+        self, body: Mapping[str, Any], *, seconds: float | None = None, caller: bytes = b""
+    ) -> Rewriting:
         """The same for a plain prompt, where context stands in `<context>` blocks."""
         options, rest = _options(body)
         prompt = rest.get("prompt")
-        if not isinstance(prompt, str) or not options.enabled:
-            return Rewriting(rest, "passthrough", "no_text_prompt" if options.enabled else "disabled")
-        segments = tuple(find_blocks(prompt))
-        turns = [Turn(segments, outside(prompt, segments), 1, is_new=True)] if segments else []
+        if options.enabled is False:
+            return Rewriting(rest, "passthrough", "disabled")
+        if not isinstance(prompt, str):
+            return Rewriting(rest, "passthrough", "no_text_prompt")
+        segments, question = prompt_segments(prompt)
+        if not segments and is_marked(prompt):
+            return Rewriting(rest, "passthrough", "unclear_marks")
+        turns = [Turn(segments, question, 1, is_new=True)] if segments else []
         clean = [{"role": "user", "content": prompt}]
-        keys = conversation_keys(clean, [turn.end for turn in turns])
+        keys = conversation_keys(clean, turns, scope=_scope(caller, options))
 
         def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
             return rest | {"prompt": replaced(clean, texts)[0]["content"]}
 
-        return await self._guarded(Chat(turns, keys, options, with_texts, seconds))
+        return await self._guarded(Chat(turns, keys, options, with_texts, seconds, caller))
 
     def _marking(self, options: ProxyOptions, length: int) -> Marking:
         settings = self.service.settings
@@ -174,7 +186,7 @@ class ProxyCompressor:
             if self._recall(texts, turn, key):
                 continue
             if question:
-                waiting.append((turn, self._job(turn, question, chat.options)))
+                waiting.append((turn, self._job(turn, question, chat)))
             else:
                 texts.causes.append("no_question")
         if waiting:
@@ -194,15 +206,15 @@ class ProxyCompressor:
         if documents > limit:
             raise ApiError(413, f"at most {limit} stretches of context, got {documents}", code="too_many_documents")
 
-    def _job(self, turn: Turn, question: str, options: ProxyOptions) -> Job:
+    def _job(self, turn: Turn, question: str, chat: Chat) -> Job:
         documents = [Document(segment.text) for segment in turn.segments]
-        return job_from(options, self.service, query=question, documents=documents)
+        return job_from(chat.options, self.service, query=question, documents=documents, caller=chat.caller)
 
     async def _rewriting(self, chat: Chat, texts: Texts) -> Rewriting:
         before = [segment.text for segment in chat.segments]
         after = [texts.by_segment.get(segment, segment.text) for segment in chat.segments]
         engine = self.service.engine
-        counter = engine.runner.catalog.counter(chat.options.tokenizer)
+        counter = engine.runner.catalog.counter(chat.options.tokenizer or "default")
         counts = await engine.in_thread(lambda: counter.count([*before, *after]))
         degraded = next((cause for cause in texts.causes if cause != "no_question"), "")
         status = "degraded" if degraded else "compressed" if before != after else "passthrough"
@@ -219,13 +231,24 @@ def _take(texts: Texts, turn: Turn, outcome: Outcome) -> None:
     by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
     if len(by_index) != len(turn.segments):
         raise CtxpruneError(f"{outcome.result.compressor} gives no text for each document; name another")
-    texts.by_segment |= {segment: by_index[index] for index, segment in enumerate(turn.segments)}
+    for index, segment in enumerate(turn.segments):
+        # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
+        is_whole = keeps_balance(segment.text, by_index[index])
+        texts.by_segment[segment] = by_index[index] if is_whole else segment.text
+
+
+def _scope(caller: bytes, options: ProxyOptions) -> bytes:
+    """What a remembered turn belongs to: a caller, and how that one wants it compressed. The question is the turn's own
+    and may change with the next; which messages are context is in the key of the turn."""
+    how = options.model_dump_json(exclude={"question", "messages", "enabled"}, exclude_defaults=True)
+    return hashlib.blake2b(caller + how.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def _options(body: Mapping[str, Any]) -> tuple[ProxyOptions, dict[str, Any]]:
     rest = {name: value for name, value in body.items() if name != "ctxprune"}
+    given = body.get("ctxprune")
     try:
-        return ProxyOptions.model_validate(body.get("ctxprune", {})), rest
+        return ProxyOptions.model_validate({} if given is None else given), rest
     except ValidationError as error:
         message = validation_message([{**item, "loc": ("ctxprune", *item["loc"])} for item in error.errors()])
         raise ApiError(422, message) from None

@@ -1,8 +1,8 @@
 """Find the context that an OpenAI request marks as such, and put compressed text in its place; pure functions.
 
 Context is: a message whose `name` is the configured one; a message with `"ctxprune": true`; messages that the body's
-`ctxprune.messages` lists; what stands between `<context>` and `</context>`, with each `<document>` in it for itself;
-and, when switched on, tool messages above a size. Assistant messages are never context. Everything else stays.
+`ctxprune.messages` lists; what stands between `<context>` and `</context>` (see `proxy_marks`); and, when switched on,
+tool messages above a size. Assistant messages are never context. Everything else stays.
 
 A turn is a stretch of messages between assistant messages; the context of one turn is compressed together, for the
 question of that turn. So a later turn finds the same context and the same question, and the compressed message stays
@@ -11,18 +11,14 @@ the same to the byte, which the upstream's prompt cache needs.
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ctxprune.integrations.server.proxy_marks import Block, find_blocks, is_marked, whole_block
 from ctxprune.prompt import NO_CONTEXT
 
-_BLOCK, _DOCUMENT = (
-    (re.compile(rf"<{tag}(?:\s[^<>]*)?>", re.IGNORECASE), re.compile(f"</{tag}>", re.IGNORECASE))
-    for tag in ("context", "document")
-)
 #: Context may stand in messages of these roles.
 _ROLES = ("system", "developer", "user", "tool", "function")
 
@@ -61,13 +57,13 @@ class Marking:
 
 def find_turns(messages: Sequence[Any], marking: Marking) -> list[Turn]:
     """The turns that hold context, in order. Messages of an unknown shape hold none."""
-    found = [_segments(at, message, marking) for at, message in enumerate(messages)]
-    asked = [_asked(message, segments) for message, segments in zip(messages, found, strict=True)]
+    found = [_marked(at, message, marking) for at, message in enumerate(messages)]
+    asked = [_asked(message, blocks) for message, blocks in zip(messages, found, strict=True)]
     said = [at for at, text in enumerate(asked) if text]
     last = max((at for at, message in enumerate(messages) if not _is_assistant(message)), default=-1)
     turns, start = [], 0
     for end in _turn_ends(messages):
-        segments = tuple(segment for part in found[start:end] for segment in part)
+        segments = tuple(segment for each in found[start:end] for part in each for segment in part.segments)
         if segments:
             turns.append(Turn(segments, _question(asked, said, end), end, is_new=last < end))
         start = end
@@ -102,27 +98,55 @@ def without_tags(messages: Sequence[Any]) -> list[Any]:
     ]
 
 
-def find_blocks(prompt: str) -> list[Segment]:
-    """The context blocks of a plain prompt."""
-    return _blocks(prompt, message=0, part=None)
+def prompt_segments(prompt: str) -> tuple[tuple[Segment, ...], str]:
+    """The context of a plain prompt, and what stands outside it."""
+    blocks = find_blocks(prompt)
+    marked = _MarkedPart(0, None, prompt, blocks)
+    return marked.segments, marked.outside
 
 
-def outside(text: str, segments: Sequence[Segment]) -> str:
-    """What is left of a text without its segments and their tags."""
-    parts, last = [], 0
-    for segment in segments:
-        parts.append(text[last : segment.start])
-        last = segment.end
-    return re.sub(r"</?(?:context|document)(?:\s[^<>]*)?>", " ", "".join([*parts, text[last:]]), flags=re.I).strip()
+def any_marked(messages: Sequence[Any]) -> bool:
+    """Whether any message holds something like a mark, clear or not."""
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    return any(is_marked(text) for content in contents for text in _texts(content))
 
 
-def _segments(at: int, message: Any, marking: Marking) -> list[Segment]:
+@dataclass(frozen=True, slots=True)
+class _MarkedPart:
+    """One text of a message and the blocks in it."""
+
+    message: int
+    part: int | None
+    text: str
+    blocks: Sequence[Block]
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        spans = sorted(span for block in self.blocks for span in block.prose)
+        return tuple(Segment(self.message, self.part, *span, self.text[slice(*span)]) for span in spans)
+
+    @property
+    def outside(self) -> str:
+        """What is left of the text without its blocks."""
+        parts, last = [], 0
+        for block in self.blocks:
+            parts += [self.text[last : block.start], " "]
+            last = block.end
+        return "".join([*parts, self.text[last:]]).strip()
+
+
+def _marked(at: int, message: Any, marking: Marking) -> list[_MarkedPart]:
+    """The texts of a message with their blocks; of an unknown role or shape: none."""
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
         return []
     content, whole = message.get("content"), _is_context(at, message, marking)
-    if isinstance(content, str):
-        return _marked(content, at, None, whole=whole)
-    return [segment for place, text in _parts(content) for segment in _marked(text, at, place, whole=whole)]
+    texts = [(None, content)] if isinstance(content, str) else _parts(content)
+    return [_MarkedPart(at, place, text, _blocks(text, whole=whole)) for place, text in texts]
+
+
+def _blocks(text: str, *, whole: bool) -> list[Block]:
+    blocks = find_blocks(text)
+    return [whole_block(text)] if whole and not blocks and text.strip() else blocks
 
 
 def _is_context(at: int, message: Mapping[str, Any], marking: Marking) -> bool:
@@ -134,57 +158,14 @@ def _is_context(at: int, message: Mapping[str, Any], marking: Marking) -> bool:
     return is_tool and marking.is_long is not None and marking.is_long("".join(_texts(message.get("content"))))
 
 
-def _marked(text: str, message: int, part: int | None, *, whole: bool) -> list[Segment]:
-    blocks = _blocks(text, message=message, part=part)
-    if whole and not blocks:
-        return _documents(text, 0, len(text), message, part)
-    return blocks
-
-
-def _blocks(text: str, *, message: int, part: int | None) -> list[Segment]:
-    return [
-        segment
-        for start, end in _between(text, 0, len(text), *_BLOCK)
-        for segment in _documents(text, start, end, message, part)
-    ]
-
-
-def _between(
-    text: str, start: int, end: int, opening: re.Pattern[str], closing: re.Pattern[str]
-) -> Iterator[tuple[int, int]]:
-    """What stands between tags within `[start, end)`. Each character is looked at once: one pattern for both tags
-    would look for the end of each of a thousand blocks that are never closed."""
-    while (opened := opening.search(text, start, end)) and (closed := closing.search(text, opened.end(), end)):
-        yield opened.end(), closed.start()
-        start = closed.end()
-
-
-def _documents(text: str, start: int, end: int, message: int, part: int | None) -> list[Segment]:
-    """The documents within `[start, end)`; where none is marked, all of it but the white space around is one."""
-    spans = list(_between(text, start, end, *_DOCUMENT)) or [(start, end)]
-    trimmed = [_trimmed(text, *span) for span in spans]
-    return [Segment(message, part, first, last, text[first:last]) for first, last in trimmed if first < last]
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    inner = text[start:end]
-    return start + len(inner) - len(inner.lstrip()), start + len(inner.rstrip())
-
-
-def _asked(message: Any, segments: Sequence[Segment]) -> str:
+def _asked(message: Any, parts: Sequence[_MarkedPart]) -> str:
     """What a user message says outside its context; "" for other messages."""
     if not isinstance(message, dict) or message.get("role") != "user":
         return ""
-    by_part: dict[int | None, list[Segment]] = {}
-    for segment in segments:
-        by_part.setdefault(segment.part, []).append(segment)
-    content = message.get("content")
-    if isinstance(content, str):
-        return outside(content, segments)
-    return "\n".join(filter(None, (outside(text, by_part.get(place, [])) for place, text in _parts(content))))
+    return "\n".join(filter(None, (part.outside for part in parts)))
 
 
-def _parts(content: Any) -> list[tuple[int, str]]:
+def _parts(content: Any) -> list[tuple[int | None, str]]:
     """The text parts of a message's content, each with its place in the list."""
     return [
         (place, part["text"])

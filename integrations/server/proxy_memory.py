@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctxprune.integrations.server.cache import BoundedCache
-from ctxprune.integrations.server.proxy_context import Segment
+from ctxprune.integrations.server.proxy_context import Segment, Turn
 
 #: Bytes of an entry besides its texts, about.
 _OVERHEAD = 300
@@ -40,14 +40,21 @@ class TurnMemory:
         self._sent.put(key, tuple(None if text == segment.text else text for segment, text in found))
 
 
-def conversation_keys(messages: Sequence[Any], ends: Sequence[int]) -> list[bytes]:
-    """A key for the messages up to each of `ends`, which ascend; each message is read once."""
-    digest, keys, start = hashlib.blake2b(digest_size=16), [], 0
-    for end in ends:
-        for message in messages[start:end]:
+def conversation_keys(messages: Sequence[Any], turns: Sequence[Turn], *, scope: bytes = b"") -> list[bytes]:
+    """A key for the messages up to the end of each turn, and for what is context in it; each message is read once.
+
+    scope: what else must be the same: the caller, and the options that say how to compress. What one caller asked must
+    never be what another one sends.
+    """
+    digest, keys, start = hashlib.blake2b(scope, digest_size=16), [], 0
+    for turn in turns:
+        for message in messages[start : turn.end]:
             digest.update(json.dumps(message, sort_keys=True).encode() + b"\n")
-        keys.append(digest.digest())
-        start = end
+        marked = digest.copy()
+        for segment in turn.segments:
+            marked.update(f"{segment.message},{segment.part},{segment.start},{segment.end}\n".encode())
+        keys.append(marked.digest())
+        start = turn.end
     return keys
 
 

@@ -147,7 +147,7 @@ class SharedReader:
     def read(self, passages: Sequence[Passage], ticket: Ticket) -> list[Reading]:
         """One reading a passage, in order. Raises ExpiredError, AbandonedError, or ModelError."""
         ticket.check()
-        keys = [self.key(passage) for passage in passages]
+        keys = [self.key(passage, ticket.caller) for passage in passages]
         known = {key: reading for key in keys if (reading := self.cache.get(key)) is not None}
         missing = {key: passage for key, passage in zip(keys, passages, strict=True) if key not in known}
         self.metrics.cached(hits=len(keys) - len(missing), misses=len(missing))
@@ -158,9 +158,10 @@ class SharedReader:
                 self.cache.put(key, reading)
         return [known[key] for key in keys]
 
-    def key(self, passage: Passage) -> bytes:
-        """Stands for the model, the question and the document in the cache."""
-        digest = hashlib.blake2b(digest_size=16)
+    def key(self, passage: Passage, caller: bytes = b"") -> bytes:
+        """Stands for the caller, the model, the question and the document in the cache: no caller learns, by an answer
+        or its speed, what another one has asked."""
+        digest = hashlib.blake2b(caller, digest_size=16)
         for text in (self.model.name, passage.query, passage.title, passage.text):
             # the length keeps ("ab", "c") and ("a", "bc") apart; surrogates have no plain UTF-8
             digest.update(f"\0{len(text)}\0{text}".encode("utf-8", "surrogatepass"))

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from ctxprune.integrations.server.callers import KeyRing
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.gone import BrokenOffError
 from ctxprune.integrations.server.settings import Settings
@@ -27,7 +28,7 @@ _HOP_BY_HOP = {
     "upgrade",
 }
 #: Ours, or made anew for the other connection.
-_OWN = {"host", "content-length", "expect", "x-api-key"}
+_OWN = {"host", "content-length", "content-encoding", "expect", "x-api-key"}
 _PREFIX = "x-ctxprune-"
 
 
@@ -39,6 +40,7 @@ class Upstream:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        self._keys = KeyRing(settings.api_keys)
         self.url = str(settings.upstream_url or "").rstrip("/")
         self._timeout = httpx2.Timeout(settings.upstream_read_seconds, connect=settings.upstream_connect_seconds)
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_requests)
@@ -69,12 +71,20 @@ class Upstream:
             extensions={"timeout": self._timeout.as_dict()},
         )
         try:
-            return await self._client.send(outgoing, stream=True)
+            response = await self._client.send(outgoing, stream=True)
+        except httpx2.ProtocolError as error:
+            message = f"the upstream's answer is no valid HTTP, or was broken off ({type(error).__name__})"
+            raise ApiError(502, message, code="upstream_invalid") from None
         except httpx2.TimeoutException:
             raise ApiError(504, "the upstream did not answer in time", code="upstream_timeout") from None
         except httpx2.HTTPError as error:
             message = f"the upstream cannot be reached ({type(error).__name__})"
             raise ApiError(502, message, code="upstream_unreachable") from None
+        if not 200 <= response.status_code <= 599:
+            await response.aclose()
+            message = f"the upstream answered with status {response.status_code}, which is none of HTTP's final ones"
+            raise ApiError(502, message, code="upstream_invalid")
+        return response
 
     def _headers(self, headers: Headers) -> list[tuple[str, str]]:
         """The caller's headers but those of its connection, our own, and a key that is meant for us."""
@@ -90,7 +100,7 @@ class Upstream:
     def _is_ours(self, authorization: str) -> bool:
         """Whether the key opens this server, so that the upstream must not see it."""
         token = authorization.partition(" ")[2].strip()
-        return token in [key.get_secret_value() for key in self.settings.api_keys]
+        return self._keys.opens([token])
 
 
 class Relay(Response):
@@ -131,11 +141,13 @@ def _answer_headers(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, byt
     named = _named(value.decode("latin-1") for name, value in pairs if name == b"connection")
     # the date is the server's to set, and who may read an answer from a browser is this server's to say
     dropped = {name.encode("latin-1") for name in _HOP_BY_HOP | named | {"date"}}
+    if any(name == b"transfer-encoding" for name, _ in pairs):
+        dropped.add(b"content-length")  # which then means nothing
     # the request id is ours; the upstream's is kept under another name
     return [
         (b"x-upstream-request-id" if name == b"x-request-id" else name, value)
         for name, value in pairs
-        if name not in dropped and not name.startswith(b"access-control-")
+        if name not in dropped and not name.startswith((b"access-control-", _PREFIX.encode()))
     ]
 
 

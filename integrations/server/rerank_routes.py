@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
 from ctxprune.compressors.provence import Provence
 from ctxprune.compressors.pruner import sigmoid
+from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.catalog import RERANKER
 from ctxprune.integrations.server.compress_routes import log_outcomes, seconds_of, token_headers
 from ctxprune.integrations.server.errors import ApiError, json_response
@@ -50,7 +51,7 @@ _Documents = list[
 class _Rerank(BaseModel):
     model_config = _LENIENT
     query: str = Field(min_length=1, max_length=20_000)
-    pruned_text: bool = Field(default=False, description="Give each document's text with only what helps.")
+    pruned_text: bool | None = Field(default=False, description="Give each document's text with only what helps.")
     language: str | None = Field(
         default=None, max_length=35, description="Of the documents, e.g. de or pt-BR; by default each one's is guessed."
     )
@@ -61,7 +62,7 @@ class JinaRequest(_Rerank):
     model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
     documents: _Documents
     top_n: int | None = Field(default=None, gt=0)
-    return_documents: bool = True
+    return_documents: bool | None = True
 
 
 class CohereRequest(_Rerank):
@@ -70,7 +71,7 @@ class CohereRequest(_Rerank):
     documents: _Documents
     top_n: int | None = Field(default=None, gt=0)
     max_tokens_per_doc: int | None = Field(default=None, description="Ignored: long documents are read to their end.")
-    return_documents: bool = False
+    return_documents: bool | None = False
 
 
 class TeiRequest(_Rerank):
@@ -78,9 +79,19 @@ class TeiRequest(_Rerank):
         **_LENIENT, json_schema_extra={"examples": [{"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}]}
     )
     texts: list[str]
-    raw_scores: bool = Field(default=False, description="Log-odds instead of probabilities.")
-    return_text: bool = False
+    raw_scores: bool | None = Field(default=False, description="Log-odds instead of probabilities.")
+    return_text: bool | None = False
     truncate: bool | None = Field(default=None, description="Ignored: long texts are read to their end.")
+
+
+def _dialect(body: Any) -> str:
+    has_documents = isinstance(body, dict) and "documents" in body and "texts" not in body
+    return "as_jina" if has_documents or isinstance(body, JinaRequest) else "as_tei"
+
+
+TeiOrJina = Annotated[
+    Annotated[TeiRequest, Tag("as_tei")] | Annotated[JinaRequest, Tag("as_jina")], Discriminator(_dialect)
+]
 
 
 class TextOut(BaseModel):
@@ -129,11 +140,14 @@ def rerank_routes(service: Service) -> APIRouter:
     @router.post("/v1/rerank", response_model=JinaResponse, response_model_exclude_none=True)
     async def jina(body: JinaRequest, request: Request) -> Response:
         """Jina's dialect."""
+        return await in_jinas_shape(body, request)
+
+    async def in_jinas_shape(body: JinaRequest, request: Request) -> Response:
         texts = [_text(document) for document in body.documents]
         extracts, outcome = await ranked(request, body, texts)
         scores = probability_of(service)
         results = [
-            _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
+            _result(extract, scores(extract), with_text=body.return_documents is not False, pruned=body.pruned_text)
             for extract in extracts[: body.top_n]
         ]
         tokens = outcome.result.tokens_before
@@ -154,9 +168,17 @@ def rerank_routes(service: Service) -> APIRouter:
         row = {"id": str(uuid.uuid4()), "results": results, "meta": meta}
         return json_response(row, headers=token_headers([outcome]))
 
-    @router.post("/rerank", response_model=list[TeiRank], response_model_exclude_none=True)
-    async def tei(body: TeiRequest, request: Request) -> Response:
-        """The dialect of Text Embeddings Inference."""
+    example = {"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}
+    shown = {"requestBody": {"content": {"application/json": {"example": example}}}}
+
+    @router.post(
+        "/rerank", response_model=list[TeiRank] | JinaResponse, response_model_exclude_none=True, openapi_extra=shown
+    )
+    async def tei(body: TeiOrJina, request: Request) -> Response:
+        """The dialect of Text Embeddings Inference; with `documents` in place of `texts` Jina's, as other servers
+        answer it here."""
+        if isinstance(body, JinaRequest):
+            return await in_jinas_shape(body, request)
         extracts, outcome = await ranked(request, body, body.texts)
         scores = probability_of(service)
         rows = []
@@ -180,7 +202,14 @@ async def rank(
     limit = service.settings.max_documents
     if len(texts) > limit:
         raise ApiError(413, f"documents must be at most {limit}, got {len(texts)}; split the request")
-    job = Job(query=query, documents=tuple(map(Document, texts)), compressor=RERANKER, language=language)
+    documents = tuple(map(Document, texts))
+    job = Job(
+        query=query,
+        documents=documents,
+        compressor=RERANKER,
+        language=language,
+        caller=caller_of(request.headers),
+    )
     (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
     log_outcomes(service, request, [job], [outcome])
     if outcome.cause:
@@ -208,7 +237,7 @@ def _relevance(extract: Extract) -> float:
     return -math.inf if extract.score is None or not extract.units else extract.score
 
 
-def _result(extract: Extract, score: float, *, with_text: bool, pruned: bool) -> dict[str, Any]:
+def _result(extract: Extract, score: float, *, with_text: bool | None, pruned: bool | None) -> dict[str, Any]:
     row: dict[str, Any] = {"index": extract.index, "relevance_score": score}
     row |= {"document": {"text": extract.source.text}} if with_text else {}
     return row | ({"pruned_text": extract.text} if pruned else {})

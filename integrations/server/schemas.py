@@ -34,12 +34,15 @@ class DocumentIn(BaseModel):
 
     model_config = STRICT
     text: str
-    id: str = Field(default="", description="Comes back as it went in.")
-    title: str = Field(default="", description="Read as the passage's first sentence, and put before its text.")
+    id: str | int | float | None = Field(default=None, description="Comes back as a text.")
+    title: str | None = Field(
+        default=None, description="Read as the passage's first sentence, and put before its text."
+    )
     metadata: dict[str, JsonValue] | None = Field(default=None, description="Comes back as it went in.")
 
     def document(self) -> Document:
-        return Document(self.text, id=self.id, title=self.title, metadata=self.metadata or {})
+        name = "" if self.id is None else str(self.id)
+        return Document(self.text, id=name, title=self.title or "", metadata=self.metadata or {})
 
 
 def _kind(value: Any) -> str:
@@ -61,7 +64,7 @@ class Options(BaseModel):
     )
     rate: float | None = Field(default=None, gt=0, le=1, description="Keep at most floor(rate * tokens_before) tokens.")
     budget: int | None = Field(default=None, gt=0, le=MAX_TOKENS, description="Keep at most so many tokens in all.")
-    tokenizer: str = Field(default="default", description="What counts tokens; GET /info lists the choices.")
+    tokenizer: str | None = Field(default="default", description="What counts tokens; GET /info lists the choices.")
     protect: list[Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]] | None = Field(
         default=None,
         max_length=MAX_PATTERNS,
@@ -102,8 +105,12 @@ class CompressRequest(Options):
     model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [_EXAMPLE]})
     query: str = Field(max_length=20_000)
     documents: list[AnyDocument]
-    return_spans: bool = Field(default=True, description="Give the offsets and scores of kept and removed sentences.")
-    return_html: bool = Field(default=False, description="Give a fragment of HTML that shows kept and removed text.")
+    return_spans: bool | None = Field(
+        default=True, description="Give the offsets and scores of kept and removed sentences."
+    )
+    return_html: bool | None = Field(
+        default=False, description="Give a fragment of HTML that shows kept and removed text."
+    )
 
 
 class BatchRequest(BaseModel):

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
 
     # How much at a time
     max_body_bytes: int = Field(default=4_000_000, gt=0, description="A larger body is refused with 413.")
+    max_proxy_body_bytes: int = Field(
+        default=20_000_000, gt=0, description="The same for the proxy's routes, whose bodies may hold images."
+    )
     body_seconds: Seconds = Field(default=30.0, description="A body must have arrived by then.")
     max_bodies_bytes: int = Field(default=256_000_000, gt=0, description="All bodies in memory; more: 429.")
     max_documents: int = Field(default=1000, gt=0, description="In one request; of the proxy: stretches of context.")

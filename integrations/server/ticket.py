@@ -72,13 +72,15 @@ class Order:
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """deadline: on the clock of `time.monotonic`. queue_seconds: how long its orders waited for their first turn."""
+    """deadline: on the clock of `time.monotonic`. queue_seconds: how long its orders waited for their first turn.
+    caller: whose cached readings may be used."""
 
     deadline: float
     abandoned: bool = False
     queue_seconds: float = 0.0
     order: Order | None = field(default=None, repr=False)
     clock: Callable[[], float] = time.monotonic
+    caller: bytes = b""
 
     @property
     def over(self) -> bool:

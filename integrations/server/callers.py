@@ -1,0 +1,51 @@
+"""Who calls: the keys that a request shows, whether they open this server, and what tells callers apart."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable
+
+from pydantic import SecretStr
+from starlette.datastructures import Headers
+
+
+def offered_keys(headers: Headers) -> list[str]:
+    """The keys that a request shows, by either header."""
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    bearer = [token.strip()] if scheme.lower() == "bearer" else []
+    return bearer + headers.getlist("x-api-key")
+
+
+def caller_of(headers: Headers) -> bytes:
+    """Stands for the caller in the keys of memories and caches, so that none learns what another one asked.
+
+    It is of all the credentials shown, those for the upstream too: without keys of its own this server tells its
+    callers apart by theirs.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    for value in [*headers.getlist("authorization"), *headers.getlist("x-api-key")]:
+        digest.update(f"{len(value)}\0{value}".encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
+class KeyRing:
+    """The keys of this server, of which only digests are kept."""
+
+    def __init__(self, keys: Iterable[SecretStr]) -> None:
+        self._digests = [_digest(key.get_secret_value()) for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def opens(self, offered: Iterable[str]) -> bool:
+        """Whether any of them is a key of ours. Every pair is compared, each in constant time: how long it takes says
+        nothing about the keys."""
+        digests = [_digest(key) for key in offered]
+        matches = [hmac.compare_digest(mine, other) for mine in self._digests for other in digests]
+        return any(matches)
+
+
+def _digest(key: str) -> bytes:
+    """Of one length for every key, so that a comparison does not tell the length either."""
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
