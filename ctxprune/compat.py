@@ -6,18 +6,22 @@ docs/llmlingua-differences.md lists what differs. New code has more from `ctxpru
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ctxprune.compressors.llmlingua_json import PairRule, pair_rules, texts_of, with_texts
 from ctxprune.compressors.llmlingua_reader import Chunk, ChunkReader
+from ctxprune.compressors.llmlingua_recovery import recovered
 from ctxprune.compressors.llmlingua_rules import Word, keep_flags, word_score
 from ctxprune.compressors.structured_prompt import Segment, segments
 from ctxprune.compressors.word_model import BUNDLED, WordModel, load_word_model
 from ctxprune.compressors.word_scores import TokenToWord
 from ctxprune.compressors.words import check_choices, check_shares
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, NotOfferedError
 from ctxprune.tokens import default_counter
 from ctxprune.types import Document, Extract, Span, TokenCounter
 
@@ -28,8 +32,22 @@ WITHOUT_EFFECT = frozenset(
         *("keep_last_sentence", "keep_sentence_number", "high_priority_bonus", "context_budget", "token_budget_ratio"),
         *("condition_in_question", "reorder_context", "dynamic_context_compression_ratio", "condition_compare"),
         *("add_instruction", "rank_method", "concate_question", "strict_preserve_uncompressed"),
+        *("context_segs", "context_segs_rate", "context_segs_compress"),
     }
 )
+#: Methods of llmlingua's class that are left out, by what serves in their place.
+_SCORES = "it belongs to LLMLingua's perplexity method; `ctxprune.load('selective-context', model=...)` scores by one"
+_INNER = "it is an inner step of compress_prompt; call compress_prompt"
+LEFT_OUT: Mapping[str, str] = {
+    **dict.fromkeys(("get_ppl", "get_condition_ppl", "get_prefix_length", "get_compressed_input"), _SCORES),
+    **dict.fromkeys(("get_estimate_threshold_base_distribution", "iterative_compress_prompt"), _SCORES),
+    **dict.fromkeys(("get_dynamic_compression_ratio", "get_structured_dynamic_compression_ratio"), _SCORES),
+    **dict.fromkeys(("init_llmlingua2", "load_model"), "the model is loaded when the object is built"),
+    **dict.fromkeys(("token_segment", "control_context_budget", "control_sentence_budget"), _INNER),
+    **dict.fromkeys(("segment_structured_context", "concate_segment_info"), _INNER),
+    "get_token_length": "use `counter.count([text])` of this object, which counts what its results report",
+    "get_rank_results": "rank documents with `ctxprune.load('rerank-truncate')` or a retriever",
+}
 _MODEL_OPTIONS = {"torch_dtype", "dtype", "revision", "trust_remote_code", "pad_to_left"}
 _CONFIG_OPTIONS = {"max_batch_size", "max_force_token", "unknown_ends"}
 Flags = list[list[list[bool]]]
@@ -138,9 +156,65 @@ class PromptCompressor:
         labels = _labelled(texts, chunks, flags, word_sep, label_sep) if return_word_label else None
         return self._result(origin, compressed, labels)
 
-    def compress_prompt_llmlingua2(self, context: str | Sequence[str], **options: Any) -> dict[str, Any]:
+    def compress_prompt_llmlingua2(
+        self, context: str | Sequence[str], rate: float = 0.5, target_token: float = -1, **options: Any
+    ) -> dict[str, Any]:
         """`compress_prompt` under llmlingua's other name for it, which does not drop contexts unless asked."""
-        return self.compress_prompt(context, **{"use_context_level_filter": False} | options)
+        options = {"use_context_level_filter": False} | options
+        return self.compress_prompt(context, rate=rate, target_token=target_token, **options)
+
+    def compress_json(
+        self,
+        json_data: Mapping[str, Any],
+        json_config: str | Path | Mapping[str, Any],
+        instruction: str = "",
+        question: str = "",
+        rate: float = 0.5,
+        target_token: float = -1,
+        *,
+        use_keyvalue_level_filter: bool = False,
+        use_token_level_filter: bool = True,
+        force_tokens: Sequence[str] = (),
+        force_reserve_digit: bool = False,
+        **options: Any,
+    ) -> dict[str, Any]:
+        """An object with its texts compressed, as an object under compressed_prompt; see `pair_rules` for the config.
+
+        A key's texts, at any depth, have the key's rate or that of the call; keys, numbers, true, false and null stay.
+        use_keyvalue_level_filter: of the pairs that may be removed, those with the least telling words go first.
+        Tokens are those of the JSON. The other fields are those of `compress_prompt`.
+        """
+        _check_names("compress_json", options, WITHOUT_EFFECT | {"reorder_keyvalue"})
+        check_shares(rate=rate)
+        rules = pair_rules(json_data, json_config)
+        origin = self.counter.count([_as_json(json_data)])[0]
+        rate = min(target_token / max(origin, 1), 1.0) if target_token >= 0 else rate
+        kept = self._kept_pairs(json_data, rules, rate) if use_keyvalue_level_filter else list(json_data)
+
+        def shortened(key: str) -> Any:
+            rule = rules[key]
+            share = rate if rule.rate is None else rule.rate
+            if not rule.compress or not use_token_level_filter or share >= 1.0:
+                return json_data[key]
+            return with_texts(
+                json_data[key], lambda text: self._shortened(text, share, force_tokens, force_reserve_digit)
+            )
+
+        values = {key: shortened(key) for key in kept}
+        result = self._result(origin, [_as_json(values)], None)
+        return result | {
+            "compressed_prompt": values,
+            "compressed_prompt_list": [_as_json({k: v}) for k, v in values.items()],
+        }
+
+    def recover(self, original_prompt: str, compressed_prompt: str, response: str) -> str:
+        """The response with what it quotes of the compressed prompt in the words of the original; see `recovered`."""
+        return recovered(original_prompt, compressed_prompt, response)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in LEFT_OUT:
+            raise NotOfferedError(f"PromptCompressor.{name} is left out here: {LEFT_OUT[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def structured_compress_prompt(
         self,
@@ -198,6 +272,21 @@ class PromptCompressor:
             words, counts, rate=rate, how=how, force_tokens=force_tokens, drop_consecutive=drop_consecutive
         )
 
+    def _shortened(self, text: str, rate: float, force_tokens: Sequence[str], digits: bool) -> str:
+        [chunks] = self._read([text], force_tokens, digits, (".", "\n"))
+        flags = [self._flags(chunk.words, rate, "mean", list(force_tokens), False) for chunk in chunks]
+        return _joined(text, chunks, flags)
+
+    def _kept_pairs(self, values: Mapping[str, Any], rules: Mapping[str, PairRule], rate: float) -> list[str]:
+        """Keys in order: those that must stay, and of the others the more telling (rate + 1) / 2, as for contexts."""
+        removable = [key for key in values if rules[key].removable]
+        if not removable:
+            return list(values)
+        pairs = [" ".join([key, *texts_of(values[key])]) for key in removable]
+        chunks = self._read(pairs, (), False, (".", "\n"))
+        best = {removable[place] for place in _kept_contexts(chunks, (rate + 1.0) / 2, "mean", ())}
+        return [key for key in values if key in best or not rules[key].removable]
+
     def _segment(self, text: str, part: Segment, words: Sequence[Word], rate: float, force_tokens: list[str]) -> str:
         """One part, with the white space around it, as it stands between two others."""
         whole = text[part.start : part.end]
@@ -223,6 +312,10 @@ class PromptCompressor:
             "saving": f", Saving ${(origin - tokens) * 0.06 / 1000:.1f} in GPT-4.",
         }
         return result if labels is None else result | {"fn_labeled_original_prompt": labels}
+
+
+def _as_json(values: Any) -> str:
+    return json.dumps(values, ensure_ascii=False)
 
 
 def _check_names(where: str, given: Mapping[str, Any], known: set[str] | frozenset[str]) -> None:

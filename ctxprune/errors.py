@@ -6,7 +6,8 @@ CtxpruneError
 ├── CheckpointError       a checkpoint is missing, damaged or of an unknown layout
 ├── MissingExtraError     an optional dependency is not installed (also an ImportError)
 ├── UnknownNameError      no compressor, tokenizer or model of that name (also a LookupError)
-└── GeneratorError        a generator or its endpoint failed
+├── GeneratorError        a generator or its endpoint failed
+└── NotOfferedError       another library's interface has it, ours leaves it out (also an AttributeError)
 """
 
 
@@ -39,3 +40,7 @@ class UnknownNameError(CtxpruneError, LookupError):
 
 class GeneratorError(CtxpruneError):
     """A generator or its endpoint failed."""
+
+
+class NotOfferedError(CtxpruneError, AttributeError):
+    """Another library's interface has it and ours leaves it out; the message says what to use instead."""

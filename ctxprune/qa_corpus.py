@@ -33,6 +33,8 @@ def read_corpus(path: str | Path) -> Iterator[Document]:
             yield from _read_file(file, file.relative_to(path).as_posix())
     elif path.name.endswith(_JSONL + _PLAIN):
         yield from _read_file(path, path.name)
+    elif not path.exists():
+        raise InputError(f"there is no file or folder {path}; check the path")
     else:
         raise InputError(f"cannot tell the form of corpus {path}; name a folder or a {', '.join(_JSONL + _PLAIN)} file")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
@@ -13,15 +13,20 @@ from ctxprune.errors import InputError
 from ctxprune.eval.compressing import model_hash
 from ctxprune.eval.config import GeneratorConfig, Step
 from ctxprune.eval.store import Store, key
-from ctxprune.generators import Generator, LocalGenerator, OpenAIGenerator
+from ctxprune.generators import Generator, LocalGenerator, OpenAIGenerator, Reply, generated
+from ctxprune.generators.replies import reply_of
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the generator wrote, and the seconds it took (a prompt's share of its batch of equally long prompts)."""
+    """What the generator wrote, and the seconds it took (a prompt's share of its batch of equally long prompts).
+
+    fault: why the reply is no answer, "" where it is one.
+    """
 
     text: str
     seconds: float
+    fault: str = ""
 
 
 class Answerer:
@@ -35,6 +40,7 @@ class Answerer:
         self.config = config
         self._store = store
         self._generator: Generator | None = None
+        self._asked: set[str] = set()
         model = str(config.model)
         # not the batch size: it decides how long it takes
         self._identity = [config.kind, model, config.gguf_file, config.dtype, config.chat, config.max_new_tokens]
@@ -44,14 +50,18 @@ class Answerer:
         """Ask what the store does not know, prompts of like length together."""
         keys = {self._key(prompt): prompt for prompt in prompts}
         known = self._store.get_many(list(keys))
-        missing = sorted((item for item in keys.items() if item[0] not in known), key=lambda item: len(item[1]))
+        # a reply that failed in an earlier run is asked for again, once in this one
+        settled = {name for name in known if name in self._asked or not _reply(known[name]).fault}
+        missing = sorted((item for item in keys.items() if item[0] not in settled), key=lambda item: len(item[1]))
         for first in range(0, len(missing), self.config.batch_size):
             batch = missing[first : first + self.config.batch_size]
             began = time.perf_counter()
-            texts = self._loaded().generate([prompt for _, prompt in batch], max_new_tokens=self.config.max_new_tokens)
+            prompts = [prompt for _, prompt in batch]
+            replies = generated(self._loaded(), prompts, max_new_tokens=self.config.max_new_tokens)
             seconds = (time.perf_counter() - began) / len(batch)
-            rows = {name: {"text": text, "seconds": seconds} for (name, _), text in zip(batch, texts, strict=True)}
+            rows = {name: asdict(reply) | {"seconds": seconds} for (name, _), reply in zip(batch, replies, strict=True)}
             self._store.put_many(rows)
+            self._asked.update(rows)
 
     def answers(self, prompts: Sequence[str]) -> list[Answer]:
         """The answers to prepared prompts, in order."""
@@ -59,12 +69,18 @@ class Answerer:
         rows: Mapping[str, dict[str, object]] = self._store.get_many(keys)
         if lost := [prompt for name, prompt in zip(keys, prompts, strict=True) if name not in rows]:
             raise InputError(f"the cache lost the answer to {lost[0]!r:.80}; run again to ask for it anew")
-        return [Answer(str(rows[name]["text"]), float(str(rows[name]["seconds"]))) for name in keys]
+        replies = [_reply(rows[name]) for name in keys]
+        seconds = [float(str(rows[name]["seconds"])) for name in keys]
+        return [Answer(reply.text, spent, reply.fault) for reply, spent in zip(replies, seconds, strict=True)]
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
         """As a generator of its own, so that a judge's verdicts are remembered too; the limit is the settings' own."""
+        return [reply.usable(self.name) for reply in self.replies(prompts, max_new_tokens=max_new_tokens)]
+
+    def replies(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[Reply]:
+        """As `generate`, with the reason in place of an error where a reply is no answer."""
         self.prepare(prompts)
-        return [answer.text for answer in self.answers(prompts)]
+        return [Reply(answer.text, answer.fault) for answer in self.answers(prompts)]
 
     @property
     def name(self) -> str:
@@ -86,6 +102,13 @@ class Answerer:
         if self._generator is None:
             self._generator = load_generator(self.config)
         return self._generator
+
+
+def _reply(row: Mapping[str, object]) -> Reply:
+    """What the store remembers; an entry of earlier versions is the model's whole text."""
+    if "fault" not in row:
+        return reply_of(str(row["text"]))
+    return Reply(str(row["text"]), str(row["fault"]), bool(row["cut"]))
 
 
 def load_generator(config: GeneratorConfig) -> Generator:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from ctxprune.errors import InputError
-from ctxprune.generators import Generator
+from ctxprune.generators import Generator, generated
+from ctxprune.generators.replies import without_reasoning
 
 #: "unparseable" counts as wrong and is reported on its own.
 Verdict: TypeAlias = Literal["yes", "no", "unparseable"]
@@ -29,7 +30,6 @@ _RULE_UNANSWERABLE: Final = (
     "The question cannot be answered from what was given. The answer is right only if it says that it does not know "
     "or cannot tell."
 )
-_THOUGHTS: Final = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _OPENING: Final = re.compile(r"\W*(yes|no)\b(?!\W*(?:or|and|/)\W*(?:yes|no)\b)", re.IGNORECASE)
 _LABELLED: Final = re.compile(r"\b(?:verdict|answer|grade|judge?ment)\W{1,6}(yes|no)\b\W*\Z", re.IGNORECASE)
 
@@ -58,9 +58,9 @@ def judge_prompt(item: JudgeItem) -> str:
 def parse_verdict(reply: str) -> Verdict:
     """The verdict of a reply that opens with yes or no, or ends with it after a label ("Verdict: yes").
 
-    Thoughts between <think> and </think> are passed over. Anything else is "unparseable", never guessed.
+    Reasoning is passed over. Anything else is "unparseable", never guessed.
     """
-    text = _THOUGHTS.sub("", reply).strip()
+    text, _ = without_reasoning(reply)
     found = _OPENING.match(text) or _LABELLED.search(text)
     if found is None:
         return "unparseable"
@@ -79,5 +79,8 @@ def judge(
     verdicts: list[Verdict] = []
     for first in range(0, len(items), batch_size):
         prompts = [judge_prompt(item) for item in items[first : first + batch_size]]
-        verdicts += map(parse_verdict, generator.generate(prompts, max_new_tokens=max_new_tokens))
+        # a verdict comes first, so what follows it may be cut off; a failed reply has no text and so no verdict
+        verdicts += [
+            parse_verdict(reply.text) for reply in generated(generator, prompts, max_new_tokens=max_new_tokens)
+        ]
     return verdicts

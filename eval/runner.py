@@ -165,13 +165,16 @@ class Run:
             return None
         answers = self.answerer.answers([self.prompt(sample) for sample in samples])
         verdicts = [None] * len(samples) if self.judge is None else self._verdicts(samples, answers, self.judge)
-        return [(a.text, a.seconds, verdict) for a, verdict in zip(answers, verdicts, strict=True)]
+        return [(a.text, a.seconds, verdict, a.fault) for a, verdict in zip(answers, verdicts, strict=True)]
 
     def _verdicts(
         self, samples: Sequence[Sample], answers: Sequence[Answer], judge: Answerer
     ) -> Sequence[Verdict | None]:
-        pairs = zip(samples, answers, strict=True)
-        return ask(judge, [JudgeItem(each.question.text, each.question.answers, answer.text) for each, answer in pairs])
+        """None for a reply that failed: there is nothing to judge."""
+        pairs = [pair for pair in zip(samples, answers, strict=True) if not pair[1].fault]
+        items = [JudgeItem(each.question.text, each.question.answers, answer.text) for each, answer in pairs]
+        verdicts = iter(ask(judge, items))
+        return [None if answer.fault else next(verdicts) for answer in answers]
 
     def _samples(self, questions: Questions, scorers: Scorers) -> Iterator[list[list[Sample]]]:
         outside = outside_contexts(self.config.compressed, questions)

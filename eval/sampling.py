@@ -26,7 +26,8 @@ from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Extract, Span
 
-Written = tuple[str, float, Verdict | None]  #: an answer, the seconds it took, and what a judge said of it
+#: An answer, the seconds it took, what a judge said of it, and why it is none ("" where it is one).
+Written = tuple[str, float, Verdict | None, str]
 
 _WORDS = WordCounter()
 _NOTHING = dict.fromkeys(METRICS, math.nan)
@@ -122,7 +123,7 @@ class SetWriter:
 def _answers(samples: Sequence[Sample], written: Sequence[Written] | None) -> list[Answer | None]:
     if written is None:
         return [None] * len(samples)
-    answers = [Answer(text=text, seconds=seconds, verdict=verdict) for text, seconds, verdict in written]
+    answers = [Answer(text=text, seconds=spent, verdict=said, fault=fault) for text, spent, said, fault in written]
     alone = _match_alone(samples, answers)
     return [replace(answer, match_without_context=alone) for answer in answers]
 
@@ -144,7 +145,8 @@ def _line(dataset: str, sample: Sample, answer: Answer | None, metrics: Mapping[
         **(sample.result.to_dict() if tested else _stretched(sample.result)),
         "answers": list(sample.question.answers),
         "answerable": sample.question.answerable,
-        "prediction": None if answer is None else answer.text,
+        "prediction": None if answer is None or answer.fault else answer.text,
+        **({"failure": answer.fault} if answer is not None and answer.fault else {}),
         "metrics": dict(metrics),
     }
 

@@ -28,6 +28,7 @@ from ctxprune.types import Extract, SoftTokens
 ANSWER_METRICS: Final = (
     *("em", "f1", "match", "rouge_l", "refusal", "false_refusal", "correct"),
     *("resilience", "boost", "judge", "judge_unparseable"),
+    "failed",
 )
 CONTEXT_METRICS: Final = (
     *("answer_in_context", "sentence_precision", "sentence_recall", "reciprocal_rank", "ndcg10", "emptied"),
@@ -44,13 +45,15 @@ class Answer:
     """What a generator wrote from an arm's context.
 
     match_without_context: `match` of the answer to the same question without a context, NaN where there is none.
-    verdict: of an LLM judge, None where none was asked. seconds: to generate it.
+    verdict: of an LLM judge, None where none was asked. seconds: to generate it. fault: why the reply is no answer
+    (empty, refused, cut off, only reasoning), "" where it is one.
     """
 
     text: str
     match_without_context: float = math.nan
     verdict: Verdict | None = None
     seconds: float = math.nan
+    fault: str = ""
 
 
 def score(
@@ -68,7 +71,8 @@ def score(
 
     em, f1, match, rouge_l: of answerable questions with accepted answers. refusal: of unanswerable questions;
     false_refusal: of answerable ones. correct: `match` or `refusal`. resilience, boost: `match` where the generator
-    was right, or wrong, without a context. words and tokens: of the prompt text, titles included. budget_use:
+    was right, or wrong, without a context. failed: whether the reply is no answer; then it has no other answer metric,
+    and the others' means are over the rest. words and tokens: of the prompt text, titles included. budget_use:
     tokens_after / budget.
     """
     question = reference.question
@@ -82,6 +86,8 @@ def score(
 
 def score_answer(question: Question, answer: Answer) -> dict[str, float]:
     """The ANSWER_METRICS, see `score`."""
+    if answer.fault:
+        return dict.fromkeys(ANSWER_METRICS, math.nan) | {"failed": 1.0}
     refused = float(refuses(answer.text))
     known = question.answerable and bool(question.answers)
     match = substring_match(answer.text, question.answers) if known else math.nan
@@ -97,6 +103,7 @@ def score_answer(question: Question, answer: Answer) -> dict[str, float]:
         "boost": match if answer.match_without_context == 0.0 else math.nan,
         "judge": math.nan if answer.verdict is None else float(answer.verdict == "yes"),
         "judge_unparseable": math.nan if answer.verdict is None else float(answer.verdict == "unparseable"),
+        "failed": 0.0,
     }
 
 

@@ -181,7 +181,10 @@ def finite(value: object) -> float | None:
     """A retriever's score as a float; None for what is no number (numpy's numbers are) and for nan."""
     if not hasattr(value, "__float__") or isinstance(value, bool):
         return None
-    number = float(value)
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
     return number if math.isfinite(number) else None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from ctxprune.errors import InputError, MissingExtraError
 from ctxprune.integrations.adapter import Adapter, Compressed, finite
 from ctxprune.pipeline import OnError
+from ctxprune.text.missing import text_of
 from ctxprune.types import Compressor, Document, TokenCounter
 
 try:
@@ -17,6 +19,8 @@ try:
     from haystack import component, default_from_dict, default_to_dict
 except ImportError as error:
     raise MissingExtraError("the Haystack component", "haystack") from error
+
+_log = logging.getLogger(__name__)
 
 
 @component
@@ -75,7 +79,10 @@ class CtxPruneCompressor:
         ours = [_document(document, self._title_key) for document in texts]
         compressed = self._loaded().compress(query, ours, top_n=top_n)
         pruned = [_pruned(each, [texts[index] for index in each.indices]) for each in compressed]
-        return {"documents": pruned + [document for document in documents if document.content is None]}
+        others = [document for document in documents if document.content is None]
+        if others:
+            _log.info("passed on as they came, for they have no text: %d of %d documents", len(others), len(documents))
+        return {"documents": pruned + others}
 
     @component.output_types(documents=list[HaystackDocument])
     async def run_async(
@@ -107,11 +114,10 @@ class CtxPruneCompressor:
 
 
 def _document(document: HaystackDocument, title_key: str | None) -> Document:
-    title = None if title_key is None else document.meta.get(title_key)
     return Document(
         document.content or "",
         id=document.id,
-        title="" if title is None else str(title),
+        title="" if title_key is None else text_of(document.meta.get(title_key)),
         score=finite(document.score),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,21 +10,27 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
 from ctxprune.errors import InputError, MissingExtraError
 from ctxprune.integrations.adapter import Adapter, Compressed, finite
+from ctxprune.integrations.copies import CopiesBuiltAnew
 from ctxprune.pipeline import OnError
+from ctxprune.text.missing import text_of
 from ctxprune.types import Document
 
 try:
     from llama_index.core.postprocessor.types import BaseNodePostprocessor
-    from llama_index.core.schema import ImageNode, NodeWithScore, QueryBundle, TextNode
+    from llama_index.core.schema import BaseNode, ImageNode, MetadataMode, Node, NodeWithScore, QueryBundle, TextNode
 except ImportError as error:
     raise MissingExtraError("the LlamaIndex node postprocessor", "llamaindex") from error
+
+_log = logging.getLogger(__name__)
 
 #: Our entries of the metadata, which neither the LLM nor an embedding model should read.
 ADDED = ("ctxprune", "relevance_score")
 
 
-class CtxPrunePostprocessor(BaseNodePostprocessor):
-    """Prunes the text nodes that a query found; images and other nodes go through as they are, after those with text.
+class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
+    """Prunes the nodes with text that a query found, of any type: text, index and image nodes, whole documents.
+
+    Images and other nodes without text go through as they are, after those with text; how many is logged.
 
     The options are those of `ctxprune.integrations.langchain.CtxPruneCompressor`. Nodes come out fresh under their ids,
     with the relevance as their score where the compressor judges documents, and `metadata["ctxprune"]` (kept_spans into
@@ -80,18 +87,26 @@ class CtxPrunePostprocessor(BaseNodePostprocessor):
         documents = [_document(node, self.title_key) for node in texts]
         compressed = self._adapter.compress(query_bundle.query_str if query_bundle else "", documents)
         pruned = [_node(each, [texts[index] for index in each.indices]) for each in compressed]
-        return pruned + [node for node in nodes if not _has_text(node)]
+        others = [node for node in nodes if not _has_text(node)]
+        if others:
+            _log.info("passed on as they came, for they have no text: %d of %d nodes", len(others), len(nodes))
+        return pruned + others
 
 
 def _has_text(scored: NodeWithScore) -> bool:
-    return isinstance(scored.node, TextNode) and not isinstance(scored.node, ImageNode)
+    node = scored.node
+    if isinstance(node, ImageNode):
+        return bool(node.text)
+    if isinstance(node, Node):
+        return node.text_resource is not None and node.text_resource.text is not None
+    return isinstance(node, TextNode)
 
 
 def _document(scored: NodeWithScore, title_key: str | None) -> Document:
     node = scored.node
-    assert isinstance(node, TextNode)
-    title = None if title_key is None else node.metadata.get(title_key)
-    return Document(node.text, id=node.node_id, title="" if title is None else str(title), score=finite(scored.score))
+    title = "" if title_key is None else text_of(node.metadata.get(title_key))
+    text = node.get_content(metadata_mode=MetadataMode.NONE)
+    return Document(text, id=node.node_id, title=title, score=finite(scored.score))
 
 
 def _node(compressed: Compressed, sources: Sequence[NodeWithScore]) -> NodeWithScore:
@@ -102,13 +117,20 @@ def _node(compressed: Compressed, sources: Sequence[NodeWithScore]) -> NodeWithS
         return NodeWithScore(node=_new(compressed.text, added), score=compressed.score)
     node = sources[0].node
     update = {
-        "text": compressed.text,
+        **_text_fields(node, compressed.text),
         "metadata": {**node.metadata, **added},
         "excluded_llm_metadata_keys": _excluded(node.excluded_llm_metadata_keys),
         "excluded_embed_metadata_keys": _excluded(node.excluded_embed_metadata_keys),
     }
     score = sources[0].score if compressed.score is None else compressed.score
     return NodeWithScore(node=node.model_copy(update=update), score=score)
+
+
+def _text_fields(node: BaseNode, text: str) -> dict[str, Any]:
+    """What of a node holds its text, with another text."""
+    if isinstance(node, Node) and node.text_resource is not None:
+        return {"text_resource": node.text_resource.model_copy(update={"text": text})}
+    return {"text": text}
 
 
 def _new(text: str, metadata: dict[str, Any]) -> TextNode:

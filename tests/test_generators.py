@@ -66,7 +66,7 @@ def test_a_row_ends_at_its_own_end_token(generator: LocalGenerator) -> None:
     for answer in free:
         words = answer.split()
         expected.append(" ".join(words[: words.index(WORDS[end])] if WORDS[end] in words else words))
-    assert ended.generate(PROMPTS, max_new_tokens=12) == expected
+    assert [reply.text for reply in ended.replies(PROMPTS, max_new_tokens=12)] == expected
     assert expected != free
 
 
@@ -97,11 +97,9 @@ def test_a_chat_template_wraps_the_prompt(tmp_path: Path, generator: LocalGenera
     template = "{% for m in messages %}<s> {{ m['role'] }} {{ m['content'] }}{% endfor %} </s>"
     chat = LocalGenerator(save_llama(tmp_path, chat_template=template), device="cpu")
     assert chat.chat
-    assert chat.generate(["the cat"], max_new_tokens=6) == generator.generate(
-        ["<s> user the cat </s>"], max_new_tokens=6
-    )
+    assert chat.replies(["the cat"], max_new_tokens=6) == generator.replies(["<s> user the cat </s>"], max_new_tokens=6)
     plain = LocalGenerator(tmp_path, device="cpu", chat=False)
-    assert plain.generate(["the cat"], max_new_tokens=6) == generator.generate(["the cat"], max_new_tokens=6)
+    assert plain.replies(["the cat"], max_new_tokens=6) == generator.replies(["the cat"], max_new_tokens=6)
 
 
 def test_loading_is_silent_off_a_terminal(llama: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -272,12 +270,6 @@ def test_an_answer_of_another_shape_is_told(serve: Callable[..., Endpoint], text
     endpoint = serve(lambda number, body: (200, {}, text))
     with client(endpoint) as generator, pytest.raises(GeneratorError, match="sent no chat completion"):
         generator.generate(["hi"])
-
-
-def test_no_text_is_an_empty_answer(serve: Callable[..., Endpoint]) -> None:
-    endpoint = serve(lambda number, body: (200, {}, '{"choices": [{"message": {"content": null}}]}'))
-    with client(endpoint) as generator:
-        assert generator.generate(["hi"]) == [""]
 
 
 @pytest.mark.parametrize(

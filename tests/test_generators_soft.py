@@ -89,7 +89,8 @@ def slow_greedy(folder: Path, context: Context, max_new_tokens: int) -> str:
 
 def test_a_batch_answers_as_one_context_at_a_time_and_as_the_slow_loop(llama: Path, generator: LocalGenerator) -> None:
     def answers(contexts: Sequence[Context]) -> list[str]:
-        return generator.generate_contexts(contexts, template=TEMPLATE, max_new_tokens=10)
+        replies = generator.context_replies(contexts, template=TEMPLATE, max_new_tokens=10)
+        return [reply.text for reply in replies]
 
     together = answers(CONTEXTS)
     assert together == [slow_greedy(llama, context, 10) for context in CONTEXTS]
@@ -102,8 +103,8 @@ def test_without_soft_tokens_it_answers_as_to_the_rendered_prompt(generator: Loc
     assert isinstance(generator, ContextGenerator)
     texts = CONTEXTS[-2:]
     prompts = [render_prompt(context, template=TEMPLATE) for context in texts]
-    answers = generator.generate_contexts(texts, template=TEMPLATE, max_new_tokens=20)
-    assert answers == generator.generate(prompts, max_new_tokens=20)
+    answers = generator.context_replies(texts, template=TEMPLATE, max_new_tokens=20)
+    assert answers == generator.replies(prompts, max_new_tokens=20)
     assert generator.generate_contexts([]) == []
 
 
@@ -115,7 +116,7 @@ def test_soft_tokens_of_the_loaded_name_need_no_other(llama: Path, generator: Lo
     ):
         plain.generate_contexts([context])
     own = replace(context, pieces=(replace(context.pieces[0], generator=str(llama)),))
-    assert plain.generate_contexts([own], max_new_tokens=5) == generator.generate_contexts([context], max_new_tokens=5)
+    assert plain.context_replies([own], max_new_tokens=5) == generator.context_replies([context], max_new_tokens=5)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_unusable_vectors_are_named(generator: LocalGenerator, vectors: np.ndarr
 
 def test_soft_tokens_count_towards_the_models_context(generator: LocalGenerator) -> None:
     full = Context("sun", (soft(55),))
-    assert generator.generate_contexts([full], template=TEMPLATE, max_new_tokens=2)
+    assert generator.context_replies([full], template=TEMPLATE, max_new_tokens=2)
     with pytest.raises(InputError, match=r"contexts\[0\] has 62 tokens and asks for 3 more, .* holds 64"):
         generator.generate_contexts([full], template=TEMPLATE, max_new_tokens=3)
 

@@ -123,11 +123,11 @@ def test_the_prompt_numbers_sentences_from_zero() -> None:
         ("Lima [to]", NEITHER),
         ("Lima []", NEITHER),
         ("Lima [1", NEITHER),
-        ("", Unparsed("empty answer")),
-        (" \n", Unparsed("empty answer")),
+        ("", Unparsed("the reply is empty")),
+        (" \n", Unparsed("the reply is empty")),
         ("<think>maybe [0]?</think>It is Lima [1].", Cited((1,))),
         ("<think>maybe [0]?</think>\n\nNo answer", NoAnswer()),
-        ("<think>maybe [0]? or", Unparsed("reasoning not finished")),
+        ("<think>maybe [0]? or", Unparsed("the reply is only reasoning, without an answer")),
     ],
 )
 def test_answers_are_read(answer: str, labels: Labels) -> None:

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from ctxprune.errors import InputError
+from ctxprune.generators.replies import CUT, generated, reply_of
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator
@@ -28,6 +29,7 @@ class AnswerCache:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._answers: dict[str, str] = {}
+        self._failures: dict[str, str] = {}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
@@ -70,6 +72,14 @@ class AnswerCache:
         self._file.write(json.dumps({"key": key, "model": model, "answer": answer}).encode() + b"\n")
         self._file.flush()
 
+    def failure(self, model: str, prompt: str) -> str:
+        """Why the reply to the prompt is no answer, in a few fixed words; "" where it is one or was not asked."""
+        return self._failures.get(_key(model, prompt), "")
+
+    def fail(self, model: str, prompt: str, reason: str) -> None:
+        """Remember why a reply is no answer until the cache is closed, so that another run asks again."""
+        self._failures[_key(model, prompt)] = reason
+
     def __enter__(self) -> Self:
         return self
 
@@ -80,18 +90,36 @@ class AnswerCache:
 
 
 def answer_all(
-    prompts: Sequence[str], generator: Generator, *, model: str, cache: AnswerCache, max_new_tokens: int
+    prompts: Sequence[str],
+    generator: Generator,
+    *,
+    model: str,
+    cache: AnswerCache,
+    max_new_tokens: int,
+    whole: bool = True,
 ) -> int:
     """Put the answers to all prompts into the cache; returns how many were generated.
 
-    Prompts in the cache are not asked again, and equal prompts are asked once, PROMPTS_A_CALL in a call.
+    Prompts in the cache are not asked again, and equal prompts are asked once, PROMPTS_A_CALL in a call. Of a reply
+    that is no answer (empty, refused, only reasoning, or, where it must be `whole`, cut off) the cache tells the
+    reason. What earlier versions remembered may hold reasoning: it is asked for again.
     """
-    unknown = [prompt for prompt in dict.fromkeys(prompts) if cache.get(model, prompt) is None]
+    unknown = [prompt for prompt in dict.fromkeys(prompts) if not _settled(cache, model, prompt)]
     for begin in range(0, len(unknown), PROMPTS_A_CALL):
         asked = unknown[begin : begin + PROMPTS_A_CALL]
-        for prompt, answer in zip(asked, generator.generate(asked, max_new_tokens=max_new_tokens), strict=True):
-            cache.put(model, prompt, answer)
+        for prompt, reply in zip(asked, generated(generator, asked, max_new_tokens=max_new_tokens), strict=True):
+            if reply.fault or (whole and reply.cut):
+                cache.fail(model, prompt, reply.short_fault or CUT)
+            else:
+                cache.put(model, prompt, reply.text)
     return len(unknown)
+
+
+def _settled(cache: AnswerCache, model: str, prompt: str) -> bool:
+    answer = cache.get(model, prompt)
+    if answer is None:
+        return bool(cache.failure(model, prompt))
+    return reply_of(answer).text == answer.strip() != ""
 
 
 def _key(model: str, prompt: str) -> str:

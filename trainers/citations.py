@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from ctxprune.generators.replies import reply_of
+
 
 @dataclass(frozen=True, slots=True)
 class Cited:
@@ -86,14 +88,12 @@ def parse_labels(answer: str, n_sentences: int) -> Labels:
 
     [1], [1, 3], [1][3], [2-4], [1 and 3] and [sentence 2] are citations. Those beyond the last sentence are ignored,
     and counted in `Cited.out_of_range`; if no other is left the answer is Unparsed, as is one that cites and also says
-    "No answer", or does neither. Reasoning before `</think>` is not looked at.
+    "No answer", or does neither. Reasoning is not looked at.
     """
-    _, closed, after = answer.rpartition("</think>")
-    if not closed and "<think>" in answer:
-        return Unparsed("reasoning not finished")
-    answer = after if closed else answer
-    if not answer.strip():
-        return Unparsed("empty answer")
+    reply = reply_of(answer)
+    if reply.fault:
+        return Unparsed(reply.short_fault)
+    answer = reply.text
     groups = [group for group in _BRACKETS.findall(answer) if not _IN_CITATION.sub("", group)]
     indices, out_of_range = _indices(groups, n_sentences)
     verdict = _VERDICT.search(answer) is not None

@@ -85,7 +85,9 @@ class MatchJudge:
 
     def scores(self, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
         name = f"answers {self._generator.name} {self._max_new_tokens}"
-        answer_all(prompts, self._generator, model=name, cache=self._cache, max_new_tokens=self._max_new_tokens)
+        limit = self._max_new_tokens
+        # a short answer comes first: that the limit ended what follows it does not matter
+        answer_all(prompts, self._generator, model=name, cache=self._cache, max_new_tokens=limit, whole=False)
         written = [self._cache.get(name, prompt) or "" for prompt in prompts]
         return [float(bool(locate_answers(text, each))) for text, each in zip(written, answers, strict=True)]
 

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 from ctxprune.batches import batched
 from ctxprune.compressors import load
 from ctxprune.compressors.faithfulness import check_faithfulness, unfaithful
-from ctxprune.compressors.summary_prompts import chat_prompt, read_answer
+from ctxprune.compressors.summary_prompts import chat_prompt, read_answer, refuses_summary
 from ctxprune.errors import InputError
+from ctxprune.generators.replies import REFUSED
 from ctxprune.prompt import piece_text
 from ctxprune.qa import Question
 from ctxprune.qa_formats import read_questions
@@ -58,8 +59,16 @@ if TYPE_CHECKING:
 #: Questions taken through teacher and judge together.
 _QUESTIONS_A_ROUND = 128
 
+
+@dataclass(frozen=True, slots=True)
+class NoSummary:
+    """A teacher gave none; `reason` in a few fixed words, to be counted."""
+
+    reason: str
+
+
 #: One summary a question: "" where the teacher sees nothing of use, None where it cannot tell.
-Teacher = Callable[[Sequence[Question]], list[str | None]]
+Teacher = Callable[[Sequence[Question]], "list[str | NoSummary | None]"]
 
 #: Teachers without a language model: marked sentences word for word, or only the clauses that matter.
 _GOLD_TEACHERS: Final = {"gold": gold_sentences, "gold-clauses": gold_clauses}
@@ -90,14 +99,22 @@ def gold_teacher(summarise: Callable[[Question], str]) -> Teacher:
 
 
 def model_teacher(generator: Generator, *, name: str, cache: AnswerCache, max_new_tokens: int) -> Teacher:
-    """A language model that is asked what the compressor of a causal model is asked."""
+    """A language model that is asked what the compressor of a causal model is asked; its failed replies say why."""
 
-    def teach(questions: Sequence[Question]) -> list[str | None]:
+    def teach(questions: Sequence[Question]) -> list[str | NoSummary | None]:
         prompts = [teacher_prompt(question) for question in questions]
         answer_all(prompts, generator, model=name, cache=cache, max_new_tokens=max_new_tokens)
-        return [read_answer(cache.get(name, prompt) or "") for prompt in prompts]
+        return [_taught(cache, name, prompt) for prompt in prompts]
 
     return teach
+
+
+def _taught(cache: AnswerCache, name: str, prompt: str) -> str | NoSummary:
+    answer = cache.get(name, prompt)
+    failure = cache.failure(name, prompt)
+    if answer is None or failure:
+        return NoSummary(failure)
+    return NoSummary(REFUSED) if refuses_summary(answer) else read_answer(answer)
 
 
 def teacher_prompt(question: Question) -> str:
@@ -119,7 +136,7 @@ def summary_targets(
         if fault := _fault(questions[place], summary, counter):
             decisions[place] = Decision(None, fault)
         else:
-            usable.append((place, summary or ""))
+            usable.append((place, str(summary)))
     found = _judged([(questions[place], summary) for place, summary in usable], judge, rules)
     for (place, _), decision in zip(usable, found, strict=True):
         decisions[place] = decision
@@ -136,10 +153,12 @@ def _without_teacher(question: Question, judge: Judge | None) -> Decision | None
     return None
 
 
-def _fault(question: Question, summary: str | None, counter: TokenCounter) -> str:
+def _fault(question: Question, summary: str | NoSummary | None, counter: TokenCounter) -> str:
     """Why a summary cannot be used; "" if it can."""
     if summary is None:
         return "dropped: no relevant sentence is marked"
+    if isinstance(summary, NoSummary):
+        return f"dropped: {summary.reason}"
     sources = [piece_text(whole(document)) for document in shown_documents(question)]
     before, after = sum(counter.count(sources)), counter.count([summary])[0]
     if after > before:

@@ -110,6 +110,8 @@ def _passage(question: Question, labelled: LabelledDocument, options: LabelOptio
 def _labels(passage: _Passage, model: str, cache: AnswerCache, options: LabelOptions) -> Labels:
     if passage.prompt is None:
         return Unparsed(f"more than {options.max_sentences} sentences" if passage.sentences else "empty passage")
+    if failure := cache.failure(model, passage.prompt):
+        return Unparsed(failure)
     answer = cache.get(model, passage.prompt)
     labels = parse_labels(answer or "", len(passage.sentences))
     first_only = isinstance(labels, Cited) and labels.indices == (0,) and len(passage.sentences) > 1

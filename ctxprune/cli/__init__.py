@@ -9,9 +9,13 @@ from collections.abc import Sequence
 
 from ctxprune.errors import CtxpruneError
 
+#: What a shell reports of a program that SIGPIPE ended.
+BROKEN_PIPE = 141
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Returns the exit code: 0 fine, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted.
+    """Run one command. Returns the exit code: 0 fine, 1 an error (one line on stderr), 2 wrong usage, 130 interrupted,
+    141 where the reader of its output has gone away, as `| head` does.
 
     argv: without the program's name; None for the process's own arguments. With `--debug` an error is raised instead.
     """
@@ -19,10 +23,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     arguments = sys.argv[1:] if argv is None else list(argv)
     _never_fail_to_encode()
+    stdout = sys.stdout
     try:
         app(arguments, prog_name="ctxprune")
     except SystemExit as end:
+        if sys.stdout is not stdout:  # typer wraps it and ends with 1 when the reader has gone away
+            sys.stdout = stdout
+            return _flushed(0)
         return _flushed(end.code if isinstance(end.code, int) else int(end.code is not None))
+    except BrokenPipeError:
+        return _flushed(BROKEN_PIPE)
     except Exception as error:
         if "--debug" in arguments:
             raise
@@ -53,4 +63,5 @@ def _flushed(code: int) -> int:
     except BrokenPipeError:
         # the interpreter flushes once more at its end: let that go nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return code or BROKEN_PIPE
     return code

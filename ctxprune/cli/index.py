@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ctxprune.batches import batched
 from ctxprune.cli.inputs import read_documents
-from ctxprune.cli.output import show_progress
+from ctxprune.cli.output import plural, show_progress
 from ctxprune.compressors.llmlingua2 import LLMLingua2
 from ctxprune.compressors.recomp import RecompExtractive
 from ctxprune.compressors.word_model import BUNDLED, load_word_model
@@ -47,13 +47,16 @@ def index_scores(documents: Sequence[Document], scores: Path, *, model: str | No
     """Score the words of every document whose scores the file lacks."""
     compressor = LLMLingua2(load_word_model(model or BUNDLED), cache=scores)
     words = _in_batches(documents, lambda batch: compressor.index([document.text for document in batch]))
-    sys.stderr.write(f"wrote the scores of {len(documents)} documents, {words} words, to {scores}\n")
+    sys.stderr.write(
+        f"wrote the scores of {plural(len(documents), 'document')}, {plural(words, 'word')}, to {scores}\n"
+    )
 
 
 def index_sentences(documents: Sequence[Document], sentences: Path) -> None:
     """Embed the sentences of every document whose vectors the file lacks, with the default model."""
     count = _in_batches(documents, RecompExtractive(cache=sentences).index)
-    sys.stderr.write(f"wrote the vectors of {count} sentences of {len(documents)} documents to {sentences}\n")
+    done = f"{plural(count, 'sentence')} of {plural(len(documents), 'document')}"
+    sys.stderr.write(f"wrote the vectors of {done} to {sentences}\n")
 
 
 def index_vectors(documents: Sequence[Document], folder: Path, options: VectorOptions) -> None:
@@ -75,9 +78,8 @@ def index_vectors(documents: Sequence[Document], folder: Path, options: VectorOp
         else:
             store.append(some)
     assert store is not None, "documents_to_index gives at least one"
-    sys.stderr.write(
-        f"added {len(store) - before} documents to {folder}, now {len(store)} with {store.vectors} vectors\n"
-    )
+    added = plural(len(store) - before, "document")
+    sys.stderr.write(f"added {added} to {folder}, now {len(store)} with {plural(store.vectors, 'vector')}\n")
 
 
 def _opened(folder: Path, options: VectorOptions) -> VectorStore:

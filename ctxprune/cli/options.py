@@ -69,6 +69,12 @@ class Compression:
         try:
             return load(self.compressor, **own, **options)
         except TypeError as error:  # not an option of this compressor, or given already as its name
+            if self.compressor.lower() == "xrag":
+                raise InputError(
+                    "the compressor 'xrag' gives soft tokens that only its own generator can read, and needs that "
+                    "generator's bridge, so the command line cannot run it; name a compressor that gives text, or see "
+                    "docs/xrag.md for its use in Python"
+                ) from None
             refused = [name for name in own if f"'{name}'" in str(error)]
             if not refused:
                 raise

@@ -23,6 +23,11 @@ _CONTROL = re.compile(
 )
 
 
+def plural(number: int, noun: str) -> str:
+    """ "1 document", "1,200 documents"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def printable(text: str) -> str:
     """The text without what a terminal would obey: colours, cursor moves, titles, links, bells."""
     return _CONTROL.sub("", text)

@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxprune.answers import locate_answers
-from ctxprune.cli.output import print_json, write_html
+from ctxprune.cli.output import plural, print_json, write_html
 from ctxprune.cli.show import Line, result_lines, show, tokens
 from ctxprune.cli.sources import Asked
+from ctxprune.errors import GeneratorError
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import readable_text, render_prompt
 from ctxprune.result import CompressionResult
 
 if TYPE_CHECKING:
-    from ctxprune.generators import Generator
+    from ctxprune.generators import Generator, Reply
     from ctxprune.retrievers import Retriever
 
 #: Questions retrieved and answered together; the first results are shown after so many.
 CHUNK = 8
+#: Limit of an answer, in the generator's tokens.
+ANSWER_TOKENS = 64
 
 
 class Fate(StrEnum):
@@ -37,11 +40,11 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """One question's way through the pipeline; answer: the generator's, None without one."""
+    """One question's way through the pipeline; reply: the generator's, None without one."""
 
     asked: Asked
     result: CompressionResult
-    answer: str | None
+    reply: Reply | None
 
     @property
     def fate(self) -> Fate:
@@ -56,11 +59,15 @@ class Outcome:
         return Fate.LOST if retrieved else Fate.NOT_RETRIEVED
 
     def to_dict(self) -> dict[str, Any]:
-        """The result's shape and: fate, the accepted answers, the prompt, and the generator's answer."""
+        """The result's shape and: fate, accepted answers, prompt, the generator's answer, or None and its failure."""
         row = self.result.to_dict() | {"fate": str(self.fate), "prompt": render_prompt(self.result.after)}
         if self.asked.answers:
             row["answers"] = list(self.asked.answers)
-        return row if self.answer is None else row | {"answer": self.answer}
+        if self.reply is None:
+            return row
+        return row | (
+            {"answer": None, "failure": self.reply.fault} if self.reply.fault else {"answer": self.reply.text}
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +81,17 @@ class Run:
     show_prompt: bool
 
     def report(self, questions: Sequence[Asked], *, as_json: bool, html: Path | None) -> None:
-        """Print what comes of each question as it comes, then (but in JSON) the figures over all."""
+        """Print what comes of each question as it comes, then (but in JSON) the figures over all.
+
+        Raises GeneratorError at the end when a reply was no answer. The generator's connections are closed.
+        """
+        try:
+            self._report(questions, as_json=as_json, html=html)
+        finally:
+            if close := getattr(self.generator, "close", None):
+                close()
+
+    def _report(self, questions: Sequence[Asked], *, as_json: bool, html: Path | None) -> None:
         outcomes = []
         for place, outcome in enumerate(self.outcomes(questions), 1):
             outcomes.append(outcome)
@@ -86,6 +103,9 @@ class Run:
             write_html(html, [outcome.result for outcome in outcomes])
         if not as_json:
             show(summary(outcomes))
+        if failed := [outcome.reply for outcome in outcomes if outcome.reply is not None and outcome.reply.fault]:
+            count = f"{len(failed)} of {plural(len(outcomes), 'question')}"
+            raise GeneratorError(f"{count} got no answer: {failed[0].fault}")
 
     def outcomes(self, questions: Sequence[Asked]) -> Iterator[Outcome]:
         from ctxprune.retrievers import retrieve_contexts
@@ -98,10 +118,14 @@ class Run:
             for asked, result, answer in zip(chunk, results, self._answers(results), strict=True):
                 yield Outcome(asked, result, answer)
 
-    def _answers(self, results: Sequence[CompressionResult]) -> Sequence[str | None]:
+    def _answers(self, results: Sequence[CompressionResult]) -> Sequence[Reply | None]:
+        from ctxprune.generators import generated
+
         if self.generator is None:
             return [None] * len(results)
-        return self.generator.generate([render_prompt(result.after) for result in results])
+        return generated(
+            self.generator, [render_prompt(result.after) for result in results], max_new_tokens=ANSWER_TOKENS
+        )
 
     def _lines(self, outcome: Outcome, place: int, questions: int) -> Iterator[Line]:
         yield Line(f"Question {place} of {questions}: {outcome.asked.text}", "head")
@@ -111,8 +135,10 @@ class Run:
         if self.show_prompt:
             yield Line("Prompt:", "head")
             yield Line(render_prompt(outcome.result.after), "plain", "  | ")
-        if outcome.answer is not None:
-            yield Line(f"Answer: {outcome.answer}", "head")
+        if (reply := outcome.reply) is not None:
+            yield Line(f"NO ANSWER: {reply.fault}" if reply.fault else f"Answer: {reply.text}", "head")
+            if reply.cut and not reply.fault:
+                yield Line(f"note: the answer stops at its limit of {ANSWER_TOKENS} tokens")
         yield Line("")
 
 
@@ -122,7 +148,7 @@ def summary(outcomes: Iterable[Outcome]) -> Iterator[Line]:
     results = [outcome.result for outcome in outcomes]
     before, after = sum(result.tokens_before for result in results), sum(result.tokens_after for result in results)
     seconds = sum(result.seconds.get("total", 0.0) for result in results)
-    yield Line(f"{_plural(len(outcomes), 'question')}: {tokens(before, after)}, pruned in {seconds:.3f} s", "head")
+    yield Line(f"{plural(len(outcomes), 'question')}: {tokens(before, after)}, pruned in {seconds:.3f} s", "head")
     count = {fate: sum(outcome.fate is fate for outcome in outcomes) for fate in Fate}
     if retrieved := count[Fate.KEPT] + count[Fate.LOST]:
         missing = f"; {count[Fate.NOT_RETRIEVED]} not retrieved" if count[Fate.NOT_RETRIEVED] else ""
@@ -141,7 +167,3 @@ def _told(outcome: Outcome) -> str:
         Fate.NOT_EMPTIED: "no document answers this question, yet something was kept",
         Fate.UNKNOWN: "",
     }[outcome.fate]
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

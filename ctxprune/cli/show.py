@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -60,8 +61,19 @@ def figures(result: CompressionResult) -> str:
 
 def tokens(before: int, after: int) -> str:
     """The ratio is before / after: 4.0x means four times shorter."""
-    shorter = "nothing left" if before and not after else f"{before / max(after, 1):.1f}x shorter"
-    return f"{before:,} -> {after:,} tokens" + (f" ({shorter})" if before else "")
+    if not before:
+        shorter = ""
+    elif not after:
+        shorter = " (nothing left)"
+    elif before == after:
+        shorter = " (nothing was removed)"
+    elif after > before:
+        shorter = f" ({after / before:.1f}x longer)"
+    else:
+        # one in twenty is the least that "1.1x" can tell
+        ratio = before / after
+        shorter = f" ({ratio:.1f}x shorter)" if ratio >= 1.05 else f" ({100 * (1 - after / before):.1f}% shorter)"
+    return f"{before:,} -> {after:,} tokens{shorter}"
 
 
 def show(lines: Iterable[Line]) -> None:
@@ -127,7 +139,8 @@ def _joined(units: Sequence[Span]) -> Span:
 
 
 def _margin(marker: str, unit: Span) -> str:
-    score = f"{unit.score:.2f}" if math.isfinite(unit.score) else "-"
+    # + 0.0: a rounded -0.001 is no negative number to a reader
+    score = f"{round(unit.score, 2) + 0.0:.2f}" if math.isfinite(unit.score) else "-"
     return f"  {marker} {f'[{unit.start}:{unit.end}]':<13} {score:>5}  "
 
 
@@ -160,4 +173,6 @@ def _excerpt(text: str) -> str:
 def _console() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False)
+    # rich leaves bold and dim where NO_COLOR is set; who sets it wants plain text
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(highlight=False, no_color=plain or None, color_system=None if plain else "auto")

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Final, Protocol, Self
 
 from ctxprune.errors import InputError
+from ctxprune.runtime.locks import CopiedLock
 
 #: Keys asked for in one statement; SQLite's oldest limit on variables is 999.
 _SQL_VARIABLES = 500
+
+
+#: Bytes of a digest over key and content that go before the content in a file; the key makes it its own.
+_DIGEST: Final = 12
 
 
 class DocumentCache(Protocol):
@@ -55,7 +60,11 @@ class MemoryCache:
         self.max_bytes = max_bytes
         self._entries: OrderedDict[bytes, bytes] = OrderedDict()
         self._bytes = 0
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy starts empty: what is remembered can be computed again and would only weigh a pickle down."""
+        return _fresh, (type(self), self.max_bytes)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -77,15 +86,32 @@ class MemoryCache:
                 self._bytes -= len(self._entries.popitem(last=False)[1])
 
 
+def _digest(key: bytes, content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST, key=key[:64]).digest()
+
+
+def _checked(key: bytes, stored: bytes | None) -> bytes | None:
+    """The content, None where there is none or it is not what was put under this key."""
+    if not isinstance(stored, bytes) or len(stored) < _DIGEST or stored[:_DIGEST] != _digest(key, stored[_DIGEST:]):
+        return None
+    return stored[_DIGEST:]
+
+
+def _fresh(kind: type[MemoryCache], max_bytes: int) -> MemoryCache:
+    return kind(max_bytes=max_bytes)
+
+
 class SqliteCache:
     """Keeps everything in a file that several processes may share; nothing is ever thrown out.
 
-    Raises InputError when the file cannot be opened or is no such cache.
+    Every entry carries a digest: one that was damaged, or stands under another's key, counts as not there and is
+    replaced by the next `put`, as are those of versions that wrote none. Raises InputError, with the next step, when
+    the file cannot be opened, read or written, or is no such cache.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
         try:
             self._connection = sqlite3.connect(self.path, check_same_thread=False, timeout=30.0)
             self._connection.execute("PRAGMA journal_mode=WAL")
@@ -93,6 +119,10 @@ class SqliteCache:
             self._connection.execute("SELECT key, content FROM documents LIMIT 1")
         except sqlite3.Error as error:
             raise InputError(f"{self.path} cannot be used as a cache ({error}); give another path") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy opens the file again; several processes may share it."""
+        return type(self), (str(self.path.absolute()),)
 
     def __len__(self) -> int:
         with self._lock:
@@ -104,14 +134,24 @@ class SqliteCache:
             for begin in range(0, len(keys), _SQL_VARIABLES):
                 some = list(keys[begin : begin + _SQL_VARIABLES])
                 marks = ",".join("?" * len(some))
-                found.update(
-                    self._connection.execute(f"SELECT key, content FROM documents WHERE key IN ({marks})", some)
-                )
-        return [found.get(key) for key in keys]
+                query = f"SELECT key, content FROM documents WHERE key IN ({marks})"
+                with self._told("read"):
+                    found.update(self._connection.execute(query, some))
+        return [_checked(key, found.get(key)) for key in keys]
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
-        with self._lock, self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", list(entries.items()))
+        rows = [(key, _digest(key, content) + content) for key, content in entries.items()]
+        with self._lock, self._told("write"), self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows)
+
+    @contextmanager
+    def _told(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise InputError(
+                f"cannot {verb} the cache {self.path} ({error}); free some space, or delete the file to begin a new one"
+            ) from error
 
     def close(self) -> None:
         with self._lock:

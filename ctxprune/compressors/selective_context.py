@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,6 +15,7 @@ from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.runtime.base import IntArray
 from ctxprune.runtime.device import best_device
+from ctxprune.runtime.locks import CopiedLock
 from ctxprune.runtime.windows import token_spans, window_starts
 from ctxprune.text import split_sentences
 from ctxprune.text.normal import normalise
@@ -69,7 +69,7 @@ class SelectiveContext(WordCompressor):
             )
         config = self._model.config.get_text_config()
         self.window = min(window, getattr(config, "max_position_embeddings", None) or window)
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
 
     def words(self, texts: Sequence[str]) -> list[Words]:
         distinct = list(dict.fromkeys(texts))

@@ -6,10 +6,12 @@ import re
 from collections.abc import Sequence
 from typing import ClassVar, Protocol
 
-from ctxprune.compressors.summary_prompts import chat_prompt, read_answer, seq2seq_source
+from ctxprune.compressors.summary_prompts import chat_prompt, read_answer, refuses_summary, seq2seq_source
 from ctxprune.errors import GeneratorError
 from ctxprune.generators.base import Generator
+from ctxprune.generators.replies import REFUSED, Reply, generated
 from ctxprune.models.seq2seq import Seq2Seq, Written
+from ctxprune.text import split_sentences
 from ctxprune.tokens import default_counter
 from ctxprune.types import TokenCounter
 
@@ -60,8 +62,8 @@ class Seq2SeqSummarizer:
 class GeneratorSummarizer:
     """A generator asked in its own turn, on disk or at an endpoint.
 
-    counter: measures prompts and answers (default: the bundled tokenizer's estimate). A generator does not say whether
-    it ended by itself: an answer near the limit without a mark at its end counts as cut off.
+    counter: measures prompts and answers (default: the bundled tokenizer's estimate). Of a generator that does not say
+    whether it ended by itself, an answer near the limit without a mark at its end counts as cut off.
     """
 
     #: Share of the limit from which on an answer may have been cut off, where tokens are only estimated.
@@ -79,15 +81,22 @@ class GeneratorSummarizer:
         return self._counter.count(prompts)
 
     def summarize(self, prompts: Sequence[str], *, max_new_tokens: int) -> list[Written]:
-        answers = [read_answer(each) for each in self._generator.generate(prompts, max_new_tokens=max_new_tokens)]
-        if len(answers) != len(prompts):
-            raise GeneratorError(f"{self._generator.name} gave {len(answers)} answers to {len(prompts)} prompts")
-        near = self.near_limit * max_new_tokens
-        lengths = self._counter.count(answers)
-        return [
-            Written(answer, complete=length < near or bool(_ENDED.search(answer)))
-            for answer, length in zip(answers, lengths, strict=True)
-        ]
+        """Raises GeneratorError for a reply that is no summary: empty, refused, only reasoning, cut off within its
+        first sentence. "" comes only of a model that says that nothing helps."""
+        replies = generated(self._generator, prompts, max_new_tokens=max_new_tokens)
+        return [self._written(reply, max_new_tokens) for reply in replies]
+
+    def _written(self, reply: Reply, limit: int) -> Written:
+        if reply.cut and len(split_sentences(reply.text)) > 1:
+            return Written(reply.text, complete=False)
+        text = reply.usable(self._generator.name)
+        if refuses_summary(text):
+            raise GeneratorError(f"{self._generator.name} gave no summary: {REFUSED}: {text:.200}")
+        answer = read_answer(text)
+        if reply.cut is not None:
+            return Written(answer, complete=not reply.cut)
+        near = self._counter.count([answer])[0] >= self.near_limit * limit
+        return Written(answer, complete=not near or bool(_ENDED.search(answer)))
 
     def close(self) -> None:
         """Close the generator where it can be closed."""

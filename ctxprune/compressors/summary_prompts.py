@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final
 
@@ -24,6 +25,22 @@ def chat_prompt(query: str, passages: Sequence[str]) -> str:
         f"nothing. If nothing in them helps, reply only {NOTHING}.\n\n"
         f"Question: {query}\n\nDocuments:\n{documents}\n\nSummary:"
     )
+
+
+#: The model's own refusal, in whole replies only; "the documents do not say" is a summary.
+_REFUSAL: Final = re.compile(
+    r"(?:(?:i(?:['’]m| am) (?:very |so )?)?sorry|(?:my )?apologies|i apologi[sz]e|unfortunately)?"
+    r"[,.;:]?\s*(?:but\s+)?"
+    r"(?:as an ai\b[^.,]*[,.]?\s*)?"
+    r"i(?: can(?:no|['’])t| can not|(?: a|['’])m (?:not able|unable)| won['’]t| will not| must decline)"
+    r"(?: to)? (?:help|assist|comply|fulfil|do (?:that|this)|continue|engage|process|summari[sz]e)\b",
+    re.IGNORECASE,
+)
+
+
+def refuses_summary(answer: str) -> bool:
+    """Whether a chat model declines the request instead of summarising."""
+    return _REFUSAL.match(answer.strip()) is not None
 
 
 def read_answer(answer: str) -> str:

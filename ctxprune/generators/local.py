@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ctxprune.errors import InputError
 from ctxprune.generators.base import checked_contexts, checked_prompts
+from ctxprune.generators.replies import REASONING_TOKEN, Reply, opened_in, reply_of
 from ctxprune.models.causal_lm import load_causal_lm
 from ctxprune.models.likelihood import left_padded
 from ctxprune.models.prompt_encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.runtime.device import best_device
+from ctxprune.runtime.locks import CopiedLock
 from ctxprune.types import Context
 
 if TYPE_CHECKING:
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 #: What a model's `generate` takes beside its options: ids or embeddings, and their mask.
 Inputs: TypeAlias = "dict[str, torch.Tensor]"
+
+#: Tokens at a prompt's end among which a mark that opens the reasoning is looked for.
+_TAIL = 16
 
 
 class LocalGenerator:
@@ -57,16 +61,25 @@ class LocalGenerator:
         self.known_as = known_as
         self._eos = _eos_ids(self._model.generation_config.eos_token_id, self._tokenizer.eos_token_id)
         self._model.generation_config = _greedy(self._eos, self._tokenizer.pad_token_id)
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
-        """Raises InputError, before anything is generated, for a prompt that does not fit the model's context."""
+        """What a user would see of each reply; one that the limit ended stays as it is.
+
+        Raises InputError, before anything is generated, for a prompt that does not fit the model's context, and
+        GeneratorError for a reply that is empty or only reasoning.
+        """
+        return [reply.usable(self.name) for reply in self.replies(prompts, max_new_tokens=max_new_tokens)]
+
+    def replies(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[Reply]:
+        """As `generate`, with the reason in place of an error where a reply is no answer."""
         checked = checked_prompts(prompts, max_new_tokens)
         with self._lock:
             encoded = [self._encoder.ids(prompt) for prompt in checked]
             for place, ids in enumerate(encoded):
                 self._check_length(f"prompts[{place}]", len(ids), max_new_tokens)
-            return self._in_batches(encoded, [*map(len, encoded)], max_new_tokens, self._padded_ids)
+            raw = self._in_batches(encoded, [*map(len, encoded)], max_new_tokens, self._padded_ids)
+            return [self._reply(ids, tokens, max_new_tokens) for ids, tokens in zip(encoded, raw, strict=True)]
 
     def generate_contexts(
         self, contexts: Sequence[Context], *, template: str = DEFAULT_TEMPLATE, max_new_tokens: int = 64
@@ -76,6 +89,13 @@ class LocalGenerator:
         Without soft tokens it answers as `generate` does to `render_prompt`. Raises InputError, before anything is
         generated, for soft tokens of another model or width and for a prompt that does not fit the model's context.
         """
+        replies = self.context_replies(contexts, template=template, max_new_tokens=max_new_tokens)
+        return [reply.usable(self.name) for reply in replies]
+
+    def context_replies(
+        self, contexts: Sequence[Context], *, template: str = DEFAULT_TEMPLATE, max_new_tokens: int = 64
+    ) -> list[Reply]:
+        """As `generate_contexts`, with the reason in place of an error where a reply is no answer."""
         contexts = checked_contexts(contexts, max_new_tokens)
         names = [self.name] if self.known_as is None else [self.name, self.known_as]
         check_soft_tokens(contexts, names=names, width=self._model.get_input_embeddings().embedding_dim)
@@ -84,12 +104,14 @@ class LocalGenerator:
             lengths = [sum(map(len, each)) for each in parts]
             for place, length in enumerate(lengths):
                 self._check_length(f"contexts[{place}]", length, max_new_tokens)
-            return self._in_batches(parts, lengths, max_new_tokens, self._padded_embeddings)
+            raw = self._in_batches(parts, lengths, max_new_tokens, self._padded_embeddings)
+            return [self._reply(row[-1], tokens, max_new_tokens) for row, tokens in zip(parts, raw, strict=True)]
 
     def _in_batches(
         self, rows: Sequence[T], lengths: Sequence[int], max_new_tokens: int, pad: Callable[[Sequence[T]], Inputs]
-    ) -> list[str]:
-        answers = [""] * len(rows)
+    ) -> list[list[int]]:
+        """The new tokens of each row, up to and without its end."""
+        answers: list[list[int]] = [[]] * len(rows)
         # prompts of one length together: less padding to compute
         order = sorted(range(len(rows)), key=lambda place: lengths[place])
         for first in range(0, len(order), self.batch_size):
@@ -116,7 +138,7 @@ class LocalGenerator:
                 f"{limit}; compress the context to a smaller budget or lower max_new_tokens"
             )
 
-    def _generate_batch(self, inputs: Inputs, max_new_tokens: int) -> list[str]:
+    def _generate_batch(self, inputs: Inputs, max_new_tokens: int) -> list[list[int]]:
         import torch
 
         with torch.inference_mode():
@@ -125,7 +147,24 @@ class LocalGenerator:
         # from embeddings it returns only the new tokens, from ids the prompt's too
         width = inputs["input_ids"].shape[1] if "input_ids" in inputs else 0
         new = output[:, width:].tolist()
-        return [self._tokenizer.decode(_until(row, self._eos), skip_special_tokens=True).strip() for row in new]
+        return [_until(row, self._eos) for row in new]
+
+    def _reply(self, prompt: Any, tokens: list[int], max_new_tokens: int) -> Reply:
+        """prompt: its ids, or what of it comes last; a chat template may open the model's reasoning there."""
+        opened = opened_in(self._tokenizer.decode(prompt[-_TAIL:])) if isinstance(prompt, list) else ""
+        # the end token counts as new, so a row without room for one was cut off
+        return reply_of(opened + self._text(tokens), cut=len(tokens) >= max_new_tokens)
+
+    def _text(self, tokens: list[int]) -> str:
+        """Without special tokens, but for those that mark reasoning: without them it could not be told apart."""
+        special = set(self._tokenizer.all_special_ids)
+        marks = {
+            each for each in special.intersection(tokens) if REASONING_TOKEN.fullmatch(self._tokenizer.decode(each))
+        }
+        if not marks:
+            return str(self._tokenizer.decode(tokens, skip_special_tokens=True))
+        shown = [each for each in tokens if each not in special or each in marks]
+        return str(self._tokenizer.decode(shown, skip_special_tokens=False))
 
     def _decoding(self) -> dict[str, Any]:
         """More options of `generate`, for a class that decodes otherwise."""

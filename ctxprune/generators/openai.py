@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Unpack
 
 from ctxprune.generators.base import checked_prompts
+from ctxprune.generators.replies import Reply, chat_reply
 from ctxprune.generators.transport import Connected, Connection, Transport
 from ctxprune.text import model_text
 
@@ -36,12 +37,14 @@ class OpenAIGenerator(Connected):
         self._fields = ({} if temperature is None else {"temperature": temperature}) | dict(extra_body or {})
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
-        """Raises GeneratorError when a prompt fails for good; no further request is begun then."""
-        return self._transport.answers(
-            checked_prompts(prompts, max_new_tokens),
-            lambda prompt: self._body(prompt, max_new_tokens),
-            lambda answer: answer["choices"][0]["message"]["content"],
-        )
+        """What a user would see of each reply. Raises GeneratorError when a prompt fails for good, in which case no
+        further request is begun, and for a reply that is no answer: empty, refused, cut off, only reasoning."""
+        return [reply.usable(self.name) for reply in self.replies(prompts, max_new_tokens=max_new_tokens)]
+
+    def replies(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[Reply]:
+        """As `generate`, with the reason in place of an error where a reply is no answer."""
+        checked = checked_prompts(prompts, max_new_tokens)
+        return self._transport.replies(checked, lambda prompt: self._body(prompt, max_new_tokens), chat_reply)
 
     def _body(self, prompt: str, max_new_tokens: int) -> dict[str, Any]:
         turns = [{"role": "system", "content": self.system}] if self.system else []

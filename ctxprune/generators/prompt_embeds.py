@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.generators.base import checked_contexts, checked_prompts
 from ctxprune.generators.embedding_table import load_embedding_table
+from ctxprune.generators.replies import Reply, completion_reply
 from ctxprune.generators.transport import Connected, Connection, Transport
 from ctxprune.models.prompt_encoding import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.prompt import DEFAULT_TEMPLATE
@@ -51,8 +52,12 @@ class PromptEmbedsGenerator(Connected):
         self._fields = ({} if temperature is None else {"temperature": temperature}) | dict(extra_body or {})
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
-        """Raises InputError for a prompt without tokens, GeneratorError when one fails for good."""
-        return self._answers([[self._encoder.ids(p)] for p in checked_prompts(prompts, max_new_tokens)], max_new_tokens)
+        """Raises InputError for a prompt without tokens, GeneratorError when one fails for good or gets no answer."""
+        return [reply.usable(self.name) for reply in self.replies(prompts, max_new_tokens=max_new_tokens)]
+
+    def replies(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[Reply]:
+        """As `generate`, with the reason in place of an error where a reply is no answer."""
+        return self._replies([[self._encoder.ids(p)] for p in checked_prompts(prompts, max_new_tokens)], max_new_tokens)
 
     def generate_contexts(
         self, contexts: Sequence[Context], *, template: str = DEFAULT_TEMPLATE, max_new_tokens: int = 64
@@ -62,17 +67,22 @@ class PromptEmbedsGenerator(Connected):
         Raises InputError, before anything is sent, for soft tokens of another model or width; GeneratorError when a
         prompt fails for good.
         """
+        replies = self.context_replies(contexts, template=template, max_new_tokens=max_new_tokens)
+        return [reply.usable(self.name) for reply in replies]
+
+    def context_replies(
+        self, contexts: Sequence[Context], *, template: str = DEFAULT_TEMPLATE, max_new_tokens: int = 64
+    ) -> list[Reply]:
+        """As `generate_contexts`, with the reason in place of an error where a reply is no answer."""
         contexts = checked_contexts(contexts, max_new_tokens)
         check_soft_tokens(contexts, names=self._names, width=self._table.embedding_dim)
-        return self._answers([self._encoder.parts(each, template=template) for each in contexts], max_new_tokens)
+        return self._replies([self._encoder.parts(each, template=template) for each in contexts], max_new_tokens)
 
-    def _answers(self, prompts: list[Parts], max_new_tokens: int) -> list[str]:
+    def _replies(self, prompts: list[Parts], max_new_tokens: int) -> list[Reply]:
         for place, parts in enumerate(prompts):
             if not any(map(len, parts)):
                 raise InputError(f"prompt {place} has no tokens; pass a prompt with text")
-        return self._transport.answers(
-            prompts, lambda parts: self._body(parts, max_new_tokens), lambda answer: answer["choices"][0]["text"]
-        )
+        return self._transport.replies(prompts, lambda parts: self._body(parts, max_new_tokens), completion_reply)
 
     def _body(self, parts: Parts, max_new_tokens: int) -> dict[str, Any]:
         from ctxprune.models.soft_prompt import splice  # brings torch

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from ctxprune.errors import InputError
 from ctxprune.generators.base import Generator, checked_contexts
+from ctxprune.generators.replies import Reply, generated
 from ctxprune.prompt import DEFAULT_TEMPLATE, render_prompt
 from ctxprune.types import Compressor, Context, SoftTokens, whole
 
@@ -30,7 +31,11 @@ class TextOnly:
         return self.generator.name
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
-        return self.generator.generate(prompts, max_new_tokens=max_new_tokens)
+        return [reply.usable(self.name) for reply in self.replies(prompts, max_new_tokens=max_new_tokens)]
+
+    def replies(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[Reply]:
+        """As `generate`, with the reason in place of an error where a reply is no answer."""
+        return generated(self.generator, prompts, max_new_tokens=max_new_tokens)
 
     def generate_contexts(
         self, contexts: Sequence[Context], *, template: str = DEFAULT_TEMPLATE, max_new_tokens: int = 64
@@ -38,7 +43,7 @@ class TextOnly:
         """One answer a context. Raises InputError for soft tokens without a fallback, before anything is generated."""
         texts = self._as_text(checked_contexts(contexts, max_new_tokens))
         prompts = [render_prompt(context, template=template) for context in texts]
-        return self.generator.generate(prompts, max_new_tokens=max_new_tokens)
+        return [reply.usable(self.name) for reply in self.replies(prompts, max_new_tokens=max_new_tokens)]
 
     def _as_text(self, contexts: list[Context]) -> list[Context]:
         soft = [place for place, context in enumerate(contexts) if _is_soft(context)]

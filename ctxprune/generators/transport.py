@@ -7,12 +7,14 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar
 
 from ctxprune.errors import GeneratorError, InputError
+from ctxprune.generators.replies import Reply
 
 if TYPE_CHECKING:
     import httpx2
@@ -83,11 +85,13 @@ class Transport:
         if client is not None:
             client.close()
 
-    def answers(self, items: Sequence[T], body: Callable[[T], dict[str, Any]], read: Callable[[Any], Any]) -> list[str]:
-        """One answer an item, in order, without white space around it.
+    def replies(
+        self, items: Sequence[T], body: Callable[[T], dict[str, Any]], read: Callable[[Any], Reply]
+    ) -> list[Reply]:
+        """One reply an item, in order; a reply that is no answer says why.
 
-        body: writes an item's request just before it is sent, so large ones are not all in memory. read: takes the text
-        out of the answer's JSON; LookupError and TypeError mean that it is not there, None that it is empty. Raises
+        body: writes an item's request just before it is sent, so large ones are not all in memory. read: finds the
+        reply in the response's JSON; AttributeError, LookupError and TypeError mean that it is not there. Raises
         GeneratorError when a request fails for good; no further one is begun then.
         """
         client = self._client
@@ -110,13 +114,13 @@ class Transport:
         return httpx2.Client(headers=headers, timeout=self._timeout, limits=limits)
 
     def _answer(
-        self, client: httpx2.Client, item: T, body: Callable[[T], dict[str, Any]], read: Callable[[Any], Any]
-    ) -> str:
+        self, client: httpx2.Client, item: T, body: Callable[[T], dict[str, Any]], read: Callable[[Any], Reply]
+    ) -> Reply:
         request = body(item)
         for attempt in range(self._retries + 1):
             response, problem = self._post(client, request)
             if response is not None and response.is_success:
-                return self._text(response, read)
+                return self._reply(response, read)
             last = attempt == self._retries or (response is not None and response.status_code not in RETRIED_STATUS)
             if last:
                 break
@@ -143,18 +147,14 @@ class Transport:
         seconds = self._backoff * 2**attempt * random.uniform(0.5, 1.0) if asked is None else asked
         return min(seconds, self._max_wait)
 
-    def _text(self, response: httpx2.Response, read: Callable[[Any], Any]) -> str:
+    def _reply(self, response: httpx2.Response, read: Callable[[Any], Reply]) -> Reply:
         try:
-            content = read(response.json())
-        except (ValueError, LookupError, TypeError):
-            content = response
-        if content is None:  # a filtered or empty answer
-            return ""
-        if not isinstance(content, str):
+            reply = read(response.json())
+        except (AttributeError, ValueError, LookupError, TypeError):
             what = "chat completion" if self._url.path.endswith("/chat/completions") else "completion"
             shown = f"{self.name} at {self.endpoint} sent no {what}: {response.text[:500]}"
-            raise GeneratorError(self._redacted(shown))
-        return content.strip()
+            raise GeneratorError(self._redacted(shown)) from None
+        return replace(reply, fault=self._redacted(reply.fault)) if reply.fault else reply
 
     def _redacted(self, message: str) -> str:
         """Servers like to quote the key that they reject."""

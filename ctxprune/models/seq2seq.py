@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -11,6 +10,7 @@ from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.adapters import merge_adapter
 from ctxprune.models.first_token import FirstTokenThreshold, check_empty_threshold
 from ctxprune.runtime.device import best_device, best_dtype
+from ctxprune.runtime.locks import CopiedLock
 from ctxprune.runtime.quiet import no_bars_off_terminal
 from ctxprune.text.normal import readable
 
@@ -61,7 +61,7 @@ class Seq2Seq:
         self._end, self._pad = _special_ids(self._model, self._tokenizer)
         self._model.generation_config = _greedy(self._model, self._end, self._pad)
         self._empty_threshold = empty_threshold
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Input tokens of each text, its end token included."""

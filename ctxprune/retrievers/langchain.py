@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctxprune.retrievers.base import checked_queries
+from ctxprune.text.missing import text_of
 from ctxprune.types import Document
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ class LangChainRetriever:
         return Document(
             document.page_content,
             id=document.id or "",
-            title=str(metadata.get(self.title_key) or ""),
+            title=text_of(metadata.get(self.title_key)),
             score=_score(metadata, rank),
             metadata=metadata,
         )

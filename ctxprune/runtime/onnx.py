@@ -12,6 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
+import ctxprune.bundled
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import cpus
@@ -82,6 +83,15 @@ class OnnxRuntime:
         if pool is not None and self._process == os.getpid():
             pool.shutdown(cancel_futures=True)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A pickle or a deep copy opens the file again: by name where it came with the package, else by its path."""
+        if self._session is None:
+            raise InputError(f"the runtime of {self.path} is closed and cannot be copied; copy it before close()")
+        bundled = Path(ctxprune.bundled.__file__).parent
+        path = self.path.absolute()
+        inside = path.is_relative_to(bundled)
+        return _reopened, (type(self), str(path.relative_to(bundled) if inside else path), inside, self.threads)
+
     def __enter__(self) -> Self:
         return self
 
@@ -141,6 +151,10 @@ class OnnxRuntime:
         self._slots = threading.BoundedSemaphore(self.threads)
         self._pool = None
         self._process = os.getpid()
+
+
+def _reopened(kind: type[OnnxRuntime], path: str, bundled: bool, threads: int) -> OnnxRuntime:
+    return kind(Path(ctxprune.bundled.__file__).parent / path if bundled else path, threads=threads)
 
 
 def _open(path: Path) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from ctxprune.errors import InputError
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import DTYPES, best_device, best_dtype
+from ctxprune.runtime.locks import CopiedLock
 
 
 class TorchRuntime:
@@ -46,7 +46,7 @@ class TorchRuntime:
             raise InputError(f"device {self._device!r} is not usable here ({error}); try device='cpu'") from error
         self._max_batch_tokens = max_batch_tokens
         self._per_token = frozenset(per_token)
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
 
     @property
     def device(self) -> str:

@@ -9,7 +9,7 @@ from ctxprune.eval.soft.inputs import Asked
 from ctxprune.eval.soft.likelihood import SoftLikelihood
 from ctxprune.eval.soft.rows import Row
 from ctxprune.eval.soft.tokens import TextTokens
-from ctxprune.generators import LocalGenerator
+from ctxprune.generators import LocalGenerator, Reply
 from ctxprune.types import Context
 
 #: Names of the arms, from nothing to everything; `TextTokens` may lack the constant one.
@@ -66,17 +66,21 @@ class AnswerMeasure:
         written = {arm: self._written([each[arm] for each in asked]) for arm in asked[0]}
         rows: list[Row] = []
         for place, question in enumerate(questions):
-            texts = {arm: answers[place] for arm, answers in written.items()}
-            match = {arm: substring_match(text, question.answers) for arm, text in texts.items()}
-            rows.append({"id": question.id, "predictions": texts, "match": match})
+            replies = {arm: answers[place] for arm, answers in written.items()}
+            # a small model's empty reply is its answer here: a wrong one, and the row says what it was
+            match = {arm: substring_match(reply.text, question.answers) for arm, reply in replies.items()}
+            texts = {arm: reply.text for arm, reply in replies.items()}
+            faults = {arm: reply.fault for arm, reply in replies.items() if reply.fault}
+            failures = {"failures": faults} if faults else {}
+            rows.append({"id": question.id, "predictions": texts, "match": match, **failures})
         return rows
 
-    def _written(self, prompts: Sequence[str | Context]) -> list[str]:
+    def _written(self, prompts: Sequence[str | Context]) -> list[Reply]:
         """prompts: of one arm, so all of one kind."""
         generator = self._generator()
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         contexts = [prompt for prompt in prompts if not isinstance(prompt, str)]
         limit = self._max_new_tokens
         if texts:
-            return generator.generate(texts, max_new_tokens=limit)
-        return generator.generate_contexts(contexts, template=self._template, max_new_tokens=limit)
+            return generator.replies(texts, max_new_tokens=limit)
+        return generator.context_replies(contexts, template=self._template, max_new_tokens=limit)

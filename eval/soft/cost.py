@@ -111,14 +111,14 @@ class CostMeasure:
     def _answer(self, arm: str, asked: Asked, vectors: Any, limit: int) -> None:
         generator = self._generator()
         if arm == CLOSED:
-            generator.generate([asked.question], max_new_tokens=limit)
+            generator.replies([asked.question], max_new_tokens=limit)
             return
         context = (
             self._tokens.context(asked.question, self._bridge.project(vectors))
             if arm == XRAG
             else Context.of(asked.question, [asked.document])
         )
-        generator.generate_contexts([context], template=self._bridge.config.template, max_new_tokens=limit)
+        generator.context_replies([context], template=self._bridge.config.template, max_new_tokens=limit)
 
 
 def cost_figures(row: Row, lengths: Sequence[Mapping[str, int]], size: ModelSize) -> dict[str, Any]:

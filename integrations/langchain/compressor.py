@@ -14,6 +14,7 @@ from pydantic import ConfigDict, PrivateAttr
 
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import Adapter
+from ctxprune.integrations.copies import CopiesBuiltAnew
 from ctxprune.integrations.langchain.convert import from_langchain, to_langchain
 from ctxprune.pipeline import OnError
 from ctxprune.prompt import DOCUMENT_SEPARATOR
@@ -23,7 +24,9 @@ QUERY_KEYS = ("question", "query", "input")
 DOCUMENT_KEYS = ("documents", "context")
 
 
-class CtxPruneCompressor(BaseDocumentCompressor, BaseDocumentTransformer, RunnableSerializable[Any, Any]):
+class CtxPruneCompressor(
+    CopiesBuiltAnew, BaseDocumentCompressor, BaseDocumentTransformer, RunnableSerializable[Any, Any]
+):
     """Prunes documents for a question. Immutable, and safe to call from several threads and tasks.
 
     compressor: a name, checkpoint folder or hub id (see `ctxprune.load`), or a compressor. threshold: units scoring

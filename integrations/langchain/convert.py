@@ -8,6 +8,7 @@ from langchain_core.documents import Document as LangChainDocument
 
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import Compressed, finite
+from ctxprune.text.missing import text_of
 from ctxprune.types import Document
 
 SCORE_KEYS = ("score", "relevance_score")
@@ -39,12 +40,11 @@ def to_langchain(compressed: Sequence[Compressed], documents: Sequence[LangChain
 
 def _document(document: LangChainDocument, title_key: str | None) -> Document:
     metadata = document.metadata
-    title = None if title_key is None else metadata.get(title_key)
     scores = (finite(metadata.get(key)) for key in SCORE_KEYS)
     return Document(
         document.page_content,
         id=document.id or "",
-        title="" if title is None else str(title),
+        title="" if title_key is None else text_of(metadata.get(title_key)),
         score=next((score for score in scores if score is not None), None),
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import threading
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -14,6 +13,7 @@ from langchain_core.messages import AnyMessage, BaseMessage, HumanMessage, ToolM
 
 from ctxprune.errors import MissingExtraError
 from ctxprune.integrations.langchain.tool_results import ToolResults
+from ctxprune.runtime.locks import CopiedLock
 
 try:
     from langchain.agents.middleware import AgentMiddleware
@@ -72,7 +72,7 @@ class PruneToolResultsEdit:
         self.results = results
         self.remember = remember
         self._seen: OrderedDict[bytes, ToolMessage] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
 
     def apply(self, messages: list[AnyMessage], *, count_tokens: Callable[[Sequence[BaseMessage]], int]) -> None:
         """Replace tool messages in the list; `count_tokens` is LangChain's and not needed here."""

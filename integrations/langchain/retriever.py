@@ -10,10 +10,11 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field, field_validator
 
 from ctxprune.integrations.adapter import check_top_n
+from ctxprune.integrations.copies import CopiesBuiltAnew
 from ctxprune.integrations.langchain.compressor import CtxPruneCompressor
 
 
-class CtxPruneRetriever(BaseRetriever):
+class CtxPruneRetriever(CopiesBuiltAnew, BaseRetriever):
     """Retrieves with `retriever`, then prunes what it found for the question.
 
     retriever: how many documents it finds is its own setting. compressor: a `CtxPruneCompressor`, or what its

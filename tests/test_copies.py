@@ -1,0 +1,128 @@
+"""Compressors and adapters are copied, pickled and sent to worker processes, and a changed copy does what it shows."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import pickle
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from langchain_core.documents import Document as LangChainDocument
+from langchain_core.retrievers import BaseRetriever
+from pydantic import ValidationError
+
+from ctxprune import Context, load
+from ctxprune.compressors.document_cache import MemoryCache, SqliteCache
+from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.integrations.langchain import CtxPruneCompressor, CtxPruneRetriever
+from ctxprune.text.missing import text_of
+from ctxprune.types import Compressor
+
+QUESTION = "When was the lighthouse lit?"
+TEXT = "The lighthouse stands on a cape. It was lit in 1874. Gulls nest on its roof."
+NAMES = ["lead", "bm25-sentences", "provence", "llmlingua2", "recomp-extractive", "rerank-truncate"]
+
+
+def compressed(compressor: Compressor) -> str:
+    [result] = compressor.compress([Context.of(QUESTION, [TEXT])], budget=12)
+    return result.pieces[0].text
+
+
+def unpickled(value: Any) -> Any:
+    return pickle.loads(pickle.dumps(value))
+
+
+@pytest.mark.parametrize("copied", [unpickled, copy.deepcopy], ids=["pickle", "deepcopy"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_copy_of_a_compressor_decides_alike(name: str, copied: Callable[[Any], Any]) -> None:
+    compressor = load(name)
+    assert compressed(copied(compressor)) == compressed(compressor)
+
+
+def test_a_pickle_names_a_bundled_model_and_does_not_hold_it() -> None:
+    content = pickle.dumps(load("provence").model.runtime)  # type: ignore[attr-defined]
+    assert len(content) < 1000
+    assert (
+        str(Path.home()).encode() not in content and b"/site-packages/" not in content and b"/ctxprune/" not in content
+    )
+
+
+def test_a_worker_process_gets_compressor_and_adapter() -> None:
+    compressor = load("provence")
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(compressed, compressor).result() == compressed(compressor)
+
+
+def test_a_closed_runtime_is_not_copied() -> None:
+    runtime = copy.deepcopy(load("provence").model.runtime)  # type: ignore[attr-defined]
+    runtime.close()
+    with pytest.raises(InputError, match="closed and cannot be copied"):
+        copy.copy(runtime)
+
+
+def test_caches_are_copied_by_what_they_are(tmp_path: Path) -> None:
+    with SqliteCache(tmp_path / "cache") as cache:
+        cache.put({b"k": b"v"})
+        with unpickled(cache) as again:
+            assert again.get([b"k"]) == [b"v"]
+    memory = MemoryCache(max_bytes=7)
+    memory.put({b"k": b"v"})
+    assert (len(copy.deepcopy(memory)), copy.deepcopy(memory).max_bytes) == (0, 7)
+
+
+UPDATES: list[dict[str, Any]] = [
+    {"threshold": 0.9},
+    {"budget": 6},
+    {"compressor": "lead", "threshold": None, "budget": 6},
+    {"compressor": "lead", "threshold": None, "budget": 6, "tokenizer": "words"},
+    {"top_n": 1},
+    {"drop_empty": True, "threshold": 0.999},
+]
+
+
+@pytest.mark.parametrize("update", UPDATES)
+def test_a_copy_with_other_options_prunes_as_one_built_with_them(update: dict[str, Any]) -> None:
+    documents = [LangChainDocument(TEXT), LangChainDocument("The ferry sails daily.")]
+    first = CtxPruneCompressor(threshold=0.01)
+    expected = CtxPruneCompressor(**{"threshold": 0.01, **update}).compress_documents(documents, QUESTION)
+    for changed in (first.model_copy(update=update), first.__replace__(**update), first.copy(update=update)):
+        assert changed.compress_documents(documents, QUESTION) == expected
+        assert all(getattr(changed, name) == value for name, value in update.items())
+    assert copy.deepcopy(first.model_copy(update=update)).compress_documents(documents, QUESTION) == expected
+
+
+def test_a_copy_refuses_what_cannot_be() -> None:
+    first = CtxPruneCompressor(compressor="lead", budget=5)
+    for update in ({"budget": -1}, {"top_n": 0}, {"colour": "red"}, {"on_error": "shrug"}, {"compressor": "xrag"}):
+        with pytest.raises((CtxpruneError, ValidationError)):
+            first.model_copy(update=update)
+    with pytest.raises(ValidationError):
+        first.budget = 7  # type: ignore[misc]
+    with pytest.raises(InputError, match="pass update="):
+        first.copy(exclude={"budget"})
+
+
+class Fixed(BaseRetriever):
+    def _get_relevant_documents(self, query: str, *, run_manager: Any) -> list[LangChainDocument]:
+        return [LangChainDocument(TEXT), LangChainDocument("The ferry sails daily.")]
+
+
+def test_a_copy_of_the_retriever_has_its_compressor_checked_too() -> None:
+    retriever = CtxPruneRetriever(retriever=Fixed(), compressor=CtxPruneCompressor(compressor="lead", budget=20))
+    assert len(retriever.model_copy(update={"k": 1}).invoke(QUESTION)) == 1
+    assert retriever.model_copy(update={"compressor": "provence"}).compressor.compressor == "provence"
+    with pytest.raises((CtxpruneError, ValidationError)):
+        retriever.model_copy(update={"k": 0})
+
+
+def test_missing_values_are_no_text() -> None:
+    pandas = pytest.importorskip("pandas")
+    missing = [None, float("nan"), np.float64("nan"), np.float32("nan"), np.datetime64("NaT"), pandas.NA, pandas.NaT]
+    assert [text_of(value) for value in missing] == [""] * len(missing)
+    assert [text_of(value) for value in ("nan", 0, False, 1.5, "")] == ["nan", "0", "False", "1.5", ""]
+    assert text_of(np.array([1.0, np.nan])).startswith("[")
