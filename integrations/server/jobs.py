@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.integrations.server.catalog import Catalog
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.logs import Log
+from ctxprune.integrations.server.patterns import Search
 from ctxprune.integrations.server.reader import SharedReader, model_tokens
 from ctxprune.integrations.server.ticket import AbandonedError, ExpiredError, Ticket
 from ctxprune.pipeline import Pipeline, require_query
@@ -23,7 +25,7 @@ from ctxprune.types import Compressor, Context, Document, TokenCounter
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a caller asked for. compressor: a name on offer, or catalog.RERANKER. rate: the budget as a share of the
-    tokens before. policy: fields of `Policy`."""
+    tokens before. policy: fields of `Policy`, whose `protect` holds `patterns.Pattern`."""
 
     query: str
     documents: tuple[Document, ...]
@@ -66,6 +68,26 @@ class Plan:
     known: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoppingCounter:
+    """A token counter that ends its job when nobody waits for it any more."""
+
+    counter: TokenCounter
+    ticket: Ticket
+
+    @property
+    def name(self) -> str:
+        return self.counter.name
+
+    @property
+    def exact(self) -> bool:
+        return self.counter.exact
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        self.ticket.check()
+        return self.counter.count(texts)
+
+
 class Runner:
     """Carries jobs out, each in the thread that calls."""
 
@@ -74,6 +96,7 @@ class Runner:
         self.reader = reader
         self.log = log
         self.fail_closed = fail_closed
+        self._slot = threading.Lock()
 
     def run(self, job: Job, ticket: Ticket) -> Outcome:
         """Raises InputError or BudgetError for what the caller must change, AbandonedError when nobody waits.
@@ -81,20 +104,23 @@ class Runner:
         When the model fails or the deadline passes the outcome is degraded: the original text; with `fail_closed` it is
         an ApiError, 424 or 504, instead.
         """
-        counter = self.catalog.counter(job.tokenizer)
+        counter = StoppingCounter(self.catalog.counter(job.tokenizer), ticket)
+        search = Search(ticket, self._slot)
         try:
-            result = self._result(job, counter, ticket)
+            result = self._result(job, counter, ticket, search)
         except (InputError, BudgetError, AbandonedError):
             raise
         except Exception as error:
             return self._failed(job, error)
+        finally:
+            search.close()
         # the library cannot know that a part of what it took for reading was waiting
         infer = max(result.seconds["infer"] - ticket.queue_seconds, 0.0)
         return Outcome(replace(result, seconds={**result.seconds, "infer": infer}), "", ticket.queue_seconds)
 
-    def _result(self, job: Job, counter: TokenCounter, ticket: Ticket) -> CompressionResult:
+    def _result(self, job: Job, counter: TokenCounter, ticket: Ticket, search: Search) -> CompressionResult:
         context = job.context()
-        compressor = self._compressor(job, counter, ticket)
+        compressor = self._compressor(job, counter, ticket, search)
         budget = self._budget(job, context, counter)
         check_needs(compressor, job, budget)
         ticket.check()
@@ -107,7 +133,8 @@ class Runner:
         context = job.context()
         (before,) = count_contexts([context], counter)
         budget = self._budget(job, context, counter)
-        check_needs(self._compressor(job, counter, Ticket(math.inf)), job, budget)
+        ticket = Ticket(math.inf)
+        check_needs(self._compressor(job, counter, ticket, Search(ticket, self._slot)), job, budget)
         known = sum(self.reader.key(passage) in self.reader.cache for passage in job.passages())
         return Plan(before, counter.name, counter.exact, budget, known)
 
@@ -117,9 +144,14 @@ class Runner:
         (result,) = Pipeline([], counter=counter).run([job.context()])
         return Outcome(replace(result, compressor=job.compressor, status="degraded", reason=reason), cause)
 
-    def _compressor(self, job: Job, counter: TokenCounter, ticket: Ticket) -> Compressor:
+    def _compressor(self, job: Job, counter: TokenCounter, ticket: Ticket, search: Search) -> Compressor:
         pruner = self.reader.for_request(ticket)
-        return self.catalog.compressor(job.compressor, pruner=pruner, counter=counter, policy=job.policy)
+        policy = dict(job.policy)
+        if "protect" in policy:
+            policy["protect"] = search.bound(policy["protect"])
+        return self.catalog.compressor(
+            job.compressor, pruner=pruner, counter=counter, policy=policy, check=ticket.check
+        )
 
     def _budget(self, job: Job, context: Context, counter: TokenCounter) -> int | None:
         """The budget asked for; of a rate floor(rate * tokens_before), but at least one token."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
@@ -70,6 +71,17 @@ class Order:
             raise self.error
 
 
+@dataclass(slots=True)
+class Allowance:
+    """Seconds that the patterns of one HTTP request may be searched for, all jobs of a batch together."""
+
+    limit: float = math.inf
+    seconds: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seconds = self.limit
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """deadline: on the clock of `time.monotonic`. queue_seconds: how long its orders waited for their first turn."""
@@ -78,6 +90,7 @@ class Ticket:
     abandoned: bool = False
     queue_seconds: float = 0.0
     order: Order | None = field(default=None, repr=False)
+    allowance: Allowance = field(default_factory=Allowance)
     clock: Callable[[], float] = time.monotonic
 
     @property
@@ -99,4 +112,4 @@ class Ticket:
         if self.abandoned:
             raise AbandonedError("the caller left")
         if self.remaining() <= 0:
-            raise ExpiredError("the deadline passed before the work began")
+            raise ExpiredError("the deadline passed before the work was done")
