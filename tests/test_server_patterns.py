@@ -1,4 +1,4 @@
-"""Callers' patterns: the same matches as Python's `re` where both take them, a refusal by name where not, and an end."""
+"""Callers' patterns: the same matches as Python's `re` where both take them, else a refusal by name; and an end."""
 
 import re
 import threading
@@ -14,8 +14,11 @@ from ctxprune.integrations.server.ticket import Allowance, ExpiredError, Ticket
 
 LETTERS = "ab1_ .-\nüßЖ中٣é\u00a0’"
 ATOMS = st.sampled_from(
-    ["a", "b", "ü", "Ж", ".", r"\d", r"\w", r"\s", r"\D", r"\W", r"\S", r"\b", "^", "$", r"\A", r"\Z", "[ab]", "[^a]"]
-    + [r"[\w-]", r"[^\W\d_]", r"[^\s.]", r"[\s\S]", r"[\D_]", "[a-é]", "[^ü-中]", r"\.", r"\xfc", r"\u4e2d", "-", " "]
+    [
+        *["a", "b", "ü", "Ж", ".", r"\d", r"\w", r"\s", r"\D", r"\W", r"\S", r"\b", "^", "$", r"\A", r"\Z"],
+        *["[ab]", "[^a]", r"[\w-]", r"[^\W\d_]", r"[^\s.]", r"[\s\S]", r"[\D_]", "[a-é]", "[^ü-中]"],
+        *[r"\.", r"\xfc", r"\u4e2d", "-", " "],
+    ]
 )
 PATTERNS = st.recursive(
     ATOMS,

@@ -1,7 +1,7 @@
-"""From the syntax of Python's regular expressions to that of RE2, with the same meaning, or a refusal that names why not.
+"""From the syntax of Python's regular expressions to that of RE2, with the same meaning, or a refusal by name.
 
-RE2 takes \\d, \\w, \\s and \\b for ASCII, where Python takes them for Unicode. The classes have exact translations. \\b has
-none, so a text with letters beyond ASCII is searched with BOUNDARY marks put in where Python sees the edge of a word.
+RE2 takes \\d, \\w, \\s and \\b for ASCII, where Python takes them for Unicode. The classes have exact translations.
+\\b has none, so a text with letters beyond ASCII is searched with marks put in where Python sees the edge of a word.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _REPEAT = re.compile(r"(?:[*+?]|\{(\d*)(,?)(\d*)\})")
 @dataclass(frozen=True, slots=True)
 class Translation:
     """plain: for texts of ASCII alone, and for all where `has_boundary` is false. marked: for texts with marks.
-    at_end: whether it has a `$`, which takes in a line's end that Python leaves out. is_literal: nothing in it repeats or
+    at_end: whether it has a `$`, which takes in a line's end that Python leaves out. is_literal: nothing repeats or
     branches. width: characters that it asks for, repetitions written out: so many places it can be at, at a time."""
 
     plain: str

@@ -14,7 +14,7 @@ from ctxprune.integrations.server.catalog import Catalog
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.logs import Log
 from ctxprune.integrations.server.patterns import Search
-from ctxprune.integrations.server.reader import SharedReader, model_tokens
+from ctxprune.integrations.server.reader import SharedReader, estimated_units, model_tokens
 from ctxprune.integrations.server.ticket import AbandonedError, ExpiredError, Ticket
 from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.prompt import count_contexts
@@ -40,6 +40,11 @@ class Job:
     def cost(self) -> int:
         """Tokens that a model reads for it, about."""
         return sum(model_tokens(passage) for passage in self.passages())
+
+    @property
+    def units(self) -> int:
+        """Sentences that are scored and answered with, at most, about."""
+        return sum(estimated_units(document.text) for document in self.documents)
 
     def passages(self) -> list[Passage]:
         return [Passage(self.query, document.title, document.text) for document in self.documents]

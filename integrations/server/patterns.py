@@ -38,8 +38,8 @@ class Pattern:
         steps = self.translation.width * size
         if steps > MAX_STEPS and not self.translation.is_literal:
             raise InputError(
-                f"protect could take too long on {size} bytes of text, at {self.source!r:.80}: {steps:,} steps, the limit "
-                f"is {MAX_STEPS:,}; bound its repetitions, as in \\d{{1,20}}, write the text out, or split the document"
+                f"protect could take too long on {size} bytes of text, at {self.source!r:.80}: {steps:,} steps, the "
+                f"limit is {MAX_STEPS:,}; bound its repetitions, as in \\d{{1,9}}, or split the document"
             )
 
 
@@ -133,8 +133,8 @@ class Search:
         self.ticket.check()
         if self.ticket.allowance.seconds < seconds:
             raise InputError(
-                f"protect took longer than {self.ticket.allowance.limit:g} s in all, at {pattern.source!r:.80}; name fewer "
-                "patterns, or such as match less often"
+                f"protect took longer than {self.ticket.allowance.limit:g} s in all, at {pattern.source!r:.80}; name "
+                "fewer patterns, or such as match less often"
             )
 
     def _matches(self, pattern: Pattern, text: str) -> Iterator[tuple[int, int]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from types import FrameType
@@ -10,6 +11,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from ctxprune.integrations.server.app import create_app
+from ctxprune.integrations.server.connections import ThrottledRecords, bounded_protocol, most_connections
 from ctxprune.integrations.server.settings import Settings
 
 
@@ -44,8 +46,13 @@ def serve(*, host: str = "127.0.0.1", port: int = 8080, settings: Settings | Non
     """
     settings = settings or Settings()
     app = create_app(settings)
+    # uvicorn's lines are of what outsiders send; each of a thousand broken requests would write one
+    logging.getLogger("uvicorn.error").addFilter(ThrottledRecords())
     config = uvicorn.Config(
         app,
+        http=bounded_protocol(most=most_connections(settings.max_connections), header_seconds=settings.header_seconds),
+        ws="none",
+        proxy_headers=False,  # callers are told apart by address, which a header must not make up
         host=host,
         port=port,
         access_log=False,  # the application writes its own, with request ids
