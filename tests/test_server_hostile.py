@@ -32,6 +32,7 @@ from ctxprune.integrations.server.connections import (
 )
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.reader import estimated_tokens, estimated_units
+from ctxprune.integrations.server.ticket import AbandonedError, ExpiredError, Ticket, Turns
 from ctxprune.text import split_sentences
 from ctxprune.tokens import default_counter
 
@@ -120,6 +121,41 @@ def test_an_error_names_a_few_places_and_is_short(client):
     wrong = {"query": "q", "documents": ["x"], **{name: {} for name in ("threshold", "rate", "budget", "order")}}
     answer = client.post("/v1/compress", json=wrong | {f"more{at}": 1 for at in range(40)})
     assert answer.status_code == 422 and "more)" in answer.json()["error"] and len(answer.content) < 2000
+
+
+def test_a_batch_has_the_patterns_of_one_request(client):
+    entries = [BODY | {"protect": [f"p{at}x{other}" for other in range(20)]} for at in range(2)]
+    answer = client.post("/v1/compress/batch", json={"requests": entries})
+    assert answer.status_code == 422 and "40 different protect patterns, at most 32" in answer.json()["error"]
+    same = client.post("/v1/compress/batch", json={"requests": [entries[0], entries[0]]})
+    assert same.status_code == 200 and len(same.json()["results"]) == 2
+
+
+def test_turns_are_shared_and_whoever_leaves_waits_no_longer():
+    turns = Turns(2, 1)
+    first, second, other = (Ticket(time.monotonic() + 60, caller=name, turns=turns) for name in "aab")
+    first.begin()
+    other.begin()
+    outcome = []
+
+    def wait():
+        try:
+            second.begin()
+        except AbandonedError:
+            outcome.append("left")
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    second.abandon()
+    thread.join(60)
+    late = Ticket(time.monotonic() + 0.01, caller="c", turns=turns)
+    with pytest.raises(ExpiredError):
+        late.begin()
+    assert outcome == ["left"]
+    first.pause()
+    again = Ticket(time.monotonic() + 60, caller="a", turns=turns)
+    again.begin()
+    assert again.works
 
 
 def test_the_proxys_own_field_is_counted_too():

@@ -30,8 +30,8 @@ import httpx2
 HONEST, HOSTILE = "honest-" + "h" * 20, "hostile-" + "x" * 20
 #: Sockets that the slow senders hold at a time, and the seconds after which they come again.
 SLOW_SOCKETS, SLOW_SECONDS = 200, 8.0
-#: Until the process of the attackers has begun, added to the time asked for.
-START_SECONDS = 3.0
+#: How long the honest client is measured without attackers, for comparison.
+ALONE_SECONDS = 15.0
 #: Between two requests of the honest client, and of each hostile one.
 HONEST_PAUSE, HOSTILE_PAUSE = 0.1, 0.02
 QUERY = "When was the mill built?"
@@ -199,9 +199,10 @@ class Attack:
         await asyncio.gather(*attacks)
 
 
-def attacked(port: int, until: float, seed: int, results: Any) -> None:
-    """In a process of its own, so that its work does not count as the server's."""
-    seen = Seen()
+def attacked(port: int, seconds: float, seed: int, results: Any) -> None:
+    """In a process of its own, so that its work does not count as the server's; says when it begins."""
+    seen, until = Seen(), time.monotonic() + seconds
+    results.put(until)
     asyncio.run(Attack(port, seen, until, random.Random(seed)).attack())
     results.put((seen.answers, seen.wrong))
 
@@ -284,24 +285,29 @@ def measured(seconds: float, out: Path, seed: int) -> dict[str, Any]:
     seen, log = Seen(), out / "server.log"
     with served(log) as (process, port):
         idle_mb = peak_mb(process.pid)
-        until = time.monotonic() + seconds + START_SECONDS
+        alone = Seen()
+        asyncio.run(Attack(port, alone, time.monotonic() + min(seconds, ALONE_SECONDS), random.Random(seed)).watch())
         spawn = multiprocessing.get_context("spawn")
         results: Any = spawn.Queue()
-        attacker = spawn.Process(target=attacked, args=(port, until, seed, results), daemon=True)
+        attacker = spawn.Process(target=attacked, args=(port, seconds, seed, results), daemon=True)
         attacker.start()
+        until = results.get(timeout=300)
         asyncio.run(Attack(port, seen, until, random.Random(seed)).watch())
+        # SIGTERM comes while the attack's last requests are in flight
+        began = time.monotonic()
+        seen.peak_mb = peak_mb(process.pid)
+        process.send_signal(signal.SIGTERM)
+        code = process.wait(60)
+        stopped = time.monotonic() - began
         answers, wrong = results.get(timeout=120)
         attacker.join(60)
         seen.answers.update(answers)
         seen.wrong += wrong
-        seen.peak_mb = peak_mb(process.pid)
-        began = time.monotonic()
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(60)
-        stopped = time.monotonic() - began
     lines = log.read_bytes().splitlines()
     return {
         "seconds": seconds,
+        "honest_alone": _percentiles(alone.honest),
+        "livez_alone": _percentiles(alone.livez),
         "honest": _percentiles(seen.honest),
         "livez": _percentiles(seen.livez),
         "idle_mb": round(idle_mb),

@@ -15,7 +15,7 @@ from ctxprune.integrations.server.errors import ApiError, json_response
 from ctxprune.integrations.server.gate import note
 from ctxprune.integrations.server.gone import while_connected
 from ctxprune.integrations.server.jobs import Job, Outcome
-from ctxprune.integrations.server.patterns import checked_patterns
+from ctxprune.integrations.server.patterns import Pattern, checked_patterns
 from ctxprune.integrations.server.rendering import array_bytes, object_bytes
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document
@@ -44,9 +44,7 @@ def compress_routes(service: Service) -> APIRouter:
     @router.post("/v1/compress/batch", response_model=schemas.BatchResponse, response_model_exclude_none=True)
     async def compress_batch(body: schemas.BatchRequest, request: Request) -> Response:
         """Several requests at once, answered in order; one that cannot be answered fails them all."""
-        jobs = await engine.in_thread(
-            lambda: [job_of(one, service, place=f"requests[{at}].") for at, one in enumerate(body.requests)]
-        )
+        jobs = await engine.in_thread(lambda: jobs_of(body, service))
         outcomes = await while_connected(request, engine.compress(jobs, seconds=seconds_of(request)))
         log_outcomes(service, request, jobs, outcomes)
         pairs = list(zip(body.requests, outcomes, strict=True))
@@ -124,22 +122,42 @@ def compress_routes(service: Service) -> APIRouter:
     return router
 
 
-def job_of(body: schemas.CompressRequest, service: Service, *, place: str = "") -> Job:
+def jobs_of(body: schemas.BatchRequest, service: Service) -> list[Job]:
+    """The requests in order. Raises ApiError 422 for more patterns in all of them than one may have."""
+    patterns = {pattern for request in body.requests for pattern in request.protect or ()}
+    if len(patterns) > schemas.MAX_PATTERNS:
+        limit = schemas.MAX_PATTERNS
+        raise ApiError(422, f"the batch has {len(patterns)} different protect patterns, at most {limit}; split it")
+    known: dict[str, Pattern] = {}
+    return [job_of(one, service, place=f"requests[{at}].", known=known) for at, one in enumerate(body.requests)]
+
+
+def job_of(
+    body: schemas.CompressRequest, service: Service, *, place: str = "", known: dict[str, Pattern] | None = None
+) -> Job:
     """The request as the engine takes it. Raises ApiError 422 for a bad pattern."""
     documents = tuple(Document(item) if isinstance(item, str) else item.document() for item in body.documents)
     try:
-        return job_from(body, service, query=body.query, documents=documents)
+        return job_from(body, service, query=body.query, documents=documents, known=known)
     except InputError as error:
         raise ApiError(422, f"{place}{error}") from None
 
 
-def job_from(options: schemas.Options, service: Service, *, query: str, documents: Sequence[Document]) -> Job:
+def job_from(
+    options: schemas.Options,
+    service: Service,
+    *,
+    query: str,
+    documents: Sequence[Document],
+    known: dict[str, Pattern] | None = None,
+) -> Job:
     policy: dict[str, Any] = {name: value for name in _POLICY if (value := getattr(options, name)) is not None}
     if options.protect:
         policy["protect"] = checked_patterns(
             options.protect,
             regex=service.settings.protect_regex,
             texts=[document.text for document in documents],
+            known=known,
         )
     return Job(
         query=query,

@@ -21,7 +21,7 @@ from ctxprune.integrations.server.logs import Log, json_log
 from ctxprune.integrations.server.metrics import Metrics
 from ctxprune.integrations.server.reader import Cache, SharedReader, check_finite, weigh_reading
 from ctxprune.integrations.server.settings import Settings
-from ctxprune.integrations.server.ticket import AbandonedError, Allowance, Ticket
+from ctxprune.integrations.server.ticket import AbandonedError, Allowance, Ticket, Turns
 from ctxprune.types import Document
 
 T = TypeVar("T")
@@ -31,6 +31,9 @@ FIRST_GUESS_TOKENS_A_SECOND = 4000.0
 
 #: Threads for what needs no model: counting tokens, writing large answers.
 SHORT_THREADS = 4
+
+#: Threads that compute at a time; one of them is left to other callers.
+WORKING_THREADS = 4
 
 #: Jobs of one request that run at a time, so that a batch leaves threads to others.
 JOBS_SIDE_BY_SIDE = 4
@@ -68,6 +71,7 @@ class Engine:
             Shares(total, self.share)
             for total in (settings.max_requests, settings.max_queue_tokens, settings.max_queue_units)
         )
+        self._turns = Turns(WORKING_THREADS, WORKING_THREADS - 1 if self.share < 1 else WORKING_THREADS)
         self._speed = FIRST_GUESS_TOKENS_A_SECOND
         self._runner: Runner | None = None
         self._closed = False
@@ -129,7 +133,8 @@ class Engine:
             began = time.monotonic()
             side_by_side = asyncio.Semaphore(JOBS_SIDE_BY_SIDE)
             allowance = Allowance(self.settings.protect_seconds)
-            tickets = [Ticket(deadline, allowance=allowance) for _ in jobs]
+            caller = CALLER.get()
+            tickets = [Ticket(deadline, allowance=allowance, caller=caller, turns=self._turns) for _ in jobs]
             tasks = [
                 asyncio.ensure_future(self._run(runner, job, ticket, side_by_side))
                 for job, ticket in zip(jobs, tickets, strict=True)

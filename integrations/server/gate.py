@@ -66,6 +66,8 @@ class Gate:
     async def _guarded(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
         try:
             await self._answer(scope, receive, exchange)
+        except asyncio.CancelledError:  # the time to end in is over
+            await self._refuse(exchange, ApiError(503, "the server stops; ask another", retry_after=1))
         except GoneError:
             exchange.status = exchange.status or CALLER_LEFT
         except BrokenOffError as error:

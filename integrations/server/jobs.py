@@ -112,6 +112,7 @@ class Runner:
         counter = StoppingCounter(self.catalog.counter(job.tokenizer), ticket)
         search = Search(ticket, self._slot)
         try:
+            ticket.begin()
             result = self._result(job, counter, ticket, search)
         except (InputError, BudgetError, AbandonedError):
             raise
@@ -119,6 +120,7 @@ class Runner:
             return self._failed(job, error)
         finally:
             search.close()
+            ticket.pause()
         # the library cannot know that a part of what it took for reading was waiting
         infer = max(result.seconds["infer"] - ticket.queue_seconds, 0.0)
         return Outcome(replace(result, seconds={**result.seconds, "infer": infer}), "", ticket.queue_seconds)

@@ -57,16 +57,22 @@ class Touch:
         return self.last
 
 
-def checked_patterns(patterns: Sequence[str], *, regex: bool, texts: Sequence[str]) -> tuple[Pattern, ...]:
+def checked_patterns(
+    patterns: Sequence[str], *, regex: bool, texts: Sequence[str], known: dict[str, Pattern] | None = None
+) -> tuple[Pattern, ...]:
     """The patterns, ready for `Search`; with `regex` false they are literal texts.
 
-    texts: what they will be searched for in. Raises InputError, which names it, for what RE2 does not take, and for a
+    texts: what they will be searched for in. known: patterns of the same request, which are not compiled again. Raises InputError, which names it, for what RE2 does not take, and for a
     pattern too long for the longest text.
     """
-    checked = tuple(_checked(pattern if regex else re.escape(pattern)) for pattern in patterns)
+    known = {} if known is None else known
+    for pattern in patterns:
+        if pattern not in known:
+            known[pattern] = _checked(pattern if regex else re.escape(pattern))
+    checked = tuple(known[pattern] for pattern in patterns)
     longest = max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
-    for pattern in checked:
-        pattern.check(longest)
+    for one in checked:
+        one.check(longest)
     return checked
 
 

@@ -76,7 +76,9 @@ class SharedRuntime:
             self._orders.append(order)
             self._wake.notify()
         order.ticket.check()  # it may have been abandoned before its order was known
+        order.ticket.pause()
         order.wait()
+        order.ticket.begin()
         order.ticket.queue_seconds += (order.started or asked) - asked
         return order.outputs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import time
 from types import FrameType
 
@@ -13,6 +14,9 @@ from fastapi import FastAPI
 from ctxprune.integrations.server.app import create_app
 from ctxprune.integrations.server.connections import ThrottledRecords, bounded_protocol, most_connections
 from ctxprune.integrations.server.settings import Settings
+
+#: Python's own is 5 ms.
+SWITCH_SECONDS = 0.001
 
 
 class DrainingServer(uvicorn.Server):
@@ -46,6 +50,8 @@ def serve(*, host: str = "127.0.0.1", port: int = 8080, settings: Settings | Non
     """
     settings = settings or Settings()
     app = create_app(settings)
+    # the event loop waits so long for a thread that computes, and for each of them in turn
+    sys.setswitchinterval(SWITCH_SECONDS)
     # uvicorn's lines are of what outsiders send; each of a thousand broken requests would write one
     logging.getLogger("uvicorn.error").addFilter(ThrottledRecords())
     config = uvicorn.Config(
