@@ -65,10 +65,10 @@ class CompressionResult:
         """
         return self.tokens_before / max(self.tokens_after, 1) if self.tokens_before else 1.0
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self, *, spans: bool = True) -> dict[str, Any]:
         """The result as JSON values (`json.dumps(..., allow_nan=False)` works): offsets in characters, `documents` in
         input order, `text` as the prompt has it. A score that is missing or infinite is null; an absent id, reason,
-        budget or warning has no key.
+        budget or warning has no key. spans: False leaves the spans out, which may be many.
         """
         row: dict[str, Any] = {
             "id": self.after.id or None,
@@ -76,7 +76,9 @@ class CompressionResult:
             "compressor": self.compressor,
             "status": self.status,
             "reason": self.reason,
-            "documents": [_document(piece) for piece in sorted(self.after.pieces, key=lambda piece: piece.index)],
+            "documents": [
+                _document(piece, spans=spans) for piece in sorted(self.after.pieces, key=lambda piece: piece.index)
+            ],
             "text": self.text,
             "tokens_before": self.tokens_before,
             "tokens_after": self.tokens_after,
@@ -97,7 +99,7 @@ class CompressionResult:
         return self.to_html()
 
 
-def _document(piece: Piece) -> dict[str, Any]:
+def _document(piece: Piece, *, spans: bool) -> dict[str, Any]:
     if isinstance(piece, Summary):
         return _summary(piece)
     row = {
@@ -110,13 +112,10 @@ def _document(piece: Piece) -> dict[str, Any]:
     }
     if isinstance(piece, SoftTokens):
         return row | {"generator": piece.generator} | _array(piece)
-    return row | {
-        "text": piece.text,
-        "score": _number(piece.score),
-        "dropped": piece.dropped,
-        "kept_spans": _spans(piece.kept_units()),
-        "removed_spans": _spans(piece.removed_units()),
-    }
+    row |= {"text": piece.text, "score": _number(piece.score), "dropped": piece.dropped}
+    if not spans:
+        return row
+    return row | {"kept_spans": _spans(piece.kept_units()), "removed_spans": _spans(piece.removed_units())}
 
 
 def _summary(piece: Summary) -> dict[str, Any]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,12 @@ _STATEMENT = re.compile(r"\d|[.!?…。！？।؟:;]\W*$")
 _LABEL_WORDS, _LABEL_CHARACTERS = 2, 40
 
 
+class Finder(Protocol):
+    """Finds what is protected: a compiled pattern of `re`, or of any engine whose matches have `start` and `end`."""
+
+    def finditer(self, text: str, /) -> Iterable[Any]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The rules of the choice; a unit is a sentence or a word.
@@ -52,7 +58,7 @@ class Policy:
     on_empty: what to do when nothing of the whole context survives the threshold: drop it all, keep the best unit, or
     keep the original.
     order: documents as they came, or the most relevant first.
-    protect: regular expressions; a unit that a match touches is kept whatever its score.
+    protect: regular expressions, as text or as a `Finder`; a unit that a match touches is kept whatever its score.
     fill: with a budget, skip a unit that does not fit and go on, or stop there (truncation).
     elision: what stands between kept stretches of a document, such as "[...]"; its tokens count. Default: nothing.
     length_exponent: a budget is spent in the order of score / tokens**length_exponent: 0 is the best score first, 1 the
@@ -69,7 +75,7 @@ class Policy:
     companions: bool | None = None
     on_empty: OnEmpty = "drop"
     order: Order = "document"
-    protect: tuple[str, ...] = ()
+    protect: tuple[str | Finder, ...] = ()
     fill: Fill = "skip"
     elision: str = ""
     length_exponent: float = 0.0
@@ -96,7 +102,7 @@ class Policy:
             raise InputError(f"Policy.protect must be a tuple of patterns, got {self.protect!r}")
         for pattern in self.protect:
             try:
-                re.compile(pattern)
+                _finder(pattern)
             except (re.error, TypeError) as error:
                 raise InputError(f"Policy.protect has a bad regular expression {pattern!r}: {error}") from None
 
@@ -201,7 +207,7 @@ def _rank(piece: Piece) -> float:
     return math.inf if score is None or math.isnan(score) else -score
 
 
-def _protected(context: Context, units: Units, patterns: Sequence[str]) -> Mask:
+def _protected(context: Context, units: Units, patterns: Sequence[str | Finder]) -> Mask:
     protected = np.zeros(len(units), np.bool_)
     if not patterns:
         return protected
@@ -210,11 +216,15 @@ def _protected(context: Context, units: Units, patterns: Sequence[str]) -> Mask:
         first = int(bounds[place])
         spans = [extract.units[at] for at in units.unit[first : bounds[place + 1]]]
         starts, ends = np.array([span.start for span in spans]), np.array([span.end for span in spans])
-        for match in (match for pattern in patterns for match in re.finditer(pattern, extract.source.text)):
+        for match in (match for finder in map(_finder, patterns) for match in finder.finditer(extract.source.text)):
             if match.end() > match.start():
                 touched = np.searchsorted(ends, match.start(), "right"), np.searchsorted(starts, match.end(), "left")
                 protected[first + touched[0] : first + touched[1]] = True
     return protected
+
+
+def _finder(pattern: str | Finder) -> Finder:
+    return re.compile(pattern) if isinstance(pattern, str) or not hasattr(pattern, "finditer") else pattern
 
 
 def _best(units: Units, policy: Policy) -> Mask:

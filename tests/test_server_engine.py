@@ -16,7 +16,7 @@ from ctxprune import Document
 from ctxprune.compressors.provence import load_model
 from ctxprune.compressors.pruner import Passage
 from ctxprune.integrations.server.cache import BoundedCache
-from ctxprune.integrations.server.engine import Engine
+from ctxprune.integrations.server.engine import Engine, Size
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.jobs import Job
 from ctxprune.integrations.server.metrics import Metrics
@@ -236,7 +236,7 @@ def test_admission_is_bounded_and_given_back():
         with pytest.raises(ApiError) as refused:
             await engine.compress([job("x" * 8000)])
         assert refused.value.status == 413
-        with engine._admitted(900):
+        with engine._admitted(Size(tokens=900, units=1)):
             with pytest.raises(ApiError) as refused:
                 await engine.compress([job("x" * 1000)])
             assert (refused.value.status, refused.value.retry_after) == (429, 1)
@@ -244,7 +244,7 @@ def test_admission_is_bounded_and_given_back():
         assert outcome.result.tokens_before
         assert (engine.requests, engine.tokens) == (0, 0)
 
-    engine_run(work, max_queue_tokens=1000)
+    engine_run(work, max_queue_tokens=1000, caller_share=1)
 
 
 def test_a_deadline_gives_the_original_back():

@@ -16,6 +16,7 @@ from starlette.middleware.cors import CORSMiddleware
 from ctxprune import __version__
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
 from ctxprune.integrations.server.compress_routes import compress_routes
+from ctxprune.integrations.server.connections import quiet_faults
 from ctxprune.integrations.server.engine import Engine
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
 from ctxprune.integrations.server.gate import Gate
@@ -29,7 +30,7 @@ from ctxprune.integrations.server.relay import Upstream
 from ctxprune.integrations.server.rerank_routes import rerank_routes
 from ctxprune.integrations.server.service import Service
 from ctxprune.integrations.server.settings import Settings
-from ctxprune.integrations.server.ticket import AbandonedError
+from ctxprune.integrations.server.ticket import AbandonedError, ModelError
 from ctxprune.integrations.server.tracing import Tracing, no_tracing, opentelemetry_tracing
 
 DESCRIPTION = """Prune retrieved text for a question, rerank it, or do so on the way to any OpenAI-compatible API.
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        quiet_faults(asyncio.get_running_loop())
         loading = asyncio.ensure_future(_load(app, service))
         yield
         loading.cancel()
@@ -78,8 +80,12 @@ async def _load(app: FastAPI, service: Service) -> None:
     try:
         await service.engine.start()
     except Exception as error:
-        service.failure = "the model failed to load; see the server's log"
         app.state.load_error = error
+        if isinstance(error, ModelError):
+            service.failure = str(error)  # ours, so without a path
+            service.log.exception("the model failed its first reading")
+            return
+        service.failure = "the model failed to load; see the server's log"
         if isinstance(error, CtxpruneError):  # its message says it all
             service.log.warning(service.failure, error=str(error))
         else:

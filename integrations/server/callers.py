@@ -45,6 +45,10 @@ class KeyRing:
         matches = [hmac.compare_digest(mine, other) for mine in self._digests for other in digests]
         return any(matches)
 
+    def name_of(self, offered: Iterable[str]) -> str:
+        """Stands for the first of them that is a key of ours; "" for none."""
+        return next((digest.hex() for digest in map(_digest, offered) if digest in self._digests), "")
+
 
 def _digest(key: str) -> bytes:
     """Of one length for every key, so that a comparison does not tell the length either."""

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from ctxprune.compressors import available, load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.dslr import DSLR
 from ctxprune.compressors.provence import Provence
 from ctxprune.compressors.pruner import PrunerModel
+from ctxprune.compressors.recomp import RecompExtractive
 from ctxprune.compressors.rerank import RerankTruncate
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.integrations.server.settings import Settings
+from ctxprune.integrations.server.ticket import ModelError
+from ctxprune.models.recomp import DualEncoder, Vectors
 from ctxprune.text.language import checked_language
 from ctxprune.tokens import TokenizerCounter, load_counter
 from ctxprune.types import Compressor, TokenCounter
 
 #: Names the pruner itself, which reranks whatever compressors are on offer; no caller can say this name.
 RERANKER = ""
+
+#: Sentences that are embedded between two looks at the clock, about a quarter of a second.
+PIECE_TEXTS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +91,13 @@ class Catalog:
         counter: TokenCounter,
         policy: Mapping[str, Any],
         language: str | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> Compressor:
         """A compressor of one request: the template's models behind `pruner`, with its own counter and policy.
 
         policy: fields of `ctxprune.Policy`; those left out stay as the compressor has them. language: of the documents.
-        Raises InputError for a value out of range, and for any policy or language where the compressor has none.
+        check: called between units of the work that needs no pruner; raises when it is of no more use. Raises
+        InputError for a value out of range, and for any policy or language where the compressor has none.
         """
         template = self.template(name)
         if not isinstance(template, ScoringCompressor):
@@ -103,7 +113,7 @@ class Catalog:
         mine.counter = counter
         mine.policy = mine.settled(replace(template.policy, **policy))
         mine.language = checked_language(language) or template.language
-        return _through(mine, pruner)
+        return _through(mine, pruner, check)
 
     def _load(self, name: str) -> Compressor:
         if name in ("provence", RERANKER):
@@ -126,7 +136,7 @@ def _language(name: str, compressor: Compressor, language: str) -> str | None:
     return checked_language(language)
 
 
-def _through(compressor: ScoringCompressor, pruner: PrunerModel) -> ScoringCompressor:
+def _through(compressor: ScoringCompressor, pruner: PrunerModel, check: Callable[[], None]) -> ScoringCompressor:
     """The (already copied) compressor with the shared model replaced by the request's view of it."""
     if isinstance(compressor, Provence):
         compressor.model = pruner
@@ -134,7 +144,38 @@ def _through(compressor: ScoringCompressor, pruner: PrunerModel) -> ScoringCompr
         compressor.scorer = pruner
     elif isinstance(compressor, RerankTruncate) and isinstance(compressor.scorer, Provence):
         compressor.scorer = Provence(pruner)
+    elif isinstance(compressor, RecompExtractive):
+        compressor.model = StoppingEncoder(compressor.model, check)
+        compressor.sentences = copy.copy(compressor.sentences)
+        compressor.sentences.model = compressor.model
     return compressor
+
+
+class StoppingEncoder:
+    """A dual encoder that works in pieces, so that it can be ended, and whose faults are not taken for the caller's."""
+
+    def __init__(self, model: DualEncoder, check: Callable[[], None]) -> None:
+        self._model = model
+        self._check = check
+        self.name, self.similarity = model.name, model.similarity
+        self.with_title, self.default_threshold = model.with_title, model.default_threshold
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        self._check()
+        return self._finite(self._model.embed_queries(texts))
+
+    def embed_sentences(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of a text do not depend on its neighbours, so the pieces give what the whole would."""
+        parts = []
+        for first in range(0, max(len(texts), 1), PIECE_TEXTS):
+            self._check()
+            parts.append(self._finite(self._model.embed_sentences(texts[first : first + PIECE_TEXTS])))
+        return np.concatenate(parts)
+
+    def _finite(self, vectors: Vectors) -> Vectors:
+        if not np.isfinite(vectors).all():
+            raise ModelError(f"{self.name} gave vectors that are no finite numbers")
+        return vectors
 
 
 def _named(counter: TokenCounter, name: str, spec: str) -> TokenCounter:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -12,11 +12,12 @@ from ctxprune import __version__
 from ctxprune.errors import InputError
 from ctxprune.integrations.server import schemas
 from ctxprune.integrations.server.callers import caller_of
-from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
+from ctxprune.integrations.server.errors import ApiError, json_response
 from ctxprune.integrations.server.gate import note
 from ctxprune.integrations.server.gone import while_connected
 from ctxprune.integrations.server.jobs import Job, Outcome
-from ctxprune.integrations.server.patterns import checked_patterns
+from ctxprune.integrations.server.patterns import Pattern, checked_patterns
+from ctxprune.integrations.server.rendering import array_bytes, object_bytes
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document
 
@@ -36,27 +37,33 @@ def compress_routes(service: Service) -> APIRouter:
 
         The text of each document is made of slices of the original, whose offsets are given.
         """
-        job = job_of(body, service, caller=caller_of(request.headers))
+        caller = caller_of(request.headers)
+        job = await engine.in_thread(lambda: job_of(body, service, caller=caller))
         (outcome,) = await while_connected(request, engine.compress([job], seconds=seconds_of(request)))
         log_outcomes(service, request, [job], [outcome])
-        return await _rendered(service, lambda: response_row(body, outcome), [outcome])
+        return await _rendered(service, lambda: response_bytes(body, outcome), [outcome])
 
     @router.post("/v1/compress/batch", response_model=schemas.BatchResponse, response_model_exclude_none=True)
     async def compress_batch(body: schemas.BatchRequest, request: Request) -> Response:
         """Several requests at once, answered in order; one that cannot be answered fails them all."""
-        if len(body.requests) > settings.max_batch:
-            raise ApiError(413, f"requests must be at most {settings.max_batch}, got {len(body.requests)}; split them")
         caller = caller_of(request.headers)
-        jobs = [job_of(one, service, place=f"requests[{at}].", caller=caller) for at, one in enumerate(body.requests)]
+        jobs = await engine.in_thread(lambda: jobs_of(body, service, caller=caller))
         outcomes = await while_connected(request, engine.compress(jobs, seconds=seconds_of(request)))
         log_outcomes(service, request, jobs, outcomes)
         pairs = list(zip(body.requests, outcomes, strict=True))
-        return await _rendered(service, lambda: {"results": [response_row(*pair) for pair in pairs]}, outcomes)
+
+        def pieces() -> Iterator[bytes]:
+            yield b'{"results":'
+            yield from array_bytes(response_bytes(*pair) for pair in pairs)
+            yield b"}"
+
+        return await _rendered(service, pieces, outcomes)
 
     @router.post("/v1/estimate", response_model=schemas.EstimateResponse)
     async def estimate(body: schemas.CompressRequest, request: Request) -> Response:
         """What a request would mean in tokens, without running a model."""
-        job = job_of(body, service, caller=caller_of(request.headers))
+        caller = caller_of(request.headers)
+        job = await engine.in_thread(lambda: job_of(body, service, caller=caller))
         runner = engine.runner
         plan = await engine.in_thread(lambda: runner.plan(job))
         row = {
@@ -68,7 +75,7 @@ def compress_routes(service: Service) -> APIRouter:
             "budget": plan.budget,
             "model_tokens": job.cost,
             "cached_documents": plan.known,
-            "accepted": job.cost <= settings.max_queue_tokens,
+            "accepted": engine.accepts([job]),
         }
         return json_response(row)
 
@@ -109,6 +116,8 @@ def compress_routes(service: Service) -> APIRouter:
                     "batch": settings.max_batch,
                     "requests_in_flight": settings.max_requests,
                     "tokens_in_flight": settings.max_queue_tokens,
+                    "units_in_flight": settings.max_queue_units,
+                    "caller_share": engine.share,
                     "deadline_seconds": settings.deadline_seconds,
                 },
             }
@@ -117,20 +126,43 @@ def compress_routes(service: Service) -> APIRouter:
     return router
 
 
-def job_of(body: schemas.CompressRequest, service: Service, *, place: str = "", caller: bytes) -> Job:
-    """The request as the engine takes it. Raises ApiError 413 for too many documents, 422 for a bad pattern."""
-    limit = service.settings.max_documents
-    if len(body.documents) > limit:
-        raise ApiError(413, f"{place}documents must be at most {limit}, got {len(body.documents)}; split the request")
+def jobs_of(body: schemas.BatchRequest, service: Service, *, caller: bytes) -> list[Job]:
+    """The requests in order. Raises ApiError 422 for more patterns in all of them than one may have."""
+    patterns = {pattern for request in body.requests for pattern in request.protect or ()}
+    if len(patterns) > schemas.MAX_PATTERNS:
+        limit = schemas.MAX_PATTERNS
+        raise ApiError(422, f"the batch has {len(patterns)} different protect patterns, at most {limit}; split it")
+    known: dict[str, Pattern] = {}
+    return [
+        job_of(one, service, caller=caller, place=f"requests[{at}].", known=known)
+        for at, one in enumerate(body.requests)
+    ]
+
+
+def job_of(
+    body: schemas.CompressRequest,
+    service: Service,
+    *,
+    caller: bytes,
+    place: str = "",
+    known: dict[str, Pattern] | None = None,
+) -> Job:
+    """The request as the engine takes it. Raises ApiError 422 for a bad pattern."""
     documents = tuple(Document(item) if isinstance(item, str) else item.document() for item in body.documents)
     try:
-        return job_from(body, service, query=body.query, documents=documents, caller=caller)
+        return job_from(body, service, query=body.query, documents=documents, caller=caller, known=known)
     except InputError as error:
         raise ApiError(422, f"{place}{error}") from None
 
 
 def job_from(
-    options: schemas.Options, service: Service, *, query: str, documents: Sequence[Document], caller: bytes
+    options: schemas.Options,
+    service: Service,
+    *,
+    query: str,
+    documents: Sequence[Document],
+    caller: bytes,
+    known: dict[str, Pattern] | None = None,
 ) -> Job:
     policy: dict[str, Any] = {name: value for name in _POLICY if (value := getattr(options, name)) is not None}
     if options.gap is not None:
@@ -139,7 +171,8 @@ def job_from(
         policy["protect"] = checked_patterns(
             options.protect,
             regex=service.settings.protect_regex,
-            lengths=[len(document.text) for document in documents],
+            texts=[document.text for document in documents],
+            known=known,
         )
     return Job(
         query=query,
@@ -156,20 +189,19 @@ def job_from(
     )
 
 
-def response_row(body: schemas.CompressRequest, outcome: Outcome) -> dict[str, Any]:
+def response_bytes(body: schemas.CompressRequest, outcome: Outcome) -> Iterator[bytes]:
     """`CompressionResult.to_dict()`, with the number of sentences, metadata and what else was asked for."""
-    row = outcome.result.to_dict()
+    row = outcome.result.to_dict(spans=False)
+    extracts = {extract.index: extract for extract in outcome.result.after.extracts}
     for document in row["documents"]:
-        spans = [document.get(name, []) for name in ("kept_spans", "removed_spans")]
-        document["sentences"] = sum(map(len, spans))
-        if body.return_spans is False:
-            document.pop("kept_spans", None)
-            document.pop("removed_spans", None)
+        extract = extracts.get(document["index"])
+        document["sentences"] = 0 if extract is None else len(extract.units)
         source = body.documents[document["index"]] if document["index"] < len(body.documents) else ""
         if isinstance(source, schemas.DocumentIn) and source.metadata is not None:
             document["metadata"] = source.metadata
     row["seconds"] = {"queue": outcome.queue_seconds, **row["seconds"]}
-    return row | ({"html": outcome.result.to_html()} if body.return_html else {})
+    row |= {"html": outcome.result.to_html()} if body.return_html else {}
+    return object_bytes(row, extracts if body.return_spans is not False else {})
 
 
 def token_headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
@@ -198,11 +230,11 @@ def seconds_of(request: Request) -> float | None:
     return seconds
 
 
-async def _rendered(service: Service, rows: Callable[[], dict[str, Any]], outcomes: Sequence[Outcome]) -> Response:
+async def _rendered(service: Service, pieces: Callable[[], Iterator[bytes]], outcomes: Sequence[Outcome]) -> Response:
     """Rendered in a thread when the answer is large, which takes a while to write."""
     units = sum(len(extract.units) for outcome in outcomes for extract in outcome.result.after.extracts)
     is_small = units <= SMALL_UNITS and sum(outcome.result.tokens_before for outcome in outcomes) <= SMALL_TOKENS
-    body = json_bytes(rows()) if is_small else await service.engine.in_thread(lambda: json_bytes(rows()))
+    body = b"".join(pieces()) if is_small else await service.engine.in_thread(lambda: b"".join(pieces()))
     return Response(body, headers=token_headers(outcomes), media_type="application/json")
 
 

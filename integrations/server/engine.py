@@ -8,18 +8,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from typing import TypeVar
 
 from ctxprune.compressors.provence import load_model
 from ctxprune.integrations.server.cache import BoundedCache
+from ctxprune.integrations.server.caller import CALLER, Shares
 from ctxprune.integrations.server.catalog import RERANKER, Catalog
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.jobs import Job, Outcome, Runner
 from ctxprune.integrations.server.logs import Log, json_log
 from ctxprune.integrations.server.metrics import Metrics
-from ctxprune.integrations.server.reader import Cache, SharedReader, weigh_reading
+from ctxprune.integrations.server.reader import Cache, SharedReader, check_finite, weigh_reading
 from ctxprune.integrations.server.settings import Settings
-from ctxprune.integrations.server.ticket import AbandonedError, Ticket
+from ctxprune.integrations.server.ticket import AbandonedError, Allowance, Ticket, Turns
 from ctxprune.types import Document
 
 T = TypeVar("T")
@@ -30,12 +32,27 @@ FIRST_GUESS_TOKENS_A_SECOND = 4000.0
 #: Threads for what needs no model: counting tokens, writing large answers.
 SHORT_THREADS = 4
 
+#: Threads that compute at a time; one of them is left to other callers.
+WORKING_THREADS = 4
+
 #: Jobs of one request that run at a time, so that a batch leaves threads to others.
 JOBS_SIDE_BY_SIDE = 4
 
 _WARM_UP = Job(
     query="When was the bridge opened?", documents=(Document("It was opened in 1911."),), compressor=RERANKER
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """What a request takes of the pools. tokens: that a model reads. units: sentences that it is answered with."""
+
+    tokens: int
+    units: int
+
+    @classmethod
+    def of(cls, jobs: Sequence[Job]) -> Size:
+        return cls(sum(job.cost for job in jobs), sum(job.units for job in jobs))
 
 
 class Engine:
@@ -48,8 +65,13 @@ class Engine:
         self.settings = settings
         self.metrics = metrics
         self.log = log or json_log()
-        self.requests = 0
-        self.tokens = 0
+        #: A single key has nobody to leave room for.
+        self.share = 1.0 if len(settings.api_keys) == 1 else settings.caller_share
+        self._pools = tuple(
+            Shares(total, self.share)
+            for total in (settings.max_requests, settings.max_queue_tokens, settings.max_queue_units)
+        )
+        self._turns = Turns(WORKING_THREADS, WORKING_THREADS - 1 if self.share < 1 else WORKING_THREADS)
         self._speed = FIRST_GUESS_TOKENS_A_SECOND
         self._runner: Runner | None = None
         self._closed = False
@@ -61,6 +83,18 @@ class Engine:
         metrics.watch("queue_requests", "Requests in flight.", lambda: self.requests)
         metrics.watch("queue_tokens", "Estimated tokens in flight.", lambda: self.tokens)
         metrics.watch("cache_bytes", "Size of the cache.", self._cache_bytes)
+
+    @property
+    def requests(self) -> int:
+        return self._pools[0].held
+
+    @property
+    def tokens(self) -> int:
+        return self._pools[1].held
+
+    def accepts(self, jobs: Sequence[Job]) -> bool:
+        """Whether they would be taken together if nothing else was in flight."""
+        return self._excess(Size.of(jobs)) is None
 
     @property
     def ready(self) -> bool:
@@ -103,13 +137,19 @@ class Engine:
         if wait_for_model:
             await self._until_loaded(deadline)
         runner = self.runner
-        cost = sum(job.cost for job in jobs)
-        with self._admitted(cost):
+        size = await self.in_thread(lambda: Size.of(jobs))
+        with self._admitted(size):
             began = time.monotonic()
             side_by_side = asyncio.Semaphore(JOBS_SIDE_BY_SIDE)
-            tasks = [
-                asyncio.ensure_future(self._run(runner, job, Ticket(deadline, caller=job.caller), side_by_side))
+            allowance = Allowance(self.settings.protect_seconds)
+            caller = CALLER.get()
+            tickets = [
+                Ticket(deadline, allowance=allowance, caller=caller, scope=job.caller, turns=self._turns)
                 for job in jobs
+            ]
+            tasks = [
+                asyncio.ensure_future(self._run(runner, job, ticket, side_by_side))
+                for job, ticket in zip(jobs, tickets, strict=True)
             ]
             try:
                 outcomes = await asyncio.gather(*tasks)
@@ -146,22 +186,29 @@ class Engine:
             await asyncio.wait_for(self._load_ended.wait(), max(deadline - time.monotonic(), 0.0))
 
     @contextmanager
-    def _admitted(self, cost: int) -> Iterator[None]:
-        """Count the request as in flight; only the event loop's thread comes here, so there is no lock."""
-        limit = self.settings.max_queue_tokens
-        if cost > limit:
-            raise ApiError(413, f"the request holds about {cost} tokens, the limit is {limit}; split it")
-        if self.requests >= self.settings.max_requests or self.tokens + cost > limit:
-            self.metrics.refused()
-            wait = min(max(1, math.ceil(self.tokens / self._speed)), 60)
-            raise ApiError(429, "too much is waiting; try again later", code="overloaded", retry_after=wait)
-        self.requests += 1
-        self.tokens += cost
+    def _admitted(self, size: Size) -> Iterator[None]:
+        """Count the request as in flight, for all and for its caller."""
+        if excess := self._excess(size):
+            raise ApiError(413, f"{excess}; split it", code="too_large")
+        caller, taken = CALLER.get(), list[tuple[Shares, int]]()
         try:
+            for pool, amount in zip(self._pools, (1, size.tokens, size.units), strict=True):
+                if not pool.take(caller, amount):
+                    self.metrics.refused()
+                    wait = min(max(1, math.ceil(self.tokens / self._speed)), 60)
+                    raise ApiError(429, "too much is waiting; try again later", code="overloaded", retry_after=wait)
+                taken.append((pool, amount))
             yield
         finally:
-            self.requests -= 1
-            self.tokens -= cost
+            for pool, amount in taken:
+                pool.give(caller, amount)
+
+    def _excess(self, size: Size) -> str | None:
+        """What is too large about a request, however empty the server is."""
+        for pool, amount, kind in zip(self._pools[1:], (size.tokens, size.units), ("tokens", "sentences"), strict=True):
+            if amount > pool.most:
+                return f"the request holds about {amount} {kind}, the limit is {pool.most}"
+        return None
 
     def _cache_bytes(self) -> int:
         return self._runner.reader.cache.weight if self._runner is not None else 0
@@ -181,7 +228,8 @@ class Engine:
             runner.catalog.template(RERANKER)
             for name in settings.tokenizers:
                 runner.catalog.counter(name)  # a wrong one must stop the start, not the first request
-            model.read(_WARM_UP.passages())
+            for reading in model.read(_WARM_UP.passages()):
+                check_finite(reading)
             if self._closed:
                 raise AbandonedError("the server stopped while the model was loading")
         except BaseException:

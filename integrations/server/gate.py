@@ -11,8 +11,10 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ctxprune.integrations.server.caller import CALLER, Shares
 from ctxprune.integrations.server.callers import KeyRing, offered_keys
 from ctxprune.integrations.server.codings import decoded, too_large
+from ctxprune.integrations.server.connections import Throttle
 from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
 from ctxprune.integrations.server.gone import BrokenOffError, GoneError
 from ctxprune.integrations.server.logs import Log
@@ -28,6 +30,10 @@ _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
 #: How much of a refused body is read and thrown away: so long, and so many times the largest body.
 DISCARD_SECONDS, DISCARD_BODIES = 1.0, 4
+#: Methods whose bodies a route may look at.
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+#: Answers that outsiders can cause at no cost: some lines of each in the log, then their number.
+_REFUSALS = frozenset({400, 401, 404, 405, 408, 413, 415, 429})
 #: The status in logs and metrics of a request whose caller left before the answer.
 CALLER_LEFT = 499
 
@@ -46,8 +52,9 @@ class Gate:
         self.log = log
         self.tracing = tracing
         self._keys = KeyRing(settings.api_keys)
-        self._held = 0
-        metrics.watch("bodies_bytes", "Size of all request bodies in memory.", lambda: self._held)
+        self._bodies = Shares(settings.max_bodies_bytes, 1.0 if len(settings.api_keys) == 1 else settings.caller_share)
+        self._refusals = Throttle()
+        metrics.watch("bodies_bytes", "Size of all request bodies in memory.", lambda: self._bodies.held)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -61,6 +68,8 @@ class Gate:
     async def _guarded(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
         try:
             await self._answer(scope, receive, exchange)
+        except asyncio.CancelledError:  # the time to end in is over
+            await self._refuse(exchange, ApiError(503, "the server stops; ask another", retry_after=1))
         except GoneError:
             exchange.status = exchange.status or CALLER_LEFT
         except BrokenOffError as error:
@@ -71,17 +80,22 @@ class Gate:
             self.log.exception("unexpected error", request_id=exchange.request_id, path=scope["path"])
             await self._refuse(exchange, ApiError(500, "internal error; the server's log has it", code="internal"))
         finally:
-            self._held -= exchange.held
+            self._bodies.give(exchange.caller, exchange.held)
             self._note(exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        is_open = scope["path"] in OPEN_PATHS or is_playground(scope["path"])
+        exchange.unread = announces_body(exchange.headers)
         if "transfer-encoding" in exchange.headers and "content-length" in exchange.headers:
             # two who disagree on where a body ends could be made to see different requests
             message = "a request with both Content-Length and Transfer-Encoding is refused; send one of them"
             raise ApiError(400, message, headers={"connection": "close"})
-        if scope["path"] not in OPEN_PATHS and not is_playground(scope["path"]):
+        if not is_open:
             self._check_key(exchange.headers)
-        body = await self._body(exchange, receive)
+        exchange.caller = self._caller(exchange)
+        CALLER.set(exchange.caller)
+        # nobody pays for a body that no route looks at
+        body = b"" if is_open or scope["method"] not in _WITH_BODY else await self._body(exchange, receive)
         replayed = False
 
         async def receive_again() -> Message:
@@ -97,31 +111,37 @@ class Gate:
         if self._keys and not self._keys.opens(offered_keys(headers)):
             raise ApiError(401, "a valid key is needed: Authorization: Bearer <key>, or X-API-Key", code="invalid_key")
 
+    def _caller(self, exchange: Exchange) -> str:
+        """A name for whoever asks: by key where one is asked for, else by address."""
+        if self._keys:
+            return self._keys.name_of(offered_keys(exchange.headers))
+        return str((exchange.scope.get("client") or ("",))[0])
+
     async def _body(self, exchange: Exchange, receive: Receive) -> bytes:
         limit = self._limit(exchange)
         announced = exchange.headers.get("content-length", "")
         is_too_large = announced.isdigit() and int(announced[:20]) > limit
-        parts: list[bytes] = []
-        size, more = 0, True
+        body = bytearray()
+        more = True
         try:
             async with asyncio.timeout(self.settings.body_seconds):
                 while more and not is_too_large:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise GoneError
-                    parts.append(message.get("body", b""))
-                    size += len(parts[-1])
-                    self._hold(exchange, len(parts[-1]))
+                    part = message.get("body", b"")
+                    self._hold(exchange, len(part))
+                    body += part
                     more = message.get("more_body", False)
-                    is_too_large = size > limit
+                    is_too_large = len(body) > limit
         except TimeoutError:
             raise ApiError(408, f"the body did not arrive within {self.settings.body_seconds:g} s") from None
         if is_too_large:
             if more and "expect" not in exchange.headers:  # who asks first is not invited to send
                 await _discard(receive, DISCARD_BODIES * limit)
             raise too_large(limit)
-        body = b"".join(parts)
-        plain = decoded(body, ", ".join(exchange.headers.getlist("content-encoding")), limit=limit)
+        exchange.unread = False
+        plain = decoded(bytes(body), ", ".join(exchange.headers.getlist("content-encoding")), limit=limit)
         self._hold(exchange, len(plain) - len(body))
         if len(plain) > self.settings.max_body_bytes:
             _check_shape(plain, self.settings.max_body_bytes)
@@ -135,18 +155,15 @@ class Gate:
 
     def _hold(self, exchange: Exchange, size: int) -> None:
         """Count bytes until the request ends; only the event loop's thread comes here, so there is no lock."""
-        if self._held + size > self.settings.max_bodies_bytes:
+        if not self._bodies.take(exchange.caller, size):
             self.metrics.refused()
             raise ApiError(429, "too many bodies are in memory; try again later", code="overloaded", retry_after=1)
         exchange.held += size
-        self._held += size
 
     async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
         if exchange.status:  # the answer has begun: all that is left is to break the connection off
             return
         response = error_response(exchange.scope["path"], error)
-        if error.status == 408:  # or the rest of the body would be waited for after all
-            response.headers["connection"] = "close"
         await response(exchange.scope, _nothing, exchange.send)
 
     def _note(self, exchange: Exchange) -> None:
@@ -154,6 +171,11 @@ class Gate:
         self.metrics.answered(exchange.route, exchange.method, exchange.status, seconds)
         if exchange.scope["path"] in OPEN_PATHS:
             return  # probes come every few seconds
+        kept_back = self._refusals.passes(str(exchange.status)) if exchange.status in _REFUSALS else 0
+        if kept_back is None:
+            return
+        if kept_back:
+            note(exchange.scope, not_written=kept_back)
         self.log.info(
             "request",
             request_id=exchange.request_id,
@@ -166,13 +188,16 @@ class Gate:
 
 
 class Exchange:
-    """One request and what has been sent for it. status: 0 until the answer begins. held: bytes of its body."""
+    """One request and what has been sent for it. status: 0 until the answer begins. held: bytes of its body.
+    unread: a body was announced and not taken to its end."""
 
     def __init__(self, scope: Scope, send: Send) -> None:
         self.scope = scope
         self.headers = Headers(scope=scope)
         self.status = 0
         self.held = 0
+        self.caller = ""
+        self.unread = False
         self.began = time.perf_counter()
         asked = self.headers.get("x-request-id", "")
         self.request_id = asked if _REQUEST_ID.fullmatch(asked) else uuid.uuid4().hex
@@ -201,7 +226,13 @@ class Exchange:
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
             headers.setdefault("x-content-type-options", "nosniff")
+            if self.unread:  # or the rest of the body would be waited for, and read, after all
+                headers["connection"] = "close"
         await self._send(message)
+
+
+def announces_body(headers: Headers) -> bool:
+    return "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
 
 
 def note(scope: Scope, **values: Any) -> None:

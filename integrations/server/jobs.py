@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import threading
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -12,7 +13,8 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.integrations.server.catalog import Catalog
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.logs import Log
-from ctxprune.integrations.server.reader import SharedReader, model_tokens
+from ctxprune.integrations.server.patterns import Search
+from ctxprune.integrations.server.reader import SharedReader, estimated_units, model_tokens
 from ctxprune.integrations.server.ticket import AbandonedError, ExpiredError, Ticket
 from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.prompt import count_contexts
@@ -24,8 +26,8 @@ from ctxprune.types import Compressor, Context, Document, TokenCounter
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """What a caller asked for. compressor: a name on offer, or catalog.RERANKER. rate: the budget as a share of the
-    tokens before. policy: fields of `Policy`. language: of the documents; None: guessed. caller: whose cached readings
-    it may use."""
+    tokens before. policy: fields of `Policy`, whose `protect` holds `patterns.Pattern`. language: of the documents;
+    None: guessed. caller: whose cached readings it may use."""
 
     query: str
     documents: tuple[Document, ...]
@@ -43,6 +45,11 @@ class Job:
     def cost(self) -> int:
         """Tokens that a model reads for it, about."""
         return sum(model_tokens(passage) for passage in self.passages())
+
+    @property
+    def units(self) -> int:
+        """Sentences that are scored and answered with, at most, about."""
+        return sum(estimated_units(document.text) for document in self.documents)
 
     def passages(self) -> list[Passage]:
         return [Passage(self.query, document.title, document.text) for document in self.documents]
@@ -71,6 +78,26 @@ class Plan:
     known: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoppingCounter:
+    """A token counter that ends its job when nobody waits for it any more."""
+
+    counter: TokenCounter
+    ticket: Ticket
+
+    @property
+    def name(self) -> str:
+        return self.counter.name
+
+    @property
+    def exact(self) -> bool:
+        return self.counter.exact
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        self.ticket.check()
+        return self.counter.count(texts)
+
+
 class Runner:
     """Carries jobs out, each in the thread that calls."""
 
@@ -79,6 +106,7 @@ class Runner:
         self.reader = reader
         self.log = log
         self.fail_closed = fail_closed
+        self._slot = threading.Lock()
 
     def run(self, job: Job, ticket: Ticket) -> Outcome:
         """Raises InputError or BudgetError for what the caller must change, AbandonedError when nobody waits.
@@ -86,20 +114,25 @@ class Runner:
         When the model fails or the deadline passes the outcome is degraded: the original text; with `fail_closed` it is
         an ApiError, 424 or 504, instead.
         """
-        counter = self.catalog.counter(job.tokenizer)
+        counter = StoppingCounter(self.catalog.counter(job.tokenizer), ticket)
+        search = Search(ticket, self._slot)
         try:
-            result = self._result(job, counter, ticket)
+            ticket.begin()
+            result = self._result(job, counter, ticket, search)
         except (InputError, BudgetError, AbandonedError):
             raise
         except Exception as error:
             return self._failed(job, error)
+        finally:
+            search.close()
+            ticket.pause()
         # the library cannot know that a part of what it took for reading was waiting
         infer = max(result.seconds["infer"] - ticket.queue_seconds, 0.0)
         return Outcome(replace(result, seconds={**result.seconds, "infer": infer}), "", ticket.queue_seconds)
 
-    def _result(self, job: Job, counter: TokenCounter, ticket: Ticket) -> CompressionResult:
+    def _result(self, job: Job, counter: TokenCounter, ticket: Ticket, search: Search) -> CompressionResult:
         context = job.context()
-        compressor = self._compressor(job, counter, ticket)
+        compressor = self._compressor(job, counter, ticket, search)
         budget = self._budget(job, context, counter)
         check_needs(compressor, job, budget)
         ticket.check()
@@ -114,7 +147,8 @@ class Runner:
         context = job.context()
         (before,) = count_contexts([context], counter)
         budget = self._budget(job, context, counter)
-        check_needs(self._compressor(job, counter, Ticket(math.inf)), job, budget)
+        ticket = Ticket(math.inf)
+        check_needs(self._compressor(job, counter, ticket, Search(ticket, self._slot)), job, budget)
         known = sum(self.reader.key(passage, job.caller) in self.reader.cache for passage in job.passages())
         return Plan(before, counter.name, counter.exact, budget, known)
 
@@ -124,10 +158,18 @@ class Runner:
         (result,) = Pipeline([], counter=counter).run([job.context()])
         return Outcome(replace(result, compressor=job.compressor, status="degraded", reason=reason), cause)
 
-    def _compressor(self, job: Job, counter: TokenCounter, ticket: Ticket) -> Compressor:
+    def _compressor(self, job: Job, counter: TokenCounter, ticket: Ticket, search: Search) -> Compressor:
         pruner = self.reader.for_request(ticket)
+        policy = dict(job.policy)
+        if "protect" in policy:
+            policy["protect"] = search.bound(policy["protect"])
         return self.catalog.compressor(
-            job.compressor, pruner=pruner, counter=counter, policy=job.policy, language=job.language
+            job.compressor,
+            pruner=pruner,
+            counter=counter,
+            policy=policy,
+            language=job.language,
+            check=ticket.check,
         )
 
     def _budget(self, job: Job, context: Context, counter: TokenCounter) -> int | None:

@@ -1,101 +1,201 @@
-"""Refuse regular expressions of callers that could keep the interpreter busy: a match cannot be interrupted."""
+"""Callers' regular expressions on RE2, which does not go back: bounded in memory, and stopped between two matches."""
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Iterable, Sequence
-from importlib import import_module
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+import re2
+
 from ctxprune.errors import InputError
+from ctxprune.integrations.server.dialect import MARK, MARKS, Translation, searchable, translated
+from ctxprune.integrations.server.ticket import Ticket
 
-#: Steps of the matcher at worst, a few seconds' worth, during which nothing else runs.
-MAX_STEPS = 3e8
+#: Places of a pattern times bytes of one text, a few seconds' worth at worst: one search cannot be interrupted.
+MAX_STEPS = 20_000_000
 
-# the interpreter's own parser, under its private name: another one would miss what it does not know
-_parse = import_module("re._parser").parse
+#: Bytes of a compiled pattern and of what RE2 remembers while it searches.
+MAX_MEMORY = 1 << 20
+
+_BOUNDARY = re.compile(r"\b")
 
 
-def checked_patterns(patterns: Sequence[str], *, regex: bool, lengths: Sequence[int]) -> tuple[str, ...]:
-    """The patterns as `Policy.protect` takes them; with `regex` false they are literal texts.
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A caller's pattern that RE2 takes."""
 
-    lengths: characters of the texts that they will be searched for in. Raises InputError for a pattern that does not
-    compile, and where the worst of all texts of these lengths would take more than MAX_STEPS.
-    """
-    if not regex:
-        return tuple(map(re.escape, patterns))
-    total, longest, steps = sum(lengths), max(lengths, default=0), 0.0
-    for pattern in patterns:
-        steps += total * _steps(_searched(list(_parsed(pattern))), longest)
-        if steps > MAX_STEPS:
+    source: str
+    translation: Translation
+
+    def check(self, size: int) -> None:
+        """Raise InputError when a search of `size` bytes could take too long."""
+        steps = self.translation.width * size
+        if steps > MAX_STEPS and not self.translation.is_literal:
             raise InputError(
-                f"protect could take too long on {total} characters, at {pattern!r:.80}; bound its repetitions, "
-                "as in \\d{1,20}, do not repeat groups, or write the text out"
+                f"protect could take too long on {size} bytes of text, at {self.source!r:.80}: {steps:,} steps, the "
+                f"limit is {MAX_STEPS:,}; bound its repetitions, as in \\d{{1,9}}, or split the document"
             )
-    return tuple(patterns)
 
 
-def _parsed(pattern: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class Touch:
+    """Where matches touch a text, as `re.Match` says it; matches that follow on each other are one."""
+
+    first: int
+    last: int
+
+    def start(self) -> int:
+        return self.first
+
+    def end(self) -> int:
+        return self.last
+
+
+def checked_patterns(
+    patterns: Sequence[str], *, regex: bool, texts: Sequence[str], known: dict[str, Pattern] | None = None
+) -> tuple[Pattern, ...]:
+    """The patterns, ready for `Search`; with `regex` false they are literal texts.
+
+    texts: what they will be searched for in. known: patterns of the same request, which are not compiled again. Raises
+    InputError, which names it, for what RE2 does not take, and for a pattern too long for the longest text.
+    """
+    known = {} if known is None else known
+    for pattern in patterns:
+        if pattern not in known:
+            known[pattern] = _checked(pattern if regex else re.escape(pattern))
+    checked = tuple(known[pattern] for pattern in patterns)
+    longest = max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
+    for one in checked:
+        one.check(longest)
+    return checked
+
+
+def _checked(source: str) -> Pattern:
+    translation = translated(source)
+    for text in {translation.plain, translation.marked if translation.has_boundary else translation.plain}:
+        _compiled(text, source)
+    return Pattern(source, translation)
+
+
+def _compiled(text: str, source: str) -> Any:
+    options = re2.Options()
+    options.max_mem = MAX_MEMORY
+    options.log_errors = False
     try:
-        re.compile(pattern)
-        return _parse(pattern)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise InputError(f"protect has a bad regular expression {pattern!r:.80}: {error}") from None
+        return re2.compile(text.encode(), options)
+    except re2.error as error:
+        said = error.args[0].decode("utf-8", "replace") if isinstance(error.args[0], bytes) else str(error)
+        said = said.split(":", 1)[0] if ": " in said and "large" not in said else said  # the rest shows our own syntax
+        raise InputError(f"protect has a bad regular expression {source!r:.80}: {said}") from None
+    finally:
+        re2.purge()  # the module would keep the last 128, each with its memory
 
 
-def _searched(items: list[tuple[Any, Any]]) -> list[tuple[Any, Any]]:
-    """The items without a simple repetition at the end, as in `[A-Z]-\\d+`: it cannot fail, and what it takes no
-    later search looks at again."""
-    if not items:
-        return items
-    operation, argument = items[-1]
-    is_simple = str(operation).endswith("REPEAT") and argument[0] <= 1 and len(argument[2]) == 1
-    if is_simple and _item(str(argument[2][0][0]), argument[2][0][1], 1) == (1.0, 1.0):
-        return [*items[:-1], argument[2][0]]
-    return items
+@dataclass(slots=True, eq=False)
+class Search:
+    """One job's searches. They share a slot with all other jobs', so that patterns hold one core and one job's memory.
+
+    Close it when the job has ended.
+    """
+
+    ticket: Ticket
+    slot: threading.Lock
+    _held: bool = False
+    _compiled: dict[tuple[str, bool], Any] = field(default_factory=dict)
+
+    def bound(self, patterns: Sequence[Pattern]) -> tuple[BoundPattern, ...]:
+        """The patterns as `Policy.protect` takes them."""
+        return tuple(BoundPattern(pattern, self) for pattern in patterns)
+
+    def close(self) -> None:
+        self._compiled.clear()
+        if self._held:
+            self._held = False
+            self.slot.release()
+
+    def spans(self, pattern: Pattern, text: str) -> Iterator[Touch]:
+        """Raises ExpiredError and AbandonedError between two matches, InputError when patterns took too long in all."""
+        self._take_slot()
+        began = time.monotonic()
+        try:
+            for first, last in _merged(self._matches(pattern, text)):
+                yield Touch(first, last)
+        finally:
+            self.ticket.allowance.seconds -= time.monotonic() - began
+        self._check(pattern, 0.0)
+
+    def _take_slot(self) -> None:
+        if not self._held:
+            self._held = self.slot.acquire(timeout=min(self.ticket.remaining(), threading.TIMEOUT_MAX))
+        self.ticket.check()
+
+    def _check(self, pattern: Pattern, seconds: float) -> None:
+        self.ticket.check()
+        if self.ticket.allowance.seconds < seconds:
+            raise InputError(
+                f"protect took longer than {self.ticket.allowance.limit:g} s in all, at {pattern.source!r:.80}; name "
+                "fewer patterns, or such as match less often"
+            )
+
+    def _matches(self, pattern: Pattern, text: str) -> Iterator[tuple[int, int]]:
+        translation = pattern.translation
+        marked = translation.has_boundary and not text.isascii()
+        searched = searchable(text)
+        if marked:
+            searched = _BOUNDARY.sub(MARK * MARKS, searched)
+        key = (pattern.source, marked)
+        if key not in self._compiled:
+            self._compiled[key] = _compiled(translation.marked if marked else translation.plain, pattern.source)
+        encoded = searched.encode()
+        places = None if text.isascii() else _places(encoded, without=MARK if marked else "")
+        end = len(text) - (translation.at_end and text.endswith("\n"))
+        began = time.monotonic()
+        for match in self._compiled[key].finditer(encoded):
+            first, last = match.span()
+            self._check(pattern, time.monotonic() - began)
+            if places is not None:
+                first, last = int(places[first]), int(places[last])
+            if first < min(last, end):
+                yield first, min(last, end)
 
 
-def _steps(items: Iterable[tuple[Any, Any]], length: int) -> float:
-    """Steps of a backtracking matcher from one start, at worst: the rest is tried again for every way that an item has
-    to match, unless there is no rest, which cannot fail."""
-    steps, ways = 0.0, 1.0
-    for operation, argument in items:
-        item_steps, item_ways = _item(str(operation), argument, length)
-        steps, ways = steps + ways * item_steps, ways * item_ways
-    return steps
+@dataclass(frozen=True, slots=True)
+class BoundPattern:
+    """One pattern of one job, with the one method that `Policy.protect` asks for."""
+
+    pattern: Pattern
+    search: Search
+
+    def finditer(self, text: str) -> Iterator[Touch]:
+        return self.search.spans(self.pattern, text)
 
 
-def _item(name: str, argument: Any, length: int) -> tuple[float, float]:
-    """Steps of one item, and ways in which it can match."""
-    if name.endswith("REPEAT"):
-        low, high, inner = int(argument[0]), int(argument[1]), argument[2]
-        times = min(high, max(length, low))
-        ways = _power(_ways(inner, length), times) * (times - low + 1)
-        return max(times, 1) * _steps(inner, length) * max(ways / (times - low + 1), 1.0), ways
-    parts = _parts(name, argument)
-    if parts is None:
-        return math.inf, math.inf
-    if not parts:
-        return 1.0, 1.0
-    return sum(_steps(part, length) for part in parts), sum(_ways(part, length) for part in parts)
+def _merged(spans: Iterator[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Spans that follow on each other as one: `.` matches every character, and each costs."""
+    last: tuple[int, int] | None = None
+    for span in spans:
+        if last is not None and span[0] == last[1]:
+            last = last[0], span[1]
+            continue
+        if last is not None:
+            yield last
+        last = span
+    if last is not None:
+        yield last
 
 
-def _ways(items: Iterable[tuple[Any, Any]], length: int) -> float:
-    return math.prod(_item(str(operation), argument, length)[1] for operation, argument in items)
-
-
-def _parts(name: str, argument: Any) -> Sequence[Any] | None:
-    """What a compound item is made of, one of which matches; none for a single character or place, None for back
-    references, whose cost depends on what was matched."""
-    if name == "BRANCH":
-        return list(argument[1])
-    if name in ("SUBPATTERN", "ASSERT", "ASSERT_NOT"):
-        return [argument[-1]]
-    if name == "ATOMIC_GROUP":
-        return [argument]
-    return None if name.startswith("GROUPREF") else []
-
-
-def _power(base: float, exponent: int) -> float:
-    return 1.0 if base == 1 or exponent == 0 else math.inf if exponent * math.log(base) > 100 else base**exponent
+def _places(encoded: bytes, *, without: str) -> npt.NDArray[np.int64]:
+    """(n_bytes + 1,): code points before each byte, marks not counted."""
+    array = np.frombuffer(encoded, np.uint8)
+    starts = ((array & 0xC0) != 0x80).astype(np.int64)
+    if without:
+        first, second, third = without.encode()
+        marks = np.flatnonzero((array[:-2] == first) & (array[1:-1] == second) & (array[2:] == third))
+        starts[marks] = 0
+    return np.concatenate([[0], np.cumsum(starts)])

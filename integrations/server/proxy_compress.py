@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
+from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.compress_routes import job_from
-from ctxprune.integrations.server.errors import ApiError, validation_message
+from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.jobs import Job, Outcome
 from ctxprune.integrations.server.proxy_context import (
     Marking,
@@ -247,8 +248,4 @@ def _scope(caller: bytes, options: ProxyOptions) -> bytes:
 def _options(body: Mapping[str, Any]) -> tuple[ProxyOptions, dict[str, Any]]:
     rest = {name: value for name, value in body.items() if name != "ctxprune"}
     given = body.get("ctxprune")
-    try:
-        return ProxyOptions.model_validate({} if given is None else given), rest
-    except ValidationError as error:
-        message = validation_message([{**item, "loc": ("ctxprune", *item["loc"])} for item in error.errors()])
-        raise ApiError(422, message) from None
+    return checked_model(ProxyOptions, {} if given is None else given, place=("ctxprune",)), rest

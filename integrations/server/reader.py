@@ -10,6 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 
+import numpy as np
+import numpy.typing as npt
+
 from ctxprune.compressors.pruner import Passage, PrunerModel, Reading
 from ctxprune.integrations.server.cache import BoundedCache
 from ctxprune.integrations.server.metrics import Metrics
@@ -73,7 +76,9 @@ class SharedRuntime:
             self._orders.append(order)
             self._wake.notify()
         order.ticket.check()  # it may have been abandoned before its order was known
+        order.ticket.pause()
         order.wait()
+        order.ticket.begin()
         order.ticket.queue_seconds += (order.started or asked) - asked
         return order.outputs
 
@@ -147,13 +152,14 @@ class SharedReader:
     def read(self, passages: Sequence[Passage], ticket: Ticket) -> list[Reading]:
         """One reading a passage, in order. Raises ExpiredError, AbandonedError, or ModelError."""
         ticket.check()
-        keys = [self.key(passage, ticket.caller) for passage in passages]
+        keys = [self.key(passage, ticket.scope) for passage in passages]
         known = {key: reading for key in keys if (reading := self.cache.get(key)) is not None}
         missing = {key: passage for key, passage in zip(keys, passages, strict=True) if key not in known}
         self.metrics.cached(hits=len(keys) - len(missing), misses=len(missing))
         if missing:
             mine = replace(self.model, runtime=TicketRuntime(self.runtime, ticket))
             for key, reading in zip(missing, mine.read(list(missing.values())), strict=True):
+                check_finite(reading)
                 known[key] = reading
                 self.cache.put(key, reading)
         return [known[key] for key in keys]
@@ -201,9 +207,46 @@ class SharedPruner(PrunerModel):
         return self.reader.read(passages, self.ticket)
 
 
+def check_finite(reading: Reading) -> None:
+    """Raise ModelError for a reading that cannot be compared with anything: the model's fault, never the caller's."""
+    arrays = [reading.keep, np.array([reading.rank]), *([] if reading.answer is None else [reading.answer])]
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ModelError("the model gave scores that are no finite numbers; its weights may be damaged")
+
+
 def model_tokens(passage: Passage) -> int:
-    """Tokens that the model will read for a passage, about: from the numbers of characters alone."""
-    return (len(passage.query) + len(passage.title) + len(passage.text)) // CHARACTERS_A_TOKEN + SPECIAL_TOKENS
+    """Tokens that the model will read for a passage, about: from the numbers of characters of each kind alone."""
+    return sum(map(estimated_tokens, (passage.query, passage.title, passage.text))) + SPECIAL_TOKENS
+
+
+def estimated_tokens(text: str) -> int:
+    """Four letters or digits of ASCII a token, or one sign, or one letter of another script."""
+    encoded = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
+    return int(_QUARTERS[encoded].sum(dtype=np.int64)) // 4
+
+
+def estimated_units(text: str) -> int:
+    """Units that the text falls into at most, about, by the signs that end them and, where there are none, by clauses
+    of 90 characters and more."""
+    encoded = text.encode("utf-8", "replace")
+    ends = sum(encoded.count(end) for end in _ENDS)
+    return 1 + ends + len(text) // 90
+
+
+def _quarters() -> npt.NDArray[np.uint8]:
+    """Quarters of a token a byte: a letter beyond ASCII has two to four bytes, a sign of ASCII one."""
+    quarters = np.full(256, 2, np.uint8)
+    quarters[:128] = 4
+    quarters[list(range(0x21))] = 0
+    quarters[[byte for byte in range(128) if chr(byte).isalnum()]] = 1
+    return quarters
+
+
+_QUARTERS = _quarters()
+_ENDS = [
+    end.encode()
+    for end in (".", "!", "?", ";", ":", "<", "\n", "\r", "。", "！", "？", "।", "؟", "…", "\u2028", "\u2029")
+]
 
 
 def weigh_reading(reading: Reading) -> int:

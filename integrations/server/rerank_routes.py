@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 from ctxprune.compressors.provence import Provence
 from ctxprune.compressors.pruner import sigmoid
@@ -40,11 +40,14 @@ class TextDocument(BaseModel):
     text: str
 
 
-_Documents = list[
-    Annotated[
-        Annotated[str, Tag("as_text")] | Annotated[TextDocument, Tag("as_object")],
-        Discriminator(lambda value: "as_text" if isinstance(value, str) else "as_object"),
-    ]
+_Documents = Annotated[
+    list[
+        Annotated[
+            Annotated[str, Tag("as_text")] | Annotated[TextDocument, Tag("as_object")],
+            Discriminator(lambda value: "as_text" if isinstance(value, str) else "as_object"),
+        ]
+    ],
+    FailFast(),
 ]
 
 
@@ -78,7 +81,7 @@ class TeiRequest(_Rerank):
     model_config = ConfigDict(
         **_LENIENT, json_schema_extra={"examples": [{"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}]}
     )
-    texts: list[str]
+    texts: Annotated[list[str], FailFast()]
     raw_scores: bool | None = Field(default=False, description="Log-odds instead of probabilities.")
     return_text: bool | None = False
     truncate: bool | None = Field(default=None, description="Ignored: long texts are read to their end.")
@@ -199,17 +202,9 @@ async def rank(
 
     Raises ApiError 424 when the model failed and 504 when it was too slow: a made-up order would help nobody.
     """
-    limit = service.settings.max_documents
-    if len(texts) > limit:
-        raise ApiError(413, f"documents must be at most {limit}, got {len(texts)}; split the request")
     documents = tuple(map(Document, texts))
-    job = Job(
-        query=query,
-        documents=documents,
-        compressor=RERANKER,
-        language=language,
-        caller=caller_of(request.headers),
-    )
+    caller = caller_of(request.headers)
+    job = Job(query=query, documents=documents, compressor=RERANKER, language=language, caller=caller)
     (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
     log_outcomes(service, request, [job], [outcome])
     if outcome.cause:

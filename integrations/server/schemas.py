@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, JsonValue, Tag, model_validator
 
 from ctxprune.operating_points import PointName
 from ctxprune.select import OnEmpty, Order
@@ -52,6 +52,9 @@ def _kind(value: Any) -> str:
 AnyDocument = Annotated[Annotated[str, Tag("as_text")] | Annotated[DocumentIn, Tag("as_object")], Discriminator(_kind)]
 
 
+Protected = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]
+
+
 class Options(BaseModel):
     """How to compress; with none of threshold, operating_point, rate, budget, top_p and gap the compressor's own
     threshold holds."""
@@ -65,10 +68,10 @@ class Options(BaseModel):
     rate: float | None = Field(default=None, gt=0, le=1, description="Keep at most floor(rate * tokens_before) tokens.")
     budget: int | None = Field(default=None, gt=0, le=MAX_TOKENS, description="Keep at most so many tokens in all.")
     tokenizer: str | None = Field(default="default", description="What counts tokens; GET /info lists the choices.")
-    protect: list[Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]] | None = Field(
+    protect: list[Protected] | None = Field(
         default=None,
         max_length=MAX_PATTERNS,
-        description="Regular expressions; a sentence that one touches is kept. Costly ones are refused.",
+        description="Regular expressions as RE2 takes them; a sentence that one touches is kept.",
     )
     keep_title: bool | None = Field(default=None, description="Give the titles of kept documents too (default: yes).")
     min_keep: int | None = Field(default=None, ge=0, le=MAX_TOKENS, description="Keep at least so many sentences.")
@@ -104,7 +107,7 @@ class CompressRequest(Options):
 
     model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [_EXAMPLE]})
     query: str = Field(max_length=20_000)
-    documents: list[AnyDocument]
+    documents: Annotated[list[AnyDocument], FailFast()]
     return_spans: bool | None = Field(
         default=True, description="Give the offsets and scores of kept and removed sentences."
     )
@@ -117,7 +120,7 @@ class BatchRequest(BaseModel):
     """Several questions, each with its own documents and options; answered in order."""
 
     model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [{"requests": [_EXAMPLE]}]})
-    requests: list[CompressRequest] = Field(min_length=1)
+    requests: Annotated[list[CompressRequest], FailFast()] = Field(min_length=1)
 
 
 class SpanOut(BaseModel):
@@ -213,6 +216,8 @@ class LimitsOut(BaseModel):
     batch: int
     requests_in_flight: int
     tokens_in_flight: int
+    units_in_flight: int = Field(description="Sentences, about.")
+    caller_share: float = Field(description="What one caller may hold of requests, tokens and units in flight.")
     deadline_seconds: float
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import signal
+import sys
 import time
 from types import FrameType
 from typing import Any
@@ -15,8 +17,12 @@ from pydantic_settings import SettingsError
 
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.integrations.server.app import create_app
+from ctxprune.integrations.server.connections import ThrottledRecords, bounded_protocol, most_connections
 from ctxprune.integrations.server.errors import validation_message
 from ctxprune.integrations.server.settings import Settings
+
+#: Python's own is 5 ms.
+SWITCH_SECONDS = 0.001
 
 
 class DrainingServer(uvicorn.Server):
@@ -55,8 +61,15 @@ def serve(*, host: str = "127.0.0.1", port: int = 8080, settings: Settings | Non
         raise InputError(f"port must be between 0 and 65535, got {port}")
     settings = settings or settings_from_environment()
     app = create_app(settings)
+    # the event loop waits so long for a thread that computes, and for each of them in turn
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # uvicorn's lines are of what outsiders send; each of a thousand broken requests would write one
+    logging.getLogger("uvicorn.error").addFilter(ThrottledRecords())
     config = uvicorn.Config(
         app,
+        http=bounded_protocol(most=most_connections(settings.max_connections), header_seconds=settings.header_seconds),
+        ws="none",
+        proxy_headers=False,  # callers are told apart by address, which a header must not make up
         host=host,
         port=port,
         access_log=False,  # the application writes its own, with request ids

@@ -8,9 +8,11 @@ from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
+from ctxprune.integrations.server.bodies import SMALL_BODY, checked_counts, checked_model, measured_json
 from ctxprune.integrations.server.engine import Engine
-from ctxprune.integrations.server.errors import ApiError, parse_json
+from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.logs import Log
 from ctxprune.integrations.server.metrics import Metrics
 from ctxprune.integrations.server.schemas import ErrorResponse, OpenAIErrorResponse
@@ -44,7 +46,7 @@ _PROXY_MEANING = {
 
 
 class StrictRequest(Request):
-    """A request whose JSON was parsed strictly before the route saw it."""
+    """A request whose JSON was parsed, measured and checked before the route saw it."""
 
     parsed: Any = None
 
@@ -53,7 +55,13 @@ class StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """Bodies must be JSON in fact (no NaN) and in name, and what is wrong with them is said in our own words."""
+    """Bodies must be JSON in fact (no NaN) and in name, and what is wrong with them is said in our own words.
+
+    Both are found out in a thread, and lists are counted before their entries are looked at. `service` is set by
+    `Service.route_class`.
+    """
+
+    service: Service
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -61,10 +69,26 @@ class StrictRoute(APIRoute):
         async def strictly(request: Request) -> Response:
             strict = StrictRequest(request.scope, request.receive)
             if request.method == "POST":
-                strict.parsed = parse_json(await _json_body(strict))
+                body = await _json_body(strict)
+                strict.parsed = await self._in_thread(len(body), lambda: self._checked(body))
             return await handle(strict)
 
         return strictly
+
+    async def _in_thread(self, size: int, work: Callable[[], Any]) -> Any:
+        return work() if size <= SMALL_BODY else await self.service.engine.in_thread(work)
+
+    def _checked(self, body: bytes) -> Any:
+        """The model of the route's body, which FastAPI takes as it is; plain values where there is none."""
+        parsed = measured_json(body)
+        model = self.body_field.field_info.annotation if self.body_field else None
+        if self.body_field:  # also where the body is of one model or another, which FastAPI tells apart
+            checked_counts(parsed, self.service.list_limits)
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            return checked_model(model, parsed)
+        if isinstance(parsed, dict) and "ctxprune" in parsed:
+            checked_counts(parsed["ctxprune"], {}, place="ctxprune.")
+        return parsed
 
 
 async def _json_body(request: Request) -> bytes:
@@ -87,7 +111,16 @@ class Service:
     log: Log
     draining: bool = False
     failure: str = ""
-    route_class: type[APIRoute] = field(default=StrictRoute)
+    route_class: type[APIRoute] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.route_class = type("ServiceRoute", (StrictRoute,), {"service": self})
+
+    @property
+    def list_limits(self) -> dict[str, int]:
+        """The most entries of the lists that a request's size hangs on."""
+        documents = self.settings.max_documents
+        return {"documents": documents, "texts": documents, "requests": self.settings.max_batch}
 
     @property
     def ready(self) -> bool:

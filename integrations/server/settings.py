@@ -43,12 +43,21 @@ class Settings(BaseSettings):
     max_batch: int = Field(default=64, gt=0, description="Requests in one /v1/compress/batch.")
     max_requests: int = Field(default=128, gt=0, description="Requests in flight; more are answered with 429.")
     max_queue_tokens: int = Field(default=262_144, gt=0, description="Estimated model tokens in flight; more: 429.")
+    max_queue_units: int = Field(default=65_536, gt=0, description="Estimated sentences in flight; more: 429.")
+    caller_share: float = Field(
+        default=0.75, gt=0, le=1, description="What one key or address may hold of each pool; with one key: all."
+    )
+    protect_seconds: Seconds = Field(default=2.0, description="Searching for `protect`, in one request or batch.")
     batch_tokens: int = Field(default=2048, gt=0, description="Tokens that the model reads in one call.")
     deadline_seconds: Seconds = Field(default=30.0, description="The longest that a caller waits for the model.")
 
     # Cache of what the model said of a question and a document
     cache_bytes: int = Field(default=128_000_000, ge=0, description="0 switches the cache off.")
     cache_seconds: Seconds = Field(default=3600.0, description="An entry is used no longer than that.")
+
+    # Connections
+    max_connections: int = Field(default=1000, gt=0, description="Open at a time; more are closed at once.")
+    header_seconds: Seconds = Field(default=10.0, description="A request's header must have arrived by then.")
 
     # Operations
     api_keys: tuple[SecretStr, ...] = Field(default=(), description="None: no key is asked for.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -70,17 +71,81 @@ class Order:
             raise self.error
 
 
+@dataclass(slots=True)
+class Allowance:
+    """Seconds that the patterns of one HTTP request may be searched for, all jobs of a batch together."""
+
+    limit: float = math.inf
+    seconds: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.seconds = self.limit
+
+
+class Turns:
+    """How many threads may compute at a time, in all and of one caller: more would only keep Python from each other and
+    from the event loop. Those that wait for the model do not count."""
+
+    def __init__(self, total: int, of_one: int) -> None:
+        self.total, self.of_one = total, of_one
+        self._working: Counter[str] = Counter()
+        self._changed = threading.Condition()
+
+    def begin(self, ticket: Ticket) -> bool:
+        """Wait for a turn; False when there was none before the deadline, or nobody waits for the ticket's job."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: ticket.abandoned or self._has_room(ticket.caller),
+                min(ticket.remaining(), threading.TIMEOUT_MAX),
+            )
+            if ticket.abandoned or not self._has_room(ticket.caller):
+                return False
+            self._working[ticket.caller] += 1
+            return True
+
+    def wake(self) -> None:
+        """Look again who still waits."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def end(self, caller: str) -> None:
+        with self._changed:
+            self._working[caller] -= 1
+            if not self._working[caller]:
+                del self._working[caller]
+            self._changed.notify_all()
+
+    def _has_room(self, caller: str) -> bool:
+        return self._working.total() < self.total and self._working[caller] < self.of_one
+
+
 @dataclass(slots=True, eq=False)
 class Ticket:
     """deadline: on the clock of `time.monotonic`. queue_seconds: how long its orders waited for their first turn.
-    caller: whose cached readings may be used."""
+    caller: for whose share of the turns it counts. scope: whose cached readings may be used."""
 
     deadline: float
     abandoned: bool = False
     queue_seconds: float = 0.0
     order: Order | None = field(default=None, repr=False)
+    allowance: Allowance = field(default_factory=Allowance)
     clock: Callable[[], float] = time.monotonic
-    caller: bytes = b""
+    caller: str = ""
+    scope: bytes = b""
+    turns: Turns | None = None
+    works: bool = field(default=False, init=False)
+
+    def begin(self) -> None:
+        """Wait for a turn to compute. Raises ExpiredError and AbandonedError."""
+        if self.turns is not None and not self.works:
+            self.works = self.turns.begin(self)
+        self.check()
+
+    def pause(self) -> None:
+        """Let others compute: this job ends, or waits for something else."""
+        if self.turns is not None and self.works:
+            self.works = False
+            self.turns.end(self.caller)
 
     @property
     def over(self) -> bool:
@@ -95,10 +160,12 @@ class Ticket:
         self.abandoned = True
         if self.order is not None:
             self.order.fail(AbandonedError("the caller left"))
+        if self.turns is not None:
+            self.turns.wake()
 
     def check(self) -> None:
         """Raise AbandonedError or ExpiredError when there is no use in going on."""
         if self.abandoned:
             raise AbandonedError("the caller left")
         if self.remaining() <= 0:
-            raise ExpiredError("the deadline passed before the work began")
+            raise ExpiredError("the deadline passed before the work was done")
