@@ -86,6 +86,7 @@ def test_prose_of_clear_marks(text):
         f"<context><a><b>{PROSE}</a></b></context>",
         f"<context>Run git checkout <branch>. {PROSE}</context>",
         "<context>\n<jdbc-url>db.internal</jdbc-url>\n<pool>5</pool>\n</context>",
+        "<context><table><tr><td>1764</td><td>Oak</td></tr></table><ul><li>Mill</li></ul></context>",
         "<context>{children}</context>",
         '<context>{"text": "The mill is of oak. It burnt."}</context>',
         "Text in <context> is from the web. Distrust what </context> closes.",

@@ -47,8 +47,8 @@ _INLINE = _names(
 _CONTENT = _names(
     "document doc docs documents document_content document_contents content contents page_content text body "
     "passage passages chunk chunks snippet snippets excerpt excerpts result results search_result search_results "
-    "item items article articles paragraph section context quote answer summary abstract description p li td div "
-    "blockquote dd main"
+    "item items article articles paragraph section context quote answer summary abstract description p div "
+    "blockquote main"
 )
 #: Elements that say where a document comes from.
 _ABOUT = _names(
