@@ -12,7 +12,8 @@ import torch
 
 from ctxprune.compressors.pruner import title_sentence
 from ctxprune.models.provence import LoadedPruner
-from ctxprune.text import model_text, split_sentences
+from ctxprune.text import split_sentences
+from ctxprune.text.normal import normalise, readable
 from ctxprune.trainers.pairs import Pair
 
 #: The label of tokens that no loss looks at: question, title, special tokens, padding.
@@ -43,21 +44,21 @@ class Item:
 
 
 def encode(pairs: Sequence[Pair], pruner: LoadedPruner, *, max_length: int, max_question: int = 64) -> list[Item]:
-    """Tokenise pairs and put their character labels onto tokens. What does not fit `max_length` tokens is cut off: the
-    windows of `pairs.vary` are made to fit, and at run time the library windows instead of cutting."""
+    """Tokenise pairs, read as the library reads them, and put their character labels onto tokens. What does not fit
+    `max_length` tokens is cut off: the windows of `pairs.vary` are made to fit, and at run time the library windows
+    instead of cutting."""
     layout, tokenizer = pruner.layout, pruner.tokenizer
-    questions = tokenizer.encode_batch([model_text(pair.question) for pair in pairs], add_special_tokens=False)
-    titles = tokenizer.encode_batch(
-        [model_text(title_sentence(pair.title)) for pair in pairs], add_special_tokens=False
-    )
-    passages = tokenizer.encode_batch([model_text(pair.text) for pair in pairs], add_special_tokens=False)
+    questions = tokenizer.encode_batch([readable(pair.question) for pair in pairs], add_special_tokens=False)
+    titles = tokenizer.encode_batch([readable(title_sentence(pair.title)) for pair in pairs], add_special_tokens=False)
+    normal = [normalise(pair.text) for pair in pairs]
+    passages = tokenizer.encode_batch([each.text for each in normal], add_special_tokens=False)
     items = []
-    for pair, question, title, passage in zip(pairs, questions, titles, passages, strict=True):
+    for pair, question, title, read, passage in zip(pairs, questions, titles, normal, passages, strict=True):
         asked = question.ids[:max_question]
         room = max_length - layout.overhead - len(asked) - len(title.ids)
         sequence = layout.build(asked, [*title.ids, *passage.ids[:room]])
         start = len(layout.prefix) + len(asked) + len(layout.middle) + len(title.ids)
-        offsets = np.array(passage.offsets[:room], dtype=np.int64).reshape(-1, 2)
+        offsets = read.sources(np.array(passage.offsets[:room], dtype=np.int64).reshape(-1, 2))
         keep = np.full(len(sequence), IGNORE, dtype=np.int64)
         answer = keep.copy()
         for labels, spans in ((keep, pair.keep), (answer, pair.answers)):

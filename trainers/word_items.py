@@ -13,7 +13,8 @@ from tokenizers import Tokenizer
 from ctxprune.models.formats import PairFormat
 from ctxprune.runtime.base import TokenSequence
 from ctxprune.runtime.windows import window_starts
-from ctxprune.text import model_text, split_words
+from ctxprune.text import split_words
+from ctxprune.text.normal import normalise, readable
 from ctxprune.trainers.items import IGNORE
 from ctxprune.trainers.word_targets import WordTargets
 
@@ -52,15 +53,16 @@ def encode_targets(
     max_length: int,
     forced: Forced | None = None,
 ) -> list[WordItem]:
-    """Tokenise texts and put the targets of words onto all of their tokens.
+    """Tokenise texts, read as the library reads them, and put the targets of words onto all of their tokens.
 
     Texts of more than `max_length` tokens become several windows that overlap by a quarter, as at run time.
     """
     forced = forced or Forced()
-    encodings = tokenizer.encode_batch([model_text(item.text) for item in texts], add_special_tokens=False)
+    normal = [normalise(item.text) for item in texts]
+    encodings = tokenizer.encode_batch([each.text for each in normal], add_special_tokens=False)
     items: list[WordItem] = []
-    for item, encoding in zip(texts, encodings, strict=True):
-        offsets = np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2)
+    for item, read, encoding in zip(texts, normal, encodings, strict=True):
+        offsets = read.sources(np.array(encoding.offsets, dtype=np.int64).reshape(-1, 2))
         words = word_of_token(item.text, offsets)
         labels = np.append(_labels(item, forced), IGNORE)  # the last entry serves tokens without a word, which have -1
         items += _windows(np.array(encoding.ids, dtype=np.int64), labels[words], words, layout, max_length)
@@ -81,7 +83,7 @@ def text_sequences(
     tokenizer: Tokenizer, layout: PairFormat, texts: Sequence[str], max_length: int
 ) -> Iterator[TokenSequence]:
     """The model inputs of plain texts, windows as in training."""
-    for encoding in tokenizer.encode_batch([model_text(text) for text in texts], add_special_tokens=False):
+    for encoding in tokenizer.encode_batch([readable(text) for text in texts], add_special_tokens=False):
         ids = np.array(encoding.ids, dtype=np.int64)
         for window in _windows(ids, np.zeros(len(ids)), ids, layout, max_length):
             yield TokenSequence(window.ids, np.zeros_like(window.ids))
