@@ -13,7 +13,7 @@ from ctxprune.errors import InputError
 from ctxprune.text.atoms import Offsets, atomic_spans, enclosing, inline_code, merge, names, numbers, spaced_spans, trim
 from ctxprune.text.blobs import APART, blobs
 from ctxprune.text.blocks import Block, UnitKind, blocks
-from ctxprune.text.markup import is_html, tag_cuts
+from ctxprune.text.markup import closes, is_html, tag_cuts
 from ctxprune.text.pieces import UNMARKED, clauses, is_unmarked, pieces
 from ctxprune.text.prose import HAN, HAN_CHARACTER, Prose, sentence_ends
 from ctxprune.types import Span
@@ -100,12 +100,12 @@ def checked_units(units: UnitKind) -> UnitKind:
 def _cuts(text: str, divided: Sequence[Block], language: str, *, tags: bool) -> list[int]:
     """Where blocks begin, sentences end and, with `tags`, the blocks of HTML part."""
     readable = model_text(text)
-    cuts = tag_cuts(text) if tags else []
+    cuts = [block.start for block in divided]
     for block in divided:
-        cuts.append(block.start)
         if block.divisible:
             cuts.extend(sentence_ends(Prose(readable, block.start, block.end, language)))
-    return cuts
+    # closing tags stay with what they close
+    return [*(cut for cut in cuts if not closes(text, cut)), *tag_cuts(text)] if tags else cuts
 
 
 def _is_long(text: str, unit: Offsets, prose: Sequence[Block], apart: Sequence[Offsets], max_characters: int) -> bool:
