@@ -53,7 +53,8 @@ def mark_settings(lines: Sequence[Line], kinds: list[Kind]) -> None:
         if not any(codes) and _is_settings(lines, kinds, paragraph):
             _mark_settings(lines, kinds, paragraph)
         elif code or ((beside or following) and _is_body(lines, paragraph)):
-            kinds[paragraph.start : paragraph.stop] = ["record", *["more"] * (len(paragraph) - 1)]
+            for place in paragraph:
+                kinds[place] = "record" if place == paragraph.start else "more"
             beside = True
         else:
             beside = False
