@@ -47,7 +47,7 @@ def test_every_compressor_of_sentences_takes_a_kind(name) -> None:
 
 @pytest.mark.parametrize("name", ["lead", "rerank-truncate", "llmlingua2", "content-words", "xrag"])
 def test_others_refuse_it(name) -> None:
-    with pytest.raises(InputError, match="units.*leave"):
+    with pytest.raises(InputError, match=r"units.*leave"):
         load(name, units="lines")
 
 
