@@ -74,7 +74,7 @@ def split_sentences(
     if max_characters < 1:
         raise InputError(f"max_characters must be at least 1, got {max_characters}; the default is 2000")
     checked_units(units)
-    normal = normalise(text)
+    normal = normalise(text, keep_gaps=True)
     language = checked_language(language) or guess_language(normal.text)
     divided = list(blocks(normal.text, units))
     tags = units in ("auto", "sentences", "paragraphs") and is_html(normal.text)
