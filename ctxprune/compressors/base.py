@@ -122,7 +122,7 @@ class ScoringCompressor(ABC):
         relevant = self.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
         counter = self.counter or default_counter()
         if budget is not None:
-            scored = cut_oversized(scored, budget=budget, counter=counter)
+            scored = cut_oversized(scored, budget=budget, counter=counter, protect=self.policy.protect)
         chosen = select(
             scored,
             threshold=threshold,
