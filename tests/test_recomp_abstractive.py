@@ -93,13 +93,21 @@ def test_the_model_sees_titles_and_only_what_is_still_kept():
     assert generator.prompts == [chat_prompt(QUERY, ["Marie Curie\nShe moved to Paris in 1891."])]
 
 
-@pytest.mark.parametrize("answer", ["", NOTHING, f" {NOTHING.lower()}. ", f"**{NOTHING}**"])
+@pytest.mark.parametrize("answer", [NOTHING, f" {NOTHING.lower()}. ", f"**{NOTHING}**"])
 def test_an_empty_summary_is_a_result(answer):
     [result] = Pipeline([compressor(answer)]).run([CONTEXT])
     [piece] = result.after.pieces
     assert (result.status, piece.text, piece.sources) == ("compressed", "", (CURIE, NOBEL))
     assert NO_CONTEXT in render_prompt(result.after)
-    assert not result.warnings
+    assert result.warnings == ("everything was removed: the context is empty",)
+
+
+def test_a_reply_without_a_word_is_no_empty_summary():
+    with pytest.raises(GeneratorError, match="the reply is empty"):
+        compress("")
+    [result] = Pipeline([compressor("")], on_error="passthrough").run([CONTEXT])
+    assert (result.status, result.after.pieces) == ("degraded", CONTEXT.pieces)
+    assert "the reply is empty" in result.reason
 
 
 @pytest.mark.parametrize("documents", [[], [""], ["  \n"], [Document("", title="Title")]])
