@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.errors import InputError
-from ctxprune.prompt import DOCUMENT_SEPARATOR, count_contexts, piece_text, title_header
+from ctxprune.prompt import DOCUMENT_SEPARATOR, count_contexts, piece_text, title_line
 from ctxprune.types import Context, Extract, Piece, TokenCounter
 
 Fill = Literal["skip", "stop"]
@@ -135,7 +135,7 @@ class Fitting:
             span = extract.units[at]
             # with the space before it: byte-pair tokenizers make it part of the word
             texts.append(extract.source.text[extract.units[at - 1].end if at else span.start : span.end])
-        opened = {self.piece[unit]: DOCUMENT_SEPARATOR + title_header(self._extract(unit)) for unit in candidates}
+        opened = {self.piece[unit]: DOCUMENT_SEPARATOR + title_line(self._extract(unit)) for unit in candidates}
         counts = self.counter.count([*texts, *opened.values(), DOCUMENT_SEPARATOR])
         headers = counts[len(texts) : -1]
         return dict(zip(candidates, counts, strict=False)), dict(zip(opened, headers, strict=True)), counts[-1]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
-from ctxprune.prompt import title_header
+from ctxprune.prompt import title_line
 from ctxprune.text import model_text
 from ctxprune.types import Extract, Piece, SoftTokens, Span, Summary
 
@@ -113,7 +113,7 @@ def _article(piece: Piece) -> str:
     if isinstance(piece, SoftTokens):
         shape = " × ".join(map(str, piece.embeddings.shape))
         return _details(head, f"soft tokens {shape} for {piece.generator}", _safe(piece.source.text), is_open=False)
-    title = "title left out, " if piece.source.title and not title_header(piece) else ""
+    title = "title left out, " if piece.source.title and not title_line(piece) else ""
     score = "" if piece.score is None else f"score {piece.score:.3g}, "
     count = f"{sum(piece.kept)} of {_plural(len(piece.units), 'unit')} kept"
     return _details(

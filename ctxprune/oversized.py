@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ctxprune.prompt import title_header
+from ctxprune.prompt import title_line
 from ctxprune.select import Finder, touched
 from ctxprune.text.atoms import atomic_spans
 from ctxprune.text.blobs import silent_units
@@ -33,7 +33,7 @@ def cut_oversized(
     pieces = list(context.pieces)
     for place, piece in enumerate(pieces):
         if isinstance(piece, Extract) and not piece.dropped:
-            room = budget - counter.count([title_header(piece)])[0]
+            room = budget - counter.count([title_line(piece)])[0]
             pieces[place] = _cut(piece, context.query, max(room, 1), counter, protect)
     return context if pieces == list(context.pieces) else replace(context, pieces=tuple(pieces))
 

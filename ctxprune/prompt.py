@@ -23,9 +23,31 @@ DEFAULT_TEMPLATE: Final = (
 )
 
 
-def title_header(extract: Extract) -> str:
-    """The title line before a document's text, its line break included; "" when the title stays out."""
+#: What headings wear in Markdown, wikis and HTML, as a line's beginning or end.
+_HEADING_MARKS = re.compile(r"^(?:<h[1-6][^<>]*>|[#=*_\s])+|(?:</h[1-6]\s*>|[#=*_\s])+$", re.IGNORECASE)
+
+
+def title_line(extract: Extract) -> str:
+    """The title, its line break included, as it stands before a text that does not begin with it: the most it takes."""
     return extract.source.title + TITLE_SEPARATOR if extract.titled and extract.source.title.strip() else ""
+
+
+def title_header(extract: Extract) -> str:
+    """The title line before a document's text; "" when the title stays out or is the heading that the text begins with.
+
+    Without the second a page that opens with its own title would name it twice.
+    """
+    return _header(extract, extract.text)
+
+
+def _header(extract: Extract, text: str) -> str:
+    line = title_line(extract)
+    first = text.lstrip().partition("\n")[0]
+    return "" if line and _bare(first) == _bare(extract.source.title) else line
+
+
+def _bare(heading: str) -> str:
+    return " ".join(_HEADING_MARKS.sub("", heading).casefold().split()) or heading.strip()
 
 
 def piece_text(piece: Piece) -> str:
@@ -35,7 +57,7 @@ def piece_text(piece: Piece) -> str:
     text = piece.text
     if not text.strip():
         return ""
-    return text if isinstance(piece, Summary) else title_header(piece) + text
+    return text if isinstance(piece, Summary) else _header(piece, text) + text
 
 
 def readable_text(context: Context) -> str:

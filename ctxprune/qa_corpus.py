@@ -1,49 +1,80 @@
-"""Read a corpus to retrieve from: JSONL, plain text, Markdown, or a folder of them."""
+"""Read a corpus to retrieve from: JSONL, plain text, Markdown, web pages, tables, or a folder of them."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from ctxprune.errors import InputError
 from ctxprune.qa import read_rows
 from ctxprune.types import Document
+from ctxprune.webpages import decode_page, read_page
 
 _JSONL = (".jsonl", ".jsonl.gz")
-_PLAIN = (".txt", ".md")
+_PAGES = (".html", ".htm", ".xhtml")
+_PLAIN = (".txt", ".md", ".csv", ".tsv")
+_READ = (*_JSONL, *_PLAIN, *_PAGES)
 _HEADING = re.compile(r"#{1,6}[ \t]+(.+?)[ \t#]*(?:\r?\n|$)")
 
 
-def read_corpus(path: str | Path) -> Iterator[Document]:
+def read_corpus(path: str | Path, *, skipped: Callable[[list[str]], None] | None = None) -> Iterator[Document]:
     """The documents of a file or, in the order of their names, of every readable file below a folder.
 
     JSONL (.gz too): `{"id" | "_id", "text", "title"?}`, the form of BEIR, or `{"id", "contents": "title\\ntext"}`, the
-    form of FlashRAG; further fields go to the metadata. A .txt or .md file is one document: its id is its path (below
-    the folder), its title the Markdown heading it begins with, else its name. Streams: one document in memory.
-    Raises InputError for a missing or unreadable file and for a bad line or field, which it names.
+    form of FlashRAG; further fields go to the metadata. In a folder a line without an id is named by its place. Any
+    other file is one document: its id is its path (below the folder), its title the Markdown heading it begins with,
+    else its name. Of a web page it is the text that a reader sees, which is what offsets count; its metadata say so
+    with `{"extracted_from": "text/html"}`. skipped: called once, before the first document, with the names of the
+    files in a folder that are none of these, if there are any; hidden ones are not named. Streams: one document in
+    memory. Raises InputError for a missing or unreadable file and for a bad line or field, which it names.
     """
     path = Path(path)
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file() and file.name.endswith(_JSONL + _PLAIN))
-        if not files:
-            raise InputError(f"{path} holds no {', '.join(_JSONL + _PLAIN)} file")
-        for file in files:
-            yield from _read_file(file, file.relative_to(path).as_posix())
-    elif path.name.endswith(_JSONL + _PLAIN):
+        yield from _read_folder(path, skipped)
+    elif path.name.lower().endswith(_READ):
         yield from _read_file(path, path.name)
     elif not path.exists():
         raise InputError(f"there is no file or folder {path}; check the path")
     else:
-        raise InputError(f"cannot tell the form of corpus {path}; name a folder or a {', '.join(_JSONL + _PLAIN)} file")
+        raise InputError(f"cannot tell the form of corpus {path}; name a folder or a {', '.join(_READ)} file")
 
 
-def _read_file(path: Path, name: str) -> Iterator[Document]:
-    if not path.name.endswith(_JSONL):
-        yield _plain(path, name)
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def is_page(path: Path) -> bool:
+    """Whether the name is a web page's."""
+    return path.name.lower().endswith(_PAGES)
+
+
+def _read_folder(folder: Path, skipped: Callable[[list[str]], None] | None) -> Iterator[Document]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    names = {file: file.relative_to(folder) for file in files}
+    readable = [file for file in files if file.name.lower().endswith(_READ)]
+    if not readable:
+        raise InputError(f"{folder} holds no {', '.join(_READ)} file")
+    chosen = set(readable)
+    others = [name.as_posix() for file, name in names.items() if file not in chosen and not _hidden(name)]
+    if others and skipped is not None:
+        skipped(others)
+    for file in readable:
+        try:
+            yield from _read_file(file, names[file].as_posix(), named=True)
+        except InputError as error:
+            raise InputError(f"{error}; mend it, or move the file out of {folder} and run again") from None
+
+
+def _read_file(path: Path, name: str, *, named: bool = False) -> Iterator[Document]:
+    """named: a line without an id gets one."""
+    if not path.name.lower().endswith(_JSONL):
+        yield _page(path, name) if is_page(path) else _plain(path, name)
         return
     for number, row in read_rows(path):
+        if named and row.get("id") is None and row.get("_id") is None:
+            row["id"] = f"{name}:{number}"
         yield corpus_document(row, f"{path}:{number}")
 
 
@@ -55,6 +86,14 @@ def _plain(path: Path, name: str) -> Document:
         raise InputError(f"cannot read {path}: {error}") from None
     heading = _HEADING.match(text) if path.suffix == ".md" else None
     return Document(text, id=name, title=heading.group(1) if heading else path.stem)
+
+
+def _page(path: Path, name: str) -> Document:
+    try:
+        page = read_page(decode_page(path.read_bytes()))
+    except (OSError, UnicodeDecodeError, LookupError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    return Document(page.text, id=name, title=page.title or path.stem, metadata={"extracted_from": "text/html"})
 
 
 def corpus_document(row: dict[str, Any], place: str) -> Document:

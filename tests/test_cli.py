@@ -11,8 +11,9 @@ import pytest
 
 import ctxprune
 from ctxprune import Context, Document, Pipeline, Policy, load
-from ctxprune.cli import main
-from ctxprune.cli.output import printable
+from ctxprune.cli import BROKEN_PIPE, main
+from ctxprune.cli.inputs import read_documents
+from ctxprune.cli.output import plural, printable
 from ctxprune.samples import sample_questions
 
 RELEVANT = "The lighthouse was built in 1887."
@@ -174,6 +175,39 @@ def test_standard_input(ctxprune_cli, monkeypatch, content, texts):
     assert [document["text"] for document in json.loads(out)["documents"]] == texts
 
 
+def test_a_folder_names_what_it_does_not_read(ctxprune_cli, tmp_path):
+    (tmp_path / "a.txt").write_text(RELEVANT)
+    (tmp_path / "b.html").write_text("<title>Tides</title><p>High at <b>noon</b>.</p><p>Low at six.</p>")
+    (tmp_path / "c.csv").write_text("port,depth\nEast,4\nWest,9\n")
+    (tmp_path / "d.jsonl").write_text('{"text": "No id here."}\n')
+    (tmp_path / "e.pdf").write_bytes(b"%PDF")
+    (tmp_path / ".hidden.bin").write_bytes(b"x")
+    code, out, err = ctxprune_cli("compress", "-q", QUESTION, tmp_path, *BM25, "--json")
+    assert (code, err) == (0, "skipped 1 file of other kinds: e.pdf\n")
+    documents = json.loads(out)["documents"]
+    assert [document["id"] for document in documents] == ["a.txt", "b.html", "c.csv", "d.jsonl:1"]
+    _, page, table, _ = read_documents([tmp_path])
+    assert page.text == "High at noon.\n\nLow at six."
+    assert (page.title, page.metadata) == ("Tides", {"extracted_from": "text/html"})
+    assert table.text == "port,depth\nEast,4\nWest,9\n"
+    assert read_documents([tmp_path / "b.html"]) == [page]
+
+
+def test_one_bad_file_of_a_folder_is_named_with_the_way_out(ctxprune_cli, tmp_path):
+    (tmp_path / "a.txt").write_text(RELEVANT)
+    write_lines(tmp_path / "log.jsonl", [{"text": "fine"}, {"level": "info"}])
+    code, out, err = ctxprune_cli("compress", "-q", QUESTION, tmp_path, *BM25)
+    assert (code, out) == (1, "")
+    assert "log.jsonl:2" in err and "move the file out of" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 documents"), (1, "1 document"), (2, "2 documents"), (1200, "1,200 documents")]
+)
+def test_plurals(number, text):
+    assert plural(number, "document") == text
+
+
 def test_html_is_written_beside_the_output(ctxprune_cli, text_file, tmp_path):
     code, out, err = ctxprune_cli("compress", "-q", QUESTION, text_file, *BM25, "--html", tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text(encoding="utf-8")
@@ -281,6 +315,11 @@ def test_a_bad_line_is_named_after_the_results_before_it(ctxprune_cli, tmp_path,
         (["run", *BM25, "--retriever", "nosuch"], "nosuch"),
         (["run", *BM25, "--corpus", "FILE"], "question"),
         (["run", *BM25, "--corpus", "no/such", "-q", "x"], "no/such"),
+        (["run", *BM25, "--corpus", "nofolder", "-q", "x"], "there is no file or folder nofolder; check the path"),
+        (["compress", "-q", "x", "FILE", "-c", "xrag"], "only its own generator can read"),
+        (["compress", "-q", "x", "FILE", "--model", "nope"], "no model at 'nope'; give a folder, a hub id"),
+        (["compress", "-q", "x", "FILE", "-c", "llmlingua2", "--model", "nope"], "no model at 'nope'"),
+        (["compress", "-q", "x", "FILE", "-c", "recomp-extractive", "--model", "nope"], "no model at 'nope'"),
         (["run", *BM25, "--generator", "nosuch:x"], "nosuch"),
         (["run", *BM25, "--generator", "openai:m"], "--base-url"),
         (
@@ -487,7 +526,7 @@ def test_colour_on_a_terminal_unless_no_color(text_file):
     coloured = on_terminal(arguments)
     assert "\x1b[32m" in coloured
     plain = on_terminal(arguments, NO_COLOR="1")
-    assert "\x1b[3" not in plain
+    assert "\x1b[" not in plain
     assert "+ [30:63]" in plain and RELEVANT in plain
 
 
@@ -507,4 +546,19 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path):
     process.stdout.close()
     assert process.stderr.read() == b""
     process.stderr.close()
-    process.wait()
+    assert process.wait() == BROKEN_PIPE
+
+
+def test_a_reader_of_one_line_is_no_error(tmp_path):
+    text = tmp_path / "long.txt"
+    text.write_text("".join(f"The boat number {number} is old and leaks a little. " for number in range(3000)))
+    process = subprocess.Popen(
+        [*COMMAND, "compress", "-q", "Which boat?", str(text), "-c", "bm25-sentences", "--budget", "20"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"Question: Which boat?\n"
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    process.stderr.close()
+    assert process.wait() == BROKEN_PIPE

@@ -45,7 +45,7 @@ def test_what_does_not_fit_is_named(note, capsys, flags, message):
 def test_scores_ahead_of_time(note, tmp_path, capsys):
     scores = tmp_path / "scores.sqlite"
     assert main(["index", str(note), "--scores", str(scores)]) == 0
-    assert "1 documents" in capsys.readouterr().err
+    assert "1 document, 17 words" in capsys.readouterr().err
     indexed = load("llmlingua2", cache=scores)
     indexed.model = type("Unread", (), {"fingerprint": indexed.model.fingerprint})()  # has no `read`: must not need it
     fresh = load("llmlingua2", cache="memory")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -51,6 +52,13 @@ def test_fresh_documents_under_their_ids() -> None:
     assert out[0].meta["ctxprune"]["kept_spans"] == [{"start": 5, "end": 9, "score": 0.5}]
     assert out[3] is given[2]
     assert asyncio.run(compressor().run_async(QUERY, given))["documents"] == out
+
+
+def test_copies_and_pickles_prune_alike() -> None:
+    original = CtxPruneCompressor("lead", budget=6, tokenizer="words")
+    expected = [each.content for each in original.run(QUERY, documents())["documents"]]
+    for copied in (copy.deepcopy(original), copy.copy(original), pickle.loads(pickle.dumps(original))):
+        assert [each.content for each in copied.run(QUERY, documents())["documents"]] == expected
 
 
 def test_top_n_and_empty_documents() -> None:

@@ -39,6 +39,7 @@ LAYERS = (
         "samples",
         "embedders",
         "vectors",
+        "webpages",
     },
     {"compressors", "retrievers", "generators"},
     {"compat", "html", "result", "pipeline", "qa_formats"},

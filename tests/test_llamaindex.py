@@ -15,7 +15,15 @@ pytest.importorskip("llama_index.core", reason="needs the extra llamaindex")
 from llama_index.core.llms import MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
 from llama_index.core.retrievers import BaseRetriever
-from llama_index.core.schema import ImageNode, MetadataMode, NodeWithScore, QueryBundle, TextNode
+from llama_index.core.schema import (
+    Document,
+    ImageNode,
+    IndexNode,
+    MetadataMode,
+    NodeWithScore,
+    QueryBundle,
+    TextNode,
+)
 
 from ctxprune.integrations.llamaindex import CtxPrunePostprocessor
 
@@ -45,6 +53,35 @@ def test_fresh_nodes_under_their_ids() -> None:
     assert (second.node.get_content(), second.score) == ("a a.", 1.0)
     assert first.node.metadata["ctxprune"]["kept_spans"] == [{"start": 5, "end": 9, "score": 0.5}]
     assert image.node is given[2].node and image.score == 0.5
+
+
+@pytest.mark.parametrize(
+    "node",
+    [
+        IndexNode(text="b b. a b.", index_id="chapter", id_="n"),
+        ImageNode(text="b b. a b.", image_url="https://example.org/a.png", id_="n"),
+        Document(text="b b. a b.", id_="n"),
+    ],
+    ids=lambda node: type(node).__name__,
+)
+def test_every_type_with_text_is_pruned_and_stays_what_it_is(node: Any) -> None:
+    before = node.to_dict()
+    [scored] = postprocessor().postprocess_nodes([NodeWithScore(node=node, score=0.2)], query_str=QUERY)
+    pruned = scored.node
+    assert type(pruned) is type(node) and node.to_dict() == before
+    assert (pruned.get_content(MetadataMode.NONE), pruned.node_id, scored.score) == ("a b.", "n", 0.5)
+    assert pruned.metadata["ctxprune"]["kept_spans"] == [{"start": 5, "end": 9, "score": 0.5}]
+    for field in ("index_id", "image_url"):
+        assert getattr(pruned, field, None) == getattr(node, field, None)
+
+
+def test_a_copy_with_other_options_prunes_by_them() -> None:
+    first = postprocessor()
+    copied = first.model_copy(update={"top_n": 1})
+    assert [each.node.get_content() for each in copied.postprocess_nodes(nodes()[:2], query_str=QUERY)] == ["a a."]
+    assert len(first.postprocess_nodes(nodes()[:2], query_str=QUERY)) == 2
+    with pytest.raises(ValueError, match="number of documents must be at least 1"):
+        first.model_copy(update={"top_n": 0})
 
 
 def test_our_metadata_stays_out_of_prompts_and_embeddings() -> None:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
 from ctxprune.prompt import NO_CONTEXT, count_contexts, readable_text, render_context, render_prompt
+from ctxprune.select import Policy, select
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Context, Document, Extract, SoftTokens, Span, Summary
 
@@ -16,6 +17,43 @@ SOFT = SoftTokens(np.zeros((3, 8), np.float32), Document("long text"), "mistral"
 def test_documents_have_a_blank_line_between_and_titles_a_line_of_their_own():
     context = Context.of("q", [Document("One.", title="First"), "Two."])
     assert render_context(context) == "First\nOne.\n\nTwo."
+
+
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "Harbour fees",
+        "# Harbour fees",
+        "## harbour  fees ##",
+        "**Harbour fees**",
+        "= Harbour Fees =",
+        "\n<h1>Harbour fees</h1>",
+    ],
+)
+def test_a_title_that_the_text_begins_with_is_not_said_twice(heading):
+    document = Document(f"{heading}\nA boat pays ten.", title="Harbour fees")
+    context = Context.of("q", [document])
+    assert render_context(context) == document.text
+    assert count_contexts([context], WordCounter()) == WordCounter().count([document.text])
+    units = (Span(0, len(heading)), Span(len(heading) + 1, len(document.text)))
+    without = Context("q", (Extract(document, units, (False, True)),))
+    assert render_context(without) == "Harbour fees\nA boat pays ten."
+
+
+@pytest.mark.parametrize("text", ["Harbour fees are due. Pay.", "Harbour\nfees", "Fees\nx", "###\nx", ""])
+def test_a_text_that_begins_otherwise_gets_its_title(text):
+    rendered = render_context(Context.of("q", [Document(text, title="Harbour fees")]))
+    assert rendered == (f"Harbour fees\n{text}" if text else "")
+
+
+@given(st.lists(st.booleans(), min_size=3, max_size=3), st.integers(1, 14))
+def test_a_budget_holds_with_and_without_the_heading(scores, budget):
+    document = Document("# Old mill\n\nIt grinds rye. It is red.", title="Old mill")
+    places = ((0, 10), (12, 26), (27, 37))
+    units = tuple(Span(*place, float(score)) for place, score in zip(places, scores, strict=True))
+    scored = Context("q", (Extract(document, units, (True,) * 3),))
+    chosen = select(scored, threshold=None, budget=budget, counter=WordCounter(), policy=Policy())
+    assert count_contexts([chosen], WordCounter())[0] <= budget
 
 
 def test_empty_pieces_leave_no_trace():

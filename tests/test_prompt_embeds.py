@@ -118,7 +118,7 @@ def test_failures_are_tried_again_and_told_without_the_key(serve: Callable[..., 
     server = StandIn(llama)
     endpoint = serve(lambda number, body: (503, {}, "busy") if number == 1 else server(number, body))
     with client(endpoint, llama) as generator:
-        assert generator.generate(["the cat"])
+        assert generator.generate(["the cat sat"], max_new_tokens=6)
     assert len(endpoint.seen) == 2
     endpoint = serve(lambda number, body: (401, {}, "wrong key sk-secret"))
     with (

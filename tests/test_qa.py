@@ -181,14 +181,16 @@ def test_titles_of_contents_lose_only_a_pair_of_quotes(tmp_path: Path) -> None:
 def test_bad_corpora_are_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "latin.txt").write_bytes(b"caf\xe9")
-    (tmp_path / "x.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "x.pdf").write_bytes(b"%PDF")
+    (tmp_path / "odd.html").write_bytes(b"<meta charset=klingon>x")
     bad = write_lines(tmp_path / "bad.jsonl", {"id": "1", "text": "x"}, {"id": "2"})
     nameless = write_lines(tmp_path / "nameless.jsonl", {"text": "x"})
     for path, complaint in {
         tmp_path / "empty": "holds no",
         tmp_path / "none.txt": "cannot read",
-        tmp_path / "x.pdf": "cannot tell",
         tmp_path / "none.pdf": "there is no file or folder",
+        tmp_path / "odd.html": "unknown encoding: klingon",
+        tmp_path / "x.pdf": "cannot tell",
         tmp_path / "latin.txt": "cannot read",
         bad: r"bad\.jsonl:2: .*'text'",
         nameless: r"nameless\.jsonl:1: field 'id'",

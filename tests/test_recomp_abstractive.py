@@ -102,6 +102,14 @@ def test_an_empty_summary_is_a_result(answer):
     assert result.warnings == ("everything was removed: the context is empty",)
 
 
+def test_a_reply_without_a_word_is_no_empty_summary():
+    with pytest.raises(GeneratorError, match="the reply is empty"):
+        compress("")
+    [result] = Pipeline([compressor("")], on_error="passthrough").run([CONTEXT])
+    assert (result.status, result.after.pieces) == ("degraded", CONTEXT.pieces)
+    assert "the reply is empty" in result.reason
+
+
 @pytest.mark.parametrize("documents", [[], [""], ["  \n"], [Document("", title="Title")]])
 def test_nothing_to_summarise_asks_nobody(documents):
     context = Context.of(QUERY, documents)

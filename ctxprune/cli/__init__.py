@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         if sys.stdout is not stdout:  # typer wraps it and ends with 1 when the reader has gone away
             sys.stdout = stdout
-            return _flushed(0)
+            return _flushed(BROKEN_PIPE)
         return _flushed(end.code if isinstance(end.code, int) else int(end.code is not None))
     except BrokenPipeError:
         return _flushed(BROKEN_PIPE)

@@ -101,7 +101,9 @@ def _root(
 def compress(
     inputs: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FILE|FOLDER]...", help="Text, Markdown or .jsonl[.gz]; - or nothing: standard input."),
+        typer.Argument(
+            metavar="[FILE|FOLDER]...", help="Text, HTML, CSV or .jsonl[.gz]; - or nothing: standard input."
+        ),
     ] = None,
     question: Annotated[str | None, typer.Option("--question", "-q", help="What the documents are to answer.")] = None,
     batch: Annotated[

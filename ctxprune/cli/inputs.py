@@ -11,20 +11,25 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from ctxprune.cli.output import plural, printable
 from ctxprune.errors import InputError
 from ctxprune.pipeline import require_query
 from ctxprune.qa import json_object, question_from_row, read_rows, split_lines
-from ctxprune.qa_corpus import corpus_document, read_corpus
+from ctxprune.qa_corpus import corpus_document, is_page, read_corpus
 from ctxprune.types import Context, Document
 
 STANDARD_INPUT = Path("-")
+
+#: Names of skipped files that one line holds.
+_SHOWN = 5
 
 
 def read_documents(paths: Sequence[Path]) -> list[Document]:
     """The documents of all paths, in order; "-" is standard input.
 
     A .jsonl[.gz] file gives one document a line, `{"text" | "contents", "id"?, "title"?}`; any other file is one
-    document. Raises InputError for a path that is not there and for what is no UTF-8 text.
+    document, a web page the text that it shows. What a folder holds of other kinds is named on stderr.
+    Raises InputError for a path that is not there and for what is no UTF-8 text.
     """
     return [document for path in paths for document in _documents(path)]
 
@@ -46,17 +51,23 @@ def read_contexts(path: Path, *, needs_query: bool) -> Iterator[Context]:
         yield context
 
 
+def tell_skipped(names: Sequence[str]) -> None:
+    """One line on stderr for the files of a folder that are not read."""
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    sys.stderr.write(f"skipped {plural(len(names), 'file')} of other kinds: {printable(shown)}\n")
+
+
 def _documents(path: Path) -> Iterator[Document]:
     if path == STANDARD_INPUT:
         yield from _standard_input()
     elif path.is_dir():
-        yield from read_corpus(path)
+        yield from read_corpus(path, skipped=tell_skipped)
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         for number, row in read_rows(path):
             yield _document(row, path.name, number, place=f"{path}:{number}")
     elif not path.exists():
         raise InputError(f"no file or folder {path}; check the path")
-    elif path.suffix in (".txt", ".md"):
+    elif path.suffix in (".txt", ".md") or is_page(path):
         yield from read_corpus(path)
     else:
         yield Document(_decoded(path.read_bytes(), str(path)), id=path.name, title=path.stem)

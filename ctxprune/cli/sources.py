@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxprune.cli.inputs import tell_skipped
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.qa import answers_from, read_jsonl, read_lines, read_rows
 from ctxprune.qa_corpus import read_corpus
@@ -69,7 +70,7 @@ def load_retriever(name: str, corpus: Path | None) -> Retriever:
             f"no retriever {name!r}; use bm25, dense, hybrid, a folder that `ctxprune index --vectors` wrote, or a "
             ".jsonl file of retrieved documents"
         )
-    documents = sample_corpus() if corpus is None else list(read_corpus(corpus))
+    documents = sample_corpus() if corpus is None else list(read_corpus(corpus, skipped=tell_skipped))
     if name == "bm25":
         return BM25Retriever(documents)
     dense = DenseRetriever(documents)

@@ -14,7 +14,8 @@ from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, readabl
 from ctxprune.compressors.baselines import with_extracts
 from ctxprune.compressors.fusion import Array, SentenceEvidence
 from ctxprune.compressors.pruner import Passage, PrunerModel, Reading, relevance, sigmoid
-from ctxprune.errors import InputError, UnknownNameError
+from ctxprune.errors import InputError
+from ctxprune.models.names import check_source
 from ctxprune.operating_points import OperatingPoints
 from ctxprune.runtime.windows import token_spans
 from ctxprune.text import UnitKind
@@ -207,6 +208,5 @@ def load_model(
     path = Path(source)
     if (path / "pruner.json").is_file():
         return PrunerModel.from_export(path)
-    if not path.exists() and source.startswith((".", "/", "~")):
-        raise UnknownNameError(f"no model at {source}; give a folder, a hub id such as org/name, or {BUNDLED!r}")
+    check_source(source, bundled=BUNDLED)
     return PrunerModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)

@@ -15,7 +15,8 @@ from ctxprune.compressors.baselines import with_extracts
 from ctxprune.compressors.document_cache import DocumentCache, open_cache
 from ctxprune.compressors.sentence_vectors import Passage, SentenceReader, SentenceVectors
 from ctxprune.embedders import BundledEncoder, Embedder, load_embedder
-from ctxprune.errors import InputError, UnknownNameError
+from ctxprune.errors import InputError
+from ctxprune.models.names import check_source
 from ctxprune.models.recomp import CONFIG, DualEncoder, Similarity, Vectors, load_dual_encoder, load_export
 from ctxprune.select import Policy
 from ctxprune.timing import stage
@@ -142,8 +143,7 @@ def load_model(
     if "/" not in source and (bundled / CONFIG).is_file():
         with resources.as_file(bundled) as folder:
             return load_export(folder)
-    if not Path(source).expanduser().exists() and ("/" not in source or source.startswith((".", "/", "~"))):
-        raise UnknownNameError(f"no model at {source}; give a folder, a hub id such as org/name, or 'bundled'")
+    check_source(source, bundled="bundled")
     return load_dual_encoder(source, revision=revision, device=device, dtype=dtype)
 
 

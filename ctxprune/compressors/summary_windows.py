@@ -9,7 +9,7 @@ from functools import partial
 from ctxprune.compressors.base import narrow, visible_units
 from ctxprune.compressors.summarizers import Summarizer
 from ctxprune.errors import InputError
-from ctxprune.prompt import title_header
+from ctxprune.prompt import title_header, title_line
 from ctxprune.text import split_sentences
 from ctxprune.text.blobs import silent_units
 from ctxprune.types import Extract, Span
@@ -72,7 +72,7 @@ def _packed(extracts: Sequence[Extract], room: int, summarizer: Summarizer, lang
 
 def _split(extract: Extract, room: int, summarizer: Summarizer, language: str | None) -> list[Extract]:
     """The extract in parts of about `room` tokens, each with the rest of its units marked as removed."""
-    [header] = summarizer.count([title_header(extract)]) if summarizer.titles else [0]
+    [header] = summarizer.count([title_line(extract)]) if summarizer.titles else [0]
     room = max(room - header, 1)
     units, costs = _sentences(extract, room, summarizer, language)
     marked = narrow(extract, units)

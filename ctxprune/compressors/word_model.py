@@ -13,8 +13,9 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ctxprune.compressors.pruner import sigmoid
-from ctxprune.errors import CheckpointError, UnknownNameError
+from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
+from ctxprune.models.names import check_source
 from ctxprune.runtime.base import EncoderRuntime, IntArray
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.runtime.windows import lay_windows, stitch
@@ -145,6 +146,5 @@ def load_word_model(
     path = Path(source)
     if (path / CONFIG).is_file():
         return WordModel.from_export(path)
-    if not path.exists() and source.startswith((".", "/", "~")):
-        raise UnknownNameError(f"no model at {source}; give a folder, a hub id such as org/name, or {BUNDLED!r}")
+    check_source(source, bundled=BUNDLED)
     return WordModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)

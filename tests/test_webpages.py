@@ -1,0 +1,80 @@
+"""Web pages as text: blocks as lines, nothing that a reader does not see, whatever the source leaves open."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctxprune.webpages import WebPage, decode_page, read_page
+
+PAGE = """<!DOCTYPE html><html><head><title>Opening
+ hours</title><style>p { color: red }</style><script>if (a < b) document.write("<p>no</p>")</script></head><body>
+<nav><a href="/">Start</a><a href="/map">Map</a></nav><h1>The pool</h1><p>Open from <b>seven</b>&nbsp;to
+nine.<br/>Closed on Mondays &amp; holidays.<p>Bring a <i>towel</i>.<ul><li>One coin<li>Two coins</ul>
+<table><tr><th>Day<th>Lanes<tr><td>Tuesday</td><td>8</td></tr></table><pre>
+a:
+  b:   1</pre><!-- a note --><noscript>Turn scripts on</noscript><svg><text>logo</text></svg></body></html>"""
+
+
+def test_a_page_reads_as_it_is_shown() -> None:
+    page = read_page(PAGE)
+    assert page.title == "Opening hours"
+    assert page.text.split("\n\n") == [
+        "Start Map",
+        "The pool",
+        "Open from seven\xa0to nine.\nClosed on Mondays & holidays.",
+        "Bring a towel.",
+        "One coin\nTwo coins",
+        "Day | Lanes\nTuesday | 8",
+        "a:\n  b:   1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "page"),
+    [
+        ("", WebPage("", "")),
+        ("just words", WebPage("just words", "")),
+        ("<h1>Head<p>text", WebPage("Head\n\ntext", "Head")),
+        ("<title>Left open<body><p>text", WebPage("text", "Left open")),
+        ("<div>a</div><div>b</div>", WebPage("a\nb", "")),
+        ("a<br><br>b<span> c</span>d", WebPage("a\n\nb cd", "")),
+        ("<svg/>seen<br/>too", WebPage("seen\ntoo", "")),
+        ("<template><p>x<template>y</template></template><p>z", WebPage("z", "")),
+        ("1 < 2 & 3 &lt; 4", WebPage("1 < 2 & 3 < 4", "")),
+    ],
+)
+def test_broken_and_bare_sources(source: str, page: WebPage) -> None:
+    assert read_page(source) == page
+
+
+@given(st.text(alphabet="<>/ab p&;\n\t\"'=!-", max_size=60))
+def test_any_source_is_read(source: str) -> None:
+    text = read_page(source).text
+    assert "\n\n\n" not in text and not text.startswith("\n") and not text.endswith("\n")
+
+
+@pytest.mark.parametrize(
+    ("content", "source"),
+    [
+        ("é".encode(), "é"),
+        (b"\xef\xbb\xbf" + "é".encode(), "é"),
+        ("é".encode("utf-16"), "é"),
+        (b'<meta charset="iso-8859-1">\xe9 \x80', '<meta charset="iso-8859-1">é €'),
+        (
+            "<meta content='text/html; charset=koi8-r'>да".encode("koi8-r"),
+            "<meta content='text/html; charset=koi8-r'>да",
+        ),
+        (b"<meta charset=utf-16>\xc3\xa9", "<meta charset=utf-16>é"),
+    ],
+)
+def test_the_declared_charset_counts(content: bytes, source: str) -> None:
+    assert decode_page(content) == source
+
+
+def test_bytes_that_are_no_text_are_refused() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        decode_page(b"caf\xe9")
+    with pytest.raises(LookupError):
+        decode_page(b"<meta charset=klingon>x")
