@@ -45,6 +45,8 @@ NETWORKS, WIDTH, STEPS = 3, 16, 200
 OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
 SIZES = (3, 12, 60, 300)
+#: Contexts of so many sentences are small: their thresholds are safer.
+SMALL = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,26 +181,30 @@ def cross_fitted(examples: Sequence[Example], *, folds: int = 4) -> list[Array]:
     return logits
 
 
-def operating_points(examples: Sequence[Example], logits: Sequence[Array]) -> dict[str, list[list[float | None]]]:
+def operating_points(
+    examples: Sequence[Example], logits: Sequence[Array], sources: Sequence[str] = ()
+) -> dict[str, list[list[float | None]]]:
     """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
 
-    A threshold keeps the answer of the named share of answerable contexts of its size, files weighing alike: it is the
-    lower quantile of the score of the answering sentence that scores best. Larger contexts never get a lower one.
+    A threshold keeps the answer of the named share of answerable contexts of its size: it is the lower quantile of the
+    score of the answering sentence that scores best. Small contexts lose a third of that share, since little is won by
+    removing from them. sources: whose questions the shares are to hold for (none: all), files weighing alike.
     """
     rows = [
         (len(one.labels), float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))), one.source)
         for one, one_logits in zip(examples, logits, strict=True)
-        if one.answers.any()
+        if one.answers.any() and (not sources or one.source in sources)
     ]
     points: dict[str, list[list[float | None]]] = {}
     for name, kept in OPERATING_POINTS.items():
         steps: list[list[float | None]] = []
-        least = 0.0
+        threshold = 0.0
         for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
             mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
             if len(mine) >= MIN_CONTEXTS:
-                least = max(least, _weighted_quantile(mine, 1 - kept))
-            steps.append([high, round(least, 4)])
+                lost = (1 - kept) / 3 if high is not None and high <= SMALL else 1 - kept
+                threshold = _weighted_quantile(mine, lost)
+            steps.append([high, round(threshold, 4)])
         points[name] = steps
     return points
 
@@ -297,6 +303,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model", required=True, type=Path, help="folder with pruner.json and model.onnx")
     made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]")
     made.add_argument("--hold-out", type=float, default=0.05, help="as in the training run; 1 uses all questions")
+    made.add_argument(
+        "--points-from", nargs="+", default=[], metavar="NAME", help="files (without endings) that the points hold for"
+    )
     made.add_argument("--seed", type=int, default=7)
     return made
 
@@ -306,10 +315,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = PrunerModel.from_export(arguments.model)
     sources = [Source.parse(text) for text in arguments.data]
     examples = gather_examples(model, sources, hold_out=arguments.hold_out, seed=arguments.seed)
-    fit_and_save(examples, arguments.model)
+    fit_and_save(examples, arguments.model, points_from=arguments.points_from)
 
 
-def fit_and_save(examples: Sequence[Example], folder: Path) -> dict[str, dict[str, float]]:
+def fit_and_save(
+    examples: Sequence[Example], folder: Path, *, points_from: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
     """Fit on all examples and write head, operating points and default threshold into pruner.json; returns how a fit on
     4/5 of them does on the rest.
 
@@ -321,7 +332,7 @@ def fit_and_save(examples: Sequence[Example], folder: Path) -> dict[str, dict[st
     for_fit = [one for place, one in enumerate(examples) if place % 5]
     figures = report(examples[::5], fit(for_fit))
     print(json.dumps(figures, indent=1), flush=True)
-    points = operating_points(examples, cross_fitted(examples))
+    points = operating_points(examples, cross_fitted(examples), points_from)
     print(json.dumps(points), flush=True)
     path = folder / "pruner.json"
     config = json.loads(path.read_text(encoding="utf-8"))
