@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ctxprune.errors import InputError
+from ctxprune.files import only_writer, remove_matching
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -110,9 +111,14 @@ def run(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
     """Write leaderboard, plots and report.html of a run again."""
+    from ctxprune.eval.folder import LEFTOVERS
     from ctxprune.eval.report import write_report
+    from ctxprune.eval.report.folder import open_run
 
-    write_report(folder)
+    open_run(folder)  # a folder that holds no run is not to be touched
+    with only_writer(folder):
+        remove_matching(folder, *LEFTOVERS)
+        write_report(folder)
     sys.stderr.write(f"wrote {folder / 'report.html'}\n")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import math
 import os
@@ -12,6 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ctxprune.errors import InputError
+from ctxprune.files import LOCK, only_writer, remove_matching
+
+#: What a killed run may leave of the columns of its metrics, or of its report.
+LEFTOVERS = (".columns-*", ".report-*")
 
 
 @contextmanager
@@ -22,17 +25,12 @@ def claimed(folder: Path, config_hash: str) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = (folder / ".lock").open("w")
     except OSError as error:
         raise InputError(f"cannot write to {folder}: {error}; choose another folder with --out") from None
-    with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another run is writing to {folder}; wait for it, or choose another --out") from None
+    with only_writer(folder):
         _check_settings(folder, config_hash)
+        remove_matching(folder, *LEFTOVERS)
         yield
-    (folder / ".lock").unlink(missing_ok=True)
 
 
 def _check_settings(folder: Path, config_hash: str) -> None:
@@ -44,7 +42,7 @@ def _check_settings(folder: Path, config_hash: str) -> None:
                 f"{folder} holds a run with other settings ({there}, these are {config_hash}); "
                 "choose another --out: what both have in common comes from the cache"
             )
-    elif any(path.name != ".lock" for path in folder.iterdir()):
+    elif any(path.name != LOCK for path in folder.iterdir()):
         raise InputError(f"{folder} is not empty and holds no run; choose another --out")
     write_whole(marker, config_hash + "\n")
 

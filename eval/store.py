@@ -17,9 +17,35 @@ from ctxprune.errors import InputError
 _AT_ONCE = 500  # keys in one query; SQLite takes a limited number of variables
 
 
+#: Bytes of a digest over key and value that go before the value.
+_DIGEST = 12
+
+
 def key(*parts: Any) -> str:
     """The SHA-256 (hexadecimal) of the parts as canonical JSON: equal parts give equal keys, on any machine."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _packed(name: str, value: Any) -> bytes:
+    content = zlib.compress(json.dumps(value).encode(), 1)
+    return _digest(name, content) + content
+
+
+def _unpacked(name: str, stored: Any) -> tuple[Any] | None:
+    """The value in a tuple of its own, since None is a value; None for what is not what was put."""
+    if not isinstance(stored, bytes):
+        return None
+    digest, content = stored[:_DIGEST], stored[_DIGEST:]
+    try:
+        # earlier versions wrote no digest, and what follows the first bytes of theirs does not fit them
+        return (json.loads(zlib.decompress(content if digest == _digest(name, content) else stored)),)
+    except (zlib.error, ValueError):
+        return None
+
+
+def _digest(name: str, content: bytes) -> bytes:
+    named = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=_DIGEST).digest()
+    return hashlib.blake2b(content, digest_size=_DIGEST, key=named).digest()
 
 
 class Store:
@@ -46,21 +72,22 @@ class Store:
             raise self._failed("open", error) from None
 
     def get_many(self, keys: Sequence[str]) -> dict[str, Any]:
-        """The values of the keys that are known."""
-        found: dict[str, Any] = {}
+        """The values of the keys that are known; one that was damaged, or is another key's, counts as not known."""
+        stored: dict[str, Any] = {}
         try:
             for first in range(0, len(keys), _AT_ONCE):
                 some = keys[first : first + _AT_ONCE]
                 marks = ",".join("?" * len(some))
                 rows = self._database.execute(f"select key, value from entries where key in ({marks})", some)
-                found.update((name, json.loads(zlib.decompress(value))) for name, value in rows)
-        except (sqlite3.Error, zlib.error, ValueError) as error:
+                stored.update(rows)
+        except sqlite3.Error as error:
             raise self._failed("read", error) from None
-        return found
+        unpacked = ((name, _unpacked(name, value)) for name, value in stored.items())
+        return {name: each[0] for name, each in unpacked if each}
 
     def put_many(self, values: Mapping[str, Any]) -> None:
         """Remember the values, all or none of them. Raises InputError when they cannot be written."""
-        rows = [(name, zlib.compress(json.dumps(value).encode(), 1)) for name, value in values.items()]
+        rows = [(name, _packed(name, value)) for name, value in values.items()]
         try:
             # a transaction of its own, closed before this returns: the connection's own bookkeeping is off
             with closing(self._database.cursor()) as cursor:

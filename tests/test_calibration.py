@@ -365,6 +365,26 @@ def test_calibrate_then_compress(tmp_path, question_file, capsys):
     assert "budget=9 beside a calibration" in capsys.readouterr().err
 
 
+def test_calibrate_takes_every_form_of_file_that_a_run_takes(tmp_path, question_file):
+    other = tmp_path / "dpr.json"
+    rows = [
+        {
+            "question": one.text,
+            "answers": list(one.answers),
+            "ctxs": [{"title": each.document.title, "text": each.document.text} for each in one.documents],
+        }
+        for one in questions(40)
+    ]
+    other.write_text(json.dumps(rows))
+    chosen = []
+    for data in (question_file, other):
+        out = tmp_path / f"{data.stem}.calibration.json"
+        arguments = ["--data", data, "--out", out, "--compressor", "bm25-sentences", "--by", "budget", "--risk", "0.2"]
+        assert command.main([*map(str, arguments)]) == 0
+        chosen.append(Calibration.read(out))
+    assert (chosen[0].budget, chosen[0].n, chosen[0].removed) == (chosen[1].budget, chosen[1].n, chosen[1].removed)
+
+
 def test_errors_of_the_commands_are_one_line(tmp_path, question_file, capsys):
     out = tmp_path / "mine.json"
     arguments = ["--data", str(question_file), "--out", str(out), "--compressor", "bm25-sentences", "--by", "budget"]

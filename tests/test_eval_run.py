@@ -243,9 +243,24 @@ def test_one_run_at_a_time_in_a_folder(towns, tmp_path):
     config = checked(towns)
     with (
         claimed(tmp_path / "run", config.hash),
-        pytest.raises(InputError, match=r"another run is writing to .*--out"),
+        pytest.raises(InputError, match=r"another process is writing to .*another folder"),
     ):
         run(config, tmp_path / "run", cache=tmp_path / "cache")
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(towns, tmp_path):
+    config = checked(towns)
+    out = tmp_path / "run"
+    with claimed(out, config.hash):
+        for name in (".columns-a1", ".report-b2"):
+            (out / name).mkdir()
+            (out / name / "1-0").write_bytes(b"x")
+    (out / ".mine").write_text("notes")
+    with claimed(out, config.hash):
+        assert not list(out.glob(".columns-*")) + list(out.glob(".report-*"))
+    assert {path.name for path in out.iterdir()} == {"config.hash", ".mine"}
+    with pytest.raises(InputError, match="other settings"), claimed(out, "another"):
+        pytest.fail("claimed")
 
 
 def test_a_folder_keeps_to_its_settings(towns, tmp_path):

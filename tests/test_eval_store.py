@@ -1,6 +1,7 @@
 """The cache of a run: whole values or none, clear errors, keys that depend on content alone."""
 
 import sqlite3
+import zlib
 
 import pytest
 from hypothesis import given
@@ -59,11 +60,50 @@ def test_a_foreign_file_is_refused(tmp_path):
     assert (tmp_path / "cache").read_text().startswith("a letter")
 
 
-def test_a_damaged_value_is_no_value(tmp_path):
+def write(path, statement, *values):
+    with sqlite3.connect(path) as database:
+        database.execute(statement, values)
+    database.close()
+
+
+@pytest.mark.parametrize("bit", range(0, 200, 7))
+def test_a_damaged_value_is_no_value(tmp_path, bit):
+    with Store(tmp_path / "cache") as store:
+        store.put_many({"a": ["one", 2], "b": "whole"})
+        [(stored,)] = store._database.execute("select value from entries where key = 'a'").fetchall()
+    place = bit % (8 * len(stored))
+    damaged = bytearray(stored)
+    damaged[place // 8] ^= 1 << (place % 8)
+    write(tmp_path / "cache", "update entries set value = ? where key = 'a'", bytes(damaged))
+    with Store(tmp_path / "cache") as store:
+        assert store.get_many(["a", "b"]) == {"b": "whole"}
+        store.put_many({"a": "again"})
+        assert store.get_many(["a", "b"]) == {"a": "again", "b": "whole"}
+
+
+@pytest.mark.parametrize("value", [b"", b"\x00", None, "text", 7])
+def test_what_no_store_writes_is_no_value(tmp_path, value):
     with Store(tmp_path / "cache") as store:
         store.put_many({"a": 1})
-    with sqlite3.connect(tmp_path / "cache") as database:
-        database.execute("update entries set value = x'00'")
-    database.close()
-    with Store(tmp_path / "cache") as store, pytest.raises(InputError, match="cannot read the cache"):
-        store.get_many(["a"])
+    write(tmp_path / "cache", "create table other as select key, value from entries")
+    write(tmp_path / "cache", "drop table entries")
+    write(tmp_path / "cache", "create table entries (key text primary key, value blob)")
+    write(tmp_path / "cache", "insert into entries values ('a', ?)", value)
+    with Store(tmp_path / "cache") as store:
+        assert store.get_many(["a"]) == {}
+
+
+def test_a_value_under_another_key_is_no_value(tmp_path):
+    with Store(tmp_path / "cache") as store:
+        store.put_many({"a": 1, "b": 2})
+    write(tmp_path / "cache", "update entries set value = (select value from entries where key = 'b')")
+    with Store(tmp_path / "cache") as store:
+        assert store.get_many(["a", "b"]) == {"b": 2}
+
+
+def test_values_of_versions_without_a_digest_are_read(tmp_path):
+    with Store(tmp_path / "cache") as store:
+        store.put_many({"a": 1})
+    write(tmp_path / "cache", "update entries set value = ?", zlib.compress(b"[1, null]", 1))
+    with Store(tmp_path / "cache") as store:
+        assert store.get_many(["a"]) == {"a": [1, None]}

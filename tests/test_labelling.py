@@ -277,6 +277,22 @@ def test_a_half_written_last_line_is_asked_again(tmp_path: Path, tail: bytes) ->
         assert (len(cache), cache.get("m", "q")) == (2, "again")
 
 
+def test_a_changed_answer_is_asked_again_and_one_without_a_digest_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "cache"
+    with AnswerCache(path) as cache:
+        cache.put("m", "p", "The mill opened in 1820.")
+        cache.put("m", "q", "whole")
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    rows[0]["answer"] = rows[0]["answer"].replace("1820", "1920")
+    del rows[1]["digest"]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with AnswerCache(path) as cache:
+        assert (cache.get("m", "p"), cache.get("m", "q")) == (None, "whole")
+        cache.put("m", "p", "again")
+    with AnswerCache(path) as cache:
+        assert cache.get("m", "p") == "again"
+
+
 def test_an_answer_belongs_to_its_model_and_prompt(tmp_path: Path) -> None:
     with AnswerCache(tmp_path / "new" / "cache") as cache:
         cache.put("m", "p", "a\nb é \ud800")

@@ -242,10 +242,17 @@ def test_other_settings_and_other_folders_are_refused(source, tmp_path, inline):
 
 def test_two_runs_do_not_share_a_folder(source, tmp_path, inline):
     def at_the_same_time(lines):
-        with pytest.raises(InputError, match="another run is writing"):
+        with pytest.raises(InputError, match="another process is writing"):
             map_file(source, tmp_path / "out", WORK)
 
     assert map_file(source, tmp_path / "out", WORK, on_part=at_the_same_time).made
+
+
+def test_a_run_killed_as_it_began_leaves_a_folder_to_begin_in(source, tmp_path, inline):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "run.json.77.tmp").write_text("{")
+    assert map_file(source, tmp_path / "out", WORK).made
+    assert not list((tmp_path / "out").glob("*.tmp"))
 
 
 def test_the_rules_of_the_choice_reach_the_workers(source, tmp_path, inline):

@@ -125,3 +125,37 @@ def test_vectors_that_half_precision_cannot_hold_are_refused(scale):
 
     with pytest.raises(CheckpointError, match="float16 cannot hold"):
         SentenceReader(Wild(), MemoryCache()).read([Passage("", "a b c")])
+
+
+class Lying(MemoryCache):
+    """Gives back what it was told to, whatever was put: a cache of one's own that keeps no digests."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def get(self, keys):
+        return [None if entry is None else self.change(entry) for entry in super().get(keys)]
+
+
+def offsets_changed(entry, *offsets):
+    return np.array(offsets, "<u4").tobytes() + entry[4 * len(offsets) :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda entry: entry[:-1],
+        lambda entry: entry + b"\x00",
+        lambda entry: offsets_changed(entry, 0, 4_000_000),
+        lambda entry: offsets_changed(entry, 7, 2),
+        lambda entry: entry[:-2] + np.array([np.nan], "<f2").tobytes(),
+    ],
+    ids=["short", "long", "beyond the text", "backwards", "nan"],
+)
+def test_an_entry_that_cannot_be_of_the_text_is_computed_anew(change):
+    model = Letters()
+    passage = Passage("", "A bad cab. A dab of jam.")
+    reader = SentenceReader(model, Lying(change))
+    first, again = reader.read([passage])[passage], reader.read([passage])[passage]
+    assert np.array_equal(first.offsets, again.offsets) and np.array_equal(first.vectors, again.vectors)

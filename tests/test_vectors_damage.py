@@ -47,7 +47,6 @@ def test_a_crash_before_the_new_manifest_leaves_the_old_state(store, monkeypatch
     assert again.append(documents(5, first=10)) == 5
     assert len(VectorStore.open(store.folder, verify=True)) == 15
     assert sorted(path.name for path in store.folder.iterdir()) == [
-        ".lock",
         "manifest.json",
         "segment-000001",
         "segment-000002",

@@ -20,10 +20,11 @@ PROMPTS_A_CALL = 64
 
 
 class AnswerCache:
-    """Answers by model and prompt: one `{"key", "model", "answer"}` a line, written as soon as known.
+    """Answers by model and prompt: one `{"key", "model", "answer", "digest"}` a line, written as soon as known.
 
-    A last line without its line end, as a killed process leaves it, is cut off and so asked again; any other line that
-    cannot be read raises InputError. For one process at a time. Use as a context manager.
+    A last line without its line end, as a killed process leaves it, is cut off and so asked again, as is an answer that
+    does not fit its digest (earlier versions wrote none); any other line that cannot be read raises InputError. For one
+    process at a time. Use as a context manager.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -49,8 +50,10 @@ class AnswerCache:
                 break
             try:
                 row = json.loads(line)
-                self._answers[row["key"]] = row["answer"]
-            except (ValueError, KeyError, TypeError):
+                key, answer = row["key"], row["answer"]
+                if row.get("digest", digest := _digest(key, answer)) == digest:
+                    self._answers[key] = answer
+            except (ValueError, LookupError, TypeError, AttributeError):
                 raise InputError(
                     f"{self.path}:{number}: not an answer of a labelling run; delete the line to ask again, "
                     "or name another cache file"
@@ -69,7 +72,8 @@ class AnswerCache:
         """Remember an answer, on disk before this returns."""
         key = _key(model, prompt)
         self._answers[key] = answer
-        self._file.write(json.dumps({"key": key, "model": model, "answer": answer}).encode() + b"\n")
+        row = {"key": key, "model": model, "answer": answer, "digest": _digest(key, answer)}
+        self._file.write(json.dumps(row).encode() + b"\n")
         self._file.flush()
 
     def failure(self, model: str, prompt: str) -> str:
@@ -124,3 +128,7 @@ def _settled(cache: AnswerCache, model: str, prompt: str) -> bool:
 
 def _key(model: str, prompt: str) -> str:
     return hashlib.sha256(json.dumps([model, prompt]).encode()).hexdigest()
+
+
+def _digest(key: str, answer: str) -> str:
+    return hashlib.blake2b(json.dumps([key, answer]).encode(), digest_size=12).hexdigest()

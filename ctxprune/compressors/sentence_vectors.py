@@ -77,7 +77,8 @@ class SentenceReader:
             return self._encoded(passages)
         keys = {passage: self._key(passage) for passage in passages}
         entries = zip(passages, self.cache.get(list(keys.values())), strict=True)
-        known = {passage: _unpacked(entry, self._dimension) for passage, entry in entries if entry is not None}
+        read = {passage: self._stored(passage, entry) for passage, entry in entries if entry is not None}
+        known = {passage: vectors for passage, vectors in read.items() if vectors is not None}
         fresh = self._encoded([passage for passage in passages if passage not in known])
         stored = {passage: _packed(each, self.model.name) for passage, each in fresh.items()}
         if stored:
@@ -105,6 +106,15 @@ class SentenceReader:
             )
             for passage, some, mine in zip(passages, spans, texts, strict=True)
         }
+
+    def _stored(self, passage: Passage, entry: bytes) -> SentenceVectors | None:
+        """What a cache gave for the passage; None when it cannot be of this text, whatever cache keeps it."""
+        if len(entry) % (8 + 2 * self._dimension):
+            return None
+        vectors = _unpacked(entry, self._dimension)
+        bounds = vectors.offsets.ravel()
+        whole = bool((np.diff(bounds, prepend=0, append=len(passage.text)) >= 0).all())
+        return vectors if whole and bool(np.isfinite(vectors.vectors).all()) else None
 
     def _key(self, passage: Passage) -> bytes:
         read = f"{len(passage.title)} {passage.title} {passage.text}"  # the length keeps title and text apart

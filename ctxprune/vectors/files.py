@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, hashed as they are written, and one writer at a time."""
+"""Files that are there whole or not at all, hashed as they are written."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.files import LOCK
 
-LOCK = ".lock"
 #: Bytes read at a time when a file is checked.
 _BLOCK = 1 << 22
 #: Everything that a writer puts into the folder, finished or not.
@@ -101,19 +100,6 @@ def remove_leftovers(folder: Path, known: Collection[str]) -> None:
     for path in folder.iterdir():
         if path.name not in known and path.name != LOCK:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-@contextmanager
-def only_writer(folder: Path) -> Iterator[None]:
-    """Raises InputError while another process, or another store of this one, writes; readers need no lock."""
-    import fcntl  # not on Windows, where reading still works
-
-    with (folder / LOCK).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"another process is writing to {folder}; wait for it, then try again") from None
-        yield
 
 
 def _sync(folder: Path) -> None:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from ctxprune.embedders import Embedder, load_embedder
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.files import only_writer
 from ctxprune.types import Document
 from ctxprune.vectors.digests import Places
 from ctxprune.vectors.documents import indexed_text
-from ctxprune.vectors.files import only_writer, remove_leftovers
+from ctxprune.vectors.files import remove_leftovers
 from ctxprune.vectors.manifest import DTYPES, MANIFEST, Dtype, Manifest
 from ctxprune.vectors.search import Scores, nothing
 from ctxprune.vectors.snapshot import Snapshot

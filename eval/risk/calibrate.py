@@ -15,7 +15,8 @@ from ctxprune.errors import CtxpruneError
 from ctxprune.eval.datasets import evenly_spaced
 from ctxprune.eval.risk.control import Correction, certify
 from ctxprune.eval.risk.profile import By, Profile, profile
-from ctxprune.qa import Question, read_jsonl
+from ctxprune.qa import Question
+from ctxprune.qa_formats import read_questions
 from ctxprune.select import OnEmpty, Policy
 from ctxprune.tokens import default_counter, load_counter
 from ctxprune.types import Compressor
@@ -86,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Calibrate on the files, write the calibration to --out, print what it says; exit code 1 for an error."""
     args = _parser().parse_args(argv)
     try:
-        questions = [question for path in args.data for question in read_jsonl(path)]
+        questions = [question for path in args.data for question in read_questions(path)]
         chosen = calibrate(
             evenly_spaced(questions, args.limit),
             _compressor(args),
@@ -118,7 +119,7 @@ def _progress(done: int) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ctxprune eval calibrate", description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE", help="questions, JSONL(.gz)")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE", help="questions, of any form")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the calibration to write")
     parser.add_argument("--risk", type=float, required=True, help="bound on the mean loss, such as 0.05")
     parser.add_argument("--delta", type=float, help="let the bound hold with probability 1 - DELTA, not in expectation")

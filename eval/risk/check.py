@@ -23,7 +23,7 @@ from ctxprune.eval.bootstrap import Interval, mean_interval
 from ctxprune.eval.datasets import evenly_spaced
 from ctxprune.eval.risk.control import certify
 from ctxprune.eval.risk.profile import By, Profile, profile
-from ctxprune.qa import read_jsonl
+from ctxprune.qa_formats import read_questions
 
 _HEADER = "| set | risk | n | {by} | realised loss (95% interval) | splits above | removed | method |"
 _RULE = "|---|--:|--:|--:|--:|--:|--:|---|"
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         compressor = load(args.compressor)
         for path in args.data:
             name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-            questions = evenly_spaced(list(read_jsonl(path)), args.limit)
+            questions = evenly_spaced(list(read_questions(path)), args.limit)
             measured = profile(questions, compressor, loss=args.loss, by=args.by)
             for risk in args.risk:
                 print(f"| {name} | {risk:g} | {_cells(measured, risk, args)} |", flush=True)
@@ -108,7 +108,7 @@ def _cells(measured: Profile, risk: float, args: argparse.Namespace) -> str:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m ctxprune.eval.risk.check", description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE", help="questions, JSONL(.gz)")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, metavar="FILE", help="questions, of any form")
     parser.add_argument("--compressor", default="provence", help="a name, a folder or a hub id (default: provence)")
     parser.add_argument("--risk", type=float, nargs="+", default=[0.05], help="bounds on the mean loss (default: 0.05)")
     parser.add_argument("--delta", type=float, help="bound with probability 1 - DELTA, not in expectation")

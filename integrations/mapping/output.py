@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ctxprune.errors import InputError
+from ctxprune.files import LOCK, only_writer, remove_matching
 from ctxprune.integrations.mapping.parts import Part
 from ctxprune.integrations.mapping.work import Work
 
-SETTINGS, FAILURES, FINISHED, LOCK = "run.json", "failures.jsonl", "finished.json", ".lock"
+SETTINGS, FAILURES, FINISHED = "run.json", "failures.jsonl", "finished.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +58,15 @@ class OutputFolder:
         """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            lock = (self.folder / LOCK).open("w")
         except OSError as error:
             raise InputError(f"cannot write to {self.folder}: {error}; choose another output folder") from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(f"another run is writing to {self.folder}; wait for it to end") from None
+        with only_writer(self.folder):
             self._begin({"input": source.name, **work.settings()})
             yield
-        (self.folder / LOCK).unlink(missing_ok=True)
 
     def _begin(self, settings: dict[str, Any]) -> None:
         path = self.folder / SETTINGS
+        remove_matching(self.folder, f"{SETTINGS}.*.tmp")
         if path.is_file() and any(self.checkpoints.glob("part-*.json")):
             _check_same(path, settings)
         elif path.is_file():  # nothing is done yet, so no settings bind

@@ -1,0 +1,95 @@
+"""One writer at a time: locks that follow no link, lose no holder and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ctxprune.errors import InputError
+from ctxprune.files import LOCK, only_writer, remove_matching
+
+
+def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
+    with only_writer(tmp_path), pytest.raises(InputError, match="another process is writing to"), only_writer(tmp_path):
+        pytest.fail("two writers")
+    with only_writer(tmp_path):
+        assert (tmp_path / LOCK).is_file()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_error_lets_go(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), only_writer(tmp_path):
+        _ = 1 / 0
+    with only_writer(tmp_path):
+        pass
+
+
+def test_a_lock_file_of_a_killed_writer_is_taken_over_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / LOCK).write_text("left")
+    with only_writer(tmp_path):
+        assert (tmp_path / LOCK).read_text() == "left"
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_a_link_in_place_of_the_lock_is_not_followed(tmp_path: Path, exists: bool) -> None:
+    victim = tmp_path / "letters.txt"
+    if exists:
+        victim.write_text("dear aunt")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / LOCK).symlink_to(victim)
+    with pytest.raises(InputError, match="is a link"), only_writer(folder):
+        pytest.fail("held a link")
+    assert victim.exists() == exists and (not exists or victim.read_text() == "dear aunt")
+
+
+def test_what_is_no_plain_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / LOCK)
+    with pytest.raises(InputError, match="no plain file"), only_writer(tmp_path):
+        pytest.fail("held a pipe")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / LOCK).mkdir()
+    with pytest.raises(InputError, match="cannot write to"), only_writer(tmp_path / "other"):
+        pytest.fail("held a folder")
+    with pytest.raises(InputError, match="cannot write to"), only_writer(tmp_path / "absent"):
+        pytest.fail("held nothing")
+
+
+def test_never_two_holders_however_often_it_changes_hands(tmp_path: Path) -> None:
+    inside, most, taken, guard = 0, 0, 0, threading.Lock()
+
+    def contend(_: int) -> None:
+        nonlocal inside, most, taken
+        for _attempt in range(300):
+            try:
+                with only_writer(tmp_path):
+                    with guard:
+                        inside += 1
+                        taken += 1
+                        most = max(most, inside)
+                    with guard:
+                        inside -= 1
+            except InputError:
+                continue
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(contend, range(4)))
+    assert most == 1 and taken >= 1
+
+
+def test_matching_names_are_removed_and_no_link_is_followed(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "kept.txt").write_text("x")
+    folder = tmp_path / "run"
+    (folder / ".part-1" / "deep").mkdir(parents=True)
+    (folder / ".part-2").write_text("x")
+    (folder / ".part-3").symlink_to(outside)
+    (folder / "part-4").write_text("x")
+    remove_matching(folder, ".part-*", ".other-*")
+    assert [path.name for path in folder.iterdir()] == ["part-4"]
+    assert (outside / "kept.txt").exists()
