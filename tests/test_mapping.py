@@ -256,17 +256,13 @@ def test_a_run_killed_as_it_began_leaves_a_folder_to_begin_in(source, tmp_path, 
 
 
 def test_the_rules_of_the_choice_reach_the_workers(source, tmp_path, inline):
-    safe, bold = (
-        replace(WORK, compressor="provence", budget=None, operating_point=name, companions=False, gap=(1, 4))
-        for name in ("safe", "aggressive")
-    )
-    for name, work in (("safe", safe), ("bold", bold)):
+    safe = replace(WORK, compressor="provence", budget=None, operating_point="safe", companions=False)
+    bold = replace(safe, operating_point="aggressive")
+    tokens = {}
+    for name, work in (("safe", safe), ("bold", bold), ("gap", replace(safe, gap=(1, 4)))):
         map_file(source, tmp_path / name, work)
-    tokens = [
-        sum(json.loads(line)["tokens_after"] for line in joined(tmp_path / name).splitlines())
-        for name in ("safe", "bold")
-    ]
-    assert tokens[1] < tokens[0]
+        tokens[name] = sum(json.loads(line)["tokens_after"] for line in joined(tmp_path / name).splitlines())
+    assert tokens["bold"] < tokens["safe"] > tokens["gap"]
     with pytest.raises(InputError, match="was begun with operating_point = 'safe', now it is 'aggressive'"):
         map_file(source, tmp_path / "safe", bold)
     with pytest.raises(InputError, match=r"operating_point='safe' and threshold=0\.2"):
