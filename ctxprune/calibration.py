@@ -174,7 +174,7 @@ class Calibration:
 def identity(compressor: object) -> dict[str, str]:
     """What is known of the models behind a compressor: name, rounding, and the hash of an exported model's weights.
 
-    And the language that its documents are said to be in, since that decides what its sentences are.
+    And the language that its documents are said to be in, and its kind of units, which decide what it chooses among.
 
     Empty for a compressor without a model. A checkpoint on torch is known by its name alone.
     """
@@ -183,6 +183,8 @@ def identity(compressor: object) -> dict[str, str]:
         known["rounding"] = str(rounding)
     if language := getattr(compressor, "language", None):
         known["language"] = str(language)
+    if (units := getattr(compressor, "units", "auto")) != "auto":
+        known["units"] = str(units)
     for role in ("model", "scorer", "embedder"):
         if (part := getattr(compressor, role, None)) is not None:
             named = identity(part) or _part(part)

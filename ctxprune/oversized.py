@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from ctxprune.prompt import title_line
+from ctxprune.select import Finder, touched
 from ctxprune.text.atoms import atomic_spans
 from ctxprune.text.blobs import silent_units
 from ctxprune.text.lexical import bm25_scores
@@ -20,34 +21,39 @@ _WORDS = 12
 _STEP = 1e-7
 
 
-def cut_oversized(context: Context, *, budget: int, counter: TokenCounter) -> Context:
+def cut_oversized(
+    context: Context, *, budget: int, counter: TokenCounter, protect: Sequence[str | Finder] = ()
+) -> Context:
     """The context with every kept unit that alone takes more than `budget` tokens cut into clauses, or into words.
 
     The pieces have their unit's score, a hair less the fewer of the question's words they hold and the further they
-    stand from the best of them. Blobs and words stay whole. Extracts without such a unit come back as they are.
+    stand from the best of them. Blobs, words and units that `protect` keeps whatever their score stay whole. Extracts
+    without such a unit come back as they are.
     """
     pieces = list(context.pieces)
     for place, piece in enumerate(pieces):
         if isinstance(piece, Extract) and not piece.dropped:
             room = budget - counter.count([title_line(piece)])[0]
-            pieces[place] = _cut(piece, context.query, max(room, 1), counter)
+            pieces[place] = _cut(piece, context.query, max(room, 1), counter, protect)
     return context if pieces == list(context.pieces) else replace(context, pieces=tuple(pieces))
 
 
-def _cut(extract: Extract, query: str, room: int, counter: TokenCounter) -> Extract:
+def _cut(extract: Extract, query: str, room: int, counter: TokenCounter, protect: Sequence[str | Finder]) -> Extract:
     text = extract.source.text
     # a token is a byte at least, so that most units need no count
     suspects = [at for at, kept in enumerate(extract.kept) if kept and _bytes(text, extract.units[at]) > room]
     if not suspects:
         return extract
     costs = dict(zip(suspects, counter.count([_slice(text, extract.units[at]) for at in suspects]), strict=True))
-    silent = silent_units(text, extract.units)
+    if max(costs.values()) <= room:
+        return extract
+    whole = touched(text, extract.units, protect) | np.array(silent_units(text, extract.units))
     units: list[Span] = []
     kept: list[bool] = []
-    held = atomic_spans(text) if any(cost > room for cost in costs.values()) else []
+    held = atomic_spans(text)
     for at, unit in enumerate(extract.units):
         parts = [unit]
-        if costs.get(at, 0) > room and not silent[at]:
+        if costs.get(at, 0) > room and not whole[at]:
             parts = _ranked(text, query, unit, _parts(text, unit, room, counter, held))
         units += parts
         kept += [extract.kept[at]] * len(parts)

@@ -16,7 +16,7 @@ from ctxprune.companions import offers_of
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.prompt import piece_text
 from ctxprune.text import split_words
-from ctxprune.types import Context, Extract, Piece, SoftTokens, TokenCounter
+from ctxprune.types import Context, Extract, Piece, SoftTokens, Span, TokenCounter
 
 OnEmpty = Literal["drop", "keep_top1", "original"]
 Order = Literal["document", "rank"]
@@ -213,14 +213,20 @@ def _protected(context: Context, units: Units, patterns: Sequence[str | Finder])
         return protected
     bounds = np.searchsorted(units.piece, np.arange(len(context.pieces) + 1))
     for place, extract in extracts(context.pieces):
-        first = int(bounds[place])
-        spans = [extract.units[at] for at in units.unit[first : bounds[place + 1]]]
-        starts, ends = np.array([span.start for span in spans]), np.array([span.end for span in spans])
-        for match in (match for finder in map(_finder, patterns) for match in finder.finditer(extract.source.text)):
-            if match.end() > match.start():
-                touched = np.searchsorted(ends, match.start(), "right"), np.searchsorted(starts, match.end(), "left")
-                protected[first + touched[0] : first + touched[1]] = True
+        mine = slice(int(bounds[place]), int(bounds[place + 1]))
+        protected[mine] = touched(extract.source.text, [extract.units[at] for at in units.unit[mine]], patterns)
     return protected
+
+
+def touched(text: str, units: Sequence[Span], patterns: Sequence[str | Finder]) -> Mask:
+    """(n_units,): whether a match of a pattern touches the unit. units: of `text`, in order."""
+    found = np.zeros(len(units), np.bool_)
+    starts, ends = np.array([unit.start for unit in units]), np.array([unit.end for unit in units])
+    for match in (match for finder in map(_finder, patterns) for match in finder.finditer(text)):
+        if match.end() > match.start():
+            first, last = np.searchsorted(ends, match.start(), "right"), np.searchsorted(starts, match.end(), "left")
+            found[first:last] = True
+    return found
 
 
 def _finder(pattern: str | Finder) -> Finder:

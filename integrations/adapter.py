@@ -14,6 +14,7 @@ from ctxprune.errors import InputError
 from ctxprune.pipeline import OnError, Pipeline
 from ctxprune.prompt import same_text
 from ctxprune.result import CompressionResult
+from ctxprune.text import UnitKind
 from ctxprune.text.language import checked_language
 from ctxprune.tokens import load_counter
 from ctxprune.types import Compressor, Context, Document, Extract, Piece, SoftTokens, Summary, TokenCounter
@@ -44,8 +45,8 @@ class Adapter:
     is of all documents of a call together. top_n: leave only the most relevant documents (the first, for a compressor
     that does not read the query), most relevant first; it comes before the budget is spent. tokenizer: a token counter
     or its name (see `ctxprune.load_counter`). calibration: see `ctxprune.load`. language: of the documents, e.g. "de";
-    None: each one's is guessed. drop_empty: leave out documents of which nothing is kept. on_error: see
-    `ctxprune.Pipeline`.
+    None: each one's is guessed. units: what to choose among ("sentences", "lines", "records", "paragraphs"); None: by
+    the shape of the text. drop_empty: leave out documents of which nothing is kept. on_error: see `ctxprune.Pipeline`.
     Every option is checked here. Raises InputError, BudgetError and whatever loading the compressor raises.
     """
 
@@ -60,12 +61,13 @@ class Adapter:
         tokenizer: str | TokenCounter | None = None,
         calibration: str | Path | Calibration | None = None,
         language: str | None = None,
+        units: UnitKind | None = None,
         drop_empty: bool = False,
         on_error: OnError = "raise",
     ) -> None:
         counter = load_counter(tokenizer) if isinstance(tokenizer, str) else tokenizer
         check_top_n(top_n)
-        self.compressor = _loaded(compressor, counter, calibration, language)
+        self.compressor = _loaded(compressor, counter, calibration, language, units)
         self.top_n = top_n
         self._limits: dict[str, Any] = {"threshold": threshold, "operating_point": operating_point, "budget": budget}
         self.counter, self.drop_empty, self.on_error = counter, drop_empty, on_error
@@ -193,6 +195,7 @@ def _loaded(
     counter: TokenCounter | None,
     calibration: str | Path | Calibration | None,
     language: str | None,
+    units: UnitKind | None,
 ) -> Compressor:
     name = compressor if isinstance(compressor, str) else getattr(compressor, "name", None)
     if not isinstance(name, str) or not (isinstance(compressor, str) or callable(getattr(compressor, "compress", 0))):
@@ -200,10 +203,10 @@ def _loaded(
     if name.lower() == "xrag":
         raise InputError(f"compressor {name!r} returns soft tokens, not text; {_SOFT_TOKENS}")
     if isinstance(compressor, str):
-        given = {"counter": counter, "language": checked_language(language)}
+        given = {"counter": counter, "language": checked_language(language), "units": units}
         options = {option: value for option, value in given.items() if value is not None}
         return load(compressor, calibration=calibration, **options)
-    for option, value in (("calibration", calibration), ("language", language)):
+    for option, value in (("calibration", calibration), ("language", language), ("units", units)):
         if value is not None:
             raise InputError(
                 f"{option} goes with a compressor's name, got the loaded {name!r}; pass it to ctxprune.load(...)"

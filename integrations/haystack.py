@@ -11,6 +11,7 @@ from typing import Any
 from ctxprune.errors import InputError, MissingExtraError
 from ctxprune.integrations.adapter import Adapter, Compressed, finite
 from ctxprune.pipeline import OnError
+from ctxprune.text import UnitKind
 from ctxprune.text.missing import text_of
 from ctxprune.types import Compressor, Document, TokenCounter
 
@@ -46,6 +47,7 @@ class CtxPruneCompressor:
         tokenizer: str | TokenCounter | None = None,
         calibration: str | None = None,
         language: str | None = None,
+        units: UnitKind | None = None,
         drop_empty: bool = False,
         title_key: str | None = "title",
         on_error: OnError = "raise",
@@ -58,6 +60,7 @@ class CtxPruneCompressor:
             "tokenizer": tokenizer,
             "calibration": calibration,
             "language": language,
+            "units": units,
             "drop_empty": drop_empty,
             "on_error": on_error,
         }

@@ -12,6 +12,7 @@ from ctxprune.errors import InputError, MissingExtraError
 from ctxprune.integrations.adapter import Adapter, Compressed, finite
 from ctxprune.integrations.copies import CopiesBuiltAnew
 from ctxprune.pipeline import OnError
+from ctxprune.text import UnitKind
 from ctxprune.text.missing import text_of
 from ctxprune.types import Document
 
@@ -49,6 +50,7 @@ class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
     tokenizer: Any = Field(None, frozen=True)
     calibration: str | None = Field(None, frozen=True)
     language: str | None = Field(None, frozen=True)
+    units: UnitKind | None = Field(None, frozen=True)
     drop_empty: bool = Field(False, frozen=True)
     title_key: str | None = Field("title", frozen=True)
     on_error: OnError = Field("raise", frozen=True)
@@ -65,6 +67,7 @@ class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
             tokenizer=self.tokenizer,
             calibration=self.calibration,
             language=self.language,
+            units=self.units,
             drop_empty=self.drop_empty,
             on_error=self.on_error,
         )

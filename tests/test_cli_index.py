@@ -32,7 +32,7 @@ def test_a_store_is_made_then_appended_to(corpus, tmp_path, capsys, monkeypatch)
     assert main(["index", corpus(2), "--vectors", str(folder), "--shard-tokens", "180", "--titles"]) == 0
     assert f"added 2 documents to {folder}, now 2 with 2 vectors" in capsys.readouterr().err
     assert main(["index", corpus(3), "--vectors", str(folder)]) == 0
-    assert "added 1 documents" in capsys.readouterr().err
+    assert "added 1 document to" in capsys.readouterr().err
     store = VectorStore.open(folder, verify=True)
     texts = [f"T\n{text}" for text in TEXTS]
     np.testing.assert_array_equal(np.concatenate(store.lookup(texts)), BundledEncoder().embed(texts))

@@ -161,23 +161,31 @@ def test_a_fit_finds_the_evidence_and_is_calibrated_at_every_size() -> None:
         assert probabilities.mean() == pytest.approx(1 / (3 * documents), abs=0.06)
 
 
-def test_operating_points_keep_the_named_shares_and_rise_with_the_size() -> None:
+def test_operating_points_keep_the_named_shares_and_more_of_small_contexts() -> None:
     rng = np.random.default_rng(2)
-    examples = [synthetic(rng, documents) for documents in (1, 4, 12) for _ in range(100)]
+    examples = [synthetic(rng, documents) for documents in (1, 12) for _ in range(150)]
     logits = cross_fitted(examples, folds=2)
     points = operating_points(examples, logits)
     assert list(points) == ["safe", "balanced", "aggressive"]
     for name, kept in (("safe", 0.99), ("balanced", 0.97), ("aggressive", 0.93)):
-        thresholds = [threshold for _, threshold in points[name]]
-        assert thresholds == sorted(thresholds)
-        small = [
-            float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))) >= thresholds[0] - 1e-4
-            for one, one_logits in zip(examples, logits, strict=True)
-            if len(one.labels) == 3
-        ]
-        assert np.mean(small) == pytest.approx(kept, abs=0.011)
+        for place, sentences, share in ((0, 3, 1 - (1 - kept) / 3), (2, 36, kept)):
+            passing = [
+                float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))) >= points[name][place][1] - 1e-4
+                for one, one_logits in zip(examples, logits, strict=True)
+                if len(one.labels) == sentences
+            ]
+            assert np.mean(passing) == pytest.approx(share, abs=0.011)
     assert points["safe"][-1][0] is None
-    assert points["safe"][0][1] <= points["aggressive"][0][1]
+    assert points["safe"][2][1] < points["aggressive"][2][1]
+
+
+def test_operating_points_hold_for_the_sources_that_are_named() -> None:
+    rng = np.random.default_rng(3)
+    easy = [synthetic(rng, 1) for _ in range(60)]
+    hard = [replace(synthetic(rng, 1), source="hard") for _ in range(60)]
+    logits = [np.full(3, 3.0)] * 60 + [np.full(3, -3.0)] * 60
+    assert operating_points([*easy, *hard], logits, ["made"])["balanced"][0][1] == pytest.approx(0.9526, abs=1e-3)
+    assert operating_points([*easy, *hard], logits, ["hard"])["balanced"][0][1] == pytest.approx(0.0474, abs=1e-3)
 
 
 def library_questions() -> list[Question]:

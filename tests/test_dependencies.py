@@ -20,6 +20,7 @@ DISTRIBUTIONS = {
     "faiss": "faiss-cpu",
     "haystack": "haystack-ai",
     "llama_index": "llama-index-core",
+    "re2": "google-re2",
     "yaml": "pyyaml",
 }
 #: What the benchmark compares with; it runs in an environment of its own, where the user has installed it.

@@ -40,11 +40,13 @@ MIN_CONTEXTS = 40
 DOCUMENT_PRIOR = np.array([0.5, 0.5, 0.0, 0.0])
 PULL = 1.0
 #: Networks in the average, their width, and the steps of each fit.
-NETWORKS, WIDTH, STEPS = 4, 24, 400
+NETWORKS, WIDTH, STEPS = 3, 16, 200
 #: Shares of answers kept by the operating points.
 OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
 SIZES = (3, 12, 60, 300)
+#: Contexts of so many sentences are small: their thresholds are safer.
+SMALL = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +144,11 @@ def _network(
     parameters = [skip, hidden, shift, out, bias]
     optimizer = torch.optim.AdamW(parameters, lr=0.02, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=STEPS)
-    relevant = torch.zeros(len(examples)).scatter_add(0, group, labels)
+    relevant = torch.zeros(len(examples)).index_add(0, group, labels)
     listed = (relevant > 0) & (relevant < sizes)
     for _ in range(STEPS):
-        seen = inputs * (torch.rand_like(inputs) > 0.1)
-        logits = seen @ skip + torch.tanh(seen @ hidden.T + shift) @ out + bias
+        seen = (torch.rand(width) > 0.1).float()  # the same columns for all: a mask an entry costs more than the rest
+        logits = inputs @ (skip * seen) + torch.tanh(inputs @ (hidden * seen).T + shift) @ out + bias
         errors = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
         loss = (errors * weight).sum() + 0.1 * _listwise(logits, labels, group, listed, context_weight)
         optimizer.zero_grad()
@@ -162,10 +164,9 @@ def _listwise(
 ) -> torch.Tensor:
     """Weighted mean of -log(softmax mass of a context's relevant sentences), over the contexts `listed`."""
     count = len(listed)
-    top = torch.full((count,), -torch.inf).scatter_reduce(0, group, logits.detach(), "amax")
-    mass = torch.exp(logits - top[group])
-    total = torch.zeros(count).scatter_add(0, group, mass)
-    right = torch.zeros(count).scatter_add(0, group, mass * labels)
+    mass = torch.exp(logits.clamp(-20, 20))
+    total = torch.zeros(count).index_add(0, group, mass)
+    right = torch.zeros(count).index_add(0, group, mass * labels)
     share = weight * listed
     return -((right / total + 1e-6).log() * share).sum() / share.sum().clamp(min=1e-9)
 
@@ -180,26 +181,30 @@ def cross_fitted(examples: Sequence[Example], *, folds: int = 4) -> list[Array]:
     return logits
 
 
-def operating_points(examples: Sequence[Example], logits: Sequence[Array]) -> dict[str, list[list[float | None]]]:
+def operating_points(
+    examples: Sequence[Example], logits: Sequence[Array], sources: Sequence[str] = ()
+) -> dict[str, list[list[float | None]]]:
     """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
 
-    A threshold keeps the answer of the named share of answerable contexts of its size, files weighing alike: it is the
-    lower quantile of the score of the answering sentence that scores best. Larger contexts never get a lower one.
+    A threshold keeps the answer of the named share of answerable contexts of its size: it is the lower quantile of the
+    score of the answering sentence that scores best. Small contexts lose a third of that share, since little is won by
+    removing from them. sources: whose questions the shares are to hold for (none: all), files weighing alike.
     """
     rows = [
         (len(one.labels), float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))), one.source)
         for one, one_logits in zip(examples, logits, strict=True)
-        if one.answers.any()
+        if one.answers.any() and (not sources or one.source in sources)
     ]
     points: dict[str, list[list[float | None]]] = {}
     for name, kept in OPERATING_POINTS.items():
         steps: list[list[float | None]] = []
-        least = 0.0
+        threshold = 0.0
         for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
             mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
             if len(mine) >= MIN_CONTEXTS:
-                least = max(least, _weighted_quantile(mine, 1 - kept))
-            steps.append([high, round(least, 4)])
+                lost = (1 - kept) / 3 if high is not None and high <= SMALL else 1 - kept
+                threshold = _weighted_quantile(mine, lost)
+            steps.append([high, round(threshold, 4)])
         points[name] = steps
     return points
 
@@ -298,6 +303,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--model", required=True, type=Path, help="folder with pruner.json and model.onnx")
     made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]")
     made.add_argument("--hold-out", type=float, default=0.05, help="as in the training run; 1 uses all questions")
+    made.add_argument(
+        "--points-from", nargs="+", default=[], metavar="NAME", help="files (without endings) that the points hold for"
+    )
     made.add_argument("--seed", type=int, default=7)
     return made
 
@@ -307,10 +315,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = PrunerModel.from_export(arguments.model)
     sources = [Source.parse(text) for text in arguments.data]
     examples = gather_examples(model, sources, hold_out=arguments.hold_out, seed=arguments.seed)
-    fit_and_save(examples, arguments.model)
+    fit_and_save(examples, arguments.model, points_from=arguments.points_from)
 
 
-def fit_and_save(examples: Sequence[Example], folder: Path) -> dict[str, dict[str, float]]:
+def fit_and_save(
+    examples: Sequence[Example], folder: Path, *, points_from: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
     """Fit on all examples and write head, operating points and default threshold into pruner.json; returns how a fit on
     4/5 of them does on the rest.
 
@@ -322,7 +332,7 @@ def fit_and_save(examples: Sequence[Example], folder: Path) -> dict[str, dict[st
     for_fit = [one for place, one in enumerate(examples) if place % 5]
     figures = report(examples[::5], fit(for_fit))
     print(json.dumps(figures, indent=1), flush=True)
-    points = operating_points(examples, cross_fitted(examples))
+    points = operating_points(examples, cross_fitted(examples), points_from)
     print(json.dumps(points), flush=True)
     path = folder / "pruner.json"
     config = json.loads(path.read_text(encoding="utf-8"))

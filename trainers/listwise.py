@@ -67,7 +67,7 @@ def listwise(logits: Tensor, labels: Tensor, group: Tensor) -> Tensor:
     known = ~labels.isnan()
     logits, labels, group = logits[known], labels[known], group[known]
     losses = []
-    for number in group.unique():
+    for number in sorted(set(group.tolist())):
         mine, relevant = logits[group == number], labels[group == number] == 1
         if bool(relevant.any()) and not bool(relevant.all()):
             against = torch.logsumexp(mine[~relevant], 0)

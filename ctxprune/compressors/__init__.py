@@ -61,21 +61,28 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
 
     A folder's files tell a pruner from a token classifier (LLMLingua-2) and a sentence encoder (RECOMP); a hub id is
     taken for a pruner's, so name the compressor for others: `load("llmlingua2", model="org/name")`.
-    options: the compressor's keyword arguments, such as threshold, operating_point, budget, counter, policy, language;
-    for "provence" and checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled
+    options: the compressor's keyword arguments, such as threshold, operating_point, budget, counter, policy, language,
+    units; for "provence" and checkpoints also model, revision, device, dtype. calibration: a file of risk-controlled
     calibration, or what it holds; it gives the threshold or the budget. Nothing is imported before it is asked for.
     Raises UnknownNameError with the known names, CheckpointError when a checkpoint cannot be loaded, InputError for a
     calibration of another compressor, model or policy, or beside a threshold, an operating point or a budget, and for a
-    language that is not known or of no use to the compressor.
+    language or a kind of units that is not known or of no use to the compressor.
     """
-    if options.get("language", "") is None:
-        del options["language"]
+    options = {name: value for name, value in options.items() if value is not None or name not in _WHY_NOT}
     try:
         return _loaded(name, options) if calibration is None else _calibrated(name, calibration, options)
     except TypeError as error:
-        if "language" not in options or "argument 'language'" not in str(error):
+        refused = next((option for option in _WHY_NOT if option in options and f"'{option}'" in str(error)), None)
+        if refused is None:
             raise
-        raise InputError(f"the compressor {name!r} splits no text and takes no language; leave it out") from None
+        raise InputError(f"the compressor {name!r} {_WHY_NOT[refused]}; leave it out") from None
+
+
+#: Options of how text is split, and why some compressors have no use for them.
+_WHY_NOT = {
+    "language": "splits no text and takes no language",
+    "units": "chooses no sentences, rows or lines and takes no units",
+}
 
 
 def _loaded(name: str, options: dict[str, Any]) -> Compressor:

@@ -77,9 +77,7 @@ class ScoringCompressor(ABC):
         self.counter = counter
         self.policy = self.settled(policy or Policy())
         self.language = checked_language(language)
-        self.units = checked_units(units)
-        if units != "auto" and not self.splits_units:
-            raise InputError(f"{self.name} chooses words, which units={units!r} does not change; leave units out")
+        self.units = self.checked_kind(units)
         self._check(budget, threshold, operating_point)
 
     @abstractmethod
@@ -124,7 +122,7 @@ class ScoringCompressor(ABC):
         relevant = self.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
         counter = self.counter or default_counter()
         if budget is not None:
-            scored = cut_oversized(scored, budget=budget, counter=counter)
+            scored = cut_oversized(scored, budget=budget, counter=counter, protect=self.policy.protect)
         chosen = select(
             scored,
             threshold=threshold,
@@ -153,6 +151,12 @@ class ScoringCompressor(ABC):
             floor=self.default_floor if policy.floor is None else policy.floor,
             companions=bool(self.default_companions) if policy.companions is None else policy.companions,
         )
+
+    def checked_kind(self, units: UnitKind) -> UnitKind:
+        """The kind of units; raises InputError for one that is not known, and for any where words are chosen."""
+        if checked_units(units) != "auto" and not self.splits_units:
+            raise InputError(f"{self.name} chooses words, which units={units!r} does not change; leave units out")
+        return units
 
     def _default(self) -> tuple[float | None, str | None]:
         """(threshold, operating point), one of them None."""

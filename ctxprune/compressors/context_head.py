@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.compressors.fusion import Array, Fusion, SentenceEvidence, document_features, sentence_features
-from ctxprune.text.lexical import term_presence
+from ctxprune.text.lexical import language_of, term_presence
 
 #: The order that holds far from the training domains: weights of `fusion.SENTENCE_FEATURES`, in their order.
 PRIOR_ORDER = np.array([0.5, 0.2, 0.5, 1.0, 0.2, 1.5, 0.2])
@@ -158,12 +158,13 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
 
 def _covers(evidence: SentenceEvidence) -> tuple[Array, Array, Array]:
     """Share of the question's words that stand in each sentence, in its window, and in its document's title."""
-    presence = term_presence(evidence.query, evidence.texts)
+    language = language_of(evidence.texts)
+    presence = term_presence(evidence.query, evidence.texts, language=language)
     if not presence.shape[1]:
         return (np.zeros(len(evidence.texts)),) * 3
     windows = np.zeros((len(evidence.window_rank), presence.shape[1]), dtype=bool)
     np.logical_or.at(windows, evidence.window, presence)
-    titles = term_presence(evidence.query, evidence.titles).mean(axis=1)
+    titles = term_presence(evidence.query, evidence.titles, language=language).mean(axis=1)
     return presence.mean(axis=1), windows.mean(axis=1)[evidence.window], titles[evidence.document]
 
 

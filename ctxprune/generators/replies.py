@@ -133,7 +133,8 @@ def without_reasoning(raw: str) -> tuple[str, bool]:
         return _final(raw, channels)
     if raw.startswith("analysis") and (bare := _BARE_CHANNEL.match(raw)):
         return bare["answer"].strip(), True
-    shown, begin, depth, any_reasoning = [], 0, 0, False
+    shown: list[str] = []
+    begin, depth, any_reasoning = 0, 0, False
     for tag in _TAG.finditer(raw):
         if depth:
             depth += -1 if tag["close"] else 1

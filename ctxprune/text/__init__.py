@@ -14,7 +14,7 @@ from ctxprune.text.atoms import Offsets, atomic_spans, enclosing, inline_code, m
 from ctxprune.text.blobs import APART, blobs
 from ctxprune.text.blocks import Block, UnitKind, blocks
 from ctxprune.text.language import checked_language, guess_language
-from ctxprune.text.markup import is_html, tag_cuts
+from ctxprune.text.markup import closes, is_html, tag_cuts
 from ctxprune.text.normal import NormalText, normalise
 from ctxprune.text.pieces import UNMARKED, clauses, is_unmarked, pieces
 from ctxprune.text.prose import HAN, HAN_CHARACTER, Prose, sentence_ends
@@ -74,7 +74,7 @@ def split_sentences(
     if max_characters < 1:
         raise InputError(f"max_characters must be at least 1, got {max_characters}; the default is 2000")
     checked_units(units)
-    normal = normalise(text)
+    normal = normalise(text, keep_gaps=True)
     language = checked_language(language) or guess_language(normal.text)
     divided = list(blocks(normal.text, units))
     tags = units in ("auto", "sentences", "paragraphs") and is_html(normal.text)
@@ -106,12 +106,12 @@ def checked_units(units: UnitKind) -> UnitKind:
 
 def _cuts(text: str, divided: Sequence[Block], language: str, *, tags: bool) -> list[int]:
     """Where blocks begin, sentences end and, with `tags`, the blocks of HTML part."""
-    cuts = tag_cuts(text) if tags else []
+    cuts = [block.start for block in divided]
     for block in divided:
-        cuts.append(block.start)
         if block.divisible:
             cuts.extend(sentence_ends(Prose(text, block.start, block.end, language)))
-    return cuts
+    # closing tags stay with what they close
+    return [*(cut for cut in cuts if not closes(text, cut)), *tag_cuts(text)] if tags else cuts
 
 
 def _prose(text: str, normal: NormalText, divided: Sequence[Block]) -> list[Offsets]:

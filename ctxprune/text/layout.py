@@ -126,7 +126,7 @@ def mark_verse(lines: Sequence[Line], kinds: list[Kind]) -> None:
 
 def _mark_ragged(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int], *, fewest: int) -> bool:
     """Make verse of the lines of `run` if at least `fewest` of their breaks are no sentence ends and look meant."""
-    texts = [lines[place].text.strip("> \t\f") for place in run]
+    texts = [lines[place].text.strip("> #\t\f") or "#" for place in run]
     breaks = [
         (left, right) for left, right in pairwise(texts) if not _SENTENCE_END.search(left)
     ]  # after a full stop a unit ends anyway

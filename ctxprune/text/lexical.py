@@ -220,7 +220,7 @@ def bm25_scores(
     """
     if titles is not None and len(titles) != len(units):
         raise InputError(f"bm25_scores needs one title a unit, got {len(titles)} titles and {len(units)} units")
-    language = language or guess_language(_beginning(units))
+    language = language or language_of(units)
     columns = {term: column for column, term in enumerate(query_terms(query, language))}
     if not units or not columns:
         return np.zeros(len(units))
@@ -233,6 +233,11 @@ def bm25_scores(
     if titles is None:
         return scores
     return scores + TITLE_WEIGHT * _title_scores(titles, counts, columns, language)
+
+
+def language_of(units: Sequence[str]) -> str:
+    """The language that texts which belong together are guessed to be in; "" when it cannot be told."""
+    return guess_language(_beginning(units))
 
 
 def _beginning(units: Sequence[str], *, characters: int = 3000) -> str:
@@ -295,11 +300,15 @@ def _idf(stems: npt.NDArray[np.int64], n_units: int, n_stems: int) -> FloatArray
     return idf
 
 
-def term_presence(query: str, texts: Sequence[str]) -> npt.NDArray[np.bool_]:
-    """(n_texts, n_terms): whether each distinct term of the query stands in each text."""
-    columns = {term: column for column, term in enumerate(query_terms(query))}
+def term_presence(query: str, texts: Sequence[str], *, language: str | None = None) -> npt.NDArray[np.bool_]:
+    """(n_texts, n_terms): whether each distinct term of the query stands in each text.
+
+    language: as for `bm25_scores`.
+    """
+    language = language or language_of(texts)
+    columns = {term: column for column, term in enumerate(query_terms(query, language))}
     presence = np.zeros((len(texts), len(columns)), dtype=bool)
     if columns and texts:
-        rows, terms = np.divmod(_keys(_counts(texts, columns)[0]), len(columns))
+        rows, terms = np.divmod(_keys(_counts(texts, columns, language)[0]), len(columns))
         presence[rows, terms] = True
     return presence

@@ -52,7 +52,7 @@ _CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
 _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
 _INDENTATION = re.compile(r"[ \t\f]*")
-_QUOTE = re.compile(r"[ \t]{0,3}>[> \t]*")
+_QUOTE = re.compile(r"\f?[ \t]{0,3}>[> \t]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def _line(match: re.Match[str]) -> Line:
 
 def kind_of(line: str) -> Kind:
     """What a line is, judged alone; `fence` is one without its partner."""
-    if not line or line.isspace() or not line.strip("> \t"):
+    if not line or line.isspace() or not line.strip("> \t") or line.strip() == "#":
         return "blank"
     if (match := _OPENING.match(line)) and match.lastgroup:
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds

@@ -18,6 +18,7 @@ _VOID = frozenset(
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]{0,30})\b[^<>]{0,4000}>|<!(?:doctype|DOCTYPE)[^<>]{0,300}>")
 _BLOCK = re.compile(f"(?:{_BLOCK_NAMES})$", re.IGNORECASE)
 _CLOSING_BLOCK = re.compile(f"</(?:{_BLOCK_NAMES})\\s{{0,9}}>|<br ?/?>", re.IGNORECASE)
+_CLOSING = re.compile(r"\s*</[a-zA-Z]")
 _PAGE = re.compile(r"<!doctype html|<html[\s>]|<body[\s>]", re.IGNORECASE)
 _ROW_LIMIT = 600  # characters; the cells of a longer row are units of their own, as in pages laid out by tables
 _ROW = re.compile(r"<tr\b[^<>]{0,2000}>(.*?)(?=</?t(?:r|able|body|head|foot)\b|\Z)", re.IGNORECASE | re.DOTALL)
@@ -38,7 +39,7 @@ def is_html(text: str) -> bool:
 
 def silent_elements(text: str) -> list[Offsets]:
     """Scripts, styles, comments and their like from tag to tag: what a browser shows nobody."""
-    if "<script" not in text.lower() and "<style" not in text.lower() and "<!--" not in text:
+    if "<" not in text or not is_html(text):
         return []
     return list(_silent(text))
 
@@ -52,12 +53,11 @@ def _silent(text: str) -> Iterator[Offsets]:
         name = (opening[1] or "").lower()
         closing = f"</{name}" if name else "-->"
         found = lowered.find(closing, opening.end())
-        end = len(text) if found < 0 else found + len(closing)
-        if name and found >= 0:
+        if found < 0:
+            return  # what is never closed is spoken of, or cut off: it stays text
+        end = found + len(closing)
+        if name:
             end = text.find(">", end) + 1 or len(text)
-        if found < 0 and not name:
-            position = opening.end()  # an unclosed comment opens nothing
-            continue
         yield opening.start(), end
         position = end
 
@@ -81,6 +81,11 @@ def tag_cuts(text: str) -> list[int]:
         run.append(match)
     cuts += _cut_of(run, rows)
     return sorted(set(cuts))
+
+
+def closes(text: str, place: int) -> bool:
+    """Whether the next thing after `place` is a closing tag."""
+    return _CLOSING.match(text, place) is not None
 
 
 def _cut_of(run: list[re.Match[str]], rows: list[Offsets]) -> list[int]:

@@ -90,7 +90,7 @@ _AFTER_HYPHEN_WORDS = (
 _AFTER_HYPHEN = frozenset(_AFTER_HYPHEN_WORDS.split())
 _MIN_LINE = 40  # characters of a line in a manuscript typed with every second line empty
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
-_GAP = re.compile(r" {2,}(?=\S)")
+_GAP = re.compile(r"(?<! ) {2,}+(?=\S)")
 _WIDEST_GAP = 5
 
 
@@ -151,8 +151,10 @@ class NormalText:
         return [text[start:end] for start, end in zip(first.tolist(), last.tolist(), strict=True)]
 
 
-def normalise(text: str) -> NormalText:
+def normalise(text: str, *, keep_gaps: bool = False) -> NormalText:
     """The text as it is to be read. Linear; a clean text costs a look at it and comes back as it is.
+
+    keep_gaps: leave wide gaps within lines as they are, which tell a table from prose.
 
     Undone: hyphenation at line ends, soft hyphens, zero-width characters, byte order marks, ligatures and other forms
     of letters and digits, spaces other than the blank, accents apart from their letters, line ends of other systems,
@@ -161,7 +163,7 @@ def normalise(text: str) -> NormalText:
     """
     layers: list[_Layer] = []
     joints: list[Offsets] = []
-    for step in (_characters, _single_spaced, _words_in_one):
+    for step in (_characters, _single_spaced, _mended if keep_gaps else _words_in_one):
         edits = list(step(text))
         if not edits:
             continue

@@ -49,6 +49,10 @@ _TRACE_HEAD = re.compile(
     r"|(?:Uncaught |Unhandled )?(?:[A-Za-z_][\w.$]{0,200}[.$])?[A-Z]\w{0,100}(?:Error|Exception|Throwable)\b)"
 )
 _FRAME = re.compile(r"\s+(?:at [\w.$<>/\[\]@ ]{1,300}[(:]|at .{1,300}:\d+|File \"|\.\.\. \d+ (?:more|common))")
+#: What goes on with a trace after a blank line.
+_TRACE_AGAIN = re.compile(
+    r"\s*(?:Traceback \(|Caused by:|Suppressed:|During handling of|The above exception|goroutine \d+ \[|exit status \d)"
+)
 _TRACE_MORE = re.compile(
     r"(?:Traceback \(|Caused by:|Suppressed:|During handling of|The above exception|goroutine \d+ \[|created by "
     r"|exit status \d|[\w./*-]{1,200}(?:\(\*?\w{1,80}\)[\w.]{1,80})?\(.{0,300}\)$"
@@ -70,7 +74,7 @@ def mark_records(lines: Sequence[Line], kinds: list[Kind], *, tags: bool = False
         if any(kinds[place] in ("record", "more") for place in paragraph):
             previous = None
             continue
-        if previous is not None and _TRACE_MORE.match(lines[paragraph[0]].text.lstrip()):
+        if previous is not None and _TRACE_AGAIN.match(lines[paragraph[0]].text):
             first = next((place for place in paragraph if starts[place]), paragraph.stop)
             _join(kinds, previous, range(paragraph.start, first))  # a blank line within a trace
             previous, paragraph = paragraph, range(first, paragraph.stop)
@@ -81,7 +85,7 @@ def mark_records(lines: Sequence[Line], kinds: list[Kind], *, tags: bool = False
             previous = paragraph
         else:
             mark_traces(lines, kinds, paragraph)
-            previous = paragraph if kinds[paragraph[-1]] == "more" else None
+            previous = paragraph if kinds[paragraph[-1]] in ("record", "more") else None
 
 
 def _family(line: Line, kind: Kind) -> str | None:
@@ -100,7 +104,7 @@ def _is_log(lines: Sequence[Line], starts: Sequence[str | None], paragraph: rang
     if not families:
         return False
     first = next(place for place in paragraph if starts[place])
-    indent = lines[first].indent
+    indent = max(lines[place].indent for place in paragraph if starts[place])
     loose = sum(
         starts[place] is None and lines[place].indent <= indent and not _TRACE_MORE.match(lines[place].text.lstrip())
         for place in paragraph

@@ -40,7 +40,7 @@ _CODE = re.compile(
 _WEAK_CODE = re.compile(r".{0,300}?(?:[=(){}\[\];]|->|::|//|/\*|\*/|#[ ])")
 _PROSE_LINE = re.compile(r"[ \t]*(?:[^\W\d_]{1,20}[,;:]?[ ]){5}")
 _DIFF_HEAD = re.compile(r"(?:diff --git |diff -|Index: |--- \S)")
-_HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@|@@@ |\d+(?:,\d+)?[acd]\d+(?:,\d+)?$")
+_HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@|@@@ ")
 _HUNK_SIZE = 600  # characters of a hunk after which its next change begins a unit of its own
 
 
@@ -53,7 +53,8 @@ def mark_settings(lines: Sequence[Line], kinds: list[Kind]) -> None:
         if not any(codes) and _is_settings(lines, kinds, paragraph):
             _mark_settings(lines, kinds, paragraph)
         elif code or ((beside or following) and _is_body(lines, paragraph)):
-            kinds[paragraph.start : paragraph.stop] = ["record", *["more"] * (len(paragraph) - 1)]
+            for place in paragraph:
+                kinds[place] = "record" if place == paragraph.start else "more"
             beside = True
         else:
             beside = False

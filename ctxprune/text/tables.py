@@ -117,6 +117,7 @@ def _mark_aligned(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int])
             kinds[place] = "row"
         return
     gapped = [place for place in free if _GAP.search(lines[place].text[:_WIDTH])]
+    free = free[free.index(gapped[0]) :] if gapped else free  # without what introduces the table
     if len(gapped) >= max(3, 0.7 * len(free)) and _mark_columns(lines, kinds, free, gapped):
         return
     for run in _runs(lines, free):

@@ -12,6 +12,7 @@ from ctxprune.integrations.client import results
 from ctxprune.integrations.client.results import Compressed, CompressorInfo, Estimate, Ranked, ServerInfo
 from ctxprune.operating_points import PointName
 from ctxprune.select import OnEmpty, Order
+from ctxprune.text import UnitKind
 from ctxprune.types import Document
 
 T_co = TypeVar("T_co", covariant=True)
@@ -27,7 +28,8 @@ class CompressOptions(TypedDict, total=False):
     "balanced" or "aggressive", in place of a threshold. rate: in (0, 1]; keep at most this share of the tokens. budget:
     keep at most so many tokens in all. tokenizer: what counts them, one of `info().tokenizers`. protect: regular
     expressions; a sentence that one touches is kept. keep_title, min_keep, floor, top_p, gap, companions, on_empty,
-    order: as in `ctxprune.Policy`. language: of the documents, e.g. "de". None is as good as leaving an option out.
+    order, elision: as in `ctxprune.Policy`. language: of the documents, e.g. "de". units: what to choose among,
+    "sentences", "lines", "records" or "paragraphs". None is as good as leaving an option out.
     """
 
     compressor: str | None
@@ -46,6 +48,8 @@ class CompressOptions(TypedDict, total=False):
     on_empty: OnEmpty | None
     order: Order | None
     language: str | None
+    units: UnitKind | None
+    elision: str | None
     return_spans: bool
     return_html: bool
 

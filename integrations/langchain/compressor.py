@@ -18,6 +18,7 @@ from ctxprune.integrations.copies import CopiesBuiltAnew
 from ctxprune.integrations.langchain.convert import from_langchain, to_langchain
 from ctxprune.pipeline import OnError
 from ctxprune.prompt import DOCUMENT_SEPARATOR
+from ctxprune.text import UnitKind
 
 #: Where a mapping may hold the question and the documents; the first key that is there counts.
 QUERY_KEYS = ("question", "query", "input")
@@ -34,7 +35,8 @@ class CtxPruneCompressor(
     all documents of a call together, titles and separators included. top_n: leave only the most relevant documents,
     most relevant first. query: for `transform_documents` and for lists of documents in a chain, which bring no
     question. tokenizer: a token counter or its name (see `ctxprune.load_counter`). calibration: a file of
-    risk-controlled calibration. language: of the documents, e.g. "de" (None: each one's is guessed). drop_empty: leave
+    risk-controlled calibration. language: of the documents, e.g. "de" (None: each one's is guessed). units: what to
+    choose among, "sentences", "lines", "records" or "paragraphs" (None: by the shape of the text). drop_empty: leave
     out documents of which nothing is kept; by default they come out empty, one document out for each that went in.
     title_key: the metadata field with the title, which the compressor reads and the budget counts (None: no titles).
     on_error: "passthrough" returns the documents as they came, with status "degraded", when a compressor fails.
@@ -57,6 +59,7 @@ class CtxPruneCompressor(
     tokenizer: Any = None
     calibration: str | Path | Any = None
     language: str | None = None
+    units: UnitKind | None = None
     drop_empty: bool = False
     title_key: str | None = "title"
     on_error: OnError = "raise"
@@ -73,6 +76,7 @@ class CtxPruneCompressor(
             tokenizer=self.tokenizer,
             calibration=self.calibration,
             language=self.language,
+            units=self.units,
             drop_empty=self.drop_empty,
             on_error=self.on_error,
         )

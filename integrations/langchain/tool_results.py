@@ -11,6 +11,7 @@ from langchain_core.messages import ToolMessage
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import Adapter, Compressed
 from ctxprune.prompt import NO_CONTEXT
+from ctxprune.text import UnitKind
 from ctxprune.tokens import default_counter
 from ctxprune.types import Compressor, Document, TokenCounter
 
@@ -20,9 +21,9 @@ logger = logging.getLogger(__name__)
 class ToolResults:
     """Prunes tool messages of at least `min_tokens` tokens; errors and what is not text stay as they are.
 
-    compressor, threshold, operating_point, budget, tokenizer, language: as in `CtxPruneCompressor`; the budget is of
-    one tool result. only: prune the results of these tools and no others (None: of all). never: leave the results of
-    these tools alone.
+    compressor, threshold, operating_point, budget, tokenizer, language, units: as in `CtxPruneCompressor`; the budget
+    is of one tool result. only: prune the results of these tools and no others (None: of all). never: leave the results
+    of these tools alone.
     Raises InputError for a tool that is named in both, and for a negative min_tokens.
     """
 
@@ -35,6 +36,7 @@ class ToolResults:
         budget: int | None = None,
         tokenizer: str | TokenCounter | None = None,
         language: str | None = None,
+        units: UnitKind | None = None,
         only: tuple[str, ...] | list[str] | None = None,
         never: tuple[str, ...] | list[str] = (),
         min_tokens: int = 200,
@@ -54,6 +56,7 @@ class ToolResults:
             budget=budget,
             tokenizer=tokenizer,
             language=language,
+            units=units,
         )
 
     def pruned(self, message: ToolMessage, query: str, *, tool: str) -> ToolMessage:

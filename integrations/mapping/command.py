@@ -13,6 +13,7 @@ import typer
 from ctxprune.integrations.mapping.driver import Engine, OnError, Summary, map_file
 from ctxprune.integrations.mapping.work import TaskName, Work
 from ctxprune.select import OnEmpty, Order, gap_bounds
+from ctxprune.text import UnitKind
 
 #: Seconds between two lines of progress on a terminal.
 _PROGRESS_SECONDS = 2.0
@@ -64,6 +65,8 @@ def run(
     language: Annotated[
         str | None, typer.Option(metavar="CODE", help="Of the documents, e.g. de (default: guessed).")
     ] = None,
+    units: Annotated[UnitKind | None, typer.Option("--units", help="What to choose among (default: by shape).")] = None,
+    elision: Annotated[str, typer.Option(metavar="MARK", help="Between kept stretches (default: nothing).")] = "",
     encoder: Annotated[str, typer.Option(help="Of embed: bundled, or a sentence-transformers id or path.")] = "bundled",
     part_tokens: Annotated[int, typer.Option(help="Estimated tokens of the input that make one part.")] = 65_536,
     batch_tokens: Annotated[int, typer.Option(help="Estimated tokens that a model is given at a time.")] = 4096,
@@ -98,6 +101,8 @@ def run(
         on_empty=on_empty,
         order=order,
         language=language,
+        units=units,
+        elision=elision,
         encoder=encoder,
         part_tokens=part_tokens,
         batch_tokens=batch_tokens,

@@ -20,7 +20,7 @@ from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.qa import question_from_row
 from ctxprune.qa_corpus import corpus_document
 from ctxprune.select import Policy
-from ctxprune.text import split_sentences
+from ctxprune.text import checked_units, split_sentences
 from ctxprune.text.language import checked_language
 from ctxprune.text.normal import normalise
 from ctxprune.tokens import load_counter
@@ -66,6 +66,7 @@ class CompressTask:
             on_empty=work.on_empty,
             order=work.order,
             protect=work.protect,
+            elision=work.elision,
         )
         counter = load_counter(work.tokenizer)
         options: dict[str, Any] = {
@@ -73,6 +74,7 @@ class CompressTask:
             "calibration": work.calibration,
             "operating_point": work.operating_point,
             "language": work.language,
+            "units": work.units,
         }
         check_point(work.operating_point, work.threshold)
         given = {name: value for name, value in options.items() if value is not None}
@@ -119,13 +121,13 @@ class EmbedTask:
 
     def __init__(self, work: Work) -> None:
         self.embedder = load_embedder(work.encoder)
-        self.language = checked_language(work.language)
+        self.language, self.units = checked_language(work.language), checked_units(work.units or "auto")
 
     def read(self, row: Row, *, name: str) -> Document:
         return passage(row, name=name)
 
     def run(self, items: Sequence[Document]) -> list[SentenceVectors]:
-        spans = [tuple(split_sentences(item.text, language=self.language)) for item in items]
+        spans = [tuple(split_sentences(item.text, language=self.language, units=self.units)) for item in items]
         texts = [
             sentence
             for item, mine in zip(items, spans, strict=True)

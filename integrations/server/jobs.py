@@ -20,6 +20,7 @@ from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
 from ctxprune.select import Policy
+from ctxprune.text import UnitKind
 from ctxprune.types import Compressor, Context, Document, TokenCounter
 
 
@@ -27,7 +28,8 @@ from ctxprune.types import Compressor, Context, Document, TokenCounter
 class Job:
     """What a caller asked for. compressor: a name on offer, or catalog.RERANKER. rate: the budget as a share of the
     tokens before. policy: fields of `Policy`, whose `protect` holds `patterns.Pattern`. language: of the documents;
-    None: guessed. caller: whose cached readings it may use."""
+    None: guessed. unit_kind: what to choose among; None: as the compressor does. caller: whose cached readings it may
+    use."""
 
     query: str
     documents: tuple[Document, ...]
@@ -39,6 +41,7 @@ class Job:
     rate: float | None = None
     policy: Mapping[str, Any] = field(default_factory=dict)
     language: str | None = None
+    unit_kind: UnitKind | None = None
     caller: bytes = b""
 
     @property
@@ -169,6 +172,7 @@ class Runner:
             counter=counter,
             policy=policy,
             language=job.language,
+            units=job.unit_kind,
             check=ticket.check,
         )
 

@@ -62,8 +62,8 @@ def checked_patterns(
 ) -> tuple[Pattern, ...]:
     """The patterns, ready for `Search`; with `regex` false they are literal texts.
 
-    texts: what they will be searched for in. known: patterns of the same request, which are not compiled again. Raises
-    InputError, which names it, for what RE2 does not take, and for a pattern too long for the longest text.
+    texts: what they will be searched for in. known: patterns of the same request, which are not compiled again.
+    Raises InputError, which names it, for what RE2 does not take, and for a pattern too long for the longest text.
     """
     known = {} if known is None else known
     for pattern in patterns:

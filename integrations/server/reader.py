@@ -220,9 +220,9 @@ def model_tokens(passage: Passage) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """Four letters or digits of ASCII a token, or one sign, or one letter of another script."""
+    """Four letters or digits of ASCII a token, or one sign, or one letter of another script; at least one a word."""
     encoded = np.frombuffer(text.encode("utf-8", "replace"), np.uint8)
-    return int(_QUARTERS[encoded].sum(dtype=np.int64)) // 4
+    return max(int(_QUARTERS[encoded].sum(dtype=np.int64)) // 4, int((encoded == ord(" ")).sum()))
 
 
 def estimated_units(text: str) -> int:

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Json
 
 from ctxprune.operating_points import PointName
 from ctxprune.select import OnEmpty, Order
+from ctxprune.text import UnitKind
 from ctxprune.types import Document
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
@@ -91,6 +92,12 @@ class Options(BaseModel):
     order: Order | None = Field(default=None, description="Documents as they came, or the most relevant first.")
     language: str | None = Field(
         default=None, max_length=35, description="Of the documents, e.g. de or pt-BR; by default each one's is guessed."
+    )
+    units: UnitKind | None = Field(
+        default=None, description="What to choose among; by default sentences, or records where the text is records."
+    )
+    elision: str | None = Field(
+        default=None, max_length=100, description='What stands between kept stretches, as "[...]"; by default nothing.'
     )
 
     @model_validator(mode="after")

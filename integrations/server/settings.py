@@ -41,7 +41,7 @@ class Settings(BaseSettings):
     max_bodies_bytes: int = Field(default=256_000_000, gt=0, description="All bodies in memory; more: 429.")
     max_documents: int = Field(default=1000, gt=0, description="In one request; of the proxy: stretches of context.")
     max_batch: int = Field(default=64, gt=0, description="Requests in one /v1/compress/batch.")
-    max_requests: int = Field(default=128, gt=0, description="Requests in flight; more are answered with 429.")
+    max_requests: int = Field(default=192, gt=0, description="Requests in flight; more are answered with 429.")
     max_queue_tokens: int = Field(default=262_144, gt=0, description="Estimated model tokens in flight; more: 429.")
     max_queue_units: int = Field(default=65_536, gt=0, description="Estimated sentences in flight; more: 429.")
     caller_share: float = Field(

@@ -1,0 +1,126 @@
+"""What each unit is, and what it leans on."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ctxprune.text import split_sentences
+from ctxprune.text.structure import companions, structure
+
+SEPARATOR = "¦"
+
+
+def described(text: str) -> list[tuple[str, str, str | None, str]]:
+    """(unit, kind, the unit it leans on, strength) of each unit."""
+    units = split_sentences(text)
+    texts = [text[unit.start : unit.end] for unit in units]
+    roles = structure(text, units)
+    return [
+        (each, role.kind, None if role.leans_on is None else texts[role.leans_on], role.strength)
+        for each, role in zip(texts, roles, strict=True)
+    ]
+
+
+def test_sections_lists_and_tables() -> None:
+    text = """\
+# Mills
+
+The upper mill turns. However, it has no roof.
+
+## Visits
+
+Bring with you:
+
+- boots
+  - of rubber
+- a coat
+
+| Day | Hours |
+|---|---|
+| Monday | 9 to 5 |
+
+Dogs stay outside.
+"""
+    assert described(text) == [
+        ("# Mills", "heading", None, "helpful"),
+        ("The upper mill turns.", "prose", "# Mills", "helpful"),
+        ("However, it has no roof.", "prose", "The upper mill turns.", "helpful"),
+        ("## Visits", "heading", "# Mills", "helpful"),
+        ("Bring with you:", "list intro", "## Visits", "helpful"),
+        ("- boots", "list item", "Bring with you:", "needed"),
+        ("- of rubber", "list item", "- boots", "needed"),
+        ("- a coat", "list item", "Bring with you:", "needed"),
+        ("| Day | Hours |\n|---|---|", "table header", "Bring with you:", "helpful"),
+        ("| Monday | 9 to 5 |", "table row", "| Day | Hours |\n|---|---|", "needed"),
+        ("Dogs stay outside.", "prose", "## Visits", "helpful"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "kind", "leans_on"),
+    [
+        ("mill,built,stones\nUpper,1701,2\nLower,1744,3\n", "Lower,1744,3", "table row", "mill,built,stones"),
+        ("mill\tbuilt\nUpper\t1701\nLower\t1744\n", "Lower\t1744", "table row", "mill\tbuilt"),
+        (
+            "NAME      READY   AGE\nupper-0   1/1     3d\nlower-1   0/1     2h\n",
+            "lower-1   0/1     2h",
+            "table row",
+            "NAME      READY   AGE",
+        ),
+        (
+            "OPTIONS\n       -q, --quiet\n              Say nothing.\n\n       -v     Say more.\n",
+            "Say nothing.",
+            "definition",
+            "-q, --quiet",
+        ),
+        ("OPTIONS\n       -q, --quiet\n              Say nothing.\n", "-q, --quiet", "term", "OPTIONS"),
+        ("Visits\n------\n\nCome at nine.", "Come at nine.", "prose", "Visits\n------"),
+        ("3.1 Visits\n\nCome at nine.", "Come at nine.", "prose", "3.1 Visits"),
+        ("<h2>Visits</h2><p>Come at nine</p><p>Or not</p>", "<p>Or not</p>", "prose", "<h2>Visits</h2>"),
+        ("<h2>V</h2><ul><li>One</li><li>Two</li></ul>", "<li>Two</li></ul>", "list item", "<h2>V</h2>"),
+        (
+            "<table><tr><th>Mill</th></tr><tr><td>Upper</td></tr><tr><td>Lower</td></tr></table>",
+            "<tr><td>Upper</td></tr>",
+            "table row",
+            "<table><tr><th>Mill</th></tr>",
+        ),
+        ("a:\n  b:\n    - name: x\n      size: 2\n", "- name: x\n      size: 2", "record", "a:\n  b:"),
+        ("Run it:\n\n```sh\ngrind\n```\n", "```sh\ngrind\n```", "code", "Run it:"),
+        ("2023-11-30 08:00:00 one\n2023-11-30 08:00:01 two\n", "2023-11-30 08:00:01 two", "record", None),
+        ("Die Mühle steht still. Sie ist alt.", "Sie ist alt.", "prose", "Die Mühle steht still."),
+        ("The mill turns. Kim keeps it.", "Kim keeps it.", "prose", None),
+    ],
+)
+def test_what_a_unit_leans_on(text: str, unit: str, kind: str, leans_on: str | None) -> None:
+    found = {each: (role, lean) for each, role, lean, _ in described(text)}
+    assert found[unit] == (kind, leans_on)
+
+
+def test_a_blob_is_a_blob() -> None:
+    blob = "![wheel](data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgA5" * 20 + ")"
+    assert [kind for _, kind, _, _ in described(f"The wheel.\n\n{blob}\n")] == ["prose", "blob"]
+
+
+def test_companions_follow_the_chain_and_stop_where_asked() -> None:
+    text = "# Mills\n\nBring:\n\n- boots\n  - of rubber\n"
+    roles = structure(text, split_sentences(text))
+    assert companions(roles, 3) == [2, 1, 0]
+    assert companions(roles, 3, depth=1) == [2]
+    assert companions(roles, 3, needed_only=True) == [2, 1]
+
+
+LINES = (
+    "# A¦## B¦- one¦  - two¦    - three¦Text. It is.¦Text:¦| a | b |¦|---|---|¦| 1 | 2 |¦¦k: v¦       -x¦          y."
+)
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from(LINES.split(SEPARATOR)), max_size=16).map("\n".join), st.booleans())
+def test_roles_lean_backwards_for_any_cut(text: str, halves: bool) -> None:
+    units = split_sentences(text, max_characters=3) if halves else split_sentences(text)
+    roles = structure(text, units)
+    assert len(roles) == len(units)
+    assert all(role.leans_on is None or 0 <= role.leans_on < place for place, role in enumerate(roles))
+    assert all(companions(roles, place) == companions(roles, place, depth=99)[:4] for place in range(len(roles)))
