@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.xrag import Bridge, BridgeConfig, Projector, load_bridge, save_bridge
+from ctxprune.runtime.digests import DIGESTS, write_digests
 
 IN, OUT = 6, 8
 CONFIG = BridgeConfig(generator="tiny", encoder="hashed", d_retriever=IN, d_model=OUT, scale=2.0, output_scale=0.5)
@@ -136,12 +137,14 @@ def test_damaged_weights_are_named(bridge: Bridge, tmp_path: Path, key: str, val
     weights = load_file(tmp_path / "model.safetensors")
     weights = {name: tensor for name, tensor in {**weights, key: value}.items() if tensor is not None}
     save_file(weights, tmp_path / "model.safetensors")
+    write_digests(tmp_path)
     with pytest.raises(CheckpointError, match=message):
         load_bridge(tmp_path)
 
 
 def test_a_truncated_file_is_named(bridge: Bridge, tmp_path: Path) -> None:
     save_bridge(bridge, tmp_path)
+    (tmp_path / DIGESTS).unlink()  # as bridges of earlier versions have none
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(CheckpointError, match="damaged or cut short"):

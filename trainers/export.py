@@ -22,6 +22,7 @@ from torch import nn
 
 from ctxprune.errors import InputError
 from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime.digests import write_digests
 from ctxprune.runtime.onnx import DTYPE, MAX_LENGTH, SLOW_FUSIONS, OnnxRuntime
 from ctxprune.trainers.parity import THRESHOLD, ParityReport, measure
 from ctxprune.trainers.rewrite import MIN_LAYER_OUTPUTS, Unpadded, prepared, shrink, smooth
@@ -43,7 +44,7 @@ def export_int8(
     keep_fp32: bool = False,
     threshold: float = THRESHOLD,
 ) -> ParityReport:
-    """Write model.onnx and parity.json into `folder`, and return what parity.json says.
+    """Write model.onnx, digests.json and parity.json into `folder`, and return what parity.json says.
 
     module: called as module(input_ids, attention_mask, token_type_ids), all (batch, seq), returns tensors by name, the
     batch first; left as it is. The exported graph takes input_ids and token_type_ids and has no mask: rows of a batch
@@ -68,6 +69,7 @@ def export_int8(
     shrink(model)
     path = folder / "model.onnx"
     _write(model, path, max_length=max_length, metadata=metadata, int8=True)
+    write_digests(folder)
     if tokenizer_json is not None:
         copy_tokenizer(tokenizer_json, folder / "tokenizer.json")
     with OnnxRuntime(path) as exported:

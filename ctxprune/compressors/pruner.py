@@ -89,7 +89,7 @@ class PrunerModel:
             points = config.get("operating_points")
             points = None if points is None else OperatingPoints.from_dict(points)
             floor = _floor(config.get("floor"))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{folder / 'pruner.json'} is missing or damaged ({error!r}); export again"
             ) from error

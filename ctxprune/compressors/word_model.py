@@ -71,7 +71,7 @@ class WordModel:
                 raise ValueError(f"format {config['format']!r}, kind {config['kind']!r}, not 1 and 'llmlingua2'")
             max_length, threshold = int(config["max_length"]), float(config["default_threshold"])
             rows = int(config.get("rows", 0))
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise CheckpointError(f"{folder / CONFIG} is missing or damaged ({error!r}); export again") from error
         runtime = OnnxRuntime(folder / "model.onnx", threads=threads)
         digest = hashlib.blake2b((folder / "model.onnx").read_bytes(), digest_size=16).hexdigest()

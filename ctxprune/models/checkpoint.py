@@ -17,6 +17,7 @@ from torch import nn
 
 from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import plain_tokenizer
+from ctxprune.runtime.digests import check_digest
 
 Weights = dict[str, torch.Tensor]
 
@@ -128,6 +129,8 @@ def _read_shards(index: Path) -> Weights:
 
 def _read_shard(path: Path) -> Weights:
     """weights_only keeps a pickle from running code."""
+    if path.is_file():
+        check_digest(path)
     try:
         weights = (
             load_file(path)

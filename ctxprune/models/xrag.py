@@ -14,6 +14,7 @@ from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.bridge import DEFAULT_TEMPLATE, Bridge, BridgeConfig, Projector
 from ctxprune.models.checkpoint import fill, read_json, read_weights, resolve, write_json
 from ctxprune.models.xrag_published import is_published, published_config, published_projector
+from ctxprune.runtime.digests import write_digests
 
 __all__ = ["DEFAULT_TEMPLATE", "Bridge", "BridgeConfig", "Projector", "load_bridge", "save_bridge"]
 
@@ -32,6 +33,7 @@ def save_bridge(bridge: Bridge, folder: str | Path) -> None:
     if bridge.constant is not None:
         weights[_CONSTANT] = torch.from_numpy(bridge.constant.copy())
     save_file(weights, folder / "model.safetensors")
+    write_digests(folder)
     write_json(folder / "config.json", {"model_type": MODEL_TYPE, **asdict(bridge.config)})
 
 

@@ -16,6 +16,7 @@ import ctxprune.bundled
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import cpus
+from ctxprune.runtime.digests import check_digest
 
 #: Keys in the file's metadata: number format of the weights, and the longest input in tokens.
 DTYPE, MAX_LENGTH = "ctxprune.dtype", "ctxprune.max_length"
@@ -31,7 +32,8 @@ class OnnxRuntime:
     core by itself: int8 activations take their scale from all they share a call with, so neighbours in a batch would
     change each other's scores, and side by side is faster than several threads on one sequence. So memory is that of
     the model and of `threads` sequences, however many callers there are.
-    Raises CheckpointError when the file is missing, damaged or no such encoder, InputError for threads below 1.
+    Raises CheckpointError when the file is missing, damaged, not the one that digests.json beside it names, or no such
+    encoder; InputError for threads below 1.
     """
 
     device = "cpu"
@@ -163,6 +165,7 @@ def _open(path: Path) -> Any:
 
     if not path.is_file():
         raise CheckpointError(f"no model file {path}; check the path, or reinstall ctxprune-rag if it is its own")
+    check_digest(path)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     # the last level adds layout changes, which an encoder has no use for
