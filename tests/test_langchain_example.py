@@ -15,14 +15,14 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "langchain_rag.py"
 def test_it_answers_with_and_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = tmp_path / "notes"
     corpus.mkdir()
-    bridge = "The bridge is of granite. It was opened in 1911. Swallows nest under it."
+    bridge = "The bridge is of granite. It was opened in 1911. Bread is baked in the morning. Cats sleep all day."
     (corpus / "Harrow Bridge.txt").write_text(bridge, encoding="utf-8")
     (corpus / "Ferries.txt").write_text("Bicycles travel free.", encoding="utf-8")
     main = runpy.run_path(str(EXAMPLE))["main"]
     generator = str(_talkative(save_llama(tmp_path / "llama")))
     capsys.readouterr()
     question = "When was the Harrow Bridge opened?"
-    options = ["--generator", generator, "--corpus", str(corpus), "--threshold", "0.3", "--max-new-tokens", "4"]
+    options = ["--generator", generator, "--corpus", str(corpus), "--threshold", "0.6", "--max-new-tokens", "4"]
     main([*options, "-q", question])
     printed = capsys.readouterr().out
     whole, pruned = (int(tokens) for tokens in re.findall(r"(\d+) tokens:", printed))

@@ -157,7 +157,7 @@ def test_the_benchmark_has_a_row_for_known_and_new_documents(monkeypatch, capsys
     assert [row[0] for row in cells] == [bench.PEER, bench.COLD, bench.MEMORY, bench.FILE]
     assert cells[0][-1] == "1.000 [1.000, 1.000]"
     assert bench.main(["--model", "./missing"]) == 1
-    assert "no model at ./missing" in capsys.readouterr().err
+    assert "no model at './missing'" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source", ["no-such-model", "./missing", str(Path("/missing/model"))])
