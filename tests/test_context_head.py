@@ -168,7 +168,7 @@ def test_operating_points_keep_the_named_shares_and_more_of_small_contexts() -> 
     points = operating_points(examples, logits)
     assert list(points) == ["safe", "balanced", "aggressive"]
     for name, kept in (("safe", 0.99), ("balanced", 0.97), ("aggressive", 0.93)):
-        for place, sentences, share in ((0, 3, 1 - (1 - kept) / 3), (2, 36, kept)):
+        for place, sentences, share in ((1, 3, 1 - (1 - kept) / 3), (3, 36, kept)):
             passing = [
                 float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))) >= points[name][place][1] - 1e-4
                 for one, one_logits in zip(examples, logits, strict=True)
@@ -176,7 +176,7 @@ def test_operating_points_keep_the_named_shares_and_more_of_small_contexts() -> 
             ]
             assert np.mean(passing) == pytest.approx(share, abs=0.011)
     assert points["safe"][-1][0] is None
-    assert points["safe"][2][1] < points["aggressive"][2][1]
+    assert points["safe"][3][1] < points["aggressive"][3][1]
 
 
 def test_operating_points_hold_for_the_sources_that_are_named() -> None:
@@ -184,8 +184,8 @@ def test_operating_points_hold_for_the_sources_that_are_named() -> None:
     easy = [synthetic(rng, 1) for _ in range(60)]
     hard = [replace(synthetic(rng, 1), source="hard") for _ in range(60)]
     logits = [np.full(3, 3.0)] * 60 + [np.full(3, -3.0)] * 60
-    assert operating_points([*easy, *hard], logits, ["made"])["balanced"][0][1] == pytest.approx(0.9526, abs=1e-3)
-    assert operating_points([*easy, *hard], logits, ["hard"])["balanced"][0][1] == pytest.approx(0.0474, abs=1e-3)
+    assert operating_points([*easy, *hard], logits, ["made"])["balanced"][1][1] == pytest.approx(0.9526, abs=1e-3)
+    assert operating_points([*easy, *hard], logits, ["hard"])["balanced"][1][1] == pytest.approx(0.0474, abs=1e-3)
 
 
 def library_questions() -> list[Question]:
@@ -213,7 +213,7 @@ def test_contexts_come_in_every_form_and_keep_their_labels() -> None:
         assert all("opened in" in text for text in kept)
         if form == "sentence":
             assert len(pairs) == 1
-            assert pairs[0].text.startswith("It was opened in")
+            assert pairs[0].text.startswith("It was opened in") or not pairs[0].relevant
         if form == "article":
             [pair] = pairs
             assert pair.text.count("Pier number") == 12

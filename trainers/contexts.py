@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 
 from ctxprune.qa import LabelledDocument, Question
 from ctxprune.text import split_sentences
-from ctxprune.trainers.pairs import Negatives, Pair, Variation, cut, keywords, plain_pairs, vary
+from ctxprune.trainers.pairs import Negatives, Pair, Variation, cut, keywords, plain_pairs, vary, without_evidence
 
 #: How often each form is drawn; "article" and "articles" are dear to read, so `long_documents` bounds them.
 FORMS = {"sentence": 12, "snippet": 12, "passage": 16, "few": 14, "many": 30, "joined": 8, "article": 6, "articles": 2}
 _FEW, _MANY, _ARTICLES = 5, 10, 5
+#: How often a context of one passage or less is one that does not help: another passage, or another part of this one.
+_WRONG = 0.5
 #: Fewer passages of one title are no article.
 _ARTICLE_PASSAGES = 8
 
@@ -59,10 +61,11 @@ def contexts(
             form = "many"
         if form == "joined" and (len(pairs) < 3 or len({pair.title for pair in pairs}) > 1):
             form = "many"
-        if form in ("sentence", "snippet"):
-            yield form, [_narrowed(rng.choice([gold] if gold else pairs), 1 if form == "sentence" else 3, rng)]
-        elif form == "passage":
-            yield form, [gold or rng.choice(pairs)]
+        if form in ("sentence", "snippet", "passage"):
+            one = gold or rng.choice(pairs)
+            if rng.random() < _WRONG:
+                one = _elsewhere(typed, one, library.negatives, rng)
+            yield form, [one if form == "passage" else _narrowed(one, 1 if form == "sentence" else 3, rng)]
         elif form == "joined":
             yield form, [joined(pairs)]
         elif form in ("article", "articles"):
@@ -95,6 +98,17 @@ def _retrieved(
         plain_question=0, keywords=0, sentences=0, chunk=chunk, no_title=rng.choice((0, 0, 1)), max_words=100_000
     )
     return [vary(pair, rng, alike) for pair in pairs]
+
+
+def _elsewhere(question: Question, pair: Pair, negatives: Negatives, rng: random.Random) -> Pair:
+    """The passage without what it has to say on the question, the nearest of others, or one at random."""
+    draw = rng.random()
+    if draw < 0.4 and pair.keep and pair.answers and (rest := without_evidence(pair)):
+        return rest
+    near = negatives.near(question, rng) if draw < 0.7 else negatives.any(question, rng)
+    if near is None or not question.answers:
+        return pair
+    return Pair(question.text, near.document.text, False, (), (), near.document.title)
 
 
 def _narrowed(pair: Pair, size: int, rng: random.Random) -> Pair:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctxprune.compressors.context_head import ContextHead, context_table
+from ctxprune.compressors.context_head import COLUMNS, ContextHead, context_table
 from ctxprune.compressors.fusion import Array, SentenceEvidence, document_features, sentence_features
 from ctxprune.compressors.provence import gather, sentences_of
 from ctxprune.compressors.pruner import PrunerModel
@@ -39,12 +39,14 @@ MIN_CONTEXTS = 40
 #: What the weights of documents are pulled to, and how strongly.
 DOCUMENT_PRIOR = np.array([0.5, 0.5, 0.0, 0.0])
 PULL = 1.0
+#: How much of the prior order (see `context_head.PRIOR_ORDER`) is added to what the networks say.
+ORDER_SHARE = 0.5
 #: Networks in the average, their width, and the steps of each fit.
 NETWORKS, WIDTH, STEPS = 3, 16, 200
 #: Shares of answers kept by the operating points.
 OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
-SIZES = (3, 12, 60, 300)
+SIZES = (1, 3, 12)
 #: Contexts of so many sentences are small: their thresholds are safer.
 SMALL = 12
 
@@ -113,11 +115,38 @@ def fit(examples: Sequence[Example], *, seed: int = 0) -> ContextHead:
     mean, scale = rows.mean(0), rows.std(0) + 1e-3
     networks = [_network(usable, mean, scale, seed + place) for place in range(NETWORKS)]
     skip, hidden, shift, out, bias = (np.stack(parts) for parts in zip(*networks, strict=True))
-    head = ContextHead(mean, scale, skip, hidden, shift, out, bias, DOCUMENT_PRIOR)
+    head = _ordered(usable, ContextHead(mean, scale, skip, hidden, shift, out, bias, DOCUMENT_PRIOR))
     ranked = [one for one in examples if 0 < one.gold.sum() < len(one.gold)]
     tables = [(document_features(one.evidence, one.features, head.logits(one.table)), one.gold) for one in ranked]
     document = _ordering_weights(tables, _weights_of(ranked), DOCUMENT_PRIOR) if tables else DOCUMENT_PRIOR
     return replace(head, document=document)
+
+
+def _ordered(examples: Sequence[Example], head: ContextHead) -> ContextHead:
+    """The head with a share of the prior order, which holds far from the training domains, calibrated anew.
+
+    log-odds = slope * (head + ORDER_SHARE * order_gap) + size * log sentences + bias, folded into the head's weights.
+    """
+    gap, sentences = COLUMNS.index("order_gap"), COLUMNS.index("sentences")
+    logits = [head.logits(one.table[one.known]) + ORDER_SHARE * one.table[one.known, gap] for one in examples]
+    inputs = torch.tensor(np.concatenate(logits))
+    size = torch.tensor(np.concatenate([one.table[one.known, sentences] for one in examples]))
+    labels = torch.tensor(np.concatenate([one.labels[one.known] for one in examples]))
+    sizes = torch.tensor([int(one.known.sum()) for one in examples])
+    weights = (_weights_of(examples) / sizes.sqrt()).repeat_interleave(sizes)
+    slope, rise, bias = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1.0, 0.0, 0.0))
+
+    def loss() -> torch.Tensor:
+        errors = F.binary_cross_entropy_with_logits(slope * inputs + rise * size + bias, labels, reduction="none")
+        return (errors * weights).sum() / weights.sum()
+
+    _minimise(loss, [slope, rise, bias])
+    a, c, b = (float(value.detach()) for value in (slope, rise, bias))
+    skip = head.skip * a
+    skip[:, gap] += a * ORDER_SHARE * head.scale[gap]
+    skip[:, sentences] += c * head.scale[sentences]
+    shift = a * ORDER_SHARE * head.mean[gap] + c * head.mean[sentences] + b
+    return replace(head, skip=skip, out=head.out * a, bias=head.bias * a + shift)
 
 
 def _network(
@@ -337,7 +366,7 @@ def fit_and_save(
     path = folder / "pruner.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {"fusion": fit(examples).to_dict(), "operating_points": points}
-    config["default_threshold"] = points["balanced"][2][1]
+    config["default_threshold"] = points["balanced"][-1][1]
     path.write_text(json.dumps(config), encoding="utf-8")
     return figures
 
