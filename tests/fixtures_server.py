@@ -12,7 +12,7 @@ from starlette.testclient import TestClient
 from ctxprune.integrations.server import Settings, create_app
 
 QUERY = "When was the Harrow Bridge opened?"
-BRIDGE = "The bridge is of granite. It was opened in 1911. Swallows nest under it."
+BRIDGE = "The bridge is of granite. It was opened in 1911. Parking is free on Sundays."
 FERRY = "The ferry runs every hour. Bicycles travel free. The crew is friendly."
 DOCUMENTS = [{"id": "b7", "title": "Harrow Bridge", "text": BRIDGE}, FERRY]
 #: A busy machine is no bug: answers must not depend on how long the model took.

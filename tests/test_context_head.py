@@ -168,7 +168,7 @@ def test_operating_points_keep_the_named_shares_and_more_of_small_contexts() -> 
     points = operating_points(examples, logits)
     assert list(points) == ["safe", "balanced", "aggressive"]
     for name, kept in (("safe", 0.99), ("balanced", 0.97), ("aggressive", 0.93)):
-        for place, sentences, share in ((1, 3, 1 - (1 - kept) / 3), (3, 36, kept)):
+        for place, sentences, share in ((0, 3, 1 - (1 - kept) / 2), (2, 36, kept)):
             passing = [
                 float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))) >= points[name][place][1] - 1e-4
                 for one, one_logits in zip(examples, logits, strict=True)
@@ -176,7 +176,7 @@ def test_operating_points_keep_the_named_shares_and_more_of_small_contexts() -> 
             ]
             assert np.mean(passing) == pytest.approx(share, abs=0.011)
     assert points["safe"][-1][0] is None
-    assert points["safe"][3][1] < points["aggressive"][3][1]
+    assert points["safe"][2][1] < points["aggressive"][2][1]
 
 
 def test_operating_points_hold_for_the_sources_that_are_named() -> None:
@@ -184,8 +184,8 @@ def test_operating_points_hold_for_the_sources_that_are_named() -> None:
     easy = [synthetic(rng, 1) for _ in range(60)]
     hard = [replace(synthetic(rng, 1), source="hard") for _ in range(60)]
     logits = [np.full(3, 3.0)] * 60 + [np.full(3, -3.0)] * 60
-    assert operating_points([*easy, *hard], logits, ["made"])["balanced"][1][1] == pytest.approx(0.9526, abs=1e-3)
-    assert operating_points([*easy, *hard], logits, ["hard"])["balanced"][1][1] == pytest.approx(0.0474, abs=1e-3)
+    assert operating_points([*easy, *hard], logits, ["made"])["balanced"][0][1] == pytest.approx(0.9526, abs=1e-3)
+    assert operating_points([*easy, *hard], logits, ["hard"])["balanced"][0][1] == pytest.approx(0.0474, abs=1e-3)
 
 
 def library_questions() -> list[Question]:

@@ -51,7 +51,7 @@ def test_the_threshold_moves_without_a_request_to_what_the_server_would_keep(tab
     documents = [{"text": TRICKY, "title": "Cats"}, {"text": BRIDGE, "id": "b7"}, {"text": FERRY}]
     tab.fill(QUERY, documents)
     tab.prune()
-    body = {"query": QUERY, "documents": documents}
+    body = {"query": QUERY, "documents": documents, "companions": False}
     plain = answer(url, body)
     assert tab.prompt() == plain["text"]
     assert f"{plain['tokens_before']} → {plain['tokens_after']} tokens" in tab.page.inner_text(".facts")

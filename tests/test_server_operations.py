@@ -281,7 +281,8 @@ def test_two_ways_to_tell_a_bodys_end_are_refused_and_the_connection_closed():
         smuggled = b"GET /livez HTTP/1.1\r\nhost: x\r\n\r\n"
         answer = raw_exchange(url, head + both + b"0\r\n\r\n" + smuggled)
         assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
-        assert b"Content-Length and Transfer-Encoding" in answer
+        # uvicorn's other parser, which is used where it is installed, refuses such a request in its own words
+        assert b"Content-Length and Transfer-Encoding" in answer or b"Invalid HTTP request" in answer
 
 
 def test_answers_are_sent_at_once_on_sockets_of_every_make():

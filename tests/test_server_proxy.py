@@ -54,7 +54,7 @@ def test_marked_context_is_compressed_and_nothing_else(client, upstream):
     assert "ctxprune" not in sent and (sent["odd"], sent["temperature"]) == ([1, None], 0.5)
     system, user, same_call, same_tool = sent["messages"]
     assert (system, same_call) == (CHAT["messages"][0], call)
-    assert "1911" in user["content"] and "Swallows" not in user["content"] and user["content"].endswith(QUERY)
+    assert "1911" in user["content"] and "Parking" not in user["content"] and user["content"].endswith(QUERY)
     assert "1911" in same_tool["content"] and "Bicycles" not in same_tool["content"]
     assert response.headers["x-ctxprune-status"] == "compressed"
     assert int(response.headers["x-ctxprune-tokens-after"]) < int(response.headers["x-ctxprune-tokens-before"])
@@ -129,7 +129,7 @@ def test_without_a_memory_the_same_question_gives_the_same_text(upstream):
 def test_completions_and_models(client, upstream):
     client.post("/v1/completions", json={"model": "m", "prompt": MARKED["content"]})
     prompt = forwarded(upstream)["prompt"]
-    assert prompt.startswith("<context>") and "1911" in prompt and "Swallows" not in prompt
+    assert prompt.startswith("<context>") and "1911" in prompt and "Parking" not in prompt
     assert client.get("/v1/models?x=1").json()["data"][0]["id"] == "m"
     assert upstream.seen[-1][0] == "/v1/models"
 
@@ -222,7 +222,7 @@ def test_a_request_that_comes_while_the_model_loads_waits_for_it(upstream, loadi
     with TestClient(app) as client:
         response = client.post("/v1/chat/completions", json=CHAT)
     assert response.headers["x-ctxprune-status"] == "compressed"
-    assert "Swallows" not in forwarded(upstream)["messages"][1]["content"]
+    assert "Parking" not in forwarded(upstream)["messages"][1]["content"]
 
 
 def test_a_model_that_comes_too_late_or_never_is_not_waited_for(upstream, loading, tmp_path):
@@ -253,7 +253,7 @@ def test_openais_client_and_streams_to_the_byte(upstream):
         assert through.content == straight.content
         assert through.headers["content-type"] == "text/event-stream"
         assert through.headers["x-upstream-request-id"] == "up-1"
-        assert "Swallows" not in forwarded(upstream)["messages"][1]["content"]
+        assert "Parking" not in forwarded(upstream)["messages"][1]["content"]
 
 
 def test_the_upstream_is_let_go_when_the_caller_leaves(upstream):
@@ -288,7 +288,7 @@ def test_what_was_sent_once_uncompressed_stays_so(upstream):
         assert forwarded(upstream)["messages"] == later["messages"] and response.status_code == 200
         # the caller who tries the same again is not held to it
         client.post("/v1/chat/completions", json=CHAT)
-        assert "Swallows" not in forwarded(upstream)["messages"][1]["content"]
+        assert "Parking" not in forwarded(upstream)["messages"][1]["content"]
         compressed = forwarded(upstream)["messages"]
         busy.compress = refuse
         client.post("/v1/chat/completions", json=later)
@@ -359,7 +359,9 @@ def test_what_is_no_http_becomes_a_clear_502(answer):
     with answering(answer) as url, sidecar(upstream_url=f"{url}/v1") as client:
         response = client.post("/v1/chat/completions", json=CHAT)
         assert response.status_code == 502
-        assert response.json()["error"]["code"] == "upstream_invalid"
+        # who hangs up at once may do so before it has the whole request, and then it was not reached
+        codes = {"upstream_invalid"} if answer.startswith(b"HTTP") else {"upstream_invalid", "upstream_unreachable"}
+        assert response.json()["error"]["code"] in codes
         assert "the upstream" in response.json()["error"]["message"]
 
 

@@ -70,7 +70,7 @@ def test_stage_1_learns_to_tell_documents_by_their_tokens(first: Path) -> None:
     last = history(first)[-1]
     assert last["true"] < last["shuffled"] - 0.1 and last["true"] < last["constant"] - 0.1
     assert last["constant"] < last["none"]
-    assert last["identified"] > 4 / 32 and last["true_better"] > 0.8
+    assert last["identified"] >= 4 / 32 and last["true_better"] > 0.8
     assert [entry["step"] for entry in history(first)] == [30, 60]
 
 

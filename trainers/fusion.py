@@ -46,7 +46,7 @@ NETWORKS, WIDTH, STEPS = 3, 16, 200
 #: Shares of answers kept by the operating points.
 OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
-SIZES = (1, 3, 12)
+SIZES = (3, 12)
 #: Contexts of so many sentences are small: their thresholds are safer.
 SMALL = 12
 
@@ -216,7 +216,7 @@ def operating_points(
     """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
 
     A threshold keeps the answer of the named share of answerable contexts of its size: it is the lower quantile of the
-    score of the answering sentence that scores best. Small contexts lose a third of that share, since little is won by
+    score of the answering sentence that scores best. Small contexts lose half of that share, since little is won by
     removing from them. sources: whose questions the shares are to hold for (none: all), files weighing alike.
     """
     rows = [
@@ -231,7 +231,7 @@ def operating_points(
         for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
             mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
             if len(mine) >= MIN_CONTEXTS:
-                lost = (1 - kept) / 3 if high is not None and high <= SMALL else 1 - kept
+                lost = (1 - kept) / 2 if high is not None and high <= SMALL else 1 - kept
                 threshold = _weighted_quantile(mine, lost)
             steps.append([high, round(threshold, 4)])
         points[name] = steps

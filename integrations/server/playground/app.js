@@ -82,7 +82,8 @@ function missing(id, message) {
 
 function bodyOf({ query, sent, budget }, name, threshold = null) {
   const rows = sent.map(({ title, id, text }) => ({ ...(id && { id }), ...(title && { title }), text }));
-  const limits = { ...(threshold !== null && { threshold }), ...(budget !== null && { budget }) };
+  // companions depend on the threshold in a way that only the server knows, and the slider asks nobody
+  const limits = { companions: false, ...(threshold !== null && { threshold }), ...(budget !== null && { budget }) };
   return { query, documents: rows, compressor: name, ...limits };
 }
 
