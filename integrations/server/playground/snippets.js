@@ -9,7 +9,8 @@ export function python(url, body, withKey) {
   const { query, documents, ...options } = body;
   const key = withKey ? ', api_key=os.environ["CTXPRUNE_API_KEY"]' : "";
   const lines = documents.map((document) => `    ${JSON.stringify(document)},`);
-  const given = Object.entries(options).map(([name, value]) => `, ${name}=${JSON.stringify(value)}`);
+  const literal = (value) => (typeof value === "boolean" ? (value ? "True" : "False") : JSON.stringify(value));
+  const given = Object.entries(options).map(([name, value]) => `, ${name}=${literal(value)}`);
   return [
     ...(withKey ? ["import os", ""] : []),
     "from ctxprune.integrations.client import Client",
