@@ -216,7 +216,7 @@ def operating_points(
     """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
 
     A threshold keeps the answer of the named share of answerable contexts of its size: it is the lower quantile of the
-    score of the answering sentence that scores best. Small contexts lose half of that share, since little is won by
+    score of the answering sentence that scores best. Small contexts lose three quarters of it, since little is won by
     removing from them. sources: whose questions the shares are to hold for (none: all), files weighing alike.
     """
     rows = [
@@ -231,7 +231,7 @@ def operating_points(
         for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
             mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
             if len(mine) >= MIN_CONTEXTS:
-                lost = (1 - kept) / 2 if high is not None and high <= SMALL else 1 - kept
+                lost = 0.75 * (1 - kept) if high is not None and high <= SMALL else 1 - kept
                 threshold = _weighted_quantile(mine, lost)
             steps.append([high, round(threshold, 4)])
         points[name] = steps
