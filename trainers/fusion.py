@@ -47,6 +47,8 @@ NETWORKS, WIDTH, STEPS = 3, 16, 200
 OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
 SIZES = (3, 12)
+#: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
+FLOOR = 0.5
 #: Contexts of so many sentences are small: their thresholds are safer.
 SMALL = 12
 
@@ -216,7 +218,7 @@ def operating_points(
     """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
 
     A threshold keeps the answer of the named share of answerable contexts of its size: it is the lower quantile of the
-    score of the answering sentence that scores best. Small contexts lose three quarters of it, since little is won by
+    score of the answering sentence that scores best. Small contexts lose half of that share, since little is won by
     removing from them. sources: whose questions the shares are to hold for (none: all), files weighing alike.
     """
     rows = [
@@ -231,7 +233,7 @@ def operating_points(
         for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
             mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
             if len(mine) >= MIN_CONTEXTS:
-                lost = 0.75 * (1 - kept) if high is not None and high <= SMALL else 1 - kept
+                lost = (1 - kept) / 2 if high is not None and high <= SMALL else 1 - kept
                 threshold = _weighted_quantile(mine, lost)
             steps.append([high, round(threshold, 4)])
         points[name] = steps
@@ -350,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 def fit_and_save(
     examples: Sequence[Example], folder: Path, *, points_from: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Fit on all examples and write head, operating points and default threshold into pruner.json; returns how a fit on
+    """Fit on all examples, write head, points, default threshold and floor into pruner.json; returns how a fit on
     4/5 of them does on the rest.
 
     Writes nothing and returns {} when there are fewer than `MIN_EXAMPLES`.
@@ -367,6 +369,7 @@ def fit_and_save(
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {"fusion": fit(examples).to_dict(), "operating_points": points}
     config["default_threshold"] = points["balanced"][-1][1]
+    config["floor"] = round(float(points["safe"][-1][1] or 0.0) * FLOOR, 4)
     path.write_text(json.dumps(config), encoding="utf-8")
     return figures
 
