@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from ctxprune.models.provence import LoadedPruner
 from ctxprune.qa import LabelledDocument, Question, question_from_row, read_rows
 from ctxprune.qa_formats import read_questions
 from ctxprune.text import split_sentences
 from ctxprune.text.lexical import query_terms, tokenise
-from ctxprune.trainers.items import Item, collate, encode
+from ctxprune.trainers.items import Item, encode
 from ctxprune.trainers.pairs import Negatives, Pair, Variation, raw_pairs, restyled, vary
 from ctxprune.trainers.sources import Source, held_out
 
@@ -115,18 +114,12 @@ def family_batches(families: Sequence[Family], tokens: int, rng: random.Random) 
     return made
 
 
-def collate_families(families: Sequence[Family], pad_id: int, device: torch.device | str) -> dict[str, Any]:
-    """`collate` of all members, and their questions: (items,) int64, numbered over the batch; twins: pairs of those."""
-    first = np.cumsum([0, *(max(family.questions) + 1 for family in families)]).tolist()
-    batch: dict[str, Any] = collate([item for family in families for item in family.items], pad_id, device)
-    numbers = [
-        start + question for start, family in zip(first, families, strict=False) for question in family.questions
-    ]
-    batch["question"] = torch.tensor(numbers, device=device)
-    batch["twins"] = [
-        (start + a, start + b) for start, family in zip(first, families, strict=False) for a, b in family.twins
-    ]
-    return batch
+def numbered(families: Sequence[Family]) -> tuple[list[int], list[tuple[int, int]]]:
+    """(the question of each member, numbered over the batch; the pairs of twins among these numbers)."""
+    first = np.cumsum([0, *(max(family.questions) + 1 for family in families)]).tolist()[:-1]
+    starts = list(zip(first, families, strict=True))
+    questions = [start + question for start, family in starts for question in family.questions]
+    return questions, [(start + a, start + b) for start, family in starts for a, b in family.twins]
 
 
 def _units(path: Path) -> list[tuple[Question, ...]]:

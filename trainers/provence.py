@@ -32,9 +32,9 @@ from ctxprune.qa_formats import read_questions
 from ctxprune.trainers.bundle import bundle, write_card
 from ctxprune.trainers.families import (
     Family,
-    collate_families,
     encode_families,
     family_batches,
+    numbered,
     read_families,
     repeats,
 )
@@ -77,7 +77,7 @@ def comparing_losses(
     """Of a whole batch, read in parts: listwise over the sentences and over the passages of each question, and twins.
 
     parts: (outputs, part of the batch), items in the batch's order. whole: "question" and "twins" of
-    `collate_families`, "rank": (items,).
+    `numbered`, "rank": (items,).
     """
     tables, first, answers = [], 0, []
     for outputs, part in parts:
@@ -107,10 +107,14 @@ def batch_losses(
     module: torch.nn.Module, families: Sequence[Family], pad_id: int, accelerator: Accelerator
 ) -> dict[str, torch.Tensor]:
     """All losses of a batch of families; its items go through the encoder in parts of similar length."""
-    whole = collate_families(families, pad_id, accelerator.device)
+    questions, twins = numbered(families)
     items = [item for family in families for item in family.items]
     order = sorted(range(len(items)), key=lambda place: len(items[place].ids))
-    whole = {"question": whole["question"][order], "rank": whole["rank"][order], "twins": whole["twins"]}
+    whole = {
+        "question": torch.tensor([questions[place] for place in order], device=accelerator.device),
+        "rank": torch.tensor([items[place].rank for place in order], device=accelerator.device),
+        "twins": twins,
+    }
     parts, weighted = [], []
     for begin in range(0, len(order), _PART):
         part = collate([items[place] for place in order[begin : begin + _PART]], pad_id, accelerator.device)
