@@ -42,7 +42,7 @@ LAYERS = (
         "webpages",
     },
     {"compressors", "retrievers", "generators"},
-    {"compat", "html", "result", "pipeline", "qa_formats"},
+    {"compat", "html", "result", "pipeline", "one_call", "qa_formats"},
     {""},  # ctxprune/__init__.py
     {"cli", "eval", "integrations", "trainers"},
 )
@@ -66,6 +66,7 @@ PUBLIC = [
     "available",
     "load",
     "load_counter",
+    "prune",
     "render_prompt",
 ]
 

@@ -14,8 +14,7 @@ from ctxprune.generators.openai import OpenAIGenerator
 from ctxprune.models.adapters import adapter_folder, base_of, merge_adapter
 from ctxprune.models.first_token import FirstTokenThreshold, check_empty_threshold
 from ctxprune.models.seq2seq import SUPPORTED, Seq2Seq, model_config
-from ctxprune.tokens import load_counter
-from ctxprune.types import TokenCounter
+from ctxprune.tokens import CounterLike, as_counter, load_counter
 
 
 def recomp_abstractive(
@@ -30,7 +29,7 @@ def recomp_abstractive(
     dtype: str | None = None,
     batch_size: int = 8,
     empty_threshold: float | None = None,
-    counter: TokenCounter | None = None,
+    counter: CounterLike | None = None,
     **options: Any,
 ) -> RecompAbstractive:
     """model: folder or hub id of a T5-family summariser (with the published RECOMP input) or of a causal language model
@@ -60,7 +59,9 @@ def recomp_abstractive(
                     f"{name}={value!r} is for a local model, and base_url names an endpoint; give only one"
                 )
         generator = OpenAIGenerator(str(model), base_url=base_url, api_key=api_key)
-        summarizer = GeneratorSummarizer(generator, counter=counter, titles=titles is not False)
+        summarizer = GeneratorSummarizer(
+            generator, counter=None if counter is None else as_counter(counter), titles=titles is not False
+        )
         return RecompAbstractive(summarizer, counter=counter, **options)
     if _is_causal(str(model)):
         local = SummaryGenerator(

@@ -18,8 +18,8 @@ from ctxprune.select import Policy
 from ctxprune.text import split_sentences
 from ctxprune.text.language import checked_language
 from ctxprune.timing import stage
-from ctxprune.tokens import default_counter
-from ctxprune.types import Compressor, Context, Extract, Piece, SoftTokens, Summary, TokenCounter
+from ctxprune.tokens import CounterLike, as_counter, default_counter
+from ctxprune.types import Compressor, Context, Extract, Piece, SoftTokens, Summary
 
 OnUnfaithful = Literal["keep", "drop", "extractive"]
 
@@ -61,7 +61,7 @@ class RecompAbstractive:
         min_names: float = MIN_NAMES,
         budget: int | None = None,
         threshold: float | None = None,
-        counter: TokenCounter | None = None,
+        counter: CounterLike | None = None,
         policy: Policy | None = None,
         language: str | None = None,
     ) -> None:
@@ -80,7 +80,7 @@ class RecompAbstractive:
         self._check(budget, threshold)
         self.language = checked_language(language)
         self.budget = budget
-        self.counter = counter
+        self.counter = None if counter is None else as_counter(counter)
         self.on_unfaithful: OnUnfaithful = on_unfaithful
         self.max_summary_tokens = max_summary_tokens
         self.source_tokens = source_tokens
