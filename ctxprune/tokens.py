@@ -182,8 +182,8 @@ def load_counter(spec: str) -> TokenCounter:
     if _of_tiktoken(spec):
         return _tiktoken(spec)
     raise UnknownNameError(
-        f"no tokenizer {spec!r}; use default, words, tiktoken:<encoding or model>, a model of OpenAI (gpt-4o), a path to a "
-        "tokenizer.json or its folder, or a hub id like org/name"
+        f"no tokenizer {spec!r}; use default, words, tiktoken:<encoding or model>, a model of OpenAI (gpt-4o), a path "
+        "to a tokenizer.json or its folder, or a hub id like org/name"
     )
 
 

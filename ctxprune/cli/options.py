@@ -1,10 +1,10 @@
-"""The options by which `compress` and `run` build their pipeline."""
+"""The options by which `compress` and `run` build their pipeline, and those of what they print."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ctxprune.compressors import load
 from ctxprune.errors import BudgetError, InputError
@@ -13,6 +13,30 @@ from ctxprune.select import OnEmpty, Order, Policy, gap_bounds
 from ctxprune.text import UnitKind
 from ctxprune.tokens import load_counter
 from ctxprune.types import Compressor
+
+#: "auto": everything, but on a terminal of a long text only what is kept, with a line that says so.
+Detail = Literal["auto", "all", "kept"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is printed, and whether stderr stays empty but for errors."""
+
+    as_json: bool = False
+    text: bool = False
+    detail: Detail = "auto"
+    html: Path | None = None
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, *, as_json: bool, text: bool, kept: bool, everything: bool, html: Path | None, quiet: bool) -> View:
+        """Raises InputError for two of the forms together."""
+        forms = {"--json": as_json, "--text": text, "--kept": kept, "--all": everything}
+        chosen = [name for name, on in forms.items() if on]
+        if len(chosen) > 1:
+            raise InputError(f"{' and '.join(chosen)} print the result in different forms; give only one")
+        detail: Detail = "kept" if kept else "all" if everything else "auto"
+        return cls(as_json=as_json, text=text, detail=detail, html=html, quiet=quiet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

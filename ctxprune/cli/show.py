@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from ctxprune.cli.output import printable
+from ctxprune.cli.options import Detail
+from ctxprune.cli.output import plural, printable
 from ctxprune.result import CompressionResult
 from ctxprune.types import Extract, Piece, SoftTokens, Span, Summary
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 Look = Literal["head", "plain", "kept", "removed"]
 #: Characters of a removed sentence that are shown where the width is not known: enough to recognise it.
 EXCERPT = 90
+#: Passages that a terminal shows unasked.
+LONG = 200
 #: Units of fewer characters on average are words: a line for each would be no view of a text.
 WORD = 12
 _STYLES = {"head": "bold", "plain": "", "kept": "green", "removed": "dim"}
@@ -34,19 +37,52 @@ class Line:
     margin: str = ""
 
 
-def show_result(result: CompressionResult) -> None:
-    """Question, documents with all their sentences, figures."""
-    show([Line(f"Question: {result.after.query}", "head"), *result_lines(result, brief=False)])
+def show_result(result: CompressionResult, detail: Detail) -> None:
+    """Question, documents with their sentences, figures."""
+    show([Line(f"Question: {result.after.query}", "head"), *result_lines(result, detail, brief=False)])
 
 
-def result_lines(result: CompressionResult, *, brief: bool) -> Iterator[Line]:
-    """brief: a document of which nothing is kept takes one line for all its sentences."""
-    for piece in sorted(result.after.pieces, key=lambda piece: piece.index):
-        yield from _piece_lines(piece, brief=brief)
+def result_lines(result: CompressionResult, detail: Detail = "auto", *, brief: bool) -> Iterator[Line]:
+    """detail: see `Detail`. brief: a document of which nothing is kept takes one line for all its sentences."""
+    pieces = sorted(result.after.pieces, key=lambda piece: piece.index)
+    shortened = detail == "auto" and sys.stdout.isatty() and sum(map(_length, pieces)) > LONG
+    if detail == "kept" or shortened:
+        yield from _kept_lines(pieces, most=LONG if shortened else None)
+    else:
+        for piece in pieces:
+            yield from _piece_lines(piece, brief=brief)
+    if shortened:
+        yield Line("only kept text is shown, since this is long; --all shows everything, --text the kept text alone")
     yield Line(figures(result), "head")
-    for note in (result.reason, *result.warnings):
-        if note:
-            yield Line(f"note: {note}")
+    yield from (Line(f"note: {note}") for note in notes_of(result))
+
+
+def notes_of(result: CompressionResult) -> list[str]:
+    """Why it came out as it did, and what to look at."""
+    return [note for note in (result.reason, *result.warnings) if note]
+
+
+def _length(piece: Piece) -> int:
+    return len(list(_passages(piece))) if isinstance(piece, Extract) else 1
+
+
+def _kept_lines(pieces: Sequence[Piece], *, most: int | None) -> Iterator[Line]:
+    """Kept text without what was removed. most: so many passages, then how many more there are."""
+    dropped = [piece for piece in pieces if isinstance(piece, Extract) and piece.dropped]
+    left = sys.maxsize if most is None else most
+    hidden = 0
+    for piece in pieces:
+        if piece in dropped:
+            continue
+        head, *passages = [line for line in _piece_lines(piece, brief=False) if line.look != "removed"]
+        yield head
+        yield from passages[: max(left, 0)]
+        hidden += max(len(passages) - max(left, 0), 0)
+        left -= len(passages)
+    if hidden:
+        yield Line(f"  + {plural(hidden, 'more passage')}", "kept")
+    if dropped:
+        yield Line(f"{plural(len(dropped), 'document')} of which nothing is kept", "removed")
 
 
 def figures(result: CompressionResult) -> str:

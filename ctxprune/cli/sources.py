@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.cli.inputs import tell_skipped
+from ctxprune.cli.inputs import skipped_files
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.qa import answers_from, read_jsonl, read_lines, read_rows
 from ctxprune.qa_corpus import read_corpus
 from ctxprune.samples import SampleQuestion, sample_corpus, sample_questions
+from ctxprune.types import Document
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator
@@ -57,8 +58,11 @@ def load_questions(asked: Sequence[str], path: Path | None, *, retriever: str, s
     return [_of_sample(by_id[name]) for name in TELLING]
 
 
-def load_retriever(name: str, corpus: Path | None) -> Retriever:
-    """bm25, dense or hybrid over the corpus (None: the bundled sample), or a .jsonl file of retrieved documents."""
+def load_retriever(name: str, corpus: Path | None, *, tell: Callable[[str], None]) -> Retriever:
+    """bm25, dense or hybrid over the corpus (None: the bundled sample), or a .jsonl file of retrieved documents.
+
+    tell: takes a line that names the files of a folder that are not read.
+    """
     from ctxprune.retrievers import BM25Retriever, DenseRetriever, HybridRetriever, PrecomputedRetriever, StoreRetriever
 
     if is_file(name):
@@ -70,11 +74,15 @@ def load_retriever(name: str, corpus: Path | None) -> Retriever:
             f"no retriever {name!r}; use bm25, dense, hybrid, a folder that `ctxprune index --vectors` wrote, or a "
             ".jsonl file of retrieved documents"
         )
-    documents = sample_corpus() if corpus is None else list(read_corpus(corpus, skipped=tell_skipped))
+    documents = sample_corpus() if corpus is None else list(_corpus(corpus, tell))
     if name == "bm25":
         return BM25Retriever(documents)
     dense = DenseRetriever(documents)
     return dense if name == "dense" else HybridRetriever([BM25Retriever(documents), dense])
+
+
+def _corpus(path: Path, tell: Callable[[str], None]) -> Iterator[Document]:
+    return read_corpus(path, skipped=lambda names: tell(skipped_files(names)))
 
 
 def load_generator(spec: str, *, base_url: str | None, api_key_env: str | None) -> Generator:

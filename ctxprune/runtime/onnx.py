@@ -17,6 +17,7 @@ from ctxprune.errors import CheckpointError, InputError
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import cpus
 from ctxprune.runtime.digests import check_digest
+from ctxprune.timing import watched
 
 #: Keys in the file's metadata: number format of the weights, and the longest input in tokens.
 DTYPE, MAX_LENGTH = "ctxprune.dtype", "ctxprune.max_length"
@@ -70,11 +71,11 @@ class OnnxRuntime:
         for sequence in sequences:
             self._check(sequence)
         if len(sequences) < 2 or self.threads == 1:
-            return [self._run(sequence) for sequence in sequences]
+            return list(watched(map(self._run, sequences), len(sequences)))
         longest_first = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
         outputs = self._workers().map(self._run, [sequences[index] for index in longest_first])
         results: list[EncoderOutput] = [{} for _ in sequences]
-        for index, output in zip(longest_first, outputs, strict=True):
+        for index, output in zip(longest_first, watched(outputs, len(sequences)), strict=True):
             results[index] = output
         return results
 
