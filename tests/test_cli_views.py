@@ -100,7 +100,9 @@ def test_run_prints_the_kept_text(capsys: pytest.CaptureFixture[str]) -> None:
     assert "  - [" not in kept and "  + [" in kept
 
 
-@pytest.mark.parametrize("command", [[], ["compress"], ["run"], ["serve"], ["models"], ["train"], ["index"], ["eval"], ["map"]])
+@pytest.mark.parametrize(
+    "command", [[], ["compress"], ["run"], ["serve"], ["models"], ["train"], ["index"], ["eval"], ["map"]]
+)
 def test_the_short_help(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, *command, "-h")
     assert code == 0 and "usage" in out.lower()
