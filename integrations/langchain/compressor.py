@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import Callbacks
-from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer
-from langchain_core.documents import Document as LangChainDocument
+from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, PrivateAttr
 
@@ -83,49 +82,35 @@ class CtxPruneCompressor(
         )
 
     def compress_documents(
-        self,
-        documents: Sequence[LangChainDocument],
-        query: str,
-        callbacks: Callbacks = None,
-        *,
-        top_n: int | None = None,
-    ) -> list[LangChainDocument]:
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks = None, *, top_n: int | None = None
+    ) -> list[Document]:
         """The documents pruned for `query`; the run shows in `callbacks` under this compressor's name.
 
         top_n: for this call (None: this compressor's own). Raises InputError for an empty query where the compressor
         needs one.
         """
         inputs = {"query": query, "documents": documents, "top_n": top_n}
-        pruned: list[LangChainDocument] = self._call_with_config(
-            self._prune, inputs, {"callbacks": callbacks}, run_type="chain"
-        )
+        pruned: list[Document] = self._call_with_config(self._prune, inputs, {"callbacks": callbacks}, run_type="chain")
         return pruned
 
     async def acompress_documents(
-        self,
-        documents: Sequence[LangChainDocument],
-        query: str,
-        callbacks: Callbacks = None,
-        *,
-        top_n: int | None = None,
-    ) -> list[LangChainDocument]:
+        self, documents: Sequence[Document], query: str, callbacks: Callbacks = None, *, top_n: int | None = None
+    ) -> list[Document]:
         """`compress_documents` in a worker thread; the event loop stays free."""
         inputs = {"query": query, "documents": documents, "top_n": top_n}
-        pruned: list[LangChainDocument] = await self._acall_with_config(
+        pruned: list[Document] = await self._acall_with_config(
             self._aprune, inputs, {"callbacks": callbacks}, run_type="chain"
         )
         return pruned
 
-    def transform_documents(self, documents: Sequence[LangChainDocument], **kwargs: Any) -> list[LangChainDocument]:
+    def transform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:
         """The documents pruned for `query=`, or for the query that this compressor was built with.
 
         Raises InputError when the compressor needs a query and has none, and for any other keyword.
         """
         return self.compress_documents(documents, self._query(**kwargs))
 
-    async def atransform_documents(
-        self, documents: Sequence[LangChainDocument], **kwargs: Any
-    ) -> list[LangChainDocument]:
+    async def atransform_documents(self, documents: Sequence[Document], **kwargs: Any) -> list[Document]:
         """`transform_documents` in a worker thread; the event loop stays free."""
         return await self.acompress_documents(documents, self._query(**kwargs))
 
@@ -143,18 +128,16 @@ class CtxPruneCompressor(
         """`invoke` in a worker thread; the event loop stays free."""
         return await self._acall_with_config(self._astep, input, config, run_type="chain", **kwargs)
 
-    def _pruned(
-        self, query: str, documents: Sequence[LangChainDocument], top_n: int | None = None
-    ) -> list[LangChainDocument]:
+    def _pruned(self, query: str, documents: Sequence[Document], top_n: int | None = None) -> list[Document]:
         ours = from_langchain(documents, title_key=self.title_key)
         return to_langchain(self._adapter.compress(query, ours, top_n=top_n), documents)
 
     # what LangChain's frame calls may take only the input, callbacks and config by position
 
-    def _prune(self, inputs: dict[str, Any]) -> list[LangChainDocument]:
+    def _prune(self, inputs: dict[str, Any]) -> list[Document]:
         return self._pruned(**inputs)
 
-    async def _aprune(self, inputs: dict[str, Any]) -> list[LangChainDocument]:
+    async def _aprune(self, inputs: dict[str, Any]) -> list[Document]:
         return await asyncio.to_thread(self._pruned, **inputs)
 
     def _step(self, input: Any, **kwargs: Any) -> Any:
@@ -181,7 +164,7 @@ class CtxPruneCompressor(
         return query or ""
 
 
-def joined(documents: Sequence[LangChainDocument]) -> str:
+def joined(documents: Sequence[Document]) -> str:
     """The texts for the prompt, joined by a blank line; empty ones are left out."""
     return DOCUMENT_SEPARATOR.join(each.page_content for each in documents if each.page_content.strip())
 
