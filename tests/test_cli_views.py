@@ -15,7 +15,7 @@ import pytest
 from ctxprune import Context, Document, Pipeline, load
 from ctxprune.cli import main
 from ctxprune.cli import output as cli_output
-from ctxprune.cli import show as cli_show
+from ctxprune.cli import output as cli_show
 from ctxprune.cli.output import reading_progress
 from ctxprune.timing import watch
 

@@ -7,11 +7,20 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.answers import locate_answers
-from ctxprune.cli.options import Detail, View
-from ctxprune.cli.output import notes, plural, print_json, print_text, reading_progress, write_html
-from ctxprune.cli.show import Line, result_lines, show, tokens
-from ctxprune.cli.sources import Asked
+from ctxprune.cli.options import Asked, Detail, View
+from ctxprune.cli.output import (
+    Line,
+    notes,
+    plural,
+    print_json,
+    print_text,
+    reading_progress,
+    result_lines,
+    show,
+    tokens,
+    write_html,
+)
+from ctxprune.data.questions import locate_answers
 from ctxprune.errors import GeneratorError
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import readable_text, render_prompt
