@@ -15,7 +15,6 @@ import pytest
 from ctxprune import Context, Document, Pipeline, load
 from ctxprune.cli import main
 from ctxprune.cli import output as cli_output
-from ctxprune.cli import output as cli_show
 from ctxprune.cli.output import reading_progress
 from ctxprune.timing import watch
 
@@ -161,7 +160,7 @@ def shown_on_terminal(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, units:
     stdout.isatty = lambda: terminal  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stdout", stdout)
     monkeypatch.setenv("COLUMNS", "160")
-    cli_show.show_result(result, detail)  # type: ignore[arg-type]
+    cli_output.show_result(result, detail)  # type: ignore[arg-type]
     return stdout.getvalue()
 
 
@@ -191,10 +190,10 @@ def test_even_what_is_kept_has_an_end_on_a_terminal(monkeypatch: pytest.MonkeyPa
     stdout = io.StringIO()
     stdout.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr(sys, "stdout", stdout)
-    cli_show.show_result(result, "auto")
+    cli_output.show_result(result, "auto")
     out = stdout.getvalue()
-    assert out.count("The museum opens hall") == cli_show.LONG
-    assert f"{500 - cli_show.LONG} more passages" in out
+    assert out.count("The museum opens hall") == cli_output.LONG
+    assert f"{500 - cli_output.LONG} more passages" in out
 
 
 def test_the_model_tells_how_far_it_has_read() -> None:

@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from ctxprune.cli.options import Compression, View
+from ctxprune.cli.options import Compression
+from ctxprune.cli.output import View, notes
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
 
@@ -256,7 +257,6 @@ def run(
     )
     view = View.of(as_json=as_json, text=as_text, kept=kept, everything=everything, html=html, quiet=quiet)
     from ctxprune.cli.options import load_generator, load_questions, load_retriever
-    from ctxprune.cli.output import notes
     from ctxprune.cli.run import Run
 
     asked = load_questions(question or (), questions, retriever=retriever, sample=corpus is None)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from ctxprune.cli.options import Compression, View, read_contexts, read_documents
+from ctxprune.cli.options import Compression, read_contexts, read_documents
 from ctxprune.cli.output import (
+    View,
     notes,
     notes_of,
     print_json,

@@ -1,4 +1,4 @@
-"""The options by which `compress` and `run` build their pipeline, and those of what they print."""
+"""The options by which `compress` and `run` build their pipeline, and what they read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ctxprune.cli.output import note, plural, printable
 from ctxprune.compressors import load
@@ -32,30 +32,6 @@ from ctxprune.types import Compressor, Context, Document
 if TYPE_CHECKING:
     from ctxprune.generators import Generator
     from ctxprune.retrievers import Retriever
-
-#: "auto": everything, but on a terminal of a long text only what is kept, with a line that says so.
-Detail = Literal["auto", "all", "kept"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """What is printed, and whether stderr stays empty but for errors."""
-
-    as_json: bool = False
-    text: bool = False
-    detail: Detail = "auto"
-    html: Path | None = None
-    quiet: bool = False
-
-    @classmethod
-    def of(cls, *, as_json: bool, text: bool, kept: bool, everything: bool, html: Path | None, quiet: bool) -> View:
-        """Raises InputError for two of the forms together."""
-        forms = {"--json": as_json, "--text": text, "--kept": kept, "--all": everything}
-        chosen = [name for name, on in forms.items() if on]
-        if len(chosen) > 1:
-            raise InputError(f"{' and '.join(chosen)} print the result in different forms; give only one")
-        detail: Detail = "kept" if kept else "all" if everything else "auto"
-        return cls(as_json=as_json, text=text, detail=detail, html=html, quiet=quiet)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

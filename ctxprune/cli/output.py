@@ -15,7 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ctxprune.cli.options import Detail
+from ctxprune.errors import InputError
 from ctxprune.html import render_page
 from ctxprune.result import CompressionResult
 from ctxprune.timing import watch
@@ -25,6 +25,31 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
+
+#: "auto": everything, but on a terminal of a long text only what is kept, with a line that says so.
+Detail = Literal["auto", "all", "kept"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is printed, and whether stderr stays empty but for errors."""
+
+    as_json: bool = False
+    text: bool = False
+    detail: Detail = "auto"
+    html: Path | None = None
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, *, as_json: bool, text: bool, kept: bool, everything: bool, html: Path | None, quiet: bool) -> View:
+        """Raises InputError for two of the forms together."""
+        forms = {"--json": as_json, "--text": text, "--kept": kept, "--all": everything}
+        chosen = [name for name, on in forms.items() if on]
+        if len(chosen) > 1:
+            raise InputError(f"{' and '.join(chosen)} print the result in different forms; give only one")
+        detail: Detail = "kept" if kept else "all" if everything else "auto"
+        return cls(as_json=as_json, text=text, detail=detail, html=html, quiet=quiet)
+
 
 #: Shorter waits need no bar.
 PATIENCE_SECONDS = 1.0

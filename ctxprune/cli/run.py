@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.cli.options import Asked, Detail, View
+from ctxprune.cli.options import Asked
 from ctxprune.cli.output import (
+    Detail,
     Line,
+    View,
     notes,
     plural,
     print_json,
