@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias, cast
 
 from tokenizers import Tokenizer
 
+from ctxprune.bundled import FOLDER
 from ctxprune.errors import CheckpointError, InputError, MissingExtraError, UnknownNameError
 from ctxprune.text import model_text
 from ctxprune.types import TokenCounter
@@ -29,7 +30,7 @@ CounterLike: TypeAlias = TokenCounter | Callable[[str], int] | str
 #: Models and encodings that tiktoken counts for.
 _OPENAI_NAME = re.compile(r"(?:gpt|chatgpt|text-embedding|ft:gpt)-|o\d(?:-|$)|(?:cl100k|o200k|p50k|r50k)_")
 
-DEFAULT_TOKENIZER = Path(__file__).parent / "bundled" / "provence-mini" / "tokenizer.json"
+DEFAULT_TOKENIZER = FOLDER / "provence-mini" / "tokenizer.json"
 
 
 class WordCounter:

@@ -12,7 +12,7 @@ from typing import Any, Self
 
 import numpy as np
 
-import ctxprune.bundled
+from ctxprune.bundled import FOLDER
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import cpus
@@ -90,7 +90,7 @@ class OnnxRuntime:
         """A pickle or a deep copy opens the file again: by name where it came with the package, else by its path."""
         if self._session is None:
             raise InputError(f"the runtime of {self.path} is closed and cannot be copied; copy it before close()")
-        bundled = Path(ctxprune.bundled.__file__).parent
+        bundled = FOLDER
         path = self.path.absolute()
         inside = path.is_relative_to(bundled)
         return _reopened, (type(self), str(path.relative_to(bundled) if inside else path), inside, self.threads)
@@ -157,7 +157,7 @@ class OnnxRuntime:
 
 
 def _reopened(kind: type[OnnxRuntime], path: str, bundled: bool, threads: int) -> OnnxRuntime:
-    return kind(Path(ctxprune.bundled.__file__).parent / path if bundled else path, threads=threads)
+    return kind(FOLDER / path if bundled else path, threads=threads)
 
 
 def _open(path: Path) -> Any:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ctxprune.bundled import FOLDER
 from ctxprune.compressors.xrag.bridge import Bridge, load_bridge
 from ctxprune.compressors.xrag.vectors import DocumentVectors, VectorReader, Vectors
 from ctxprune.errors import BudgetError, InputError
@@ -19,7 +20,7 @@ from ctxprune.timing import stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
 from ctxprune.types import Context, Extract, Piece, SoftTokens
 
-BUNDLED_BRIDGE = Path(__file__).parents[1] / "bundled" / "xrag-smollm2-mini"
+BUNDLED_BRIDGE = FOLDER / "xrag-smollm2-mini"
 
 
 class XRAG:
