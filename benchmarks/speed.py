@@ -29,7 +29,7 @@ from ctxprune.data import sample_questions
 from ctxprune.errors import CtxpruneError
 from ctxprune.pipeline import Pipeline
 from ctxprune.runtime.device import memory_mb
-from ctxprune.types import Context
+from ctxprune.types import Context, about_of
 
 #: Packages that take seconds to import; none may be loaded on the way to a result of the bundled model.
 HEAVY = frozenset(
@@ -295,12 +295,12 @@ def measure(
 def _pipeline(name: str) -> Pipeline:
     """A pipeline of the one compressor at its own threshold or, if it only ranks, within the budget."""
     compressor = ctxprune.load(name)
-    ranks_only = getattr(compressor, "default_threshold", None) is None
-    return Pipeline([ctxprune.load(name, budget=BUDGET) if ranks_only else compressor])
+    needs_budget = about_of(compressor).default_threshold is None
+    return Pipeline([ctxprune.load(name, budget=BUDGET) if needs_budget else compressor])
 
 
 def _cold(name: str, pipeline: Pipeline, plan: Plan) -> dict[str, Any]:
-    budget = getattr(pipeline.compressors[0], "budget", None)
+    budget = about_of(pipeline.compressors[0]).budget
     options = [] if budget is None else ["--budget", str(budget)]
     return cold_start(name, options, runs=plan.cold_runs)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,6 +21,11 @@ Group = tuple[int, ...]
 
 #: Exact counts spent on using up what the estimates left over: more would buy a few tokens for a lot of time.
 FILL_ATTEMPTS = 8
+
+
+def budget_at(rate: float, tokens_before: int) -> int:
+    """The budget that a rate means: that share of the tokens, rounded down, at least one."""
+    return max(1, math.floor(rate * tokens_before + 1e-9))
 
 
 @dataclass(frozen=True, slots=True)

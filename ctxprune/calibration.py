@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, Self, TypeAlias, cast, get_args
 from ctxprune.errors import InputError
 from ctxprune.select import Policy
 from ctxprune.tokens import default_counter
+from ctxprune.types import Compressor, about_of
 
 FORMAT = 1
 
@@ -147,22 +148,21 @@ class Calibration:
         except (ValueError, RecursionError) as error:  # InputError is a ValueError too
             raise InputError(f"{path} is no calibration file: {error}") from None
 
-    def check(self, compressor: object) -> None:
+    def check(self, compressor: Compressor) -> None:
         """Raise InputError unless it was made for this compressor: its name, model, rounding, policy and tokenizer."""
-        self._same("the compressor", self.compressor, getattr(compressor, "name", type(compressor).__name__))
+        about = about_of(compressor)
+        self._same("the compressor", self.compressor, compressor.name)
         self._same("the model", dict(self.model), identity(compressor))
-        if self.threshold is not None and getattr(compressor, "default_threshold", 0.0) is None:
+        if self.threshold is not None and about.ranks_only:
             raise InputError(
                 f"{self.compressor} scores are not probabilities and take no threshold; {_AGAIN} by budget"
             )
-        policy = getattr(compressor, "policy", None) or Policy()
+        policy = about.policy or Policy()
         rules = _THRESHOLD_RULES if self.budget is None else tuple(item.name for item in fields(Policy))
         for rule in rules:
             self._same(f"policy.{rule}", getattr(self.policy, rule), getattr(policy, rule))
         if self.budget is not None:
-            self._same(
-                "the tokenizer", self.tokenizer, (getattr(compressor, "counter", None) or default_counter()).name
-            )
+            self._same("the tokenizer", self.tokenizer, (about.counter or default_counter()).name)
 
     def _same(self, what: str, theirs: object, ours: object) -> None:
         if theirs != ours:
@@ -179,16 +179,16 @@ def identity(compressor: object) -> dict[str, str]:
     Empty for a compressor without a model. A checkpoint on torch is known by its name alone.
     """
     known: dict[str, str] = {}
-    if rounding := getattr(compressor, "rounding", None):
-        known["rounding"] = str(rounding)
-    if language := getattr(compressor, "language", None):
-        known["language"] = str(language)
-    if (units := getattr(compressor, "units", "auto")) != "auto":
-        known["units"] = str(units)
-    for role in ("model", "scorer", "embedder"):
-        if (part := getattr(compressor, role, None)) is not None:
-            named = identity(part) or _part(part)
-            known |= named if role == "model" else {f"{role}.{field}": value for field, value in named.items()}
+    about = about_of(compressor)
+    if about.rounding:
+        known["rounding"] = str(about.rounding)
+    if about.language:
+        known["language"] = str(about.language)
+    if about.units != "auto":
+        known["units"] = str(about.units)
+    for role, part in about.parts.items():
+        named = identity(part) or _part(part)
+        known |= named if role == "model" else {f"{role}.{field}": value for field, value in named.items()}
     return known
 
 

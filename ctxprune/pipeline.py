@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, TypeVar, get_args, overload
 
+from ctxprune.budget import budget_at
 from ctxprune.calibration import check_point
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError
@@ -16,9 +17,12 @@ from ctxprune.result import STAGES, CompressionResult, Status
 from ctxprune.select import EMPTY, ORIGINAL
 from ctxprune.timing import record, stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
-from ctxprune.types import Compressor, Context, SoftTokens
+from ctxprune.types import About, Compressor, Context, SoftTokens, about_of
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 OnError = Literal["raise", "passthrough"]
 
@@ -36,8 +40,8 @@ class Pipeline:
     counter: counts tokens before and after: a counter, the name of one, or a function of a text such as `len` (default:
     the last compressor's counter, else the bundled tokenizer).
     on_error: "raise", or "passthrough" to return the original context with status "degraded" when anything fails.
-    A compressor with the attribute `needs_query = False` may run on an empty question; one with
-    `gives_soft_tokens = True` must be the last. Raises InputError for another compressor after it.
+    A compressor that needs no question (see `ctxprune.types.About`) may run on an empty one; one that gives soft tokens
+    must be the last. Raises InputError for another compressor after it.
     """
 
     def __init__(
@@ -55,7 +59,7 @@ class Pipeline:
                 raise InputError(f"{compressor!r:.80} is no compressor; pass what ctxprune.load(...) gives")
         _check_order(self.compressors)
         self.on_error = on_error
-        self.counter = as_counter(counter or self._last("counter") or default_counter())
+        self.counter = as_counter(counter or self._last.counter or default_counter())
 
     @property
     def name(self) -> str:
@@ -101,29 +105,34 @@ class Pipeline:
         if isinstance(contexts, Context):
             [result] = self.run([contexts], budget=budget, threshold=threshold, operating_point=operating_point)
             return result
-        contexts = list(contexts)
-        limits = self._limits(budget, threshold, operating_point)
-        budget = self._last("budget") if budget is None else budget
-        self._check_counter(budget)
+        scored = self._score(list(contexts), _Given(budget, threshold, operating_point))
+        return scored.choose(budget=budget, threshold=threshold, operating_point=operating_point)
+
+    def score(self, contexts: Iterable[Context]) -> Scored:
+        """Read a batch once, for as many choices as are wanted; raises what reading raises.
+
+        Where the last compressor does not score units (it writes summaries, say), it runs at every choice.
+        """
+        return self._score(list(contexts), None)
+
+    def _score(self, contexts: list[Context], given: _Given | None) -> Scored:
+        """given: what will be asked for, if that is known; then what cannot be is said before anything is read."""
+        if given is not None:
+            limits = self._limits(given)
+            self._check_counter(limits["budget"])
         with record() as seconds, stage("total"):
-            outcomes = self._attempt(contexts, limits)
-            tokens = count_contexts([*contexts, *(outcome.after for outcome in outcomes)], self.counter)
-        shares = {name: seconds.get(name, 0.0) for name in STAGES}
-        counts = zip(tokens[: len(contexts)], tokens[len(contexts) :], strict=True)
-        return [
-            self._result(before, outcome, counted, budget, shares)
-            for before, outcome, counted in zip(contexts, outcomes, counts, strict=True)
-        ]
+            readings = self._tried(contexts, lambda batch: self._read(batch, given), _unread)
+        return Scored(self, tuple(readings), dict(seconds))
 
     def _result(
         self,
-        before: Context,
+        reading: _Reading,
         outcome: _Outcome,
         tokens: tuple[int, int],
         budget: int | None,
         seconds: Mapping[str, float],
     ) -> CompressionResult:
-        after, error = outcome.after, outcome.error
+        before, after, error = reading.before, outcome.after, outcome.error
         status, reason = ("degraded", error) if error else self._judge(before, after, budget)
         if _emptied(before, after) and not any(EMPTY in warning for warning in after.warnings):
             after = after.warn(f"everything was removed: {EMPTY}")
@@ -139,7 +148,7 @@ class Pipeline:
             exact=self.counter.exact,
             budget=budget,
             seconds=seconds,
-            scores=None if outcome.scored is None else _Scores(self, before, *outcome.scored),
+            scores=None if error or reading.scored is None else Scored(self, (reading,)),
         )
 
     @overload
@@ -196,66 +205,82 @@ class Pipeline:
             for result in self.run(batch, budget=budget, threshold=threshold, operating_point=operating_point)
         )
 
-    def _limits(self, budget: int | None, threshold: float | None, operating_point: str | None) -> dict[str, Any]:
-        """What the last compressor's `compress` is called with. Only those that have operating points know the word."""
-        budget = self._last("budget") if budget is None else budget
-        if operating_point is None:
-            return {"budget": budget, "threshold": threshold}
-        check_point(operating_point, threshold)
-        if self.compressors and self._last("operating_points") is None:
-            raise InputError(
-                f"{self.compressors[-1].name} has no operating points, so {operating_point!r} means nothing; give a "
-                "threshold or a budget, where it takes them"
-            )
-        return {"budget": budget, "threshold": None, "operating_point": operating_point}
+    @property
+    def _last(self) -> About:
+        return about_of(self.compressors[-1]) if self.compressors else About()
 
-    def _last(self, attribute: str) -> Any:
-        """An option that the last compressor was built with; None when it has none."""
-        return getattr(self.compressors[-1], attribute, None) if self.compressors else None
+    def _limits(self, given: _Given) -> dict[str, Any]:
+        """What the last compressor's `compress` is called with. Only those that have operating points know the word."""
+        last = self._last
+        budget = last.budget if given.budget is None else given.budget
+        if given.operating_point is None:
+            return {"budget": budget, "threshold": given.threshold}
+        check_point(given.operating_point, given.threshold)
+        if self.compressors and last.operating_points is None:
+            raise InputError(
+                f"{self.compressors[-1].name} has no operating points, so {given.operating_point!r} means nothing; "
+                "give a threshold or a budget, where it takes them"
+            )
+        return {"budget": budget, "threshold": None, "operating_point": given.operating_point}
 
     def _check_counter(self, budget: int | None) -> None:
-        if budget is None or not self.compressors or not hasattr(self.compressors[-1], "counter"):
+        last = self._last
+        if budget is None or not last.counts:
             return
-        budgeted = (self._last("counter") or default_counter()).name
+        budgeted = (last.counter or default_counter()).name
         if budgeted != self.counter.name:
             raise InputError(
                 f"the budget of {self.compressors[-1].name} is counted in {budgeted!r} tokens and the report in "
                 f"{self.counter.name!r}; give both the same counter"
             )
 
-    def _attempt(self, contexts: list[Context], limits: Mapping[str, Any]) -> list[_Outcome]:
-        """Compressed contexts, or originals with the error; after a failed batch each context gets its own try."""
+    def _tried(
+        self, items: Sequence[T], work: Callable[[Sequence[T]], list[R]], failed: Callable[[T, Exception], R]
+    ) -> list[R]:
+        """What `work` makes of the items, or `failed` with the error; after a failed batch each gets its own try."""
         try:
-            return self._compress(contexts, limits)
+            return work(items)
         except Exception as error:
             if self.on_error == "raise":
                 raise
-            if len(contexts) > 1:
-                return [outcome for context in contexts for outcome in self._attempt([context], limits)]
-            reason = f"{type(error).__name__}: {error}"
-            expected = isinstance(error, CtxpruneError)
-            logger.warning("context %r passes through uncompressed: %s", contexts[0].id, reason, exc_info=not expected)
-            return [_Outcome(contexts[0], error=reason)]
+            if len(items) > 1:
+                return [made for item in items for made in self._tried([item], work, failed)]
+            return [failed(item, error) for item in items]
 
-    def _compress(self, contexts: list[Context], limits: Mapping[str, Any]) -> list[_Outcome]:
-        if any(getattr(compressor, "needs_query", True) for compressor in self.compressors):
+    def _read(self, contexts: Sequence[Context], given: _Given | None) -> list[_Reading]:
+        """Earlier compressors run, and the last one scores where that is what it does."""
+        if any(about_of(compressor).needs_query for compressor in self.compressors):
             for context in contexts:
                 require_query(context)
         if not contexts or not self.compressors:
-            return [_Outcome(context) for context in contexts]
+            return [_Reading(context, context) for context in contexts]
+        entered, last = list(contexts), self.compressors[-1]
+        scorer = last if isinstance(last, ScoringCompressor) and about_of(last).scores else None
+        if scorer is not None and given is not None and scorer.limits(**self._limits(given)).untouched:
+            scorer = None
         for compressor in self.compressors[:-1]:
-            contexts = _counted(compressor, contexts, compressor.compress(contexts))
-        last = self.compressors[-1]
-        if not isinstance(last, ScoringCompressor) or type(last).compress is not ScoringCompressor.compress:
-            return [_Outcome(after) for after in _counted(last, contexts, last.compress(contexts, **limits))]
-        scored, chosen = last.compress_scored(contexts, **limits)
-        chosen = _counted(last, contexts, chosen)
-        if scored is None:
-            return [_Outcome(after) for after in chosen]
-        return [
-            _Outcome(after, scored=(entered, scores))
-            for after, entered, scores in zip(chosen, contexts, scored, strict=True)
-        ]
+            entered = _counted(compressor, entered, compressor.compress(entered))
+        if scorer is None:
+            return [_Reading(*each) for each in zip(contexts, entered, strict=True)]
+        scored = _counted(scorer, entered, scorer.score(entered))
+        return [_Reading(*each) for each in zip(contexts, entered, scored, strict=True)]
+
+    def _choose(self, readings: Sequence[_Reading], limits: Mapping[str, Any]) -> list[_Outcome]:
+        """The one place where what is kept is decided."""
+        if not readings or not self.compressors:
+            return [_Outcome(reading.entered) for reading in readings]
+        last, entered = self.compressors[-1], [reading.entered for reading in readings]
+        if not isinstance(last, ScoringCompressor) or any(reading.scored is None for reading in readings):
+            return [_Outcome(after) for after in _counted(last, entered, last.compress(entered, **limits))]
+        held = last.limits(**limits)
+        if held.untouched:
+            return [_Outcome(context) for context in entered]
+        with stage("select"):
+            return [
+                _Outcome(last.choose_one(reading.entered, reading.scored, held))
+                for reading in readings
+                if reading.scored is not None
+            ]
 
     def _judge(self, before: Context, after: Context, budget: int | None) -> tuple[Status, str | None]:
         if changed(before, after):
@@ -274,35 +299,135 @@ class Pipeline:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outcome:
-    """error: why `after` is the original. scored: what came to the last compressor, and its scores of that."""
+class _Given:
+    """The limits of a call, as the caller named them."""
 
-    after: Context
-    error: str | None = None
-    scored: tuple[Context, Context] | None = None
+    budget: int | None = None
+    threshold: float | None = None
+    operating_point: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class _Scores:
-    """What a choice can be made from again: see `CompressionResult.at`."""
+class _Reading:
+    """One context as it came, what of it came to the last compressor, and that one's scores of it.
 
-    pipeline: Pipeline
+    scored: None where nothing is scored. error: why nothing was read.
+    """
+
     before: Context
     entered: Context
-    scored: Context
+    scored: Context | None = None
+    error: str | None = None
 
-    def choose(self, *, budget: int | None, threshold: float | None, operating_point: str | None) -> CompressionResult:
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """error: why `after` is the original."""
+
+    after: Context
+    error: str | None = None
+
+
+def _unread(context: Context, error: Exception) -> _Reading:
+    return _Reading(context, context, error=_logged(context, error))
+
+
+def _unchosen(reading: _Reading, error: Exception) -> _Outcome:
+    return _Outcome(reading.before, error=_logged(reading.before, error))
+
+
+def _logged(context: Context, error: Exception) -> str:
+    reason = f"{type(error).__name__}: {error}"
+    expected = isinstance(error, CtxpruneError)
+    logger.warning("context %r passes through uncompressed: %s", context.id, reason, exc_info=not expected)
+    return reason
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A batch that was read once, for as many choices as are wanted: see `Pipeline.score`.
+
+    seconds: of the reading, by stage; the results of every choice count them.
+    """
+
+    pipeline: Pipeline
+    readings: tuple[_Reading, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def known(
+        cls,
+        pipeline: Pipeline,
+        before: Sequence[Context],
+        scored: Sequence[Context],
+        *,
+        seconds: Mapping[str, float] | None = None,
+    ) -> Scored:
+        """What `Pipeline.score` of these contexts gave before, `scored` being its `contexts`."""
+        readings = tuple(_Reading(*pair, pair[1]) for pair in zip(before, scored, strict=True))
+        return cls(pipeline, readings, seconds or {})
+
+    @property
+    def contexts(self) -> list[Context]:
+        """With the score of every unit and nothing chosen; where nothing was scored, as they came."""
+        return [reading.scored or reading.entered for reading in self.readings]
+
+    def each(self) -> list[Scored]:
+        """One a context, to choose for each by itself."""
+        return [replace(self, readings=(reading,)) for reading in self.readings]
+
+    def kept(
+        self, *, threshold: float | None = None, budget: int | None = None, operating_point: str | None = None
+    ) -> list[Context]:
+        """What `choose` keeps, without counting its tokens: for thousands of settings."""
+        limits = self.pipeline._limits(_Given(budget, threshold, operating_point))
+        return [outcome.after for outcome in self._outcomes(self.readings, limits)]
+
+    def choose(
+        self,
+        *,
+        threshold: float | None = None,
+        budget: int | None = None,
+        operating_point: str | None = None,
+        rate: float | None = None,
+    ) -> list[CompressionResult]:
+        """The results with these limits, or the last compressor's own; one a context, in order.
+
+        rate: a budget of that share of each context's tokens, rounded down. Raises what `Pipeline.run` raises for such
+        limits, and InputError for a rate outside (0, 1] or beside a budget.
+        """
+        if rate is None:
+            return self._chosen(_Given(budget, threshold, operating_point), self.readings)
+        if budget is not None or not 0.0 < rate <= 1.0:
+            raise InputError(f"rate must be in (0, 1] and without a budget, got rate={rate} and budget={budget}")
+        tokens = count_contexts([reading.before for reading in self.readings], self.pipeline.counter)
+        return [
+            result
+            for reading, before in zip(self.readings, tokens, strict=True)
+            for result in self._chosen(_Given(budget_at(rate, before), threshold, operating_point), (reading,))
+        ]
+
+    def _chosen(self, given: _Given, readings: tuple[_Reading, ...]) -> list[CompressionResult]:
         pipeline = self.pipeline
-        last = pipeline.compressors[-1]
-        assert isinstance(last, ScoringCompressor)  # nothing else leaves scores
-        limits = pipeline._limits(budget, threshold, operating_point)
+        limits = pipeline._limits(given)
         pipeline._check_counter(limits["budget"])
-        with record() as seconds, stage("total"), stage("select"):
-            after = last.choose_again(self.entered, self.scored, **limits)
-            before_tokens, after_tokens = count_contexts([self.before, after], pipeline.counter)
-        outcome = _Outcome(after, scored=(self.entered, self.scored))
-        shares = {name: seconds.get(name, 0.0) for name in STAGES}
-        return pipeline._result(self.before, outcome, (before_tokens, after_tokens), limits["budget"], shares)
+        with record() as seconds, stage("total"):
+            outcomes = self._outcomes(readings, limits)
+            tokens = count_contexts(
+                [*(each.before for each in readings), *(each.after for each in outcomes)], pipeline.counter
+            )
+        shares = {name: self.seconds.get(name, 0.0) + seconds.get(name, 0.0) for name in STAGES}
+        counts = zip(tokens[: len(readings)], tokens[len(readings) :], strict=True)
+        return [
+            pipeline._result(reading, outcome, counted, limits["budget"], shares)
+            for reading, outcome, counted in zip(readings, outcomes, counts, strict=True)
+        ]
+
+    def _outcomes(self, readings: Sequence[_Reading], limits: Mapping[str, Any]) -> list[_Outcome]:
+        """One a reading: what is chosen, or its error."""
+        pipeline, read = self.pipeline, [reading for reading in readings if reading.error is None]
+        chosen = iter(pipeline._tried(read, lambda batch: pipeline._choose(batch, limits), _unchosen))
+        return [_Outcome(each.before, each.error) if each.error else next(chosen) for each in readings]
 
 
 def _counted(compressor: Compressor, contexts: list[Context], compressed: list[Context]) -> list[Context]:
@@ -332,7 +457,7 @@ def _readable(context: Context) -> bool:
 
 def _check_order(compressors: Sequence[Compressor]) -> None:
     for place, compressor in enumerate(compressors[:-1]):
-        if getattr(compressor, "gives_soft_tokens", False):
+        if about_of(compressor).gives == "soft tokens":
             raise InputError(
                 f"{compressor.name} turns documents into soft tokens, which {compressors[place + 1].name} cannot read; "
                 f"put {compressor.name} last"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from ctxprune.errors import InputError
 from ctxprune.html import render_html
 from ctxprune.prompt import piece_text, readable_text
-from ctxprune.types import Context, Piece, SoftTokens, Span, Summary
+from ctxprune.types import Context, Document, Extract, Faithfulness, Piece, SoftTokens, Span, Summary
 
 Status: TypeAlias = Literal["compressed", "passthrough", "degraded"]
 STAGES = ("tokenize", "infer", "select", "total")
@@ -24,7 +24,7 @@ class Scores(Protocol):
 
     def choose(
         self, *, budget: int | None, threshold: float | None, operating_point: str | None
-    ) -> CompressionResult: ...
+    ) -> list[CompressionResult]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,8 @@ class CompressionResult:
                 f"this result of {self.compressor} carries no scores to choose by (status {self.status}); run the "
                 "pipeline again with the other limits"
             )
-        return self.scores.choose(budget=budget, threshold=threshold, operating_point=operating_point)
+        [result] = self.scores.choose(budget=budget, threshold=threshold, operating_point=operating_point)
+        return result
 
     @property
     def text(self) -> str:
@@ -129,12 +130,93 @@ class CompressionResult:
         }
         return {key: value for key, value in row.items() if value is not None}
 
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any], documents: Sequence[Document]) -> CompressionResult:
+        """The inverse of `to_dict`, as far as that goes.
+
+        documents: those that were compressed, in their order, since a row holds no removed text. What is read can be
+        shown and measured, but carries no scores for `at`. Raises InputError for a row without spans or another field,
+        and for one whose texts are not of these documents.
+        """
+        try:
+            pieces = [_piece(each, documents) for each in row["documents"]]
+            query, name = row["query"], row.get("id", "")
+            after = Context(query, _arranged(pieces, row["text"]), name, tuple(row.get("warnings", ())))
+            return cls(
+                before=Context.of(query, documents, id=name),
+                after=after,
+                seconds=dict(row.get("seconds", {})),
+                **{field: row[field] for field in _PLAIN},
+                **{field: row.get(field) for field in ("reason", "budget")},
+            )
+        except (LookupError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"this is no result with spans ({error!r:.80}); see docs/result.schema.json for its fields"
+            ) from None
+
     def to_html(self) -> str:
         """A fragment of HTML that shows what was kept and what was removed; no script, nothing loaded."""
         return render_html(self)
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+
+#: Fields that are the same in a row and in a result.
+_PLAIN = ("compressor", "status", "tokens_before", "tokens_after", "tokenizer", "exact")
+
+
+def _piece(row: Mapping[str, Any], documents: Sequence[Document]) -> Piece:
+    index = row["index"]
+    if "sources" in row:
+        names = [(source["id"], source["title"]) for source in row["sources"]]
+        sources = tuple(each for each in documents if (each.id, each.title) in names)
+        checked = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in row.get("faithfulness", {}).items()
+        }
+        return Summary(row["text"], sources, index, Faithfulness(**checked) if checked else None)
+    source = documents[index]
+    if "data" in row:
+        values = np.frombuffer(base64.b64decode(row["data"]), "<f4").reshape(row["shape"])
+        return SoftTokens(values.astype(np.float32), source, row["generator"], index)
+    marked = [(unit, True) for unit in row["kept_spans"]] + [(unit, False) for unit in row["removed_spans"]]
+    marked.sort(key=lambda pair: (pair[0]["start"], pair[0]["end"]))
+    units = tuple(Span(unit["start"], unit["end"], _score(unit["score"])) for unit, _ in marked)
+    extract = Extract(source, units, tuple(kept for _, kept in marked), score=row["score"], index=index)
+    extract = replace(extract, elision=_elision(extract, row["text"]))
+    if extract.text != row["text"]:
+        raise InputError(
+            f"document {index} of the result is no text of {source.text!r:.60}; give the documents it was of"
+        )
+    return extract
+
+
+def _score(value: float | None) -> float:
+    """JSON has no word for what is infinite or missing."""
+    return math.nan if value is None else value
+
+
+def _elision(extract: Extract, text: str) -> str:
+    """What stands in the text where it parts; "" where nothing does."""
+    slices = extract.slices()
+    if extract.text == text or len(slices) < 2:
+        return ""
+    start, stop = slices[1]
+    first = replace(extract, units=(Span(*slices[0]),), kept=(True,)).text
+    rest = text[len(first) :]
+    return rest[: rest.find(extract.source.text[start:stop])].strip()
+
+
+def _arranged(pieces: Sequence[Piece], text: str) -> tuple[Piece, ...]:
+    """The pieces in the order, and with or without the titles, that give the text."""
+    ranked = sorted(pieces, key=lambda piece: -(piece.score or 0.0) if isinstance(piece, Extract) else 0.0)
+    for order in (pieces, ranked):
+        for titled in (True, False):
+            tried = tuple(replace(each, titled=titled) if isinstance(each, Extract) else each for each in order)
+            if readable_text(Context("", tried)) == text:
+                return tried
+    raise InputError("the text of the result is not that of its documents; give those that it was made of")
 
 
 def _document(piece: Piece, *, spans: bool) -> dict[str, Any]:
@@ -153,7 +235,7 @@ def _document(piece: Piece, *, spans: bool) -> dict[str, Any]:
     row |= {"text": piece.text, "score": _number(piece.score), "dropped": piece.dropped}
     if not spans:
         return row
-    return row | {"kept_spans": _spans(piece.kept_units()), "removed_spans": _spans(piece.removed_units())}
+    return row | {"kept_spans": span_rows(piece.kept_units()), "removed_spans": span_rows(piece.removed_units())}
 
 
 def _summary(piece: Summary) -> dict[str, Any]:
@@ -170,7 +252,8 @@ def _array(piece: SoftTokens) -> dict[str, Any]:
     return {"shape": list(values.shape), "dtype": "float32", "data": data}
 
 
-def _spans(units: Iterable[Span]) -> list[dict[str, Any]]:
+def span_rows(units: Iterable[Span]) -> list[dict[str, Any]]:
+    """Units as a result's dictionary has them."""
     return [{"start": unit.start, "end": unit.end, "score": _number(unit.score)} for unit in units]
 
 

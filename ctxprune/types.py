@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Any, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -332,6 +332,67 @@ class Compressor(Protocol):
     def compress(
         self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
     ) -> list[Context]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """What a compressor says of itself: what it needs and gives, and what holds where a call names nothing.
+
+    needs_query: False where it does not look at the question. gives: what comes out; soft tokens are for the generator
+    alone, so nothing can follow. scores: it scores units and chooses among them, so that one reading serves every
+    setting. common_rules: the choice is that of every scoring compressor, by scores, policy and limits alone.
+    default_threshold: None where scores only rank, or there are none; ranks_only tells the two apart.
+    operating_points, policy: a `ctxprune.calibration.OperatingPoints` and a `ctxprune.select.Policy`, if any.
+    companions: whether kept units bring theirs; None where units have none. threshold, operating_point, budget: what it
+    was built with. counts: it measures budgets, with `counter` (None: the bundled tokenizer). language, units,
+    rounding, parts (models by their role): what decides its scores.
+    """
+
+    needs_query: bool = True
+    gives: Literal["text", "soft tokens"] = "text"
+    scores: bool = False
+    common_rules: bool = False
+    default_threshold: float | None = None
+    ranks_only: bool = False
+    operating_points: Any = None
+    policy: Any = None
+    companions: bool | None = None
+    threshold: float | None = None
+    operating_point: str | None = None
+    budget: int | None = None
+    counts: bool = False
+    counter: TokenCounter | None = None
+    language: str | None = None
+    units: str = "auto"
+    rounding: str | None = None
+    parts: Mapping[str, object] = field(default_factory=dict)
+
+
+#: What a compressor without `about` may say by attributes of these names.
+_TOLD = (
+    *("needs_query", "default_threshold", "operating_points", "policy", "threshold", "operating_point", "budget"),
+    *("counter", "language", "units", "rounding"),
+)
+_ROLES = ("model", "scorer", "embedder")
+
+
+def about_of(compressor: object) -> About:
+    """What it says of itself; of one that only has `name` and `compress`, such as a plug-in's, what its attributes do.
+
+    A plug-in that may run on an empty question has `needs_query = False`, one whose scores only rank
+    `default_threshold = None`, one that gives soft tokens `gives_soft_tokens = True`.
+    """
+    if isinstance(about := getattr(compressor, "about", None), About):
+        return about
+    told: dict[str, Any] = {name: getattr(compressor, name) for name in _TOLD if hasattr(compressor, name)}
+    parts = {role: part for role in _ROLES if (part := getattr(compressor, role, None)) is not None}
+    return About(
+        **told,
+        gives="soft tokens" if getattr(compressor, "gives_soft_tokens", False) else "text",
+        ranks_only=told.get("default_threshold", 0.0) is None,
+        counts="counter" in told,
+        parts=parts,
+    )
 
 
 class TokenCounter(Protocol):

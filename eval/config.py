@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, Self
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ctxprune.budget import budget_at
 from ctxprune.calibration import PointName
 from ctxprune.errors import InputError
 from ctxprune.eval.run.folder import key
@@ -279,11 +279,6 @@ class Arm:
     @property
     def operating_point(self) -> str | None:
         return self.settings.get("operating_point")
-
-
-def budget_at(rate: float, tokens_before: int) -> int:
-    """The budget that a rate means: that share of the tokens, rounded down, at least one."""
-    return max(1, math.floor(rate * tokens_before + 1e-9))
 
 
 def arms_of(

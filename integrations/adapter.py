@@ -15,11 +15,11 @@ from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import InputError
 from ctxprune.pipeline import OnError, Pipeline
 from ctxprune.prompt import same_text
-from ctxprune.result import CompressionResult
+from ctxprune.result import CompressionResult, span_rows
 from ctxprune.text import UnitKind
 from ctxprune.text.language import checked_language
 from ctxprune.tokens import load_counter
-from ctxprune.types import Compressor, Context, Document, Extract, Piece, SoftTokens, Summary, TokenCounter
+from ctxprune.types import Compressor, Context, Document, Extract, Piece, SoftTokens, Summary, TokenCounter, about_of
 
 if TYPE_CHECKING:
     from ctxprune.calibration import Calibration
@@ -80,7 +80,7 @@ class Adapter:
 
     @property
     def needs_query(self) -> bool:
-        return bool(getattr(self.compressor, "needs_query", True))
+        return about_of(self.compressor).needs_query
 
     def compress(self, query: str, documents: Sequence[Document], *, top_n: int | None = None) -> list[Compressed]:
         """The documents in their order (with top_n, or where the compressor ranks: the most relevant first).
@@ -94,8 +94,8 @@ class Adapter:
             return []
         chosen = documents if top_n is None or self.needs_query else documents[:top_n]
         context = Context.of(query, chosen)
-        [result] = self._pipeline(top_n).run([context], **self._limits)
-        outcome = self._compressed(result, list(chosen))
+        pipeline = self._pipeline(top_n)
+        outcome = self._compressed(pipeline.run(context, **self._limits), list(chosen), pipeline.counter)
         if top_n is not None and self.needs_query:
             outcome = sorted(outcome, key=_rank)[:top_n]
         return [each for each in outcome if each.text.strip() or not self.drop_empty]
@@ -104,38 +104,34 @@ class Adapter:
         compressor = self.compressor
         ranked = top_n if self.needs_query else None
         # one with a `compress` of its own is cut to the best documents afterwards
-        if ranked is not None and isinstance(compressor, ScoringCompressor) and _is_plain(compressor):
+        if ranked is not None and isinstance(compressor, ScoringCompressor) and about_of(compressor).common_rules:
             compressor = BestDocuments(compressor, ranked)
         return Pipeline([compressor], counter=self.counter, on_error=self.on_error)
 
-    def _compressed(self, result: CompressionResult, documents: list[Document]) -> list[Compressed]:
+    def _compressed(
+        self, result: CompressionResult, documents: list[Document], counter: TokenCounter
+    ) -> list[Compressed]:
         pieces = result.after.pieces
         if any(isinstance(piece, SoftTokens) for piece in pieces):
             raise InputError(f"{result.compressor} returns soft tokens, not text; {_SOFT_TOKENS}")
         sources = [_indices(piece, documents) for piece in pieces]
-        counter = self._pipeline(None).counter
         before = counter.count([document.text for document in documents])
         after = counter.count([_text(piece) for piece in pieces])
-        rows = _rows(result)
         judged = self.needs_query and result.status != "degraded"
         return [
             Compressed(
                 indices,
                 text=_text(piece),
-                score=rows[id(piece)]["score"] if judged else None,
+                score=finite(piece.score) if judged and isinstance(piece, Extract) else None,
                 report={
                     **_shared_report(result, piece),
-                    **_place(piece, rows[id(piece)], indices, documents),
+                    **_place(piece, indices, documents),
                     "tokens_before": sum(before[index] for index in indices),
                     "tokens_after": tokens,
                 },
             )
             for piece, indices, tokens in zip(pieces, sources, after, strict=True)
         ]
-
-
-def _is_plain(compressor: ScoringCompressor) -> bool:
-    return type(compressor).compress is ScoringCompressor.compress
 
 
 class BestDocuments(ScoringCompressor):
@@ -199,9 +195,9 @@ def _loaded(
     language: str | None,
     units: UnitKind | None,
 ) -> Compressor:
-    name = compressor if isinstance(compressor, str) else getattr(compressor, "name", None)
-    if not isinstance(name, str) or not (isinstance(compressor, str) or callable(getattr(compressor, "compress", 0))):
+    if not isinstance(compressor, str | Compressor):
         raise InputError(f"compressor must be a name or a ctxprune compressor, got {type(compressor).__name__}")
+    name = compressor if isinstance(compressor, str) else compressor.name
     if name.lower() == "xrag":
         raise InputError(f"compressor {name!r} returns soft tokens, not text; {_SOFT_TOKENS}")
     if isinstance(compressor, str):
@@ -229,12 +225,6 @@ def _extract_rank(extract: Extract) -> float:
     return math.inf if extract.score is None or math.isnan(extract.score) else -extract.score
 
 
-def _rows(result: CompressionResult) -> dict[int, dict[str, Any]]:
-    """What `to_dict` says of each piece, by the piece's identity."""
-    pieces = sorted(result.after.pieces, key=lambda piece: piece.index)
-    return {id(piece): row for piece, row in zip(pieces, result.to_dict()["documents"], strict=True)}
-
-
 def _indices(piece: Piece, documents: Iterable[Document]) -> tuple[int, ...]:
     """Where the piece's sources stand in the input: by identity, since ids may be missing or double."""
     if not isinstance(piece, Summary):
@@ -258,10 +248,10 @@ def _shared_report(result: CompressionResult, piece: Piece) -> dict[str, Any]:
     return {key: value for key, value in report.items() if value is not None}
 
 
-def _place(piece: Piece, row: dict[str, Any], indices: tuple[int, ...], documents: list[Document]) -> dict[str, Any]:
+def _place(piece: Piece, indices: tuple[int, ...], documents: list[Document]) -> dict[str, Any]:
     if isinstance(piece, Summary):
         return {"sources": [{"index": index, "id": documents[index].id} for index in indices]}
-    return {"index": piece.index, "kept_spans": row["kept_spans"]}
+    return {"index": piece.index, "kept_spans": span_rows(piece.kept_units()) if isinstance(piece, Extract) else []}
 
 
 class CopiesBuiltAnew(BaseModel):

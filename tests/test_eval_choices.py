@@ -38,7 +38,8 @@ def test_a_replay_chooses_as_the_compressor_does(limits, policy):
     context = Context.of("q", [TEXT, "b. a."])
     [scored] = compressor.score([context])
     about = json.loads(json.dumps(_about(compressor)))  # as the store gives it back
-    assert Replay("letter", about, WORDS).compress([scored], **limits) == compressor.compress([context], **limits)
+    replay = Replay("letter", about, WORDS, scored)
+    assert replay.compress([context], **limits) == compressor.compress([context], **limits)
 
 
 def test_operating_points_are_arms_of_their_own():

@@ -15,7 +15,6 @@ from typing import Any
 import ctxprune
 from benchmarks.quality.manuals import manual_questions
 from benchmarks.quality.measure import Figures, evaluate
-from benchmarks.quality.one_pass import share_readings
 from benchmarks.quality.reliability import reliability_plot, require_matplotlib
 from benchmarks.quality.report import render
 from benchmarks.quality.sets import Sets, ladder_sets, question_sets
@@ -71,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if args.plot:
             require_matplotlib()
-        compressors = share_readings(_compressors(args.compressors))
+        compressors = _compressors(args.compressors)
         sets = {}
         for name, questions in _sets(args):
             sets[name] = evaluate(

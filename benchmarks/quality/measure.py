@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from typing import Any
 
 import numpy as np
 
 from benchmarks.quality.curve import Curve, Floats, RemovedAt, ScriptWords, emptied_at, removed_at, spread
-from benchmarks.quality.one_pass import choosing_from
 from benchmarks.quality.reliability import bin_sums, calibration
+from ctxprune.calibration import identity
 from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.compressors.provence.compressor import Provence
+from ctxprune.compressors.sentences import RerankTruncate
 from ctxprune.data.questions import Question
 from ctxprune.errors import InputError
 from ctxprune.eval import judge
 from ctxprune.eval.metrics import average_precision, ndcg, reciprocal_rank
 from ctxprune.eval.statistics import Interval, difference_interval, mean_interval
+from ctxprune.pipeline import Pipeline, Scored
 from ctxprune.text import split_sentences
-from ctxprune.types import Compressor, Context, TokenCounter
+from ctxprune.types import Compressor, Context, TokenCounter, about_of
 
 RETRIEVER = "retriever order"
 
@@ -89,21 +94,45 @@ def measure(
     samples.answerable += [question.answerable for question in questions]
     samples.words += [reference.words for reference in references]
     samples.ranks.setdefault(RETRIEVER, []).extend(map(judge.retriever_ranks, questions))
+    read: dict[str, Scored] = {}
     for name, compressor in compressors.items():
+        source = read.get(_reader_of(compressor, read))
+        if source is not None and isinstance(compressor, RerankTruncate):
+            compressor = compressor.after(source.contexts)
         scored = _score(name, compressor, contexts, references, counter, samples)
+        if scored is not None:
+            read[name] = scored
         for setting in settings:
             if setting.budget is None and not gives_probabilities(compressor):
                 continue
-            pruned = _prune(compressor, contexts, scored, setting, counter)
+            pruned = _prune(contexts, scored, compressor, setting, counter)
             judgements = samples.judgements.setdefault((name, setting), [])
             judgements.extend(
                 reference.judge(context, counter=counter) for reference, context in zip(references, pruned, strict=True)
             )
 
 
+def _reader_of(compressor: Compressor, read: Mapping[str, Scored]) -> str:
+    """The name of what has read these contexts as this reranker's own model would; "" for none.
+
+    Its seconds then no longer hold the reading.
+    """
+    if not isinstance(compressor, RerankTruncate) or not isinstance(compressor.scorer, Provence):
+        return ""
+    known = _identity(compressor.scorer)
+    readers = {name: scored.pipeline.compressors[0] for name, scored in read.items()}
+    return next((n for n, each in readers.items() if isinstance(each, Provence) and _identity(each) == known), "")
+
+
+@cache
+def _identity(pruner: Provence) -> dict[str, str]:
+    """Once a pruner: it hashes the weights."""
+    return identity(pruner)
+
+
 def gives_probabilities(compressor: Compressor) -> bool:
     """Whether its scores are probabilities, so that a threshold and calibration mean something."""
-    return getattr(compressor, "default_threshold", None) is not None
+    return about_of(compressor).default_threshold is not None
 
 
 def _score(
@@ -113,12 +142,13 @@ def _score(
     references: Sequence[judge.Reference],
     counter: TokenCounter,
     samples: Samples,
-) -> list[Context] | None:
+) -> Scored | None:
     """The contexts with scored units, ranks, curves and outcomes noted; None for a compressor that does not score."""
-    if not isinstance(compressor, ScoringCompressor):
+    if not about_of(compressor).scores:
         return None
     started = time.perf_counter()
-    scored = compressor.score(contexts)
+    reading = Pipeline(compressor).score(contexts)
+    scored = reading.contexts
     samples.seconds[name] = samples.seconds.get(name, 0.0) + time.perf_counter() - started
     questions = [reference.question for reference in references]
     samples.ranks.setdefault(name, []).extend(map(judge.document_ranks, questions, scored))
@@ -130,23 +160,25 @@ def _score(
         samples.curves.setdefault(name, []).extend(
             Curve.of(reference, context, counter) for reference, context in zip(references, scored, strict=True)
         )
-    return scored
+    return reading
 
 
 def _prune(
-    compressor: Compressor,
     contexts: Sequence[Context],
-    scored: Sequence[Context] | None,
+    scored: Scored | None,
+    compressor: Compressor,
     setting: Setting,
     counter: TokenCounter,
 ) -> list[Context]:
+    """Titles are left out, so that every compressor spends its words on passage text alone."""
     if scored is None or not isinstance(compressor, ScoringCompressor):
         return compressor.compress(contexts, budget=setting.budget, threshold=setting.threshold)
-    chooser = choosing_from(compressor, scored)
-    if setting == DEFAULTS:  # whatever the compressor does when it is called without options
-        return chooser.compress(contexts)
-    chooser.counter = counter
-    return [chooser.choose(context, setting.threshold, None, setting.budget) for context in scored]
+    chooser = copy.copy(compressor)
+    chooser.policy = replace(compressor.policy, keep_title=False)
+    if setting != DEFAULTS:  # those are whatever the compressor does when it is called without options
+        chooser.counter = counter
+    replay = Scored.known(Pipeline(chooser), contexts, scored.contexts)
+    return replay.kept(threshold=setting.threshold, budget=setting.budget)
 
 
 Figures = dict[str, Any]

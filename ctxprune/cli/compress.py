@@ -22,7 +22,7 @@ from ctxprune.errors import InputError
 from ctxprune.files import open_text
 from ctxprune.pipeline import Pipeline
 from ctxprune.result import CompressionResult
-from ctxprune.types import Context
+from ctxprune.types import Context, about_of
 
 
 def compress_one(question: str, paths: Sequence[Path], compression: Compression, view: View) -> None:
@@ -68,7 +68,7 @@ class Readable:
         return self.pipeline.iter_run(self._contexts())
 
     def _contexts(self) -> Iterator[Context]:
-        needs_query = any(getattr(compressor, "needs_query", True) for compressor in self.pipeline.compressors)
+        needs_query = any(about_of(compressor).needs_query for compressor in self.pipeline.compressors)
         try:
             yield from read_contexts(self.path, needs_query=needs_query)
         except InputError as error:

@@ -38,6 +38,7 @@ def diagnose(*, as_json: bool) -> int:
 def self_test() -> dict[str, Any]:
     """Load the bundled model and prune three short documents twice; load_ms counts imports."""
     from ctxprune import Context, Pipeline, load
+    from ctxprune.types import about_of
 
     try:
         began = time.perf_counter()
@@ -52,7 +53,8 @@ def self_test() -> dict[str, Any]:
         return {"works": False, "error": f"{type(error).__name__}: {error}"}
     if result.text != _RELEVANT:
         return {"works": False, "error": f"for {_QUESTION!r} it kept {result.text!r}, not {_RELEVANT!r}"}
-    runtime = getattr(getattr(compressor, "model", None), "runtime", None)
+    model = about_of(compressor).parts.get("model")
+    runtime = getattr(model, "runtime", None)
     return {
         "works": True,
         "load_ms": round(1000 * (loaded - began), 1),

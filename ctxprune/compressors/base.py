@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 from ctxprune.calibration import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.errors import BudgetError, InputError
@@ -18,7 +18,7 @@ from ctxprune.text.markup import hushed
 from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
-from ctxprune.types import Context, Extract, Span
+from ctxprune.types import About, Context, Extract, Span
 
 Splitter = Callable[[str], list[Span]]
 
@@ -33,6 +33,20 @@ class Choice(TypedDict, total=False):
     policy: Policy | None
     language: str | None
     units: UnitKind
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a choice keeps to, already checked. rate: share of the tokens that come in, for words.
+
+    untouched: everything stays, so that nothing need be read.
+    """
+
+    threshold: float | None = None
+    operating_point: str | None = None
+    budget: int | None = None
+    rate: float | None = None
+    untouched: bool = False
 
 
 class ScoringCompressor(ABC):
@@ -60,6 +74,16 @@ class ScoringCompressor(ABC):
     needs_query: ClassVar[bool] = True
     #: True for compressors that choose among sentences or the like, so that `units` means something.
     splits_units: ClassVar[bool] = False
+    #: False for a subclass with a `compress` of its own, which does more than to score and choose.
+    _only_scores: ClassVar[bool] = True
+    #: False for a subclass that chooses by rules of its own.
+    _common_rules: ClassVar[bool] = True
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        frame = ScoringCompressor
+        cls._only_scores = cls.compress is frame.compress
+        cls._common_rules = cls._only_scores and (cls.limits, cls.choose_one) == (frame.limits, frame.choose_one)
 
     def __init__(
         self,
@@ -101,38 +125,17 @@ class ScoringCompressor(ABC):
         that is unknown or stands beside a threshold, BudgetError when a compressor that only ranks gets neither budget
         nor top_n.
         """
-        return self.compress_scored(contexts, budget=budget, threshold=threshold, operating_point=operating_point)[1]
-
-    def compress_scored(
-        self,
-        contexts: Sequence[Context],
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
-    ) -> tuple[list[Context] | None, list[Context]]:
-        """(the contexts with every score and nothing chosen, what `compress` returns); None where nothing was read."""
-        limits = self._limits(budget, threshold, operating_point)
+        limits = self.limits(budget=budget, threshold=threshold, operating_point=operating_point)
+        if limits.untouched:
+            return list(contexts)
         scored = self.score(contexts)
         with stage("select"):
-            return scored, [self.choose(context, *limits) for context in scored]
+            return [self.choose_one(*pair, limits) for pair in zip(contexts, scored, strict=True)]
 
-    def choose_again(
-        self,
-        before: Context,
-        scored: Context,
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
-    ) -> Context:
-        """What `compress` makes of `before` with these limits, from the scores that `compress_scored` gave."""
-        return self.choose(scored, *self._limits(budget, threshold, operating_point))
-
-    def _limits(
-        self, budget: int | None, threshold: float | None, operating_point: str | None
-    ) -> tuple[float | None, str | None, int | None]:
-        """(threshold, operating point, budget) that hold, this compressor's own where none is given."""
+    def limits(
+        self, *, budget: int | None = None, threshold: float | None = None, operating_point: str | None = None
+    ) -> Limits:
+        """Those that hold, this compressor's own where none is given. Raises as `compress`."""
         self._check(budget, threshold, operating_point)
         if threshold is None and operating_point is None:
             threshold, operating_point = self.threshold, self.operating_point
@@ -140,7 +143,34 @@ class ScoringCompressor(ABC):
         limited = threshold is not None or operating_point is not None or budget is not None
         if not limited and not self.policy.limits_number:
             threshold, operating_point = self._default()
-        return threshold, operating_point, budget
+        return Limits(threshold, operating_point, budget)
+
+    def choose_one(self, before: Context, scored: Context, limits: Limits) -> Context:
+        """What is kept of a context. before: as it came to `score`, which gave `scored`."""
+        return self.choose(scored, limits.threshold, limits.operating_point, limits.budget)
+
+    @property
+    def about(self) -> About:
+        own = vars(self)
+        return About(
+            needs_query=self.needs_query,
+            scores=self._only_scores,
+            common_rules=self._common_rules,
+            default_threshold=self.default_threshold,
+            ranks_only=self.default_threshold is None,
+            operating_points=self.operating_points,
+            policy=self.policy,
+            companions=self.default_companions,
+            threshold=self.threshold,
+            operating_point=self.operating_point,
+            budget=self.budget,
+            counts=True,
+            counter=self.counter,
+            language=self.language,
+            units=self.units,
+            rounding=own.get("rounding"),
+            parts={role: own[role] for role in ("model", "scorer", "embedder") if own.get(role) is not None},
+        )
 
     def choose(
         self, scored: Context, threshold: float | None, operating_point: str | None, budget: int | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
 from abc import abstractmethod
@@ -199,6 +200,28 @@ class PairDocumentScorer:
         return [[next(remaining) for _ in context.extracts] for context in contexts]
 
 
+@dataclass(frozen=True, slots=True)
+class KnownRelevance:
+    """What a reranker's scores of these very contexts say of their documents, so that nothing is read again."""
+
+    scored: tuple[Context, ...]
+
+    def score_documents(self, contexts: Sequence[Context]) -> list[list[float]]:
+        """Raises InputError for contexts of other documents."""
+        texts = [
+            [[extract.source.text for extract in context.extracts] for context in batch]
+            for batch in (contexts, self.scored)
+        ]
+        if texts[0] != texts[1]:
+            raise InputError("the known relevance is of other documents; score these contexts first")
+        return relevance_of(self.scored)
+
+
+def relevance_of(scored: Sequence[Context]) -> list[list[float]]:
+    """The relevance of each context's documents; 0 for those that nobody judged."""
+    return [[extract.score or 0.0 for extract in context.extracts] for context in scored]
+
+
 class RerankTruncate(ScoringCompressor):
     """scorer: a DocumentScorer, a PairScorer, or "retriever" for the scores the documents came with.
 
@@ -221,6 +244,12 @@ class RerankTruncate(ScoringCompressor):
             relevance = self.scorer.score_documents(contexts)
         with stage("tokenize"):
             return [_best_first(*pair) for pair in zip(contexts, relevance, strict=True)]
+
+    def after(self, scored: Sequence[Context]) -> RerankTruncate:
+        """A copy for the contexts that its scorer has read already, as the scorer's own `score` left them."""
+        copied = copy.copy(self)
+        copied.scorer = KnownRelevance(tuple(scored))
+        return copied
 
 
 def _document_scorer(scorer: DocumentScorer | PairScorer | Literal["retriever"]) -> DocumentScorer:

@@ -14,7 +14,7 @@ from ctxprune.generators.replies import REASONING_TOKEN, Reply, generated, opene
 from ctxprune.models.causal import Parts, PromptEncoder, check_soft_tokens, left_padded, load_causal_lm
 from ctxprune.prompt import DEFAULT_TEMPLATE, render_prompt
 from ctxprune.runtime.device import best_device
-from ctxprune.types import Compressor, Context, SoftTokens, whole
+from ctxprune.types import Compressor, Context, SoftTokens, about_of, whole
 
 if TYPE_CHECKING:
     import torch
@@ -212,8 +212,8 @@ class TextOnly:
     """
 
     def __init__(self, generator: Generator, *, fallback: Compressor | None = None) -> None:
-        if getattr(fallback, "gives_soft_tokens", False):
-            raise InputError(f"the fallback must return text, got {getattr(fallback, 'name', fallback)!r}")
+        if fallback is not None and about_of(fallback).gives == "soft tokens":
+            raise InputError(f"the fallback must return text, got {fallback.name!r}")
         self.generator = generator
         self.fallback = fallback
 

@@ -24,11 +24,11 @@ from ctxprune.eval.judge import Judgement, Reference, context_of
 from ctxprune.eval.risk.control import Array, Correction, certify
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.files import batched
-from ctxprune.pipeline import require_query
+from ctxprune.pipeline import Pipeline, Scored
 from ctxprune.select import OnEmpty, Policy
 from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter, default_counter, load_counter
-from ctxprune.types import Compressor, Context
+from ctxprune.types import Compressor, Context, about_of
 
 By = Literal["threshold", "budget"]
 
@@ -74,15 +74,15 @@ def profile(
     Raises InputError for a compressor that does not score, that only ranks (by threshold), or that was built with a
     threshold or budget of its own, and when no question can lose anything.
     """
-    scoring = _scoring(compressor, by)
+    pipeline = Pipeline(_scoring(compressor, by))
     values = _grid(by, grid)
     digest, losses, removed, count = sha256(), list[Array](), list[Array](), 0
     for batch in batched(questions, _BATCH):
         digest.update("".join(json.dumps(row_from_question(q), sort_keys=True, default=str) for q in batch).encode())
         usable = [(question, reference) for question in batch if (reference := _able_to_lose(question, loss))]
-        scored = _score(scoring, [question for question, _ in usable])
-        for (_, reference), context in zip(usable, scored, strict=True):
-            lost, gone = _row(context, reference, scoring, by, values, loss)
+        scored = pipeline.score(context_of(question) for question, _ in usable)
+        for (_, reference), one in zip(usable, scored.each(), strict=True):
+            lost, gone = _row(one, reference, by, values, loss)
             losses.append(lost)
             removed.append(gone)
         count += len(batch)
@@ -95,16 +95,16 @@ def profile(
 
 
 def _row(
-    context: Context,
+    scored: Scored,
     reference: Reference,
-    compressor: ScoringCompressor,
     by: By,
     values: tuple[float, ...],
     loss: Loss,
 ) -> tuple[Array, Array]:
     """(settings,) losses and removals. Thresholds between two scores keep the same text, so one of them is judged."""
+    [context] = scored.contexts
     points = _last_of_each(context, values) if by == "threshold" else np.arange(len(values))
-    judgements = [_judge(context, reference, compressor, by, values[point]) for point in points]
+    judgements = [_judge(scored, reference, by, values[point]) for point in points]
     stretch = np.searchsorted(points, np.arange(len(values)))
     lost = np.array([1.0 - _kept(judgement, loss) for judgement in judgements])
     return lost[stretch], np.array([judgement.removed for judgement in judgements])[stretch]
@@ -117,9 +117,8 @@ def _last_of_each(context: Context, values: tuple[float, ...]) -> np.ndarray[tup
     return np.unique([*last[last >= 0], len(values) - 1])
 
 
-def _judge(context: Context, reference: Reference, compressor: ScoringCompressor, by: By, value: float) -> Judgement:
-    threshold, budget = (value, None) if by == "threshold" else (None, int(value))
-    pruned = compressor.choose(context, threshold, None, budget)
+def _judge(scored: Scored, reference: Reference, by: By, value: float) -> Judgement:
+    [pruned] = scored.kept(threshold=value) if by == "threshold" else scored.kept(budget=int(value))
     return reference.judge(pruned, counter=_WORDS)
 
 
@@ -135,21 +134,15 @@ def _able_to_lose(question: Question, loss: Loss) -> Reference | None:
     return reference if _kept(reference.judge(context_of(question), counter=_WORDS), loss) == 1.0 else None
 
 
-def _score(compressor: ScoringCompressor, questions: Sequence[Question]) -> list[Context]:
-    contexts = [context_of(question) for question in questions]
-    if compressor.needs_query:
-        for context in contexts:
-            require_query(context)
-    return compressor.score(contexts) if contexts else []
-
-
 def _scoring(compressor: Compressor, by: By) -> ScoringCompressor:
     if not isinstance(compressor, ScoringCompressor):
         raise InputError(f"{compressor.name} does not score text, so nothing can be calibrated; use one that does")
     if by == "threshold" and compressor.default_threshold is None:
         raise InputError(f"{compressor.name} only ranks text, so a threshold means nothing; calibrate by='budget'")
-    for option in ("threshold", "operating_point", "budget"):
-        if (value := getattr(compressor, option)) is not None:
+    about = about_of(compressor)
+    built = {"threshold": about.threshold, "operating_point": about.operating_point, "budget": about.budget}
+    for option, value in built.items():
+        if value is not None:
             raise InputError(f"the compressor was built with {option}={value}; build it without, calibration sets it")
     return compressor
 
@@ -196,7 +189,8 @@ def _calibration(
 ) -> Calibration:
     chosen = certify(measured.losses, measured.removed, risk=risk, delta=delta, correction=correction)
     value = measured.values[chosen.place]
-    counter = getattr(compressor, "counter", None) or default_counter()
+    about = about_of(compressor)
+    counter = about.counter or default_counter()
     return Calibration(
         compressor=compressor.name,
         model=identity(compressor),
@@ -212,7 +206,7 @@ def _calibration(
         bound=chosen.bound,
         removed=float(measured.removed[:, chosen.place].mean()),
         data_hash=measured.data_hash,
-        policy=getattr(compressor, "policy", None) or Policy(),
+        policy=about.policy or Policy(),
         created_with=ctxprune.__version__,
     )
 

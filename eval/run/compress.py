@@ -5,24 +5,37 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from ctxprune import __version__, load
 from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.compressors.sentences import RerankTruncate
 from ctxprune.data.questions import Question, row_from_question
 from ctxprune.errors import InputError
-from ctxprune.eval.config import Step, budget_at
+from ctxprune.eval.config import Step
 from ctxprune.eval.judge import context_of
 from ctxprune.eval.run.folder import Store, key
 from ctxprune.files import batched
-from ctxprune.prompt import count_contexts
+from ctxprune.pipeline import Pipeline
+from ctxprune.result import CompressionResult
 from ctxprune.select import Policy
-from ctxprune.types import Compressor, Context, Extract, Faithfulness, Piece, Span, Summary, TokenCounter
+from ctxprune.types import (
+    About,
+    Compressor,
+    Context,
+    Extract,
+    Faithfulness,
+    Piece,
+    Span,
+    Summary,
+    TokenCounter,
+    about_of,
+)
 
 
 def pack(context: Context) -> dict[str, Any]:
@@ -100,7 +113,8 @@ class Scorer:
     at_once: questions compressed together. The last compressor's scores do not depend on threshold and budget, so they
     are computed once and every setting is a choice among them. A last compressor that does more than score (it writes
     summaries, or chooses words by rules of its own) runs once a setting. language: of the documents, for steps that
-    name none of their own; those that know no languages go without.
+    name none of their own; those that know no languages go without. reader: of a reranker by the model that this one
+    has read the questions with: its scores are then taken, and its seconds counted, in place of a second reading.
     """
 
     def __init__(
@@ -111,7 +125,9 @@ class Scorer:
         counter: TokenCounter,
         at_once: int = 1,
         language: str | None = None,
+        reader: Scorer | None = None,
     ) -> None:
+        self.reader = reader
         self.steps = tuple(steps)
         self._language = language
         self.at_once = at_once
@@ -125,7 +141,7 @@ class Scorer:
 
     @property
     def about(self) -> Mapping[str, Any]:
-        """What choosing needs: "policy", "operating_points", the attributes of `_LIMITS`, and whether it "scores"."""
+        """What choosing needs: policy, operating points, the limits it was built with, whether it "scores"."""
         if self._about is None:
             place = key("about", self._identity)
             self._about = self._store.get_many([place]).get(place)
@@ -143,8 +159,9 @@ class Scorer:
             rows: dict[str, Any] = {}
             for batch in batched(missing, self.at_once):
                 began = time.perf_counter()
-                contexts = self._run([context_of(question) for question in batch], setting)
-                seconds = (time.perf_counter() - began) / len(batch)
+                read = [] if self.reader is None else self.reader.outputs(batch, {})
+                contexts = self._run([context_of(question) for question in batch], setting, read)
+                seconds = (time.perf_counter() - began + sum(each.seconds for each in read)) / len(batch)
                 packed = ({"context": pack(context), "seconds": seconds} for context in contexts)
                 rows |= {keys[question.id]: row for question, row in zip(batch, packed, strict=True)}
             self._store.put_many(rows)
@@ -162,16 +179,23 @@ class Scorer:
         return outputs
 
     def choose(
-        self, output: Compressed, *, threshold: float | None, budget: int | None, operating_point: str | None = None
-    ) -> Compressed:
-        """The output cut to a threshold or an operating point, a budget, or the compressor's own default."""
-        if not self.about["scores"]:
-            return output
-        began = time.perf_counter()
-        [chosen] = Replay(self.name, self.about, self._counter).compress(
-            [output.context], threshold=threshold, operating_point=operating_point, budget=budget
-        )
-        return Compressed(chosen, output.seconds + time.perf_counter() - began)
+        self,
+        full: Context,
+        output: Compressed,
+        *,
+        threshold: float | None,
+        budget: int | None,
+        operating_point: str | None = None,
+    ) -> CompressionResult:
+        """What `Pipeline.run` makes of `full` at a threshold or an operating point, a budget, or the compressor's own
+        default, without reading it again; `seconds` hold only the total, of reading and choosing."""
+        if self.about["scores"]:
+            replay: Compressor = Replay(self.name, self.about, self._counter, output.context)
+        else:
+            replay, threshold, operating_point = Repeat(self.name, output.context, self.about["budget"]), None, None
+        pipeline = Pipeline(replay, counter=self._counter)
+        result = pipeline.run(full, threshold=threshold, operating_point=operating_point, budget=budget)
+        return replace(result, seconds={"total": output.seconds + result.seconds["select"]})
 
     @property
     def name(self) -> str:
@@ -188,6 +212,8 @@ class Scorer:
 
     def _load(self, step: Step) -> Compressor:
         options = {"counter": self._counter, **_options(step)}
+        if self.reader is not None:
+            options["scorer"] = "retriever"  # its own would be a second model, and is never asked
         if self._language is None or "language" in options:
             return load(step.name, **options)
         try:
@@ -197,20 +223,16 @@ class Scorer:
                 raise
             return load(step.name, **options)
 
-    def _run(self, contexts: list[Context], setting: Mapping[str, Any]) -> list[Context]:
+    def _run(
+        self, contexts: list[Context], setting: Mapping[str, Any], read: Sequence[Compressed] = ()
+    ) -> list[Context]:
         *first, last = self._loaded()
-        before = count_contexts(contexts, self._counter)
-        for compressor in first:
-            contexts = compressor.compress(contexts)
-        if _only_scores(last):
-            return last.score(contexts)
-        threshold, budget = setting.get("threshold"), setting.get("budget")
-        if setting.get("operating_point") is not None:
-            raise InputError(f"{self.name} has no operating points; give thresholds or budgets where it takes them")
-        if (rate := setting.get("rate")) is None:
-            return last.compress(contexts, threshold=threshold, budget=budget)
-        budgets = [budget_at(rate, tokens) for tokens in before]
-        return [last.compress([each], budget=most)[0] for each, most in zip(contexts, budgets, strict=True)]
+        if read and isinstance(last, RerankTruncate):
+            last = last.after([each.context for each in read])
+        scored = Pipeline([*first, last], counter=self._counter).score(contexts)
+        if self.about["scores"]:
+            return scored.contexts
+        return [result.after for result in scored.choose(**setting)]
 
     def _keys(self, questions: Sequence[Question], setting: Mapping[str, Any]) -> dict[str, str]:
         parts = [self._identity, self._counter.name, dict(setting)]
@@ -238,36 +260,54 @@ def _policy(fields: Mapping[str, Any]) -> Policy:
 class Replay(ScoringCompressor):
     """Chooses as a compressor would whose scores are known already. about: see `Scorer.about`."""
 
-    def __init__(self, name: str, about: Mapping[str, Any], counter: TokenCounter) -> None:
+    #: The question was looked at when the scores were made.
+    needs_query = False
+
+    def __init__(self, name: str, about: Mapping[str, Any], counter: TokenCounter, scored: Context) -> None:
+        self._scored = scored
         self.name = name  # type: ignore[misc]  # the name of each instance is that of what it replays
         self.default_threshold = about["default_threshold"]
-        self.default_companions = about["default_companions"]
+        self.default_companions = about["companions"]
         points = about["operating_points"]
         self.operating_points = None if points is None else OperatingPoints.from_dict(points)
         limits = {name: about[name] for name in ("threshold", "operating_point", "budget")}
         super().__init__(**limits, counter=counter, policy=_policy(about["policy"]))
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
-        return list(contexts)
+        return [self._scored for _ in contexts]
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """Gives what a compressor made of a context before."""
+
+    name: str
+    made: Context
+    budget: int | None
+
+    @property
+    def about(self) -> About:
+        return About(needs_query=False, budget=self.budget)
+
+    def compress(
+        self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
+    ) -> list[Context]:
+        return [self.made for _ in contexts]
 
 
 def _about(compressor: Compressor) -> dict[str, Any]:
-    points: OperatingPoints | None = getattr(compressor, "operating_points", None)
+    about = about_of(compressor)
+    points: OperatingPoints | None = about.operating_points
     return {
-        "scores": _only_scores(compressor),
-        "policy": asdict(getattr(compressor, "policy", Policy())),
+        "scores": about.common_rules,
+        "policy": asdict(about.policy or Policy()),
         "operating_points": None if points is None else points.to_dict(),
-        **{name: getattr(compressor, name, None) for name in _LIMITS},
+        "default_threshold": about.default_threshold,
+        "companions": about.companions,
+        "threshold": about.threshold,
+        "operating_point": about.operating_point,
+        "budget": about.budget,
     }
-
-
-#: What decides a choice beside the policy, by the names of the compressor's attributes.
-_LIMITS = ("default_threshold", "default_companions", "threshold", "operating_point", "budget")
-
-
-def _only_scores(compressor: Compressor) -> TypeGuard[ScoringCompressor]:
-    """Whether all it does is to score and let `select` choose, so that one scoring serves every setting."""
-    return isinstance(compressor, ScoringCompressor) and type(compressor).compress is ScoringCompressor.compress
 
 
 def content_hash(question: Question) -> str:

@@ -103,36 +103,50 @@ class ArmContexts:
         tokens: dict[str, list[int]] = {}
         samples: list[list[Sample]] = [[] for _ in questions]
         for arm in self.arms:
-            contexts = self._contexts(arm, questions, fulls, before, tokens)
-            known = [each.context if each is not None else Context("", ()) for each in contexts]
-            tokens[arm.id] = count_contexts(known, self._counter)
-            for place, compressed in enumerate(contexts):
-                if compressed is not None:
-                    counts = before[place], tokens[arm.id][place]
-                    result = self._result(arm, fulls[place], compressed, *counts)
-                    samples[place].append(Sample(arm, questions[place], result, compressed.seconds))
+            results = self._results(arm, questions, fulls, before, tokens)
+            tokens[arm.id] = [0 if result is None else result.tokens_after for result in results]
+            for place, result in enumerate(results):
+                if result is not None:
+                    samples[place].append(Sample(arm, questions[place], result, result.seconds["total"]))
         return samples
 
-    def _contexts(
+    def _results(
         self,
         arm: Arm,
         questions: Sequence[Question],
         fulls: Sequence[Context],
         before: Sequence[int],
         tokens: Mapping[str, list[int]],
-    ) -> list[Compressed | None]:
-        if arm.matched_to is not None:
-            return self._matched(arm, questions, tokens[arm.matched_to])
+    ) -> list[CompressionResult | None]:
+        if arm.matched_to is None and (arm.reference or arm.compressor in self._outside):
+            contexts = self._contexts(arm, questions, fulls)
+            counts = count_contexts(
+                [Context("", ()) if each is None else each.context for each in contexts], self._counter
+            )
+            return [
+                None if each is None else self._result(arm, full, each, of_full, count)
+                for full, each, of_full, count in zip(fulls, contexts, before, counts, strict=True)
+            ]
+        budgets = tokens[arm.matched_to] if arm.matched_to else [arm.budget(count) for count in before]
+        outputs = self._scorers[arm.scorer].outputs(questions, arm.settings)
+        return [self._chosen(arm, *parts) for parts in zip(fulls, outputs, budgets, before, strict=True)]
+
+    def _chosen(
+        self, arm: Arm, full: Context, output: Compressed, budget: int | None, before: int
+    ) -> CompressionResult:
+        """As the pipeline gives it. A baseline at as many tokens as the tested arm used: nothing where that is nothing,
+        and those tokens are no budget that anybody set."""
+        if arm.matched_to and not budget:
+            return self._result(arm, full, _emptied(output), before, 0)
+        chosen = self._scorers[arm.scorer].choose(
+            full, output, threshold=arm.threshold, operating_point=arm.operating_point, budget=budget
+        )
+        return replace(chosen, compressor=arm.compressor, budget=None if arm.matched_to else chosen.budget)
+
+    def _contexts(self, arm: Arm, questions: Sequence[Question], fulls: Sequence[Context]) -> list[Compressed | None]:
+        """Of a reference, or as another tool left them."""
         if arm.compressor in self._outside:
             return [self._outside[arm.compressor].get(question.id) for question in questions]
-        if not arm.reference:
-            scorer = self._scorers[arm.scorer]
-            return [
-                scorer.choose(
-                    output, threshold=arm.threshold, operating_point=arm.operating_point, budget=arm.budget(count)
-                )
-                for output, count in zip(scorer.outputs(questions, arm.settings), before, strict=True)
-            ]
         if arm.compressor == GOLD:
             gold = [oracle(question) for question in questions]
             return [None if context is None else Compressed(context, 0.0) for context in gold]
@@ -140,14 +154,6 @@ class ArmContexts:
             return [Compressed(replace(full, pieces=()), 0.0) for full in fulls]
         assert arm.compressor == FULL
         return [Compressed(full, 0.0) for full in fulls]
-
-    def _matched(self, arm: Arm, questions: Sequence[Question], budgets: Sequence[int]) -> list[Compressed | None]:
-        """The baseline at as many tokens as the tested arm used for each question; nothing where that is nothing."""
-        scorer = self._scorers[arm.scorer]
-        return [
-            scorer.choose(output, threshold=None, budget=budget) if budget else _emptied(output)
-            for output, budget in zip(scorer.outputs(questions, arm.settings), budgets, strict=True)
-        ]
 
     def _result(self, arm: Arm, full: Context, after: Compressed, before: int, tokens: int) -> CompressionResult:
         is_changed = changed(full, after.context)

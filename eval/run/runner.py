@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 from ctxprune import __version__
 from ctxprune.errors import InputError
-from ctxprune.eval.config import NONE, Arm, EvalConfig, Step, arms_of
+from ctxprune.eval.config import NONE, Arm, CompressorConfig, EvalConfig, Step, arms_of
 from ctxprune.eval.judge import JudgeItem, Verdict
 from ctxprune.eval.judge import judge as ask
 from ctxprune.eval.report import write_report
@@ -203,6 +203,9 @@ class Run:
             for arm in self.arms
             if arm.matched_to is not None
         }
+        readers = (scorers[each.label, False] for each in self.config.compressors if _reads_as_reranker(each))
+        if ("rerank-truncate", True) in scorers:
+            scorers["rerank-truncate", True].reader = next(readers, None)
         for key, scorer in scorers.items():
             settings = [arm.settings for arm in self.arms if arm.scorer == key]
             for questions in sets:
@@ -295,6 +298,16 @@ class Run:
         began = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - began
+
+
+def _reads_as_reranker(config: CompressorConfig) -> bool:
+    """Whether it reads the questions with the model, and in the way, that the baseline rerank-truncate would."""
+    [first, *others] = config.chain
+    return not others and first.name == "provence" and first.options.keys() <= _CHOICE
+
+
+#: Options of how to choose, which change no score.
+_CHOICE = frozenset({"threshold", "operating_point", "budget", "policy"})
 
 
 def parse_limits(texts: Sequence[str]) -> dict[str, float]:

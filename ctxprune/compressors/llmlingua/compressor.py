@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ctxprune.compressors.base import ScoringCompressor, narrow
+from ctxprune.compressors.base import Limits, ScoringCompressor, narrow
 from ctxprune.compressors.llmlingua.choice import DocumentScore, by_document, drop_repeats, keep_best, keep_documents
 from ctxprune.compressors.llmlingua.model import BUNDLED, load_word_model
 from ctxprune.compressors.llmlingua.words import (
@@ -113,56 +113,29 @@ class WordCompressor(ScoringCompressor):
                 for context in contexts
             ]
 
-    def compress_scored(
-        self,
-        contexts: Sequence[Context],
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
-    ) -> tuple[list[Context] | None, list[Context]]:
-        """Score, then keep by `threshold`, `budget` or the compressor's own threshold, budget or rate.
+    def limits(
+        self, *, budget: int | None = None, threshold: float | None = None, operating_point: str | None = None
+    ) -> Limits:
+        """`threshold`, `budget`, or the compressor's own threshold, budget or rate.
 
         A `rate` is a budget of that share of the tokens that come in, over the whole context or for each document
         (`scope`). At rate 1.0 the contexts come back as they are and nothing is read. Whatever is kept at a lower rate
-        or budget is kept at every higher one. Raises InputError and BudgetError as `ScoringCompressor.compress`.
+        or budget is kept at every higher one.
         """
-        limits = budget, rate, threshold = self._word_limits(budget, threshold, operating_point)
-        if rate is not None and rate >= 1.0 and threshold is None and self.document_rate is None:
-            return None, list(contexts)
-        scored = self.score(contexts)
-        with stage("select"):
-            return scored, [self._chosen(*pair, *limits) for pair in zip(contexts, scored, strict=True)]
-
-    def choose_again(
-        self,
-        before: Context,
-        scored: Context,
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
-    ) -> Context:
-        return self._chosen(before, scored, *self._word_limits(budget, threshold, operating_point))
-
-    def _word_limits(
-        self, budget: int | None, threshold: float | None, operating_point: str | None
-    ) -> tuple[int | None, float | None, float | None]:
-        """(budget, rate, threshold) that hold, this compressor's own where none is given."""
         self._check(budget, threshold, operating_point)
-        asked = budget is not None or threshold is not None
+        named = budget is not None or threshold is not None
         budget = self.budget if budget is None else budget
         threshold = self.threshold if threshold is None else threshold
-        rate = None if asked or budget is not None else self.rate
+        rate = None if named or budget is not None else self.rate
         if budget is None and rate is None and threshold is None and not self.policy.limits_number:
             threshold = self.default_threshold
             if threshold is None:
                 raise BudgetError(f"{self.name} only ranks text; pass rate= or budget=<generator tokens>")
-        return budget, rate, threshold
+        whole = rate is not None and rate >= 1.0 and threshold is None and self.document_rate is None
+        return Limits(threshold, None, budget, rate, untouched=whole)
 
-    def _chosen(
-        self, before: Context, context: Context, budget: int | None, rate: float | None, threshold: float | None
-    ) -> Context:
+    def choose_one(self, before: Context, scored: Context, limits: Limits) -> Context:
+        context, budget, rate, threshold = scored, limits.budget, limits.rate, limits.threshold
         counter = self.counter or default_counter()
         if self.document_rate is not None:
             context = keep_documents(context, rate=self.document_rate, by=self.document_score)

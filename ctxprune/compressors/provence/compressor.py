@@ -14,7 +14,7 @@ from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, readable_units, visible_sentences
 from ctxprune.compressors.provence.fusion import Array, SentenceEvidence
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel, Reading, relevance
-from ctxprune.compressors.sentences import with_extracts
+from ctxprune.compressors.sentences import relevance_of, with_extracts
 from ctxprune.errors import InputError
 from ctxprune.models.formats import check_source, token_spans
 from ctxprune.runtime.base import sigmoid
@@ -78,7 +78,7 @@ class Provence(ScoringCompressor):
 
     def score_documents(self, contexts: Sequence[Context]) -> list[list[float]]:
         """Relevance of each context's documents, so that the model serves as a reranker too."""
-        return [[extract.score or 0.0 for extract in context.extracts] for context in self.score(contexts)]
+        return relevance_of(self.score(contexts))
 
     def _score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):

@@ -39,7 +39,7 @@ from ctxprune.text import split_sentences
 from ctxprune.text.language import checked_language
 from ctxprune.timing import stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter, load_counter
-from ctxprune.types import Compressor, Context, Extract, Piece, SoftTokens, Summary
+from ctxprune.types import About, Compressor, Context, Extract, Piece, SoftTokens, Summary
 
 OnUnfaithful = Literal["keep", "drop", "extractive"]
 
@@ -121,6 +121,10 @@ class RecompAbstractive:
     def close(self) -> None:
         """Give back what the summariser holds open, such as connections to an endpoint."""
         self._summarizer.close()
+
+    @property
+    def about(self) -> About:
+        return About(language=self.language, budget=self.budget, counts=True, counter=self.counter)
 
     def compress(
         self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None

@@ -18,7 +18,7 @@ from ctxprune.models.sentence_encoders import Embedder, embedder_name
 from ctxprune.prompt import count_contexts, piece_text
 from ctxprune.timing import stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
-from ctxprune.types import Context, Extract, Piece, SoftTokens
+from ctxprune.types import About, Context, Extract, Piece, SoftTokens
 
 BUNDLED_BRIDGE = FOLDER / "xrag-smollm2-mini"
 
@@ -68,6 +68,10 @@ class XRAG:
     def template(self) -> str:
         """The prompt that the soft tokens were trained in: the `template` to give to `generate_contexts`."""
         return self.bridge.config.template
+
+    @property
+    def about(self) -> About:
+        return About(needs_query=False, gives="soft tokens", budget=self.budget, counts=True, counter=self.counter)
 
     def compress(
         self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None

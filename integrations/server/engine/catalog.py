@@ -27,7 +27,7 @@ from ctxprune.models.sentence_encoders import Vectors
 from ctxprune.text import UnitKind
 from ctxprune.text.language import checked_language
 from ctxprune.tokens import TokenizerCounter, load_counter
-from ctxprune.types import Compressor, TokenCounter
+from ctxprune.types import Compressor, TokenCounter, about_of
 
 #: Names the pruner itself, which reranks whatever compressors are on offer; no caller can say this name.
 RERANKER = ""
@@ -135,8 +135,8 @@ class Catalog:
 
     def _offer(self, name: str) -> Offer:
         template = self.template(name)
-        threshold = getattr(template, "default_threshold", None)
-        return Offer(name, self._descriptions[name], threshold, getattr(template, "needs_query", True))
+        about = about_of(template)
+        return Offer(name, self._descriptions[name], about.default_threshold, about.needs_query)
 
 
 def _language(name: str, compressor: Compressor, language: str) -> str | None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ctxprune.budget import budget_at
 from ctxprune.compressors.provence.pruner import Passage
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.integrations.server.engine.catalog import Catalog
@@ -21,7 +22,7 @@ from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
-from ctxprune.types import Compressor, Context, Document, TokenCounter
+from ctxprune.types import Compressor, Context, Document, TokenCounter, about_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +182,7 @@ class Runner:
         if job.rate is None:
             return job.budget
         (before,) = count_contexts([context], counter)
-        return max(1, math.floor(job.rate * before))
+        return budget_at(job.rate, before)
 
     def _failed(self, job: Job, error: Exception) -> Outcome:
         if isinstance(error, ExpiredError):
@@ -197,13 +198,13 @@ class Runner:
 
 def check_needs(compressor: Compressor, job: Job, budget: int | None) -> None:
     """Raise InputError for an empty question or a threshold that means nothing, BudgetError for a missing budget."""
-    if getattr(compressor, "needs_query", True):
+    about = about_of(compressor)
+    if about.needs_query:
         require_query(job.context())
-    ranks_only = getattr(compressor, "default_threshold", 0.0) is None
-    if ranks_only and job.threshold is not None:
+    if about.ranks_only and job.threshold is not None:
         raise InputError(f"{job.compressor} scores are no probabilities; give budget or rate instead of threshold")
-    if job.operating_point is not None and getattr(compressor, "operating_points", None) is None:
+    if job.operating_point is not None and about.operating_points is None:
         raise InputError(f"{job.compressor} has no operating points; give budget or rate instead of operating_point")
-    policy = getattr(compressor, "policy", None) or Policy()
-    if ranks_only and budget is None and not policy.limits_number:
+    policy = about.policy or Policy()
+    if about.ranks_only and budget is None and not policy.limits_number:
         raise BudgetError(f"{job.compressor} only ranks text and needs a budget or a rate")
