@@ -11,7 +11,7 @@ import typer
 
 from ctxprune.cli.options import Compression
 from ctxprune.cli.output import View, notes
-from ctxprune.select import OnEmpty, Order
+from ctxprune.select import OnEmpty, Order, gap_bounds
 from ctxprune.text import UnitKind
 
 app = typer.Typer(
@@ -168,7 +168,7 @@ def compress(
         min_keep=min_keep,
         floor=floor,
         top_p=top_p,
-        gap=gap,
+        gap=gap_bounds(gap),
         companions=companions,
         on_empty=on_empty,
         order=order,
@@ -247,7 +247,7 @@ def run(
         min_keep=min_keep,
         floor=floor,
         top_p=top_p,
-        gap=gap,
+        gap=gap_bounds(gap),
         companions=companions,
         on_empty=on_empty,
         order=order,

@@ -16,77 +16,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxprune.cli.output import note, plural, printable
-from ctxprune.compressors import load
 from ctxprune.data import SampleQuestion, sample_corpus, sample_questions
 from ctxprune.data.corpus import corpus_document, is_page, read_corpus
 from ctxprune.data.questions import answers_from, question_from_row, read_jsonl
 from ctxprune.data.webpages import decode_page, read_page
-from ctxprune.errors import BudgetError, InputError, UnknownNameError
+from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.files import json_object, read_lines, read_rows, split_lines
-from ctxprune.pipeline import Pipeline, require_query
-from ctxprune.select import OnEmpty, Order, Policy, gap_bounds
-from ctxprune.text import UnitKind
-from ctxprune.tokens import load_counter
-from ctxprune.types import Compressor, Context, Document
+from ctxprune.options import Options
+from ctxprune.pipeline import require_query
+from ctxprune.types import Compressor, Context, Document, TokenCounter
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator
     from ctxprune.retrievers import Retriever
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compression:
-    """What the user asked for, as `ctxprune.load`, `Policy` and `load_counter` take it."""
+class Compression(Options):
+    """The same options, with refusals in the words of the command line."""
 
-    compressor: str
-    model: str | None
-    threshold: float | None
-    budget: int | None
-    tokenizer: str
-    protect: tuple[str, ...]
-    keep_title: bool
-    min_keep: int
-    on_empty: OnEmpty
-    order: Order
-    operating_point: str | None = None
-    floor: float | None = None
-    top_p: float | None = None
-    gap: str | None = None
-    companions: bool | None = None
-    rate: float | None = None
-    calibration: Path | None = None
-    language: str | None = None
-    units: UnitKind | None = None
-    elision: str = ""
+    __slots__ = ()
 
-    def pipeline(self) -> Pipeline:
-        """Raises what `ctxprune.load` raises, and BudgetError where the compressor needs a budget and has none."""
-        policy = Policy(
-            keep_title=self.keep_title,
-            min_keep=self.min_keep,
-            floor=self.floor,
-            top_p=self.top_p,
-            gap=gap_bounds(self.gap),
-            companions=self.companions,
-            on_empty=self.on_empty,
-            order=self.order,
-            protect=self.protect,
-            elision=self.elision,
-        )
-        counter = load_counter(self.tokenizer)
-        compressor = self._load(threshold=self.threshold, budget=self.budget, counter=counter, policy=policy)
-        # said here, before anything is read or retrieved, and in the words of the command line
-        budget = getattr(compressor, "budget", self.budget)
-        if budget is None and self.rate is None and getattr(compressor, "default_threshold", 0.0) is None:
-            raise BudgetError(f"{self.compressor} only ranks text and needs a budget; add --budget TOKENS")
-        return Pipeline([compressor], counter=counter)
-
-    def _load(self, **options: Any) -> Compressor:
-        if self.calibration is not None:
-            options["calibration"] = self.calibration
-        own = {name: value for name in _OWN if (value := getattr(self, name)) is not None}
+    def loaded(self, counter: TokenCounter) -> Compressor:
         try:
-            return load(self.compressor, **own, **options)
+            return Options.loaded(self, counter)
         except TypeError as error:  # not an option of this compressor, or given already as its name
             if self.compressor.lower() == "xrag":
                 raise InputError(
@@ -94,11 +46,12 @@ class Compression:
                     "generator's bridge, so the command line cannot run it; name a compressor that gives text, or see "
                     "docs/xrag.md for its use in Python"
                 ) from None
-            refused = [name for name in own if f"'{name}'" in str(error)]
+            given = {name: value for name in _OWN if (value := getattr(self, name)) is not None}
+            refused = [name for name in given if f"'{name}'" in str(error)]
             if not refused:
                 raise
             raise InputError(
-                f"the compressor {self.compressor!r} takes no --{refused[0].replace('_', '-')} {own[refused[0]]}; "
+                f"the compressor {self.compressor!r} takes no --{refused[0].replace('_', '-')} {given[refused[0]]}; "
                 "leave it out"
             ) from None
 

@@ -52,6 +52,7 @@ def run(
         str | None, typer.Option(metavar="NAME", help="safe, balanced or aggressive, in place of --threshold.")
     ] = None,
     budget: Annotated[int | None, typer.Option(metavar="TOKENS", help="Keep at most so many tokens a line.")] = None,
+    rate: Annotated[float | None, typer.Option(metavar="SHARE", help="Of a word compressor: keep this share.")] = None,
     calibration: Annotated[Path | None, typer.Option(metavar="FILE", help="Gives threshold or budget.")] = None,
     tokenizer: Annotated[str, typer.Option(metavar="SPEC", help="What counts tokens.")] = "default",
     protect: Annotated[list[str] | None, typer.Option(metavar="REGEX", help="Keep sentences that match.")] = None,
@@ -94,6 +95,7 @@ def run(
         threshold=threshold,
         operating_point=operating_point,
         budget=budget,
+        rate=rate,
         calibration=None if calibration is None else str(calibration),
         tokenizer=tokenizer,
         protect=tuple(protect or ()),

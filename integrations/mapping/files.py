@@ -16,8 +16,7 @@ from ctxprune import __version__
 from ctxprune.errors import InputError
 from ctxprune.files import LOCK, only_writer, remove_matching
 from ctxprune.files import read_lines as file_lines
-from ctxprune.select import OnEmpty, Order
-from ctxprune.text import UnitKind
+from ctxprune.options import Options
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
 
@@ -133,36 +132,17 @@ TaskName = Literal["compress", "embed", "scores"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Work:
+class Work(Options):
     """The task and its options; equal work on equal lines gives equal bytes, whoever does it.
 
     task: "compress" writes what `ctxprune compress --batch` writes, without `seconds`; "embed" one vector a sentence of
-    a passage; "scores" a keep probability for each word of a passage, by LLMLingua-2. compressor to elision: as of
-    `ctxprune compress`, for the first task; model goes for "scores" too, language and units for "embed". encoder: as of
+    a passage; "scores" a keep probability for each word of a passage, by LLMLingua-2. The fields of `Options` are for
+    the first task; model goes for "scores" too, language and units for "embed". encoder: as of
     `load_embedder`, for "embed". part_tokens, batch_tokens: estimated tokens of a checkpointed part, and of what a
     model is given at a time. Raises InputError for an unknown task and for sizes below 1.
     """
 
     task: TaskName = "compress"
-    compressor: str = "provence"
-    model: str | None = None
-    threshold: float | None = None
-    operating_point: str | None = None
-    budget: int | None = None
-    calibration: str | None = None
-    tokenizer: str = "default"
-    protect: tuple[str, ...] = ()
-    keep_title: bool = True
-    min_keep: int = 0
-    floor: float | None = None
-    top_p: float | None = None
-    gap: tuple[int, int] | None = None
-    companions: bool | None = None
-    on_empty: OnEmpty = "drop"
-    order: Order = "document"
-    language: str | None = None
-    units: UnitKind | None = None
-    elision: str = ""
     encoder: str = "bundled"
     part_tokens: int = 65_536
     batch_tokens: int = 4096
@@ -178,12 +158,14 @@ class Work:
         """What must be the same when a stopped run goes on, as JSON values; a calibration by its content."""
         settings: dict[str, Any] = {"ctxprune": __version__, **asdict(self), "protect": list(self.protect)}
         settings["gap"] = None if self.gap is None else list(self.gap)
+        if self.rate is None:  # folders that were begun before it could be given go on
+            del settings["rate"]
         if self.calibration is not None:
             settings["calibration"] = hashlib.blake2b(_content(self.calibration), digest_size=16).hexdigest()
         return settings
 
 
-def _content(path: str) -> bytes:
+def _content(path: str | Path) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:

@@ -12,20 +12,16 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.calibration import check_point
-from ctxprune.compressors import load
 from ctxprune.data.corpus import corpus_document
 from ctxprune.data.questions import question_from_row
-from ctxprune.errors import BudgetError, CtxpruneError, InputError
+from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.integrations.mapping.files import Failure, OutputFolder, Part, Record, Work, batches
 from ctxprune.models.sentence_encoders import load_embedder
-from ctxprune.pipeline import Pipeline, require_query
-from ctxprune.select import Policy
+from ctxprune.pipeline import require_query
 from ctxprune.text import checked_units, split_sentences
 from ctxprune.text.language import checked_language
 from ctxprune.text.normal import normalise
-from ctxprune.tokens import load_counter
-from ctxprune.types import Context, Document, Span
+from ctxprune.types import Context, Document, Span, about_of
 
 Row = dict[str, Any]
 
@@ -57,36 +53,8 @@ class CompressTask:
     """Questions with their documents, or passages for a compressor that needs no question; a result a line."""
 
     def __init__(self, work: Work) -> None:
-        policy = Policy(
-            keep_title=work.keep_title,
-            min_keep=work.min_keep,
-            floor=work.floor,
-            top_p=work.top_p,
-            gap=work.gap,
-            companions=work.companions,
-            on_empty=work.on_empty,
-            order=work.order,
-            protect=work.protect,
-            elision=work.elision,
-        )
-        counter = load_counter(work.tokenizer)
-        options: dict[str, Any] = {
-            "model": work.model,
-            "calibration": work.calibration,
-            "operating_point": work.operating_point,
-            "language": work.language,
-            "units": work.units,
-        }
-        check_point(work.operating_point, work.threshold)
-        given = {name: value for name, value in options.items() if value is not None}
-        compressor = load(
-            work.compressor, threshold=work.threshold, budget=work.budget, counter=counter, policy=policy, **given
-        )
-        budget = getattr(compressor, "budget", work.budget)
-        if budget is None and getattr(compressor, "default_threshold", 0.0) is None:
-            raise BudgetError(f"{work.compressor} only ranks text and needs a budget; add --budget TOKENS")
-        self.pipeline = Pipeline([compressor], counter=counter)
-        self.needs_query = getattr(compressor, "needs_query", True)
+        self.pipeline = work.pipeline()
+        self.needs_query = any(about_of(compressor).needs_query for compressor in self.pipeline.compressors)
 
     def read(self, row: Row, *, name: str) -> Context:
         if "documents" not in row and ("text" in row or "contents" in row):
