@@ -11,6 +11,14 @@ from ctxprune.text.lines import Kind, Line, paragraphs
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}"
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}"
 _TIME = r"\d{1,2}[:.h]\d\d(?:[:.]\d\d(?:[.,]\d{1,9})?)?"
+_DATE = (
+    r"(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[ -][A-Z][a-zé]{2,8}\.?[ -]\d{2,4}|[A-Z][a-z]{2,8} \d{1,2}(?:, \d{4})?)"
+)
+_RECENT = (
+    "(?i:today|yesterday|heute|gestern|hier|aujourd'hui|ayer|hoy|ieri|oggi|gisteren|vandaag|ontem|hoje"
+    "|(?:mon|tues|wednes|thurs|fri|satur|sun)day)"
+)
+_CLOCK = rf"{_TIME}(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?"
 _LEVEL = (
     "TRACE|DEBUG|VERBOSE|INFO|NOTICE|WARN|WARNING|ERROR|ERR|CRIT|CRITICAL|ALERT|EMERG|FATAL|SEVERE|PANIC|FINE|FINER"
     "|FINEST"
@@ -29,9 +37,16 @@ _START = re.compile(
     |(?P<kernel>(?:<\d{{1,3}}>)?\[[ ]{{0,8}}\d{{1,9}}\.\d{{3,9}}\])
     |(?P<access>[\w.:-]{{1,64}}[ ]\S{{1,40}}[ ]\S{{1,40}}[ ]\[\d{{1,2}}/[A-Z][a-z]{{2}}/\d{{4}}:)
     |(?P<time>[\[(]?{_TIME}(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?(?:[ \t]{{1,4}}[-–|>*<\w\[("'“‘„¿¡]|$))
+    |(?P<dated>[\[(](?:{_RECENT}|{_DATE}),?[ ]{_CLOCK}[\])])
     |(?P<author>[^\W\d_][\w.'’-]{{0,30}}(?:[ ][\w.'’-]{{1,30}}){{0,3}}(?:[ ]{{1,4}}|\t|,[ ]|[ ][-–—·|][ ])
-        (?:\w{{3,9}}[ ](?:at|um|à)[ ])?[\[(]?{_TIME}(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?:?(?:[ ]|$))
+        [\[(]?(?:(?:\w{{3,9}}|{_DATE}),?[ ](?:(?:at|um|à|a[ ]las|alle|om)[ ])?)?{_CLOCK}[\])]?:?(?:[ ]|$))
     |(?P<commit>commit[ ][0-9a-f]{{7,64}}\b)
+    |(?P<hash>(?=[0-9a-f]{{0,11}}[0-9])(?=[0-9]{{0,11}}[a-f])[0-9a-f]{{7,12}}[ ]\S)
+    |(?P<place>(?=[^\s:(]{{0,200}}[./\\])[^\s:()]{{1,200}}(?::\d{{1,6}}){{1,2}}:[ ]{{1,2}}\S
+        |(?=[^\s:(]{{0,200}}\.)[^\s:()]{{1,200}}\(\d{{1,6}}(?:,\d{{1,6}})?\):[ ]
+        |(?:error|warning)(?:\[\w{{1,20}}\])?:[ ]\S)
+    |(?P<outcome>(?:ok|changed|skipping|fatal|failed|unreachable|included):[ ]\[|(?:PLAY|TASK|RUNNING[ ]HANDLER)[ ]\S
+        |(?:PASS|FAIL|PASSED|FAILED|XFAIL|SKIPPED|---[ ](?:PASS|FAIL|SKIP):|(?:not[ ])?ok[ ]\d)[ ]\S)
     |(?P<epoch>\d{{10}}(?:\d{{3}}|\.\d{{1,9}})?[ \t])
     |(?P<date>\d{{4}}-\d\d-\d\d[ \t:])
     |(?P<level>[\[(<]?(?:{_LEVEL})[\])>]?(?:[ \t]*[:|\[-]|[ \t]{{1,8}}\S)|\[(?i:{_LEVEL})[ \t]*\])
@@ -42,7 +57,10 @@ _START = re.compile(
     re.VERBOSE,
 )
 #: Families whose shape alone tells a record; the others must be dense among the lines around them.
-_SURE = frozenset({"stamp", "kernel", "access", "json", "pairs", "commit"})
+_SURE = frozenset({"stamp", "kernel", "access", "json", "pairs", "commit", "dated"})
+#: Families whose records go on at the margin as they please: messages below a line of their own, excerpts of code.
+_LOOSE = frozenset({"author", "place"})
+_NAME = re.compile(r"[^\W\d_][\w.'’-]{0,30}(?:,?[ ][\w.'’()-]{1,30}){0,3}")
 _CUE = re.compile(r"[ \t]*(?:\d{1,3}:)?\d{1,2}:\d\d[.,]\d{1,3}[ \t]*-->")
 _TRACE_HEAD = re.compile(
     r"[ \t|+-]*(?:Traceback \(most recent call last\):|Exception in thread |panic: |goroutine \d+ \["
@@ -111,6 +129,7 @@ def _is_log(lines: Sequence[Line], starts: Sequence[str | None], paragraph: rang
         if place > first
     )
     sure = sum(family in _SURE for family in families)
+    sure += sum(family in _LOOSE for family in families) if set(families) <= _LOOSE else 0
     return loose <= 2 * len(families) or loose <= 8 * sure
 
 
@@ -120,10 +139,20 @@ def _mark_log(lines: Sequence[Line], kinds: list[Kind], starts: Sequence[str | N
         if starts[place] is not None:
             opened = starts[place]
             kinds[place] = "record"
+            if place > paragraph.start and starts[place - 1] is None and _is_signed(lines[place - 1], lines[place]):
+                kinds[place - 1], kinds[place] = "record", "more"
         elif opened == "date" and kinds[place] == "item":
             continue  # an entry of a change log, below its date
         elif opened is not None:
             kinds[place] = "more"
+
+
+def _is_signed(name: Line, stamp: Line) -> bool:
+    """Whether a line with nothing but a time belongs to the name above it."""
+    match = _START.match(stamp.text)
+    if match is None or match.lastgroup != "stamp" or stamp.text[match.end() :].strip(" ])APMapm."):
+        return False
+    return _NAME.fullmatch(name.text.strip()) is not None
 
 
 def mark_traces(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> None:
@@ -151,12 +180,19 @@ def _join(kinds: list[Kind], previous: range, paragraph: range) -> None:
         kinds[place] = "more"
 
 
+def _numbers_cue(lines: Sequence[Line], place: int) -> bool:
+    """Whether the line above a cue is its number, or its name: then nothing is above that."""
+    above = lines[place - 1].text.strip()
+    alone = place == 1 or not lines[place - 2].text.strip()
+    return above.isdigit() or (0 < len(above) < 60 and alone and not _CUE.match(above) and above != "WEBVTT")
+
+
 def mark_cues(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Subtitles (SRT, VTT): number, times and words are one record."""
+    """Subtitles (SRT, VTT): number or name, times and words are one record."""
     for place, line in enumerate(lines):
         if not _CUE.match(line.text):
             continue
-        numbered = place > 0 and lines[place - 1].text.strip().isdigit()
+        numbered = place > 0 and _numbers_cue(lines, place)
         kinds[place] = "more" if numbered else "record"
         if numbered:
             kinds[place - 1] = "record"
