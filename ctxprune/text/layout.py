@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ctxprune.text.atoms import fences
+from ctxprune.text.grids import mark_grids
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.records import mark_records
 from ctxprune.text.settings import mark_diffs, mark_settings
+from ctxprune.text.speakers import mark_questions, mark_senders
 from ctxprune.text.tables import mark_tables
 
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
@@ -40,12 +42,16 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
     if len(lines) < 2:
         return lines, kinds
     tags = is_html(text)
+    if shapes and not tags:
+        mark_grids(lines, kinds)
     if shapes:
         mark_diffs(lines, kinds)
         mark_records(lines, kinds, tags=tags)
     if shapes and not tags:
+        mark_senders(lines, kinds)
         mark_settings(lines, kinds)
         mark_tables(lines, kinds)
+        mark_questions(lines, kinds)
     if not tags:
         mark_headings(lines, kinds)
         mark_comments(lines, kinds)

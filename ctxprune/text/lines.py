@@ -51,6 +51,7 @@ _OPENING = re.compile(
 _CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
 _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
+_LEADERS = re.compile(r"(?:\.{4}|(?:\. ){4}|…{2})[ .…]*\s*[\dIVXLivxl]{1,6}\s*$")  # of a table of contents
 _INDENTATION = re.compile(r"[ \t\f]*")
 _QUOTE = re.compile(r"\f?[ \t]{0,3}>[> \t]*")
 
@@ -89,6 +90,8 @@ def kind_of(line: str) -> Kind:
         return "blank"
     if (match := _OPENING.match(line)) and match.lastgroup:
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds
+    if ".." in line[-160:] or ". ." in line[-160:] or "…" in line[-160:]:
+        return "row" if _LEADERS.search(line[-200:]) else "plain"
     if ("|" in line or "│" in line or "┃" in line) and _CELL.search(line):
         return "plain" if _PROSE.search(line) else "row"
     if line.strip().count("\t") > 1:

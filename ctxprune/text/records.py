@@ -18,7 +18,7 @@ _RECENT = (
     "(?i:today|yesterday|heute|gestern|hier|aujourd'hui|ayer|hoy|ieri|oggi|gisteren|vandaag|ontem|hoje"
     "|(?:mon|tues|wednes|thurs|fri|satur|sun)day)"
 )
-_CLOCK = rf"{_TIME}(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?"
+_CLOCK = r"\d{1,2}[:h]\d\d(?::\d\d)?(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?"
 _LEVEL = (
     "TRACE|DEBUG|VERBOSE|INFO|NOTICE|WARN|WARNING|ERROR|ERR|CRIT|CRITICAL|ALERT|EMERG|FATAL|SEVERE|PANIC|FINE|FINER"
     "|FINEST"

@@ -12,6 +12,7 @@ from ctxprune.text.blobs import silent_units
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line
 from ctxprune.text.markup import is_html
+from ctxprune.text.speakers import answers, asks
 from ctxprune.types import Span
 
 RoleKind = Literal[
@@ -84,6 +85,7 @@ class _Open:
     header: int | None = None
     term: int | None = None
     sentence: int | None = None
+    question: int | None = None
 
 
 def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
@@ -207,7 +209,7 @@ def _heading_role(state: _Open, index: int, level: int) -> Role:
     parent = state.headings[-1][1] if state.headings else None
     state.headings.append((level, index))
     state.items.clear()
-    state.intro = state.header = state.term = state.sentence = None
+    state.intro = state.header = state.term = state.sentence = state.question = None
     return Role("heading", parent, "helpful", level)
 
 
@@ -238,6 +240,10 @@ def _prose_role(
     if first and not (state.items and indent > state.items[-1][0]):
         state.items.clear()
         state.term = None
+    if first and asks(text, unit.start, unit.end):
+        state.question = index
+    elif first and state.question is not None and answers(text, unit.start, unit.end):
+        return Role("prose", state.question)
     if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")):
         state.intro = index
         return Role("list intro", before if before is not None and _LEANS.match(text, unit.start) else heading)
