@@ -90,8 +90,8 @@ def kind_of(line: str) -> Kind:
         return "blank"
     if (match := _OPENING.match(line)) and match.lastgroup:
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds
-    if ".." in line[-160:] or ". ." in line[-160:] or "…" in line[-160:]:
-        return "row" if _LEADERS.search(line[-200:]) else "plain"
+    if line.rstrip()[-1].isalnum() and _LEADERS.search(line[-200:]):
+        return "row"
     if ("|" in line or "│" in line or "┃" in line) and _CELL.search(line):
         return "plain" if _PROSE.search(line) else "row"
     if line.strip().count("\t") > 1:
