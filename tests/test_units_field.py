@@ -186,3 +186,94 @@ def test_capitals_that_a_line_break_brings_to_the_front_are_no_part() -> None:
 )
 def test_where_a_full_stop_ends_a_sentence(marked: str) -> None:
     assert_split(marked)
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (
+            "L\bLO\bOC\bCK\bK\n       lock - lift boats\n\nU\bUS\bSE\bE\n       lock _\bb_\bo_\ba_\bt\n",
+            ["heading", "prose"] * 2,
+        ),
+        ("\x1b[1;31mERROR\x1b[0m gate jammed. Stop\n\x1b[32mINFO\x1b[0m gate free. Go\n", ["record"] * 2),
+        ("\x1b]0;lock\x07$ lift\nThe boat rises.\n", ["prose"]),
+    ],
+)
+def test_what_a_terminal_hides_is_not_read(raw: str, expected: list[str]) -> None:
+    spans = split_sentences(raw)
+    assert [role.kind for role in structure(raw, spans)] == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "unit", "leans_on"),
+    [
+        ("<ul>\n  <li>Boats</li>\n  <li>Rafts</li>\n</ul><p>End.</p>", "<li>Rafts</li>\n</ul>", None),
+        (
+            "<ul><li>Boats<ul><li>canoes</li></ul></li></ul><p>End.</p>",
+            "<ul><li>canoes</li></ul></li></ul>",
+            "<ul><li>Boats",
+        ),
+        ("<dl>\n <dt>Lock</dt>\n <dd>A lift.</dd>\n <dt>Gate</dt>\n <dd>A door.</dd>\n</dl>", "<dt>Gate</dt>", None),
+    ],
+)
+def test_items_of_html_nest_by_their_tags_and_not_by_their_columns(text: str, unit: str, leans_on: str | None) -> None:
+    assert leaning(text)[unit] == leans_on
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        '<?xml version="1.0"?>¶\n<locks>¶\n  <lock>\n    <name>East</name>\n    <note>Old. Steep.</note>\n  </lock>¶\n'
+        "  <lock><name>West</name><lift>1</lift></lock>¶\n</locks>¶",
+        "<feed><entry><title>Shut</title><text>The gate jammed. Wait.</text></entry>"
+        "<entry><title>Free</title><text>It opens.</text></entry></feed>".replace("<entry>", "¶<entry>").replace(
+            "</feed>", "¶</feed>"
+        ),
+    ],
+)
+def test_an_element_of_xml_that_comes_again_is_a_unit(marked: str) -> None:
+    assert_split(marked)
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "\\section{Locks}¶\nA lock lifts boats.¶ It has gates.¶\n"
+        "\\begin{itemize}¶\n  \\item One is old.¶\n  \\item One is new.¶\n"
+        "\\end{itemize}¶\n\\begin{align}\n  h &= 2 \\\\\n  t &= 7\n\\end{align}¶\nwhere $h$ is the lift.¶",
+        "= Locks¶\n\nA lock lifts boats.¶\n\n[source,sh]\n----\nlock --open\n----¶\n\n== Gates¶\nThey are of oak.¶",
+        ".. warning::¶\n\n   The gate is heavy.¶ Stand back.¶",
+        "Lock\n  A lift for boats.¶ It has gates.¶\n\nGate\n  A door in the water.¶".replace(
+            "Lock\n", "Lock¶\n"
+        ).replace("Gate\n", "Gate¶\n"),
+    ],
+)
+def test_units_of_latex_asciidoc_and_restructuredtext(marked: str) -> None:
+    assert_split(marked)
+
+
+def test_the_running_title_of_the_first_page_tells_that_of_the_second() -> None:
+    title = "Locks of the river" + " " * 50 + "Report 7"
+    text = (
+        f"{title}\n\nThe lock was built by the town and by many private owners of boats\n\n1\n\f{title}\n\nwho wait.\n"
+    )
+    assert units(text)[-1].endswith("who wait.")
+
+
+def test_code_inside_a_step_leans_on_the_step() -> None:
+    text = "Open it:\n\n1. Turn the key.\n\n   ```sh\n   lock --open\n   ```\n2. Wait.\n"
+    assert leaning(text)["```sh\n   lock --open\n   ```"] == "1. Turn the key."
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "(2) Boats wait here.¶ On Mondays they do not.¶",
+        "It lifts approx. 9 boats.¶ They left at 7 a.m. Monday.¶",
+        "수문은 2025. 3. 1. 에 열렸다.¶ 배가 왔다.¶",
+        "Con thuyền cao lắm.¶ TS. Minh đến TP. Huế bằng thuyền.¶",
+        "A eclusa mede aprox. 9 metros.¶ Os barcos esperam aqui.¶",
+    ],
+)
+def test_abbreviations_and_numbers_that_end_no_sentence(marked: str) -> None:
+    assert_split(marked)

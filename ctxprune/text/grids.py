@@ -18,6 +18,12 @@ _TEX_ROW = re.compile(r"[^%]*(?<!\\)&.*\\\\(?:\[[^\]]{0,20}\])?\s*(?:\\hline\s*)
 _TEX_RULE = re.compile(
     r"\s*\\(?:hline|cline\b.*|toprule|midrule|bottomrule|(?:begin|end)\{(?:tabular|tabularx|longtable|array)\*?\}.*)\s*$"
 )
+_TEX_EDGE = re.compile(r"\s*\\(begin|end)\{(\w{1,30}\*?)\}")
+_DISPLAYED = re.compile(
+    r"(?:equation|align|gather|multline|eqnarray|displaymath|verbatim|lstlisting|minted|tikzpicture)\*?"
+)
+_TEX_COMMENT = re.compile(r"\s*%")
+_LISTING, _LISTING_EDGE = re.compile(r"\[[\w,=\"%+. -]{1,100}\]\s*$"), re.compile(r"(-{4,}|\.{4,})\s*$")
 _LONGEST = 2000  # lines of one table; one that is never closed does not take the rest of a book
 
 
@@ -36,10 +42,11 @@ def mark_grids(lines: Sequence[Line], kinds: list[Kind]) -> None:
             place = _mark_wiki(lines, kinds, place)
         elif _ADOC.match(text):
             place = _mark_asciidoc(lines, kinds, place)
-        elif _TEX_ROW.match(text) and "&" in text:
+        elif "&" in text and _TEX_ROW.match(text):
             place = _mark_tex(lines, kinds, place)
         else:
             place += 1
+    mark_environments(lines, kinds)
 
 
 def _until(lines: Sequence[Line], first: int, pattern: re.Pattern[str]) -> int | None:
@@ -139,3 +146,20 @@ def _mark_tex(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
     ruled = first + 1 < end and _TEX_RULE.match(lines[first + 1].text) is not None
     kinds[opened] = "header" if ruled and len(rows) > 1 else "row"
     return end
+
+
+def mark_environments(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """What LaTeX displays and AsciiDoc lists is one record; other environments' edges and comments are apart."""
+    place, tex = 0, any(_TEX_EDGE.match(line.text) for line in lines)
+    while place < len(lines):
+        text, end = lines[place].text, None
+        edge = _TEX_EDGE.match(text) if tex and kinds[place] in ("plain", "item", "turn") else None
+        if edge and edge[1] == "begin" and _DISPLAYED.fullmatch(edge[2]):
+            end = _until(lines, place + 1, re.compile(rf"\s*\\end\{{{re.escape(edge[2])}\}}"))
+        elif _LISTING.match(text) and place + 1 < len(lines) and (rule := _LISTING_EDGE.match(lines[place + 1].text)):
+            end = _until(lines, place + 2, re.compile(rf"{re.escape(rule[1])}\s*$"))
+        elif edge or (tex and kinds[place] == "plain" and _TEX_COMMENT.match(text)):
+            end = place
+        if end is not None:
+            kinds[place], kinds[place + 1 : end + 1] = "record", ["more"] * (end - place)
+        place = place + 1 if end is None else end + 1

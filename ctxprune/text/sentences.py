@@ -65,6 +65,9 @@ _HANGUL = re.compile(r"[\u1100-\u11ff\uac00-\ud7ff]\Z")
 # Where the danda ends sentences, a full stop after a short word shortens it.
 _INDIC = re.compile(r"[\u0900-\u0d7f]{1,6}")
 _ITEM_NUMBER = re.compile(r"\s*\(\w{1,4}\)\s*")
+_HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
+_WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
+_KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
 _MARKER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
 
@@ -205,6 +208,8 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
         return True
     if token.isdigit() and _LISTED.search(before):
         return True
+    if language == "ko" and _KOREAN_DATE.search(before):
+        return word[0].isdigit() or len(word) < 3  # a particle follows the day
     if (
         mark == "."
         and (ruled := is_abbreviation(before, word, prose.text[place + 1 : place + 40], language)) is not None
@@ -213,15 +218,16 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
     if (language != "en" and len(token) > 1 and token.lower() in function_words(language)) or _HANGUL.search(token):
         return False
     if language in ("en", ""):
-        if (_BEFORE_NUMBER if word[0].isdigit() else _NEVER_LAST).fullmatch(token):
+        if _NEVER_LAST.fullmatch(token) or (word[0].isdigit() and _BEFORE_NUMBER.fullmatch(token)):
+            return True
+        if _HOUR.search(before) and _WEEKDAY.fullmatch(word):
             return True
         if not word[0].isdigit() and _ORDINARY.fullmatch(token):
             return False
         if len(token) > 1 and token.isalpha() and token.isupper() and not word.isupper():
             return False  # "in DC. Later": as an abbreviation it would be "D.C."
-    before = (
-        _ITEM_NUMBER.sub("", before, count=1) if before.lstrip().startswith("(") else before
-    )  # sentencex takes what follows "(1)" for one sentence
+    if number := _ITEM_NUMBER.match(before):  # sentencex takes what follows "(1)" for one sentence
+        before = before[number.end() :]
     sentences: list[str] = sentencex.segment(language or "en", f"{before}{mark} {word}")
     return sentences[-1] != word
 
