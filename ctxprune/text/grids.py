@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -14,7 +15,7 @@ _GRID_ROW = re.compile(r"[ \t]*\|")
 _WIKI_OPENS, _WIKI_ROW, _WIKI_ENDS = re.compile(r"\s*\{\|"), re.compile(r"\s*\|-"), re.compile(r"\s*\|\}")
 _ADOC = re.compile(r"\|={3,}\s*$")
 _ADOC_CELL = re.compile(r"(?:^|\s)(?:[\d.+*^<>a-z]{1,6})?\|")
-_TEX_ROW = re.compile(r"[^%]*(?<!\\)&.*\\\\(?:\[[^\]]{0,20}\])?\s*(?:\\hline\s*)?(?:%.*)?$")
+_TEX_ROW_END = re.compile(r"\\\\(?:\[[^\]]{0,20}\])?\s*(?:\\hline\s*)?(?:%.{0,60})?$")
 _TEX_RULE = re.compile(
     r"\s*\\(?:hline|cline\b.*|toprule|midrule|bottomrule|(?:begin|end)\{(?:tabular|tabularx|longtable|array)\*?\}.*)\s*$"
 )
@@ -23,41 +24,52 @@ _DISPLAYED = re.compile(
     r"(?:equation|align|gather|multline|eqnarray|displaymath|verbatim|lstlisting|minted|tikzpicture)\*?"
 )
 _TEX_COMMENT = re.compile(r"\s*%")
-_LISTING, _LISTING_EDGE = re.compile(r"\[[\w,=\"%+. -]{1,100}\]\s*$"), re.compile(r"(-{4,}|\.{4,})\s*$")
+_LISTING, _LISTING_EDGE = re.compile(r"\[[\w,=\"%+. -]{1,100}\]\s*$"), re.compile(r"(-{4,40}|\.{4,40})\s*$")
 _LONGEST = 2000  # lines of one table; one that is never closed does not take the rest of a book
 
 
 def mark_grids(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Write "header", "row" and "more" into `kinds` where markup says where rows begin."""
-    place = 0
+    place, places = 0, _Places(lines)
     while place < len(lines):
         text = lines[place].text
         if kinds[place] in ("code", "fence"):
             place += 1
         elif _RULE.match(text):
-            place = _mark_simple(lines, kinds, place)
+            place = _mark_simple(lines, kinds, place, places)
         elif _GRID.match(text):
             place = _mark_grid(lines, kinds, place)
         elif _WIKI_OPENS.match(text):
-            place = _mark_wiki(lines, kinds, place)
+            place = _mark_wiki(lines, kinds, place, places)
         elif _ADOC.match(text):
-            place = _mark_asciidoc(lines, kinds, place)
-        elif "&" in text and _TEX_ROW.match(text):
+            place = _mark_asciidoc(lines, kinds, place, places)
+        elif _is_tex_row(text):
             place = _mark_tex(lines, kinds, place)
         else:
             place += 1
-    mark_environments(lines, kinds)
+    mark_environments(lines, kinds, places)
 
 
-def _until(lines: Sequence[Line], first: int, pattern: re.Pattern[str]) -> int | None:
-    """The next line that matches."""
-    return next((at for at in range(first, min(len(lines), first + _LONGEST)) if pattern.match(lines[at].text)), None)
+class _Places:
+    """Where lines match a pattern: each pattern looks at each line once, however many tables are never closed."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self._lines = lines
+        self._places: dict[re.Pattern[str], list[int]] = {}
+
+    def after(self, first: int, pattern: re.Pattern[str]) -> int | None:
+        """The next line from `first` on that matches; None where there is none near enough."""
+        if pattern not in self._places:
+            self._places[pattern] = [at for at, line in enumerate(self._lines) if pattern.match(line.text)]
+        places = self._places[pattern]
+        at = bisect_left(places, first)
+        return places[at] if at < len(places) and places[at] < first + _LONGEST else None
 
 
-def _mark_simple(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
+def _mark_simple(lines: Sequence[Line], kinds: list[Kind], first: int, places: _Places) -> int:
     """Rules of "=" above and below the header and below the last row; a blank first cell continues the row."""
-    second = _until(lines, first + 1, _RULE)
-    third = None if second is None else _until(lines, second + 1, _RULE)
+    second = places.after(first + 1, _RULE)
+    third = None if second is None else places.after(second + 1, _RULE)
     if second is None or second > first + 4 or any(not line.text.strip() for line in lines[first:second]):
         return first + 1
     end = second if third is None else third
@@ -93,9 +105,9 @@ def _mark_grid(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
     return end
 
 
-def _mark_wiki(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
+def _mark_wiki(lines: Sequence[Line], kinds: list[Kind], first: int, places: _Places) -> int:
     """{| ... |}: a row begins at "|-", and is the header if its cells begin with "!"."""
-    end = _until(lines, first + 1, _WIKI_ENDS)
+    end = places.after(first + 1, _WIKI_ENDS)
     if end is None:
         return first + 1
     opened = first
@@ -111,9 +123,9 @@ def _mark_wiki(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
     return end + 1
 
 
-def _mark_asciidoc(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
+def _mark_asciidoc(lines: Sequence[Line], kinds: list[Kind], first: int, places: _Places) -> int:
     """|=== ... |===: as many cells a row as the first line has, be they on one line or on several."""
-    end = _until(lines, first + 1, _ADOC)
+    end = places.after(first + 1, _ADOC)
     if end is None:
         return first + 1
     content = [at for at in range(first + 1, end) if lines[at].text.strip()]
@@ -131,16 +143,20 @@ def _mark_asciidoc(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
     return end + 1
 
 
+def _is_tex_row(text: str) -> bool:
+    return "&" in text and _TEX_ROW_END.search(text[-160:]) is not None
+
+
 def _mark_tex(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
     """Rows that end in two back-slashes; one with a rule below is the header."""
     opened = first
     while opened and (_TEX_RULE.match(lines[opened - 1].text)):
         opened -= 1
     end = first
-    while end < len(lines) and (_TEX_ROW.match(lines[end].text) or _TEX_RULE.match(lines[end].text)):
+    while end < len(lines) and (_is_tex_row(lines[end].text) or _TEX_RULE.match(lines[end].text)):
         end += 1
     kinds[opened:end] = ["more"] * (end - opened)
-    rows = [at for at in range(first, end) if _TEX_ROW.match(lines[at].text)]
+    rows = [at for at in range(first, end) if _is_tex_row(lines[at].text)]
     for at in rows[1:]:
         kinds[at] = "row"
     ruled = first + 1 < end and _TEX_RULE.match(lines[first + 1].text) is not None
@@ -148,16 +164,16 @@ def _mark_tex(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
     return end
 
 
-def mark_environments(lines: Sequence[Line], kinds: list[Kind]) -> None:
+def mark_environments(lines: Sequence[Line], kinds: list[Kind], places: _Places) -> None:
     """What LaTeX displays and AsciiDoc lists is one record; other environments' edges and comments are apart."""
     place, tex = 0, any(_TEX_EDGE.match(line.text) for line in lines)
     while place < len(lines):
         text, end = lines[place].text, None
         edge = _TEX_EDGE.match(text) if tex and kinds[place] in ("plain", "item", "turn") else None
         if edge and edge[1] == "begin" and _DISPLAYED.fullmatch(edge[2]):
-            end = _until(lines, place + 1, re.compile(rf"\s*\\end\{{{re.escape(edge[2])}\}}"))
+            end = places.after(place + 1, re.compile(rf"\s*\\end\{{{re.escape(edge[2])}\}}"))
         elif _LISTING.match(text) and place + 1 < len(lines) and (rule := _LISTING_EDGE.match(lines[place + 1].text)):
-            end = _until(lines, place + 2, re.compile(rf"{re.escape(rule[1])}\s*$"))
+            end = places.after(place + 2, re.compile(rf"{re.escape(rule[1])}\s*$"))
         elif edge or (tex and kinds[place] == "plain" and _TEX_COMMENT.match(text)):
             end = place
         if end is not None:
