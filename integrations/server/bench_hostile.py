@@ -202,7 +202,10 @@ class Attack:
 
 
 def attacked(port: int, seconds: float, seed: int, results: Any) -> None:
-    """In a process of its own, so that its work does not count as the server's; says when it begins."""
+    """In a process of its own, so that its work does not count as the server's, and last in line for the processor,
+    which attackers elsewhere would not share; says when it begins."""
+    if hasattr(os, "nice"):  # not on Windows
+        os.nice(10)
     seen, until = Seen(), time.monotonic() + seconds
     results.put(until)
     asyncio.run(Attack(port, seen, until, random.Random(seed)).attack())

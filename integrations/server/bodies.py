@@ -14,8 +14,6 @@ from ctxprune.integrations.server.errors import ApiError, parse_json, validation
 MAX_VALUES, MAX_DEPTH = 200_000, 64
 #: Names that an object of ours may have, where unknown ones are an error each.
 MAX_FIELDS = 64
-#: A body of no more bytes is read in the event loop: another thread costs more than the work.
-SMALL_BODY = 8_192
 #: Entries of a list that may each be wrong; the count of others, which have limits of their own, is checked elsewhere.
 ENTRIES = {"protect": 32, "messages": 10_000}
 

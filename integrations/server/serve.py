@@ -22,7 +22,7 @@ from ctxprune.integrations.server.errors import validation_message
 from ctxprune.integrations.server.settings import Settings
 
 #: Python's own is 5 ms.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0005
 
 
 class DrainingServer(uvicorn.Server):
