@@ -48,7 +48,9 @@ class Settings(BaseSettings):
         default=0.75, gt=0, le=1, description="What one key or address may hold of each pool; with one key: all."
     )
     protect_seconds: Seconds = Field(default=2.0, description="Searching for `protect`, in one request or batch.")
-    batch_tokens: int = Field(default=2048, gt=0, description="Tokens that the model reads in one call, where it reads batches.")
+    batch_tokens: int = Field(
+        default=2048, gt=0, description="Tokens that the model reads in one call, where it reads batches."
+    )
     deadline_seconds: Seconds = Field(default=30.0, description="The longest that a caller waits for the model.")
 
     # Cache of what the model said of a question and a document
