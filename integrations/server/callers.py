@@ -146,12 +146,12 @@ class Lanes:
         self._rota.wait(caller, turn)
         self._go_on()
         try:
-            await turn
+            await asyncio.shield(turn)  # a turn that was cancelled could still be given away before this is told of it
         except asyncio.CancelledError:
-            if turn.cancelled():
-                self._rota.withdraw(caller, turn)
-            else:  # the turn came at the same moment
+            if turn.done():  # the turn came at the same moment
                 self.leave(caller)
+            else:
+                self._rota.withdraw(caller, turn)
             raise
 
     def leave(self, caller: str) -> None:

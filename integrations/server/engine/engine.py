@@ -125,12 +125,18 @@ class Engine:
     async def in_thread(self, work: Callable[[], T], *, size: int = SMALL_WORK + 1) -> T:
         """For work that takes the event loop too long and never waits for the model; callers come in turn.
 
-        size: characters that it looks at; a few are not worth a thread.
+        size: characters that it looks at; a few are not worth a thread. Raises ApiError 429 when there was no turn
+        before the deadline, and what `work` raises.
         """
         if size <= SMALL_WORK:
             return work()
         caller = CALLER.get()
-        await self._lanes.enter(caller)
+        try:
+            async with asyncio.timeout(self.settings.deadline_seconds):
+                await self._lanes.enter(caller)
+        except TimeoutError:
+            self.metrics.refused()
+            raise ApiError(429, "too much is waiting; try again later", code="overloaded", retry_after=1) from None
         running = asyncio.get_running_loop().run_in_executor(self._short, work)
 
         def ended(done: asyncio.Future[T]) -> None:
