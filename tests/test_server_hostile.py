@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import socket
+import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from starlette.testclient import TestClient
 from benchmarks.server import hostile
 from ctxprune.compressors.provence.compressor import load_model
 from ctxprune.integrations.server import Settings, create_app
-from ctxprune.integrations.server.bodies import MAX_DEPTH, MAX_VALUES, check_shape
+from ctxprune.integrations.server.bodies import MAX_DEPTH, MAX_VALUES, check_shape, parsed_bytes
 from ctxprune.integrations.server.callers import Lanes, Rota, Shares
 from ctxprune.integrations.server.connections import (
     Throttle,
@@ -38,6 +39,7 @@ from ctxprune.integrations.server.errors import ApiError
 from ctxprune.text import split_sentences
 from ctxprune.tokens import default_counter
 
+JSON = {"content-type": "application/json"}
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 
 
@@ -88,6 +90,38 @@ def test_too_many_values_are_counted_without_making_one(body):
         check_shape(body)
     assert refused.value.status == 413 and "values, the limit is" in refused.value.message
     check_shape(json.dumps({"text": body.decode()}).encode() if body[:1] == b"[" and b'"' not in body else b'"x"')
+
+
+def size_of(value):
+    """Bytes of all that hangs on a value."""
+    inner = [*value.keys(), *value.values()] if isinstance(value, dict) else value if isinstance(value, list) else []
+    return sys.getsizeof(value) + sum(map(size_of, inner))
+
+
+@given(
+    value=st.lists(st.text("ab \u00e9\u0151\u6c34\U0001f30a", max_size=30) | VALUES, max_size=8),
+    often=st.integers(1, 400),
+    ascii=st.booleans(),
+)
+@settings(max_examples=100, deadline=None)
+def test_bodies_weigh_what_their_values_take_in_memory(value, often, ascii):
+    value = [[text * often if isinstance(text, str) else text for text in value]] * 3
+    body = json.dumps(value, ensure_ascii=ascii).encode("utf-8", "surrogatepass")
+    parsed = json.loads(body)
+    assert size_of(parsed) <= 1.5 * parsed_bytes(body) + 1000
+
+
+def test_a_small_letter_cannot_make_bodies_four_times_as_large():
+    text = "\N{WATER WAVE}" + "x" * 30_000
+    with sidecar(max_bodies_bytes=100_000) as client:
+        for body in ({"query": "q", "documents": [text]}, {"query": "q", "documents": ["x", text]}):
+            for ascii in (True, False):
+                answer = client.post(
+                    "/v1/compress", content=json.dumps(body, ensure_ascii=ascii).encode(), headers=JSON
+                )
+                assert answer.status_code == 429 and "bodies are in memory" in answer.json()["error"]
+        assert client.post("/v1/compress", json=BODY).status_code == 200
+        assert "ctxprune_bodies_bytes 0.0" in client.get("/metrics").text
 
 
 @pytest.mark.parametrize(
@@ -286,10 +320,10 @@ def test_one_caller_leaves_room_for_another():
 
 
 def test_bodies_of_one_key_do_not_fill_the_pool_for_others():
-    keys = {"api_keys": ["one", "two"], "max_bodies_bytes": 1000, "caller_share": 0.6}
+    keys = {"api_keys": ["one", "two"], "max_bodies_bytes": 5000, "caller_share": 0.6}
     with sidecar(**keys) as client:
-        large = json.dumps(BODY | {"query": "q" * 400}).encode()
-        assert 600 < len(large) < 1000
+        large = json.dumps(BODY | {"query": "q" * 1500}).encode()
+        assert 3000 < len(large) + parsed_bytes(large) < 5000
         refused = client.post("/v1/compress", content=large, headers={"x-api-key": "one"})
         assert refused.status_code == 429
         assert client.post("/v1/compress", json=BODY, headers={"x-api-key": "two"}).status_code == 200

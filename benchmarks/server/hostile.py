@@ -256,16 +256,20 @@ def hostile_shape(choose: random.Random) -> bytes:
 
 
 @contextlib.contextmanager
-def served(log: Path) -> Any:
-    """`ctxprune serve` as a process of its own; (process, port), ready."""
+def served(log: Path, **settings: str) -> Any:
+    """`ctxprune serve` as a process of its own, with more settings from the environment; (process, port), ready."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    environment = os.environ | {
-        "CTXPRUNE_API_KEYS": json.dumps([HONEST, HOSTILE]),
-        "CTXPRUNE_DRAIN_SECONDS": "1",
-        "CTXPRUNE_SHUTDOWN_SECONDS": "20",
-        "CTXPRUNE_HEADER_SECONDS": "5",
-    }
+    environment = (
+        os.environ
+        | settings
+        | {
+            "CTXPRUNE_API_KEYS": json.dumps([HONEST, HOSTILE]),
+            "CTXPRUNE_DRAIN_SECONDS": "1",
+            "CTXPRUNE_SHUTDOWN_SECONDS": "20",
+            "CTXPRUNE_HEADER_SECONDS": "5",
+        }
+    )
     command = [sys.executable, "-c", "from ctxprune.cli import main; main()", "serve", "--port", str(port)]
     with log.open("wb") as stream:
         process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
