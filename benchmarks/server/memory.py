@@ -78,9 +78,11 @@ async def _sent(port: int, load: Load) -> Counter[str]:
         return Counter(await asyncio.gather(*map(one, range(len(load.requests)))))
 
 
-def measured(out: Path) -> list[dict[str, Any]]:
+def measured(out: Path, only: str) -> list[dict[str, Any]]:
     rows = []
     for name, load in loads().items():
+        if only not in name:
+            continue
         with served(out / "server.log", CTXPRUNE_UPSTREAM_URL=NOWHERE) as (process, port):
             idle = peak_mb(process.pid)
             answers = asyncio.run(_sent(port, load))
@@ -100,9 +102,10 @@ def measured(out: Path) -> list[dict[str, Any]]:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/memory"))
+    parser.add_argument("--only", default="", help="kinds whose name holds this")
     options = parser.parse_args(argv)
     options.out.mkdir(parents=True, exist_ok=True)
-    report = json.dumps(measured(options.out), indent=1) + "\n"
+    report = json.dumps(measured(options.out, options.only), indent=1) + "\n"
     (options.out / "memory.json").write_text(report, encoding="utf-8")
     sys.stdout.write(report)
     return 0

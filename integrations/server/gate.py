@@ -97,11 +97,11 @@ class Gate:
         replayed = False
 
         async def receive_again() -> Message:
-            nonlocal replayed
+            nonlocal replayed, body
             if replayed:
                 return await receive()
-            replayed = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            replayed, whole, body = True, body, b""  # whoever takes it makes a copy of its own
+            return {"type": "http.request", "body": whole, "more_body": False}
 
         await self.app(scope, receive_again, exchange.send)
 
@@ -140,6 +140,7 @@ class Gate:
             raise too_large(limit)
         exchange.unread = False
         came, coding = bytes(body), ", ".join(exchange.headers.getlist("content-encoding"))
+        body.clear()
 
         def read() -> tuple[bytes, int]:
             plain = decoded(came, coding, limit=limit)
