@@ -280,7 +280,11 @@ class OutputFolder:
 
     def take_in_hand(self, part: Part, places: Sequence[int]) -> None:
         """Note which lines of the part are being worked on, for whoever finds the worker dead."""
-        (self.working / part.name).write_text(json.dumps(list(places)), encoding="utf-8")
+        path = self.working / part.name
+        try:
+            path.write_text(json.dumps(list(places)), encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(path, error) from None
 
     def in_hand(self, part: Part) -> tuple[int, ...]:
         """The lines that a worker had in hand when it died; () when it had none yet."""
@@ -333,13 +337,25 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
 
 
 def _write_whole(path: Path, content: bytes, *, scratch: Path) -> None:
-    """So that it is there whole or not at all, whenever the process or the machine stops."""
+    """So that it is there whole or not at all, whenever the process or the machine stops. Raises InputError when it
+    cannot be written."""
     unfinished = scratch / f"{path.name}.{os.getpid()}.tmp"
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)  # on a full disk it would be in the way of the next try
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write {path}: {error.strerror or error}; free some space or permit it, and run the same command again: "
+        "finished parts stay"
+    )
 
 
 def _rows(failures: Sequence[Failure]) -> list[dict[str, str]]:

@@ -48,7 +48,9 @@ class Settings(BaseSettings):
         default=20_000_000, gt=0, description="The same for the proxy's routes, whose bodies may hold images."
     )
     body_seconds: Seconds = Field(default=30.0, description="A body must have arrived by then.")
-    max_bodies_bytes: int = Field(default=256_000_000, gt=0, description="All bodies in memory; more: 429.")
+    max_bodies_bytes: int = Field(
+        default=256_000_000, gt=0, description="All bodies in memory, as they came and as they are read; more: 429."
+    )
     max_documents: int = Field(default=1000, gt=0, description="In one request; of the proxy: stretches of context.")
     max_batch: int = Field(default=64, gt=0, description="Requests in one /v1/compress/batch.")
     max_requests: int = Field(default=192, gt=0, description="Requests in flight; more are answered with 429.")
@@ -58,7 +60,9 @@ class Settings(BaseSettings):
         default=0.75, gt=0, le=1, description="What one key or address may hold of each pool; with one key: all."
     )
     protect_seconds: Seconds = Field(default=2.0, description="Searching for `protect`, in one request or batch.")
-    batch_tokens: int = Field(default=2048, gt=0, description="Tokens that the model reads in one call.")
+    batch_tokens: int = Field(
+        default=2048, gt=0, description="Tokens that the model reads in one call, where it reads batches."
+    )
     deadline_seconds: Seconds = Field(default=30.0, description="The longest that a caller waits for the model.")
 
     # Cache of what the model said of a question and a document
