@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from ctxprune import __version__
 from ctxprune.errors import InputError
-from ctxprune.files import LOCK, only_writer, remove_matching
+from ctxprune.files import LOCK, only_writer, remove_matching, write_whole
 from ctxprune.files import read_lines as file_lines
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
@@ -333,13 +333,7 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
 
 
 def _write_whole(path: Path, content: bytes, *, scratch: Path) -> None:
-    """So that it is there whole or not at all, whenever the process or the machine stops."""
-    unfinished = scratch / f"{path.name}.{os.getpid()}.tmp"
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_whole(path, content, unfinished=scratch / f"{path.name}.{os.getpid()}.tmp")
 
 
 def _rows(failures: Sequence[Failure]) -> list[dict[str, str]]:
