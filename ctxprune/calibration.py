@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias, cast, get_args
 
 from ctxprune.errors import InputError
+from ctxprune.files import write_whole
 from ctxprune.select import Policy
 from ctxprune.tokens import default_counter
 
@@ -127,12 +128,8 @@ class Calibration:
     def write(self, path: str | Path) -> None:
         """Write the file whole or not at all."""
         path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            draft.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        content = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        write_whole(path, content, unfinished=path.with_name(f".{path.name}.{os.getpid()}.part"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
