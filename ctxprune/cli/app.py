@@ -373,7 +373,10 @@ _TRAIN = {
     "unexport": ("ctxprune.trainers.provence.unexport", "Read an int8 export back, to go on training from it."),
 }
 _TOP = {
-    "eval": ("ctxprune.eval.command", "Benchmark compressors on questions: run, report, compare, ls, calibrate."),
+    "eval": (
+        "ctxprune.eval.command",
+        "Benchmark compressors on questions: run, report, compare, ls, calibrate, break-even.",
+    ),
     "map": ("ctxprune.integrations.mapping.command", "Compress, embed or score a whole file on several workers."),
 }
 
