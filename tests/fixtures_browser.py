@@ -78,7 +78,7 @@ class Tab:
 
     def idle(self):
         """Wait until no answer is awaited: the page asks for a first one by itself."""
-        self.page.wait_for_function("!document.getElementById('results').hasAttribute('aria-busy')")
+        self.page.wait_for_selector("#results:not([aria-busy])")
 
     def threshold(self, value, panel=0):
         """Move a slider as dragging it does. Returns where it stands: browsers round it to 15 digits."""

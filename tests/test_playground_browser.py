@@ -227,9 +227,7 @@ def test_a_key_is_asked_for_and_kept_in_memory_alone(browser):
         for key in ("wrong", "gibt’s nicht"):
             page.fill("#key", key)
             page.click("#key-use")
-            page.wait_for_function(
-                "document.getElementById('server').textContent.startsWith('The server did not take')"
-            )
+            page.wait_for_selector("#server:has-text('The server did not take')")
         page.fill("#key", "secret")
         page.keyboard.press("Enter")
         page.wait_for_selector(".panel")
