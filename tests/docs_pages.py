@@ -1,6 +1,6 @@
 """The pages of the documentation as code: their blocks, what these print, and a command that writes the outputs anew.
 
-    python tests/docs_pages.py          # run every block and put what it prints below it
+python tests/docs_pages.py          # run every block and put what it prints below it
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _FENCE = re.compile(
     r"(?P<note><!-- not run: [^>]+ -->\n)?^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 _SECONDS = re.compile(r"\d+\.\d{3} s\b")
-#: How commands stand in text: indented by four, or in a block of sh.
-_COMMAND = re.compile(r"^(?:    )?((?:ctxprune|python -m (?:ctxprune|benchmarks)\S*|make) [^\n]*(?:\\\n[^\n]*)*)", re.MULTILINE)
+#: A command, with the lines that a backslash joins to it.
+_COMMAND = re.compile(r"((?:ctxprune|python -m (?:ctxprune|benchmarks)\S*|make) (?:[^\n\\]|\\[^\n]|\\\n)*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,9 +96,12 @@ def plain(output: str) -> str:
 
 
 def commands(text: str) -> list[list[str]]:
-    """The commands that a page shows, comments aside, as the shell would split them."""
-    lines = (found[1].replace("\\\n", " ") for found in _COMMAND.finditer(text))
-    return [shlex.split(line, comments=True) for line in lines]
+    """The commands that a page shows, indented by four or in a block of sh, as the shell splits them."""
+    parts = [line.removeprefix("    ") if line.startswith("    ") else "" for line in _FENCE.sub("", text).split("\n")]
+    parts += [block.body for block in blocks(text) if block.info == "sh"]
+    shown = "\n".join(parts)
+    starts = (found for found in _COMMAND.finditer(shown) if found.start() == 0 or shown[found.start() - 1] == "\n")
+    return [shlex.split(found[1].replace("\\\n", " "), comments=True) for found in starts]
 
 
 def rewrite(page: Path) -> bool:
