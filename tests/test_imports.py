@@ -42,7 +42,7 @@ LAYERS = (
         "webpages",
     },
     {"compressors", "retrievers", "generators"},
-    {"compat", "html", "result", "pipeline", "qa_formats"},
+    {"compat", "html", "result", "pipeline", "qa_formats", "tools"},
     {""},  # ctxprune/__init__.py
     {"cli", "eval", "integrations", "trainers"},
 )
