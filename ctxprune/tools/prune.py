@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+from ctxprune.calibration import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.operating_points import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
 from ctxprune.tokens import default_counter
