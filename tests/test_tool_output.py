@@ -44,7 +44,7 @@ LOG = LOG.replace("request 21 served", "payment 21 refused: card expired,")
 GREP = "".join(f"src/shop/cart.py:{10 + 3 * at}:    total = total + price_{at}(line)\n" for at in range(12))
 LISTING = "total 88\n" + "".join(
     f"-rw-r--r-- 1 root root {at * 17:5d} May  3 10:0{at % 10} {name}\n"
-    for at, name in enumerate("cart.py orders.py invoice.pdf readme.md mailer.cfg backup.sh users.sql".split())
+    for at, name in enumerate(["cart.py", "orders.py", "invoice.pdf", "readme.md", "mailer.cfg", "backup.sh"])
 )
 DIFF = "".join(
     f"diff --git a/{name} b/{name}\nindex 1..2 100644\n--- a/{name}\n+++ b/{name}\n"
@@ -92,7 +92,7 @@ class Empty:
 '''
 CSV = "id,name,balance\n" + "".join(f'{at},"Person\n{at}, the",{at * 7}\n' for at in range(20))
 MARKDOWN = "| city | trams |\n| --- | --- |\n" + "".join(f"| Town {at} | {at * 3} |\n" for at in range(12))
-TREE = ".\n├── shop\n│   ├── cart.py\n│   └── mail.py\n└── docs\n    ├── readme.md\n    └── licence.txt\n\n2 directories, 4 files\n"
+TREE = ".\n├── shop\n│   ├── cart.py\n│   └── mail.py\n└── docs\n    ├── readme.md\n    └── licence.txt\n\n2 folders\n"
 
 
 @pytest.mark.parametrize(
@@ -153,9 +153,9 @@ def test_arrays_within_arrays_lose_elements_of_their_own():
 
 
 def test_numbers_and_spacing_stay_as_they_are_written():
-    text = '[ {"a": 1.50, "q": "q q q"},\n {"a": 1e400, "b": "no no no no no no no no"}, {"a": 12345678901234567890, "a": 2, "q": "q q q q"} ]'
-    output = LETTERS.prune(text, "?")
-    assert output.text.startswith('[ {"a": 1.50, "q": "q q q"}, {"a": 12345678901234567890, "a": 2, "q": "q q q q"}')
+    first, last = '[ {"a": 1.50, "q": "q q q"}', '{"a": 12345678901234567890, "a": 2, "q": "q q q q"}'
+    text = f'{first},\n {{"a": 1e400, "b": "no no no no no no no no"}}, {last} ]'
+    assert LETTERS.prune(text, "?").text.startswith(f"{first}, {last}")
 
 
 def test_a_log_keeps_the_lines_beside():
@@ -169,7 +169,7 @@ def test_a_log_keeps_the_lines_beside():
 
 
 def test_a_stack_trace_is_one_record():
-    trace = 'Traceback (most recent call last):\n  File "a.py", line 3, in <module>\n    run()\nValueError: no stock of SKU-88\n'
+    trace = 'Traceback (most recent call last):\n  File "a.py", line 3, in <module>\n    run()\nOSError: SKU-88\n'
     text = LOG[:900] + "2026-03-04 10:00:59 ERROR worker died\n" + trace + LOG[900:]
     assert trace in prune_tool_output(text, "What does SKU-88 have to do with it?").text
 
@@ -335,21 +335,9 @@ def test_json_stays_json(value, question, budget, indent, ascii_only):
             assert pruner.prune(output.text, question, budget=limit).text == output.text
 
 
-LINES = st.lists(
-    st.sampled_from(
-        [*LOG.splitlines()[:12], *GREP.splitlines()[:6], *LISTING.splitlines(), *DIFF.splitlines()[:8]]
-        + [
-            *CODE.splitlines(),
-            *MARKDOWN.splitlines()[:5],
-            "",
-            "Prose, and q more of it.",
-            '{"q": [1, 2]}',
-            "a,b,c",
-            "1,q,3",
-        ]
-    ),
-    max_size=40,
-)
+SOURCES = [line for text in (LOG, GREP, LISTING, DIFF, MARKDOWN) for line in text.splitlines()[:8]]
+OTHERS = ["", "Prose, and q more of it.", '{"q": [1, 2]}', "a,b,c", "1,q,3"]
+LINES = st.lists(st.sampled_from([*SOURCES, *CODE.splitlines(), *OTHERS]), max_size=40)
 
 
 @settings(deadline=None, max_examples=60)
