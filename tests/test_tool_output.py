@@ -5,13 +5,14 @@ import csv
 import io
 import json
 import re
+from types import SimpleNamespace
 
 import pytest
 from fixtures_scoring import LetterCompressor
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxprune import Context, Document, Pipeline, load
+from ctxprune import Context, Document, Pipeline, Policy, load
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.tokens import WordCounter
 from ctxprune.tools import ToolOutputs, prune_tool_output
@@ -268,6 +269,14 @@ def test_nothing_passes_keeps_the_best():
     assert output.of - output.left_out == 1 and "beta/q.txt" in output.text
 
 
+def test_what_the_policy_protects_stays():
+    pruner = ToolOutputs(
+        LetterCompressor("q", split=by_line, counter=WordCounter(), policy=Policy(protect=("no stock",)))
+    )
+    text = "".join(f"{at},a b c d e f g,{'no stock' if at == 3 else 'q q q q q'}\n" for at in range(8))
+    assert "3,a b c d e f g,no stock\n" in pruner.prune("id,name,state\n" + text, "?").text
+
+
 def test_bad_input_is_named():
     with pytest.raises(InputError, match="question is empty"):
         BM25.prune("a", " ", budget=3)
@@ -279,6 +288,8 @@ def test_bad_input_is_named():
         LETTERS.prune("a", "b", threshold=2.0)
     with pytest.raises(InputError, match="text must be a string, got bytes"):
         BM25.prune(b"a", "b", budget=3)
+    with pytest.raises(InputError, match="odd scores no text"):
+        ToolOutputs(SimpleNamespace(name="odd"))
     with pytest.raises(InputError, match="a context of its own"):
         BM25.compress([Context.of("q", ["a", "b"])], budget=3)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -196,7 +197,7 @@ class ToolOutputs:
         if shape.pruned_before and (asked.budget is None or before <= asked.budget):
             return ToolOutput(shape.text, shape.kind, "passthrough", "it was pruned before")
         scores = self._scores(shape, asked.question)
-        flags = named(asked.question, shape.elements)
+        flags = self._always(shape, asked.question)
         around = asked.counter.count([f"{head}{tail}"])[0] if head or tail else 0
         choice = Choice(shape, scores, flags, asked.counter.count)
         threshold = self._threshold(asked, len(shape.elements))
@@ -243,6 +244,15 @@ class ToolOutputs:
             over_budget=over,
             warnings=tuple(warnings),
         )
+
+    def _always(self, shape: Shape, question: str) -> list[bool]:
+        """Elements that the question names, or that a pattern of the policy's `protect` touches."""
+        flags = named(question, shape.elements)
+        for pattern in self.policy.protect:
+            finder = re.compile(pattern) if isinstance(pattern, str) else pattern
+            for at, element in enumerate(shape.elements):
+                flags[at] = flags[at] or any(match.end() > match.start() for match in finder.finditer(element.reads))
+        return flags
 
     def _threshold(self, asked: _Asked, units: int) -> float:
         """The score from which an element stays; with only a budget the compressor's floor."""
