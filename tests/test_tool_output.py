@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -382,3 +383,10 @@ def test_large_and_deep_output_takes_linear_time():
     for text in ("a" * 300_000, "a:" * 100_000, "|" * 100_000, "│   " * 50_000, "((((" * 50_000, "a/" * 100_000):
         shape_of(text)
         shape_of("\n".join([text[:60_000]] * 4))
+
+
+def test_the_pages_example_runs(capsys):
+    page = (Path(__file__).parents[1] / "docs" / "agents.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    exec(compile(block, "docs/agents.md", "exec"), {"__name__": "page"})  # our own text
+    assert capsys.readouterr().out.splitlines()[1] == "held at the customs: the invoice is missing"

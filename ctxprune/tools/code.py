@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import re
 import tokenize
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 
 from ctxprune.tools.elements import Earlier, Element, one_line, spelled
 from ctxprune.tools.lines import Line, LineShape, Rows, lines_of
@@ -80,7 +82,9 @@ def _python(text: str, lines: Sequence[Line], plain: Sequence[str]) -> list[Elem
 
 def _members(block: _Block, blocks: Sequence[_Block]) -> list[_Block]:
     """The methods of a class; one of them stays with it where nothing else would be left of its body."""
-    body = [each for each in blocks if block.first < each.first and each.last <= block.last and each.column > 0]
+    first = bisect_left(blocks, block.first + 1, key=attrgetter("first"))
+    last = bisect_left(blocks, block.last, key=attrgetter("first"))
+    body = [each for each in blocks[first:last] if each.last <= block.last and each.column > 0]
     if not body:
         return []
     column = min(each.column for each in body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -69,7 +70,7 @@ def diff(text: str, lines: Sequence[Line], earlier: Earlier) -> LineShape | None
         opens[hunks[0]] = True
     commit: int | None = None
     for first, last in runs(opens):
-        inside = [at for at in hunks if first <= at < last]
+        inside = hunks[bisect_left(hunks, first) : bisect_left(hunks, last)]
         bounds = [*inside, last]
         parent = commit
         if _COMMIT.match(lines[first].text):
