@@ -155,7 +155,8 @@ class Gate:
     def _limit(self, exchange: Exchange) -> int:
         """Images travel in the proxy's bodies, which it passes on."""
         settings = self.settings
-        larger = is_proxy(exchange.scope["path"]) and settings.upstream_url is not None
+        has_upstream = settings.upstream_url is not None or settings.anthropic_url is not None
+        larger = has_upstream and is_proxy(exchange.scope["path"])
         return max(settings.max_body_bytes, settings.max_proxy_body_bytes) if larger else settings.max_body_bytes
 
     def _hold(self, exchange: Exchange, size: int) -> None:

@@ -92,7 +92,18 @@ class Settings(BaseSettings):
     upstream_connect_seconds: Seconds = Field(default=10.0, description="Until the upstream takes the connection.")
     upstream_read_seconds: Seconds = Field(default=600.0, description="Without a byte from upstream.")
     context_name: str = Field(default="context", min_length=1, description="A message of this `name` is context.")
-    tool_message_tokens: int | None = Field(default=None, ge=0, description="Compress tool messages longer than this.")
+    anthropic_url: AnyHttpUrl | None = Field(
+        default=None, description="For /v1/messages, up to and with /v1; by default the upstream's address."
+    )
+    anthropic_api_key: SecretStr | None = Field(default=None, description="Replaces the caller's key there.")
+    tool_message_tokens: int | None = Field(default=None, ge=0, description="Prune tool results longer than this.")
+    tool_message_budget: int | None = Field(
+        default=None, gt=0, description="Tokens that each may keep, where the request does not say how to prune."
+    )
+    prune_cached: bool = Field(
+        default=False,
+        description="Prune new tool results up to the last cache_control mark too, before they are cached.",
+    )
     proxy_memory_bytes: int = Field(
         default=64_000_000, ge=0, description="How turns were sent is remembered, so that later ones send the same."
     )
