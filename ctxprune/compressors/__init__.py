@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxprune.compressors.provence.compressor import BUNDLED, Provence, load_model
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
-from ctxprune.errors import InputError, UnknownNameError
+from ctxprune.errors import InputError, UnknownNameError, UnknownOptionError
 from ctxprune.types import Compressor
 
 if TYPE_CHECKING:
@@ -83,10 +83,38 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
     try:
         return _loaded(name, options) if calibration is None else _calibrated(name, calibration, options)
     except TypeError as error:
-        refused = next((option for option in _WHY_NOT if option in options and f"'{option}'" in str(error)), None)
+        refused = next((option for option in options if f"unexpected keyword argument '{option}'" in str(error)), None)
         if refused is None:
             raise
-        raise InputError(f"the compressor {name!r} {_WHY_NOT[refused]}; leave it out") from None
+        if refused in _WHY_NOT:
+            raise InputError(f"the compressor {name!r} {_WHY_NOT[refused]}; leave it out") from None
+        raise UnknownOptionError(_unknown_option(name, refused)) from None
+
+
+def _unknown_option(name: str, option: str) -> str:
+    """What to say of an option that the compressor does not take; the name that is spelt alike is offered."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(option, sorted(_options_of(name) - {option}), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "leave it out"
+    return f"the compressor {name!r} takes no option '{option}'; {hint}"
+
+
+def _options_of(name: str) -> set[str]:
+    """The options of a built-in compressor, and those of its base classes; of others, what all compressors take."""
+    from inspect import signature
+    from typing import get_type_hints
+
+    from ctxprune.compressors.base import Choice
+
+    names = {*Choice.__annotations__, "model", "calibration", "revision", "device", "dtype"}
+    if name not in BUILT_IN:
+        return names
+    factory = _resolve(BUILT_IN[name][0])
+    built = factory if isinstance(factory, type) else get_type_hints(factory)["return"]
+    for function in (factory, *(each.__init__ for each in built.__mro__)):
+        names |= {each.name for each in signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY}
+    return names
 
 
 #: Options of how text is split, and why some compressors have no use for them.

@@ -16,7 +16,7 @@ from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, offere
 from ctxprune.integrations.server.connections import Throttle, send_at_once
 from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, no_tracing
-from ctxprune.integrations.server.pages import is_playground
+from ctxprune.integrations.server.pages import is_page
 from ctxprune.integrations.server.service import BrokenOffError, GoneError
 from ctxprune.integrations.server.settings import Settings
 
@@ -80,7 +80,7 @@ class Gate:
             self._note(exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
-        is_open = scope["path"] in OPEN_PATHS or is_playground(scope["path"])
+        is_open = scope["path"] in OPEN_PATHS or is_page(scope["path"], docs=self.settings.docs)
         exchange.unread = announces_body(exchange.headers)
         if "transfer-encoding" in exchange.headers and "content-length" in exchange.headers:
             # two who disagree on where a body ends could be made to see different requests

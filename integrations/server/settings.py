@@ -21,7 +21,17 @@ class Settings(BaseSettings):
     # What runs
     model: str = Field(default="provence-mini", description="The pruner: bundled name, exported folder, or checkpoint.")
     compressors: tuple[str, ...] = Field(
-        default=("provence", "dslr", "bm25-sentences", "embedding-sentences", "rerank-truncate", "lead", "random"),
+        default=(
+            "provence",
+            "dslr",
+            "llmlingua2",
+            "recomp-extractive",
+            "bm25-sentences",
+            "embedding-sentences",
+            "rerank-truncate",
+            "lead",
+            "random",
+        ),
         description="Compressors that callers may name; paths and hub ids are never taken from a request.",
     )
     default_compressor: str = Field(default="provence", description="For requests that name none.")
@@ -63,6 +73,9 @@ class Settings(BaseSettings):
     api_keys: tuple[SecretStr, ...] = Field(default=(), description="None: no key is asked for.")
     cors_origins: tuple[str, ...] = Field(default=(), description="Origins whose pages may call; none: no CORS.")
     log_text: bool = Field(default=False, description="True: question and documents go to the log.")
+    docs: bool = Field(
+        default=False, description="True: `/docs` shows the API; its scripts come from cdn.jsdelivr.net."
+    )
     tracing: bool = Field(default=False, description="True: OpenTelemetry spans; needs the extra `otel`.")
     drain_seconds: float = Field(default=5.0, ge=0, description="Between not ready on SIGTERM and not answering.")
     shutdown_seconds: int = Field(default=30, gt=0, description="Then requests in flight get so long to end.")
