@@ -1,0 +1,466 @@
+"""Prune what a conversation retrieved, once: the same row goes out with the same bytes at every later turn."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.errors import BudgetError, InputError
+from ctxprune.integrations.server.compress import job_from
+from ctxprune.integrations.server.engine.jobs import Job, Outcome
+from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
+from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.gateway.cut import is_prose, lexical_cut
+from ctxprune.integrations.server.gateway.ledger import Ledger, Sums, saved_money
+from ctxprune.integrations.server.gateway.memory import Counts, RowMemory
+from ctxprune.integrations.server.gateway.messages import (
+    Conversation,
+    Marking,
+    Path,
+    Slot,
+    prefix_keys,
+    replaced,
+    row_keys,
+    row_texts,
+    shortened_question,
+    text_at,
+)
+from ctxprune.integrations.server.gateway.originals import Originals, marked_hash, marker
+from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
+from ctxprune.integrations.server.proxy.marks import keeps_balance
+from ctxprune.integrations.server.service import Service
+from ctxprune.prompt import NO_CONTEXT
+from ctxprune.types import Document, TokenCounter
+
+#: Tool results and blocks of fewer tokens stay: there is little to gain.
+MIN_TOKENS = 32
+#: What a compressor that is not told the question keeps.
+AGNOSTIC_RATE = 0.66
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request of a gateway. caller: whose memory, originals and cached readings it may use. key: the caller in
+    statistics. sees_all: the whole conversation is there; otherwise rows are held back, the newest of the user too.
+    questions: of each row, where the rows are no conversation. conversation: what the gateway calls it, if it does.
+    frozen: so many first rows stay as they came. seconds: how long the gateway waits."""
+
+    messages: Sequence[Any]
+    options: GatewayOptions
+    caller: bytes
+    key: str
+    model: str
+    dialect: str
+    sees_all: bool = True
+    questions: Sequence[str] | None = None
+    conversation: str = ""
+    frozen: int = 0
+    bypass: bool = False
+    seconds: float | None = None
+
+    @property
+    def mode(self) -> str:
+        return "off" if self.bypass else self.options.mode or "on"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What goes on. messages: the same objects where nothing was changed. texts: by slot, of those that were. before,
+    after: what was and what would be left of the texts that may be pruned, for whoever compares. reason: a word."""
+
+    messages: Sequence[Any]
+    status: str
+    reason: str = ""
+    texts: Mapping[Slot, str] = field(default_factory=dict)
+    hashes: tuple[str, ...] = ()
+    offers_tool: bool = False
+    tokens_before: int = 0
+    tokens_after: int = 0
+    before: str = ""
+    after: str = ""
+
+    @property
+    def headers(self) -> dict[str, str]:
+        named = {"x-ctxprune-reason": self.reason} if self.reason else {}
+        return {
+            "x-ctxprune-status": self.status,
+            "x-ctxprune-tokens-before": str(self.tokens_before),
+            "x-ctxprune-tokens-after": str(self.tokens_after),
+        } | named
+
+
+@dataclass(slots=True)
+class _Work:
+    """One conversation while it is worked on. by_row: the slots of each row. fresh: of rows that are decided on now.
+    texts: of slots that change, without markers for the fresh ones. causes: why some do not."""
+
+    ask: Ask
+    conversation: Conversation
+    keys: Sequence[bytes]
+    tokens: Sequence[int]
+    by_row: dict[int, list[Slot]] = field(default_factory=dict)
+    fresh: list[int] = field(default_factory=list)
+    texts: dict[Slot, str] = field(default_factory=dict)
+    hashes: list[str] = field(default_factory=list)
+    causes: list[str] = field(default_factory=list)
+    saved_again: int = 0
+    prefix_tokens: int = 0
+
+    @property
+    def slots(self) -> list[Slot]:
+        return [slot for slots in self.by_row.values() for slot in slots]
+
+
+class ConversationPruner:
+    """Over one service. originals, ledger: for those who ask for them."""
+
+    def __init__(self, service: Service) -> None:
+        settings = service.settings
+        self.service = service
+        self.models = model_table(settings.gateway_models, settings.gateway_models_file)
+        self.ledger = Ledger(service.metrics.registry, cost_per_hour=settings.gateway_cost_per_hour)
+        self.originals = Originals(
+            settings.originals_bytes,
+            max_age=settings.originals_seconds,
+            share=service.engine.share,
+            path=settings.originals_path,
+        )
+        service.metrics.watch("originals_bytes", "Size of the originals that are kept.", lambda: self.originals.weight)
+        self._memory = RowMemory(settings.proxy_memory_bytes)
+        self._counts = Counts()
+
+    async def prune(self, ask: Ask) -> Pruned:
+        """Raises ApiError 422 for options that cannot be, and 503 when set to fail closed."""
+        if ask.mode == "off":
+            self.ledger.request(ask.key, Sums(), dialect=ask.dialect, mode="off", status="passthrough")
+            reason = "bypassed" if ask.bypass else "off"
+            return Pruned(messages=ask.messages, status="passthrough", reason=reason)
+        began = time.perf_counter()
+        work = await self._in_thread(lambda: self._read(ask))
+        try:
+            await self._decide(work)
+        except (InputError, BudgetError) as error:  # of the caller's own options
+            raise ApiError(422, f"ctxprune: {error}") from None
+        except ApiError as error:
+            if error.status == 422:
+                raise
+            work.causes.append(error.code or "refused")
+        except Exception as error:
+            self.service.log.exception("a conversation could not be pruned", error=type(error).__name__)
+            work.causes.append("internal")
+        self._check_closed(work)
+        pruned = await self._in_thread(lambda: self._finish(work))
+        return self._told(work, pruned, time.perf_counter() - began)
+
+    def counted(self, texts: Sequence[str]) -> list[int]:
+        """Numbers of tokens; an estimate until the model is loaded."""
+        return self._counts.count(texts, self._counter())
+
+    async def count(self, texts: Sequence[str]) -> list[int]:
+        """The same, in a thread."""
+        return await self.service.engine.in_thread(lambda: self.counted(texts))
+
+    async def _in_thread(self, task: Any) -> Any:
+        return await self.service.engine.in_thread(task)
+
+    def _read(self, ask: Ask) -> _Work:
+        """What may be pruned, and what of it was decided before."""
+        options, settings = ask.options, self.service.settings
+        marking = Marking(name=settings.context_name, blocks=tuple(options.blocks or ()))
+        conversation = Conversation(ask.messages, marking)
+        keys_of = prefix_keys if ask.sees_all else row_keys
+        keys = keys_of(ask.messages, scope=_scope(ask))
+        tokens = self.counted([row_texts(message) for message in ask.messages])
+        work = _Work(ask, conversation, keys, tokens)
+        for slot in conversation.slots():
+            if slot.row >= ask.frozen and not self._is_marked(ask, slot):
+                work.by_row.setdefault(slot.row, []).append(slot)
+        if len(work.slots) > settings.max_documents:
+            message = f"at most {settings.max_documents} texts to prune, got {len(work.slots)}"
+            raise ApiError(413, message, code="too_many_documents")
+        self._recall(work)
+        return work
+
+    def _is_marked(self, ask: Ask, slot: Slot) -> bool:
+        """Whether the text was pruned before, by us for this caller, and kept so by the client."""
+        found = marked_hash(slot.text)
+        return found is not None and self.originals.get(ask.caller, found) is not None
+
+    def _recall(self, work: _Work) -> None:
+        """Take over what rows were sent as; the others are fresh, but for those that the provider has cached whole."""
+        frozen, seen = work.conversation.frozen, self._memory.seen(work.keys)
+        if work.ask.mode != "on":
+            frozen = 0  # nothing is changed; what could be is of interest
+        is_open = self._is_open(work)
+        for row, slots in work.by_row.items():
+            sent = self._memory.get(work.keys[row], slots) if work.ask.mode == "on" else None
+            if sent is not None:
+                work.texts |= sent
+                work.saved_again += self._saved(sent)
+            elif row >= frozen and is_open:
+                work.fresh.append(row)
+        broken = min((row for row in work.fresh), default=len(work.keys))
+        work.prefix_tokens = sum(work.tokens[: min(seen, broken)])
+
+    def _is_open(self, work: _Work) -> bool:
+        """Whether the conversation is large enough for its model."""
+        share, info = work.ask.options.window_share, self.models.get(work.ask.model)
+        if share is None or info is None or info.max_input_tokens is None:
+            return True
+        if sum(work.tokens) >= share * info.max_input_tokens:
+            return True
+        work.causes.append("small_conversation")
+        return False
+
+    def _saved(self, texts: Mapping[Slot, str]) -> int:
+        before, after = self.counted([slot.text for slot in texts]), self.counted(list(texts.values()))
+        return max(sum(before) - sum(after), 0)
+
+    def _counter(self) -> TokenCounter | None:
+        engine = self.service.engine
+        return engine.runner.catalog.counter("default") if engine.ready else None
+
+    async def _decide(self, work: _Work) -> None:
+        """Fill in the texts of fresh rows."""
+        if not work.fresh:
+            return
+        engine, began = self.service.engine, time.monotonic()
+        limit = self.service.settings.deadline_seconds
+        deadline = began + (limit if work.ask.seconds is None else min(work.ask.seconds, limit))
+        if not engine.ready:
+            if self.service.failure:
+                raise ApiError(503, "the model failed to load", code="model")
+            await engine.compress([], seconds=work.ask.seconds, wait_for_model=True)
+        jobs = await self._in_thread(lambda: self._jobs(work))
+        for group in await self._in_thread(lambda: list(self._groups(jobs))):
+            seconds = max(deadline - time.monotonic(), 0.001)
+            try:
+                outcomes = await engine.compress([job for _, job in group], seconds=seconds)
+            except ApiError as error:
+                work.causes.append(error.code or "refused")
+                continue
+            for (slots, _), outcome in zip(group, outcomes, strict=True):
+                _take(work, slots, outcome)
+
+    def _jobs(self, work: _Work) -> list[tuple[list[Slot], Job]]:
+        """One job a row, so that what comes in a later row changes nothing in this one."""
+        jobs = []
+        for row in work.fresh:
+            slots = self._large_enough(work, row)
+            if slots and (job := self._job(work, row, slots)) is not None:
+                jobs.append((slots, job))
+        return jobs
+
+    def _large_enough(self, work: _Work, row: int) -> list[Slot]:
+        least = MIN_TOKENS if work.ask.options.min_tokens is None else work.ask.options.min_tokens
+        slots = work.by_row[row]
+        numbers = self.counted([slot.text for slot in slots])
+        return [slot for slot, number in zip(slots, numbers, strict=True) if slot.kind == "marked" or number >= least]
+
+    def _job(self, work: _Work, row: int, slots: Sequence[Slot]) -> Job | None:
+        options, settings, ask = work.ask.options, self.service.settings, work.ask
+        question, is_live = _question(work, row, slots[0])
+        limit = settings.gateway_read_tokens * CHARACTERS_A_TOKEN
+        documents = [Document(lexical_cut(slot.text, question, characters=limit)) for slot in slots]
+        query = shortened_question(question)
+        if not question and not self._needs_none(options.compressor):
+            agnostic = settings.gateway_agnostic
+            if agnostic not in settings.compressors or not all(is_prose(document.text) for document in documents):
+                work.causes.append("no_question")
+                return None
+            options = _agnostic(options, str(agnostic))
+        elif not options.compressor:
+            options = self._careful(options, is_live=is_live)
+        return job_from(options, self.service, query=query, documents=documents, caller=ask.caller)
+
+    def _needs_none(self, compressor: str | None) -> bool:
+        name = compressor or self.service.settings.default_compressor
+        return not getattr(self.service.engine.runner.catalog.template(name), "needs_query", True)
+
+    def _careful(self, options: GatewayOptions, *, is_live: bool) -> GatewayOptions:
+        """The options of the default compressor: a tool's result never vanishes, and where the question is only guessed
+        more is kept."""
+        template = self.service.engine.runner.catalog.template(self.service.settings.default_compressor)
+        update: dict[str, Any] = {}
+        if isinstance(template, ScoringCompressor) and options.on_empty is None:
+            update["on_empty"] = "keep_top1"
+        is_free = not is_live and all(limit is None for limit in limits_of(options))
+        if is_free and getattr(template, "operating_points", None) is not None:
+            update["operating_point"] = "safe"
+        return options.model_copy(update=update)
+
+    def _groups(self, jobs: Sequence[tuple[list[Slot], Job]]) -> Iterator[list[tuple[list[Slot], Job]]]:
+        """Jobs that are admitted together: half of what one caller may have in flight."""
+        settings, share = self.service.settings, self.service.engine.share / 2
+        most = int(settings.max_queue_tokens * share), int(settings.max_queue_units * share)
+        group: list[tuple[list[Slot], Job]] = []
+        tokens = units = 0
+        for slots, job in jobs:
+            if group and (tokens + job.cost > most[0] or units + job.units > most[1]):
+                yield group
+                group, tokens, units = [], 0, 0
+            group.append((slots, job))
+            tokens, units = tokens + job.cost, units + job.units
+        if group:
+            yield group
+
+    def _check_closed(self, work: _Work) -> None:
+        closed = work.ask.options.fail_closed
+        closed = self.service.settings.fail_closed if closed is None else closed
+        if closed and (cause := _degraded(work.causes)):
+            raise ApiError(503, f"the conversation could not be pruned ({cause})", code=cause, retry_after=1)
+
+    def _finish(self, work: _Work) -> Pruned:
+        """Markers, what is not shorter after all, and what is remembered."""
+        fresh = {slot for row in work.fresh for slot in work.by_row[row]}
+        for (row, path), slots in _by_place(work.texts).items():
+            self._settle(work, row, path, slots, is_fresh=slots[0] in fresh)
+        if work.ask.mode == "on":
+            for row in work.fresh:
+                self._memory.put(work.keys[row], work.by_row[row], work.texts)
+        return self._pruned(work)
+
+    def _settle(self, work: _Work, row: int, path: Path, slots: Sequence[Slot], *, is_fresh: bool) -> None:
+        """One text of a message: keep its original where that is asked for, and undo what saves nothing."""
+        wants_original = work.ask.options.originals in ("marker", "tool") and work.ask.mode == "on"
+        whole = text_at(work.conversation.messages[row], path)
+        hash_value = self.originals.put(work.ask.caller, whole) if wants_original else None
+        if is_fresh and wants_original and hash_value is None:
+            work.causes.append("originals_full")
+            self._undo(work, slots)
+            return
+        if is_fresh and hash_value:
+            work.texts[slots[-1]] += marker(hash_value)
+        if is_fresh and self._saved({slot: work.texts[slot] for slot in slots}) == 0:
+            self._undo(work, slots)
+        elif hash_value:
+            work.hashes.append(hash_value)
+
+    def _undo(self, work: _Work, slots: Sequence[Slot]) -> None:
+        for slot in slots:
+            del work.texts[slot]
+
+    def _pruned(self, work: _Work) -> Pruned:
+        slots = work.slots
+        before = self.counted([slot.text for slot in slots])
+        after = self.counted([work.texts.get(slot, slot.text) for slot in slots])
+        is_on, changed = work.ask.mode == "on", bool(work.texts)
+        cause = _degraded(work.causes)
+        status = "degraded" if cause else "compressed" if is_on and changed else "passthrough"
+        reason = cause or ("" if is_on and changed else _reason(work))
+        pruned = Pruned(
+            messages=replaced(work.ask.messages, work.texts) if is_on and changed else work.ask.messages,
+            status=status,
+            reason=reason,
+            texts=work.texts if is_on else {},
+            hashes=tuple(dict.fromkeys(work.hashes)),
+            offers_tool=bool(work.hashes) and work.ask.options.originals == "tool",
+            tokens_before=sum(before),
+            tokens_after=sum(after),
+        )
+        if work.ask.mode != "shadow":
+            return pruned
+        texts = [slot.text for slot in slots], [work.texts.get(slot, slot.text) for slot in slots]
+        return replace(pruned, before="\n".join(texts[0]), after="\n".join(texts[1]))
+
+    def _told(self, work: _Work, pruned: Pruned, seconds: float) -> Pruned:
+        """Enter it into the books."""
+        ask, saved = work.ask, pruned.tokens_before - pruned.tokens_after
+        money = saved_money(self.models.get(ask.model), new=saved - work.saved_again, again=work.saved_again)
+        is_on = ask.mode == "on"
+        sums = Sums(
+            degraded=int(pruned.status == "degraded"),
+            tokens_in=sum(work.tokens),
+            tokens_before=pruned.tokens_before,
+            tokens_after=pruned.tokens_after,
+            tokens_saved=saved if is_on else 0,
+            tokens_would_save=0 if is_on else saved,
+            prefix_tokens=work.prefix_tokens,
+            seconds=seconds,
+            money_saved=money if is_on else 0.0,
+            money_would_save=0.0 if is_on else money,
+        )
+        self.ledger.request(ask.key, sums, dialect=ask.dialect, mode=ask.mode, status=pruned.status)
+        return pruned
+
+
+def _question(work: _Work, row: int, slot: Slot) -> tuple[str, bool]:
+    """The question that a row's texts are read for ("" when there is none), and whether it is the user's own of this
+    turn. Where the newest text of the user is held back, the tool call says more than an older one."""
+    ask, conversation = work.ask, work.conversation
+    if ask.questions is not None or ask.options.question:
+        return ask.options.question or (ask.questions or ())[row], True
+    call = conversation.call(slot) if slot.kind == "tool" else ""
+    if ask.sees_all or slot.kind != "tool":
+        asked = conversation.question(row)
+        return (asked, True) if asked else (call, False)
+    return (call, False) if call else (conversation.question_before(row), False)
+
+
+def limits_of(options: GatewayOptions) -> tuple[object, ...]:
+    """What says how much to keep; all None where the compressor decides."""
+    return (
+        options.threshold,
+        options.operating_point,
+        options.budget,
+        options.rate,
+        options.top_p,
+        options.gap,
+    )
+
+
+def _agnostic(options: GatewayOptions, compressor: str) -> GatewayOptions:
+    """For a compressor that cuts words and knows no question: of the options only what it takes."""
+    rate = AGNOSTIC_RATE if options.rate is None and options.budget is None else options.rate
+    return GatewayOptions(
+        compressor=compressor, rate=rate, budget=options.budget, tokenizer=options.tokenizer, language=options.language
+    )
+
+
+def _take(work: _Work, slots: Sequence[Slot], outcome: Outcome) -> None:
+    if outcome.cause:
+        work.causes.append(outcome.cause)
+        return
+    by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
+    if len(by_index) != len(slots):
+        raise InputError(f"{outcome.result.compressor} gives no text for each document; name another")
+    for index, slot in enumerate(slots):
+        text = by_index[index] if by_index[index].strip() else NO_CONTEXT
+        # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
+        if text != slot.text and (slot.kind == "tool" or keeps_balance(slot.text, text)):
+            work.texts[slot] = text
+
+
+def _by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
+    places: dict[tuple[int, Path], list[Slot]] = {}
+    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
+        places.setdefault((slot.row, slot.path), []).append(slot)
+    return places
+
+
+#: Why something was left alone that is nobody's failure.
+_FINE = ("no_question", "small_conversation", "originals_full")
+
+
+def _degraded(causes: Sequence[str]) -> str:
+    return next((cause for cause in causes if cause not in _FINE), "")
+
+
+def _reason(work: _Work) -> str:
+    if work.ask.mode != "on":
+        return work.ask.mode
+    if not work.by_row:
+        return "no_context"
+    return work.causes[0] if work.causes else "nothing_to_remove"
+
+
+def _scope(ask: Ask) -> bytes:
+    """What a remembered row belongs to: a caller, and how that one wants it pruned."""
+    beside = {"question", "mode", "min_tokens", "window_share", "fail_closed"}
+    how = ask.options.model_dump_json(exclude=beside, exclude_defaults=True)
+    whole = f"{ask.conversation}\0{how}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(ask.caller + whole, digest_size=16).digest()
