@@ -101,7 +101,14 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
     router = APIRouter(tags=["compress"], route_class=service.route_class, responses=service.error_responses)
     engine, settings = service.engine, service.settings
 
-    @router.post("/v1/compress", response_model=schemas.CompressResponse, response_model_exclude_none=True)
+    shown = {"requestBody": {"content": {"application/json": {"example": schemas.EXAMPLE}}}}
+
+    @router.post(
+        "/v1/compress",
+        response_model=schemas.CompressResponse,
+        response_model_exclude_none=True,
+        openapi_extra=shown,
+    )
     async def compress(body: DocumentsOrMessages, request: Request) -> Response:
         """Keep what helps to answer the question.
 

@@ -41,7 +41,7 @@ def hash_of(text: str, *, caller: bytes) -> str:
 
 def marker(hash_value: str) -> str:
     """What follows a pruned text."""
-    return f"\n[ctxprune: parts were left out; {TOOL_NAME} gives the whole text, hash={hash_value}]"
+    return f"\n[ctxprune: parts were left out; the whole text is to be had, hash={hash_value}]"
 
 
 def marked_hash(text: str) -> str | None:

@@ -263,7 +263,7 @@ class ConversationPruner:
 
     def _job(self, work: _Work, row: int, slots: Sequence[Slot]) -> Job | None:
         options, settings, ask = work.ask.options, self.service.settings, work.ask
-        question, is_live = _question(work, row, slots[0])
+        question = _question(work, row, slots[0])
         limit = settings.gateway_read_tokens * CHARACTERS_A_TOKEN
         documents = [Document(lexical_cut(slot.text, question, characters=limit)) for slot in slots]
         query = shortened_question(question)
@@ -274,24 +274,19 @@ class ConversationPruner:
                 return None
             options = _agnostic(options, str(agnostic))
         elif not options.compressor:
-            options = self._careful(options, is_live=is_live)
+            options = self._careful(options)
         return job_from(options, self.service, query=query, documents=documents, caller=ask.caller)
 
     def _needs_none(self, compressor: str | None) -> bool:
         name = compressor or self.service.settings.default_compressor
         return not getattr(self.service.engine.runner.catalog.template(name), "needs_query", True)
 
-    def _careful(self, options: GatewayOptions, *, is_live: bool) -> GatewayOptions:
-        """The options of the default compressor: a tool's result never vanishes, and where the question is only guessed
-        more is kept."""
+    def _careful(self, options: GatewayOptions) -> GatewayOptions:
+        """The options of the default compressor, with which a tool's result never vanishes."""
         template = self.service.engine.runner.catalog.template(self.service.settings.default_compressor)
-        update: dict[str, Any] = {}
-        if isinstance(template, ScoringCompressor) and options.on_empty is None:
-            update["on_empty"] = "keep_top1"
-        is_free = not is_live and all(limit is None for limit in limits_of(options))
-        if is_free and getattr(template, "operating_points", None) is not None:
-            update["operating_point"] = "safe"
-        return options.model_copy(update=update)
+        if not isinstance(template, ScoringCompressor) or options.on_empty is not None:
+            return options
+        return options.model_copy(update={"on_empty": "keep_top1"})
 
     def _groups(self, jobs: Sequence[tuple[list[Slot], Job]]) -> Iterator[list[tuple[list[Slot], Job]]]:
         """Jobs that are admitted together: half of what one caller may have in flight."""
@@ -388,17 +383,16 @@ class ConversationPruner:
         return pruned
 
 
-def _question(work: _Work, row: int, slot: Slot) -> tuple[str, bool]:
-    """The question that a row's texts are read for ("" when there is none), and whether it is the user's own of this
-    turn. Where the newest text of the user is held back, the tool call says more than an older one."""
+def _question(work: _Work, row: int, slot: Slot) -> str:
+    """The question that a row's texts are read for; "" when there is none. Where the newest text of the user is held
+    back, the tool call says more than an older one."""
     ask, conversation = work.ask, work.conversation
     if ask.questions is not None or ask.options.question:
-        return ask.options.question or (ask.questions or ())[row], True
+        return ask.options.question or (ask.questions or ())[row]
     call = conversation.call(slot) if slot.kind == "tool" else ""
     if ask.sees_all or slot.kind != "tool":
-        asked = conversation.question(row)
-        return (asked, True) if asked else (call, False)
-    return (call, False) if call else (conversation.question_before(row), False)
+        return conversation.question(row) or call
+    return call or conversation.question_before(row)
 
 
 def limits_of(options: GatewayOptions) -> tuple[object, ...]:
