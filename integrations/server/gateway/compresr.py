@@ -12,13 +12,13 @@ from ctxprune.integrations.server.compress import seconds_of
 from ctxprune.integrations.server.errors import ApiError, json_bytes
 from ctxprune.integrations.server.gateway.dialects import Gateway, documented
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, bypassed
-from ctxprune.integrations.server.gateway.pruning import Ask, Pruned, limits_of
 from ctxprune.integrations.server.gateway.schemas import (
     CompresrBatch,
     CompresrInput,
     CompresrOptions,
     CompresrRequest,
 )
+from ctxprune.integrations.server.gateway.work import Ask, Pruned, limits_of
 from ctxprune.integrations.server.service import Service
 
 _PATH = "/api/compress/question-specific"
@@ -96,7 +96,7 @@ async def _in_bounds(gateway: Gateway, ask: Ask, texts: list[str], body: Compres
         after = await gateway.pruner.count(texts)
         wrong = [at for at in range(len(texts)) if before[at] and is_beyond(before[at] / max(after[at], 1), bound)]
         if wrong:
-            options = ask.options.model_copy(update={"rate": 1 / bound})
+            options = ask.options.model_copy(update={"rate": 1 / bound, "floor": 0.0})
             messages = [ask.messages[at] for at in wrong]
             questions = [(ask.questions or ())[at] for at in wrong]
             again = await gateway.pruner.prune(replace(ask, messages=messages, questions=questions, options=options))

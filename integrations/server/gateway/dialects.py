@@ -24,8 +24,9 @@ from ctxprune.integrations.server.gate import note
 from ctxprune.integrations.server.gateway.ledger import Sums
 from ctxprune.integrations.server.gateway.originals import retrieve_tool, with_tool
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, bypassed, options_for
-from ctxprune.integrations.server.gateway.pruning import Ask, ConversationPruner, Pruned
+from ctxprune.integrations.server.gateway.pruning import ConversationPruner
 from ctxprune.integrations.server.gateway.schemas import GuardrailRequest, HeadroomRequest
+from ctxprune.integrations.server.gateway.work import Ask, Pruned
 from ctxprune.integrations.server.service import Service, while_connected
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -61,7 +62,8 @@ class Gateway:
         body = await self.checked(request, GuardrailRequest)
         caller = self.caller(request, body.request_data or {})
         if body.input_type == "response":
-            await self.service.engine.in_thread(lambda: self._answered(body, caller))
+            seen = await self.service.engine.in_thread(lambda: self._answered(body, caller))
+            note(request.scope, model=(body.model or "")[:200], output_tokens=seen)
             return json_response({"action": "NONE"})
         rows = body.structured_messages
         messages = rows if rows is not None else [{"role": "user", "content": text} for text in body.texts or ()]
@@ -110,6 +112,7 @@ class Gateway:
         pruned = await while_connected(request, self.pruner.prune(ask))
         note(request.scope, result=pruned.status, reason=pruned.reason, mode=ask.mode, key=ask.key)
         note(request.scope, tokens_before=pruned.tokens_before, tokens_after=pruned.tokens_after, model=ask.model)
+        note(request.scope, input_tokens=pruned.tokens_sent)
         if self.service.settings.log_text:
             note(request.scope, messages=ask.messages)
         return pruned
@@ -145,8 +148,8 @@ class Gateway:
         body = await self.service.engine.in_thread(lambda: json_bytes(build()))
         return Response(body, headers=pruned.headers, media_type="application/json")
 
-    def _answered(self, body: GuardrailRequest, caller: Caller) -> None:
-        """Count an answer and, in shadow mode, the words of it that the pruned context would have lacked."""
+    def _answered(self, body: GuardrailRequest, caller: Caller) -> int:
+        """The tokens of an answer; in shadow mode, the words of it that the pruned context lacks are counted, too."""
         texts = [text for text in body.texts or () if isinstance(text, str)]
         engine = self.service.engine
         counter = engine.runner.catalog.counter("default") if engine.ready else None
@@ -159,6 +162,7 @@ class Gateway:
             used = {word.lower() for text in texts for word in _WORD.findall(text)} & whole
             sums.answer_words, sums.answer_words_lost = len(used), len(used - pruned)
         self.pruner.ledger.answer(caller.key, sums)
+        return sums.output_tokens
 
 
 def gateway_routes(service: Service, gateway: Gateway) -> APIRouter:

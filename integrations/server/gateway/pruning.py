@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.integrations.server.compress import job_from
-from ctxprune.integrations.server.engine.jobs import Job, Outcome
+from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.gateway.cut import is_prose, lexical_cut
@@ -31,88 +30,23 @@ from ctxprune.integrations.server.gateway.messages import (
 )
 from ctxprune.integrations.server.gateway.originals import Originals, marked_hash, marker
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
-from ctxprune.integrations.server.proxy.marks import keeps_balance
+from ctxprune.integrations.server.gateway.work import (
+    Ask,
+    Pruned,
+    Work,
+    by_place,
+    failure,
+    question_of,
+    reason_of,
+    scope_of,
+    take,
+    without_question,
+)
 from ctxprune.integrations.server.service import Service
-from ctxprune.prompt import NO_CONTEXT
 from ctxprune.types import Document, TokenCounter
 
 #: Tool results and blocks of fewer tokens stay: there is little to gain.
 MIN_TOKENS = 32
-#: What a compressor that is not told the question keeps.
-AGNOSTIC_RATE = 0.66
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
-    """One request of a gateway. caller: whose memory, originals and cached readings it may use. key: the caller in
-    statistics. sees_all: the whole conversation is there; otherwise rows are held back, the newest of the user too.
-    questions: of each row, where the rows are no conversation. conversation: what the gateway calls it, if it does.
-    frozen: so many first rows stay as they came. seconds: how long the gateway waits."""
-
-    messages: Sequence[Any]
-    options: GatewayOptions
-    caller: bytes
-    key: str
-    model: str
-    dialect: str
-    sees_all: bool = True
-    questions: Sequence[str] | None = None
-    conversation: str = ""
-    frozen: int = 0
-    bypass: bool = False
-    seconds: float | None = None
-
-    @property
-    def mode(self) -> str:
-        return "off" if self.bypass else self.options.mode or "on"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pruned:
-    """What goes on. messages: the same objects where nothing was changed. texts: by slot, of those that were. before,
-    after: what was and what would be left of the texts that may be pruned, for whoever compares. reason: a word."""
-
-    messages: Sequence[Any]
-    status: str
-    reason: str = ""
-    texts: Mapping[Slot, str] = field(default_factory=dict)
-    hashes: tuple[str, ...] = ()
-    offers_tool: bool = False
-    tokens_before: int = 0
-    tokens_after: int = 0
-    before: str = ""
-    after: str = ""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        named = {"x-ctxprune-reason": self.reason} if self.reason else {}
-        return {
-            "x-ctxprune-status": self.status,
-            "x-ctxprune-tokens-before": str(self.tokens_before),
-            "x-ctxprune-tokens-after": str(self.tokens_after),
-        } | named
-
-
-@dataclass(slots=True)
-class _Work:
-    """One conversation while it is worked on. by_row: the slots of each row. fresh: of rows that are decided on now.
-    texts: of slots that change, without markers for the fresh ones. causes: why some do not."""
-
-    ask: Ask
-    conversation: Conversation
-    keys: Sequence[bytes]
-    tokens: Sequence[int]
-    by_row: dict[int, list[Slot]] = field(default_factory=dict)
-    fresh: list[int] = field(default_factory=list)
-    texts: dict[Slot, str] = field(default_factory=dict)
-    hashes: list[str] = field(default_factory=list)
-    causes: list[str] = field(default_factory=list)
-    saved_again: int = 0
-    prefix_tokens: int = 0
-
-    @property
-    def slots(self) -> list[Slot]:
-        return [slot for slots in self.by_row.values() for slot in slots]
 
 
 class ConversationPruner:
@@ -167,15 +101,15 @@ class ConversationPruner:
     async def _in_thread(self, task: Any) -> Any:
         return await self.service.engine.in_thread(task)
 
-    def _read(self, ask: Ask) -> _Work:
+    def _read(self, ask: Ask) -> Work:
         """What may be pruned, and what of it was decided before."""
         options, settings = ask.options, self.service.settings
         marking = Marking(name=settings.context_name, blocks=tuple(options.blocks or ()))
         conversation = Conversation(ask.messages, marking)
         keys_of = prefix_keys if ask.sees_all else row_keys
-        keys = keys_of(ask.messages, scope=_scope(ask))
+        keys = keys_of(ask.messages, scope=scope_of(ask))
         tokens = self.counted([row_texts(message) for message in ask.messages])
-        work = _Work(ask, conversation, keys, tokens)
+        work = Work(ask, conversation, keys, tokens)
         for slot in conversation.slots():
             if slot.row >= ask.frozen and not self._is_marked(ask, slot):
                 work.by_row.setdefault(slot.row, []).append(slot)
@@ -190,7 +124,7 @@ class ConversationPruner:
         found = marked_hash(slot.text)
         return found is not None and self.originals.get(ask.caller, found) is not None
 
-    def _recall(self, work: _Work) -> None:
+    def _recall(self, work: Work) -> None:
         """Take over what rows were sent as; the others are fresh, but for those that the provider has cached whole."""
         frozen, seen = work.conversation.frozen, self._memory.seen(work.keys)
         if work.ask.mode != "on":
@@ -206,7 +140,7 @@ class ConversationPruner:
         broken = min((row for row in work.fresh), default=len(work.keys))
         work.prefix_tokens = sum(work.tokens[: min(seen, broken)])
 
-    def _is_open(self, work: _Work) -> bool:
+    def _is_open(self, work: Work) -> bool:
         """Whether the conversation is large enough for its model."""
         share, info = work.ask.options.window_share, self.models.get(work.ask.model)
         if share is None or info is None or info.max_input_tokens is None:
@@ -224,7 +158,7 @@ class ConversationPruner:
         engine = self.service.engine
         return engine.runner.catalog.counter("default") if engine.ready else None
 
-    async def _decide(self, work: _Work) -> None:
+    async def _decide(self, work: Work) -> None:
         """Fill in the texts of fresh rows."""
         if not work.fresh:
             return
@@ -244,9 +178,9 @@ class ConversationPruner:
                 work.causes.append(error.code or "refused")
                 continue
             for (slots, _), outcome in zip(group, outcomes, strict=True):
-                _take(work, slots, outcome)
+                take(work, slots, outcome)
 
-    def _jobs(self, work: _Work) -> list[tuple[list[Slot], Job]]:
+    def _jobs(self, work: Work) -> list[tuple[list[Slot], Job]]:
         """One job a row, so that what comes in a later row changes nothing in this one."""
         jobs = []
         for row in work.fresh:
@@ -255,15 +189,15 @@ class ConversationPruner:
                 jobs.append((slots, job))
         return jobs
 
-    def _large_enough(self, work: _Work, row: int) -> list[Slot]:
+    def _large_enough(self, work: Work, row: int) -> list[Slot]:
         least = MIN_TOKENS if work.ask.options.min_tokens is None else work.ask.options.min_tokens
         slots = work.by_row[row]
         numbers = self.counted([slot.text for slot in slots])
         return [slot for slot, number in zip(slots, numbers, strict=True) if slot.kind == "marked" or number >= least]
 
-    def _job(self, work: _Work, row: int, slots: Sequence[Slot]) -> Job | None:
+    def _job(self, work: Work, row: int, slots: Sequence[Slot]) -> Job | None:
         options, settings, ask = work.ask.options, self.service.settings, work.ask
-        question = _question(work, row, slots[0])
+        question = question_of(work, row, slots[0])
         limit = settings.gateway_read_tokens * CHARACTERS_A_TOKEN
         documents = [Document(lexical_cut(slot.text, question, characters=limit)) for slot in slots]
         query = shortened_question(question)
@@ -272,7 +206,7 @@ class ConversationPruner:
             if agnostic not in settings.compressors or not all(is_prose(document.text) for document in documents):
                 work.causes.append("no_question")
                 return None
-            options = _agnostic(options, str(agnostic))
+            options = without_question(options, str(agnostic))
         elif not options.compressor:
             options = self._careful(options)
         return job_from(options, self.service, query=query, documents=documents, caller=ask.caller)
@@ -303,23 +237,23 @@ class ConversationPruner:
         if group:
             yield group
 
-    def _check_closed(self, work: _Work) -> None:
+    def _check_closed(self, work: Work) -> None:
         closed = work.ask.options.fail_closed
         closed = self.service.settings.fail_closed if closed is None else closed
-        if closed and (cause := _degraded(work.causes)):
+        if closed and (cause := failure(work.causes)):
             raise ApiError(503, f"the conversation could not be pruned ({cause})", code=cause, retry_after=1)
 
-    def _finish(self, work: _Work) -> Pruned:
+    def _finish(self, work: Work) -> Pruned:
         """Markers, what is not shorter after all, and what is remembered."""
         fresh = {slot for row in work.fresh for slot in work.by_row[row]}
-        for (row, path), slots in _by_place(work.texts).items():
+        for (row, path), slots in by_place(work.texts).items():
             self._settle(work, row, path, slots, is_fresh=slots[0] in fresh)
         if work.ask.mode == "on":
             for row in work.fresh:
                 self._memory.put(work.keys[row], work.by_row[row], work.texts)
         return self._pruned(work)
 
-    def _settle(self, work: _Work, row: int, path: Path, slots: Sequence[Slot], *, is_fresh: bool) -> None:
+    def _settle(self, work: Work, row: int, path: Path, slots: Sequence[Slot], *, is_fresh: bool) -> None:
         """One text of a message: keep its original where that is asked for, and undo what saves nothing."""
         wants_original = work.ask.options.originals in ("marker", "tool") and work.ask.mode == "on"
         whole = text_at(work.conversation.messages[row], path)
@@ -335,18 +269,18 @@ class ConversationPruner:
         elif hash_value:
             work.hashes.append(hash_value)
 
-    def _undo(self, work: _Work, slots: Sequence[Slot]) -> None:
+    def _undo(self, work: Work, slots: Sequence[Slot]) -> None:
         for slot in slots:
             del work.texts[slot]
 
-    def _pruned(self, work: _Work) -> Pruned:
+    def _pruned(self, work: Work) -> Pruned:
         slots = work.slots
         before = self.counted([slot.text for slot in slots])
         after = self.counted([work.texts.get(slot, slot.text) for slot in slots])
         is_on, changed = work.ask.mode == "on", bool(work.texts)
-        cause = _degraded(work.causes)
+        cause = failure(work.causes)
         status = "degraded" if cause else "compressed" if is_on and changed else "passthrough"
-        reason = cause or ("" if is_on and changed else _reason(work))
+        reason = cause or ("" if is_on and changed else reason_of(work))
         pruned = Pruned(
             messages=replaced(work.ask.messages, work.texts) if is_on and changed else work.ask.messages,
             status=status,
@@ -356,13 +290,14 @@ class ConversationPruner:
             offers_tool=bool(work.hashes) and work.ask.options.originals == "tool",
             tokens_before=sum(before),
             tokens_after=sum(after),
+            tokens_sent=sum(work.tokens) - (sum(before) - sum(after) if is_on else 0),
         )
         if work.ask.mode != "shadow":
             return pruned
         texts = [slot.text for slot in slots], [work.texts.get(slot, slot.text) for slot in slots]
         return replace(pruned, before="\n".join(texts[0]), after="\n".join(texts[1]))
 
-    def _told(self, work: _Work, pruned: Pruned, seconds: float) -> Pruned:
+    def _told(self, work: Work, pruned: Pruned, seconds: float) -> Pruned:
         """Enter it into the books."""
         ask, saved = work.ask, pruned.tokens_before - pruned.tokens_after
         money = saved_money(self.models.get(ask.model), new=saved - work.saved_again, again=work.saved_again)
@@ -381,80 +316,3 @@ class ConversationPruner:
         )
         self.ledger.request(ask.key, sums, dialect=ask.dialect, mode=ask.mode, status=pruned.status)
         return pruned
-
-
-def _question(work: _Work, row: int, slot: Slot) -> str:
-    """The question that a row's texts are read for; "" when there is none. Where the newest text of the user is held
-    back, the tool call says more than an older one."""
-    ask, conversation = work.ask, work.conversation
-    if ask.questions is not None or ask.options.question:
-        return ask.options.question or (ask.questions or ())[row]
-    call = conversation.call(slot) if slot.kind == "tool" else ""
-    if ask.sees_all or slot.kind != "tool":
-        return conversation.question(row) or call
-    return call or conversation.question_before(row)
-
-
-def limits_of(options: GatewayOptions) -> tuple[object, ...]:
-    """What says how much to keep; all None where the compressor decides."""
-    return (
-        options.threshold,
-        options.operating_point,
-        options.budget,
-        options.rate,
-        options.top_p,
-        options.gap,
-    )
-
-
-def _agnostic(options: GatewayOptions, compressor: str) -> GatewayOptions:
-    """For a compressor that cuts words and knows no question: of the options only what it takes."""
-    rate = AGNOSTIC_RATE if options.rate is None and options.budget is None else options.rate
-    return GatewayOptions(
-        compressor=compressor, rate=rate, budget=options.budget, tokenizer=options.tokenizer, language=options.language
-    )
-
-
-def _take(work: _Work, slots: Sequence[Slot], outcome: Outcome) -> None:
-    if outcome.cause:
-        work.causes.append(outcome.cause)
-        return
-    by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
-    if len(by_index) != len(slots):
-        raise InputError(f"{outcome.result.compressor} gives no text for each document; name another")
-    for index, slot in enumerate(slots):
-        text = by_index[index] if by_index[index].strip() else NO_CONTEXT
-        # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
-        if text != slot.text and (slot.kind == "tool" or keeps_balance(slot.text, text)):
-            work.texts[slot] = text
-
-
-def _by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
-    places: dict[tuple[int, Path], list[Slot]] = {}
-    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
-        places.setdefault((slot.row, slot.path), []).append(slot)
-    return places
-
-
-#: Why something was left alone that is nobody's failure.
-_FINE = ("no_question", "small_conversation", "originals_full")
-
-
-def _degraded(causes: Sequence[str]) -> str:
-    return next((cause for cause in causes if cause not in _FINE), "")
-
-
-def _reason(work: _Work) -> str:
-    if work.ask.mode != "on":
-        return work.ask.mode
-    if not work.by_row:
-        return "no_context"
-    return work.causes[0] if work.causes else "nothing_to_remove"
-
-
-def _scope(ask: Ask) -> bytes:
-    """What a remembered row belongs to: a caller, and how that one wants it pruned."""
-    beside = {"question", "mode", "min_tokens", "window_share", "fail_closed"}
-    how = ask.options.model_dump_json(exclude=beside, exclude_defaults=True)
-    whole = f"{ask.conversation}\0{how}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(ask.caller + whole, digest_size=16).digest()
