@@ -93,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         _model() as model,
-        _sidecar(arguments.patience) as (sidecar, process),
+        running_sidecar(arguments.patience) as (sidecar, process),
         _litellm(arguments, Path(folder), model=model, sidecar=sidecar) as url,
     ):
         failed = [name for name, passed in _checks(url, sidecar, process) if not _said(name, passed)]
@@ -165,10 +165,14 @@ def _model() -> Iterator[str]:
 
 
 @contextmanager
-def _sidecar(patience: float) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def running_sidecar(patience: float, *, deadline: float = 30.0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A sidecar that takes the key `OURS`: its address and its process. deadline: seconds a request may take."""
     port = _free_port()
     command = [sys.executable, "-c", "from ctxprune.cli import main; main()", "serve", "--port", str(port)]
-    environment = os.environ | {"CTXPRUNE_API_KEYS": json.dumps([OURS])}
+    environment = os.environ | {
+        "CTXPRUNE_API_KEYS": json.dumps([OURS]),
+        "CTXPRUNE_DEADLINE_SECONDS": str(deadline),
+    }
     with _running(command, environment, f"http://127.0.0.1:{port}", "/readyz", patience) as process:
         yield f"http://127.0.0.1:{port}", process
 

@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
 
     # Gateways that send whole conversations
-    gateway: GatewayOptions = Field(default=GatewayOptions(), description="How conversations are pruned, for all keys.")
+    gateway: GatewayOptions | None = Field(default=None, description="How conversations are pruned, for all keys.")
     gateway_keys: dict[str, GatewayOptions] = Field(
         default={},
         description="The same for single keys, by SHA-256 (8 digits or more) or the gateway's name.",

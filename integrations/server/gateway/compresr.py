@@ -40,10 +40,11 @@ def compresr_routes(service: Service, gateway: Gateway) -> APIRouter:
     @router.post(f"{_PATH}/batch", **documented(CompresrBatch))
     async def question_specific_batch(request: Request) -> Response:
         """Several texts, answered one for one."""
+        limit, parsed = service.settings.max_documents, await request.json()
+        inputs = parsed.get("inputs") if isinstance(parsed, dict) else None
+        if isinstance(inputs, list) and len(inputs) > limit:  # before any of them is looked at
+            raise ApiError(413, f"inputs must be at most {limit}, got {len(inputs)}; split the request")
         body = await gateway.checked(request, CompresrBatch)
-        limit = service.settings.max_documents
-        if len(body.inputs) > limit:
-            raise ApiError(413, f"inputs must be at most {limit}, got {len(body.inputs)}; split the request")
         pruned, rows = await _compressed(gateway, request, body.inputs, body)
         return _answer(pruned, {"results": rows, "count": len(rows)})
 

@@ -20,7 +20,7 @@ from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
-from ctxprune.integrations.server.gate import note
+from ctxprune.integrations.server.gate import WHOLE_CONVERSATIONS, note
 from ctxprune.integrations.server.gateway.ledger import Sums
 from ctxprune.integrations.server.gateway.originals import retrieve_tool, with_tool
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, bypassed, options_for
@@ -135,7 +135,7 @@ class Gateway:
         scope = hashlib.blake2b(whole, digest_size=16).digest()
         ours = hashlib.sha256(name.encode()).hexdigest() if not settings.api_keys else name
         named = [*names, ours]
-        options = options_for(named, everyone=settings.gateway, by_key=settings.gateway_keys)
+        options = options_for(named, everyone=settings.gateway or GatewayOptions(), by_key=settings.gateway_keys)
         return Caller(scope, self.label(named), options)
 
     @staticmethod
@@ -169,7 +169,7 @@ def gateway_routes(service: Service, gateway: Gateway) -> APIRouter:
     """The routes over one service; Headroom's is that of the documents, too."""
     router = APIRouter(tags=["gateway"], route_class=service.route_class, responses=service.error_responses)
 
-    @router.post("/beta/litellm_basic_guardrail_api", **documented(GuardrailRequest))
+    @router.post(WHOLE_CONVERSATIONS, **documented(GuardrailRequest))
     async def generic_guardrail(request: Request) -> Response:
         """LiteLLM's generic guardrail: the conversation with tool results and marked context pruned.
 

@@ -74,7 +74,18 @@ class ConversationPruner:
             reason = "bypassed" if ask.bypass else "off"
             return Pruned(messages=ask.messages, status="passthrough", reason=reason)
         began = time.perf_counter()
-        work = await self._in_thread(lambda: self._read(ask))
+        try:
+            work = await self._in_thread(lambda: self._read(ask))
+            await self._work_on(work)
+            pruned = await self._in_thread(lambda: self._finish(work))
+        except ApiError:
+            raise
+        except Exception as error:  # a full disk below the originals, say
+            return self._untouched(ask, error)
+        return self._told(work, pruned, time.perf_counter() - began)
+
+    async def _work_on(self, work: Work) -> None:
+        """Fail open, or closed where that is set. Raises ApiError."""
         try:
             await self._decide(work)
         except (InputError, BudgetError) as error:  # of the caller's own options
@@ -86,9 +97,14 @@ class ConversationPruner:
         except Exception as error:
             self.service.log.exception("a conversation could not be pruned", error=type(error).__name__)
             work.causes.append("internal")
-        self._check_closed(work)
-        pruned = await self._in_thread(lambda: self._finish(work))
-        return self._told(work, pruned, time.perf_counter() - began)
+        self._check_closed(work.ask, work.causes)
+
+    def _untouched(self, ask: Ask, error: Exception) -> Pruned:
+        self.service.log.exception("a conversation could not be read", exc_info=error)
+        self._check_closed(ask, ["internal"])
+        sums = Sums(degraded=1)
+        self.ledger.request(ask.key, sums, dialect=ask.dialect, mode=ask.mode, status="degraded")
+        return Pruned(messages=ask.messages, status="degraded", reason="internal")
 
     def counted(self, texts: Sequence[str]) -> list[int]:
         """Numbers of tokens; an estimate until the model is loaded."""
@@ -110,9 +126,15 @@ class ConversationPruner:
         keys = keys_of(ask.messages, scope=scope_of(ask))
         tokens = self.counted([row_texts(message) for message in ask.messages])
         work = Work(ask, conversation, keys, tokens)
+        size = 0
         for slot in conversation.slots():
-            if slot.row >= ask.frozen and not self._is_marked(ask, slot):
-                work.by_row.setdefault(slot.row, []).append(slot)
+            if slot.row < ask.frozen or self._is_marked(ask, slot):
+                continue
+            size += len(slot.text)
+            if size > settings.max_body_bytes:  # a body may be larger, for its images
+                work.causes.append("too_large")
+                break
+            work.by_row.setdefault(slot.row, []).append(slot)
         if len(work.slots) > settings.max_documents:
             message = f"at most {settings.max_documents} texts to prune, got {len(work.slots)}"
             raise ApiError(413, message, code="too_many_documents")
@@ -237,10 +259,10 @@ class ConversationPruner:
         if group:
             yield group
 
-    def _check_closed(self, work: Work) -> None:
-        closed = work.ask.options.fail_closed
+    def _check_closed(self, ask: Ask, causes: Sequence[str]) -> None:
+        closed = ask.options.fail_closed
         closed = self.service.settings.fail_closed if closed is None else closed
-        if closed and (cause := failure(work.causes)):
+        if closed and (cause := failure(causes)):
             raise ApiError(503, f"the conversation could not be pruned ({cause})", code=cause, retry_after=1)
 
     def _finish(self, work: Work) -> Pruned:
