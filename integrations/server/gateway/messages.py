@@ -309,7 +309,7 @@ def _with(value: Any, path: Path, text: str) -> Any:
     """A copy of the value with another text at the path."""
     if not path:
         return text
-    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
     copy[path[0]] = _with(value[path[0]], path[1:], text)
     return copy
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
@@ -75,9 +74,9 @@ class ConversationPruner:
             return Pruned(messages=ask.messages, status="passthrough", reason=reason)
         began = time.perf_counter()
         try:
-            work = await self._in_thread(lambda: self._read(ask))
+            work = await self.service.engine.in_thread(lambda: self._read(ask))
             await self._work_on(work)
-            pruned = await self._in_thread(lambda: self._finish(work))
+            pruned = await self.service.engine.in_thread(lambda: self._finish(work))
         except ApiError:
             raise
         except Exception as error:  # a full disk below the originals, say
@@ -114,9 +113,6 @@ class ConversationPruner:
         """The same, in a thread."""
         return await self.service.engine.in_thread(lambda: self.counted(texts))
 
-    async def _in_thread(self, task: Any) -> Any:
-        return await self.service.engine.in_thread(task)
-
     def _read(self, ask: Ask) -> Work:
         """What may be pruned, and what of it was decided before."""
         options, settings = ask.options, self.service.settings
@@ -126,18 +122,16 @@ class ConversationPruner:
         keys = keys_of(ask.messages, scope=scope_of(ask))
         tokens = self.counted([row_texts(message) for message in ask.messages])
         work = Work(ask, conversation, keys, tokens)
-        size = 0
+        size = number = 0
         for slot in conversation.slots():
             if slot.row < ask.frozen or self._is_marked(ask, slot):
                 continue
             size += len(slot.text)
-            if size > settings.max_body_bytes:  # a body may be larger, for its images
-                work.causes.append("too_large")
+            number += 1
+            if size > settings.max_body_bytes or number > settings.max_documents:
+                work.causes.append("too_large")  # the rest goes on as it came
                 break
             work.by_row.setdefault(slot.row, []).append(slot)
-        if len(work.slots) > settings.max_documents:
-            message = f"at most {settings.max_documents} texts to prune, got {len(work.slots)}"
-            raise ApiError(413, message, code="too_many_documents")
         self._recall(work)
         return work
 
@@ -191,8 +185,8 @@ class ConversationPruner:
             if self.service.failure:
                 raise ApiError(503, "the model failed to load", code="model")
             await engine.compress([], seconds=work.ask.seconds, wait_for_model=True)
-        jobs = await self._in_thread(lambda: self._jobs(work))
-        for group in await self._in_thread(lambda: list(self._groups(jobs))):
+        jobs = await self.service.engine.in_thread(lambda: self._jobs(work))
+        for group in await self.service.engine.in_thread(lambda: list(self._groups(jobs))):
             seconds = max(deadline - time.monotonic(), 0.001)
             try:
                 outcomes = await engine.compress([job for _, job in group], seconds=seconds)
