@@ -428,15 +428,16 @@ def test_a_second_header_on_a_kept_connection_is_timed_too():
         connection.settimeout(60)
         answer = b""
         while not answer.endswith(b"ok"):
-            answer += connection.recv(1000)
+            part = connection.recv(1000)
+            assert part, answer
+            answer += part
         connection.sendall(b"GET / HT")
         assert is_closed(connection)
 
 
 def test_connections_beyond_the_cap_are_closed_and_come_back_when_there_is_room():
     with listening(most=3, header_seconds=60) as port:
-        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
-        time.sleep(0.2)
+        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]  # taken in the order they came
         with socket.create_connection(("127.0.0.1", port)) as one_more:
             assert is_closed(one_more)
         for connection in held:

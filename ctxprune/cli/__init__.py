@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ctxprune.errors import CtxpruneError
+from ctxprune.errors import CtxpruneError, MissingPackageError
 
 #: What a shell reports of a program that SIGPIPE ended.
 BROKEN_PIPE = 141
@@ -49,6 +49,8 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def _message(error: Exception) -> str:
     if isinstance(error, CtxpruneError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ctxprune"):
+        return str(MissingPackageError("this command", error.name))
     if isinstance(error, OSError):
         said = f"{error.strerror or error}: {error.filename}" if error.filename else error.strerror or str(error)
         return f"{said}; free some space and run the command again" if error.errno in _FULL else said

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from ctxprune import __version__
 from ctxprune.errors import InputError
-from ctxprune.files import LOCK, only_writer, remove_matching
+from ctxprune.files import LOCK, only_writer, remove_matching, write_whole
 from ctxprune.files import read_lines as file_lines
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
@@ -339,21 +339,15 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
 def _write_whole(path: Path, content: bytes, *, scratch: Path) -> None:
     """So that it is there whole or not at all, whenever the process or the machine stops. Raises InputError when it
     cannot be written."""
-    unfinished = scratch / f"{path.name}.{os.getpid()}.tmp"
     try:
-        with unfinished.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(path)
+        write_whole(path, content, unfinished=scratch / f"{path.name}.{os.getpid()}.tmp")
     except OSError as error:
-        unfinished.unlink(missing_ok=True)  # on a full disk it would be in the way of the next try
         raise _unwritable(path, error) from None
 
 
 def _unwritable(path: Path, error: OSError) -> InputError:
     return InputError(
-        f"cannot write {path}: {error.strerror or error}; free some space or permit it, and run the same command again: "
+        f"cannot write {path}: {error.strerror or error}; free some space or permit it, then run the same command: "
         "finished parts stay"
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import Discriminator, Tag
 
 from ctxprune import __version__
 from ctxprune.errors import InputError
@@ -16,6 +17,7 @@ from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
 from ctxprune.integrations.server.gate import note
+from ctxprune.integrations.server.gateway.schemas import HeadroomRequest
 from ctxprune.integrations.server.patterns import Pattern, checked_patterns
 from ctxprune.integrations.server.service import Service, while_connected
 from ctxprune.types import Document, Extract, Span
@@ -78,17 +80,45 @@ PATTERN_SIZE = 100_000
 _POLICY = ("keep_title", "min_keep", "floor", "top_p", "companions", "on_empty", "order", "elision")
 
 
-def compress_routes(service: Service) -> APIRouter:
-    """The routes over one service."""
+Conversations = Callable[[HeadroomRequest, Request], Awaitable[Response]]
+
+
+def _dialect(body: Any) -> str:
+    return (
+        "as_messages"
+        if isinstance(body, HeadroomRequest)
+        or (isinstance(body, dict) and "messages" in body and "documents" not in body)
+        else "as_documents"
+    )
+
+
+DocumentsOrMessages = Annotated[
+    Annotated[schemas.CompressRequest, Tag("as_documents")] | Annotated[HeadroomRequest, Tag("as_messages")],
+    Discriminator(_dialect),
+]
+
+
+def compress_routes(service: Service, conversations: Conversations) -> APIRouter:
+    """The routes over one service. conversations: answers what comes as messages instead of documents."""
     router = APIRouter(tags=["compress"], route_class=service.route_class, responses=service.error_responses)
     engine, settings = service.engine, service.settings
 
-    @router.post("/v1/compress", response_model=schemas.CompressResponse, response_model_exclude_none=True)
-    async def compress(body: schemas.CompressRequest, request: Request) -> Response:
+    shown = {"requestBody": {"content": {"application/json": {"example": schemas.EXAMPLE}}}}
+
+    @router.post(
+        "/v1/compress",
+        response_model=schemas.CompressResponse,
+        response_model_exclude_none=True,
+        openapi_extra=shown,
+    )
+    async def compress(body: DocumentsOrMessages, request: Request) -> Response:
         """Keep what helps to answer the question.
 
-        The text of each document is made of slices of the original, whose offsets are given.
+        The text of each document is made of slices of the original, whose offsets are given. `messages` in place of
+        `documents` are answered in Headroom's shape: as many of them, those that hold retrieved text shorter.
         """
+        if isinstance(body, HeadroomRequest):
+            return await conversations(body, request)
         caller = caller_of(request.headers)
         job = await engine.in_thread(lambda: job_of(body, service, caller=caller), size=size_of(body))
         (outcome,) = await while_connected(request, engine.compress([job], seconds=seconds_of(request)))

@@ -24,6 +24,8 @@ from ctxprune.integrations.server.settings import Settings
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+#: The gateways' route whose bodies hold conversations with their images.
+WHOLE_CONVERSATIONS = "/beta/litellm_basic_guardrail_api"
 #: How much of a refused body is read and thrown away: so long, and so many times the largest body.
 DISCARD_SECONDS, DISCARD_BODIES = 1.0, 4
 #: Bytes that are looked at in the event loop; more are in a thread.
@@ -155,7 +157,9 @@ class Gate:
     def _limit(self, exchange: Exchange) -> int:
         """Images travel in the proxy's bodies, which it passes on."""
         settings = self.settings
-        larger = is_proxy(exchange.scope["path"]) and settings.upstream_url is not None
+        path = exchange.scope["path"]
+        has_upstream = settings.upstream_url is not None or settings.anthropic_url is not None
+        larger = (has_upstream and is_proxy(path)) or path == WHOLE_CONVERSATIONS
         return max(settings.max_body_bytes, settings.max_proxy_body_bytes) if larger else settings.max_body_bytes
 
     def _hold(self, exchange: Exchange, size: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -23,8 +24,12 @@ from ctxprune.integrations.server.engine.catalog import RERANKER
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError, json_bytes
 from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.integrations.server.truncation import Cuts
 from ctxprune.runtime.base import sigmoid
 from ctxprune.types import Document, Extract
+
+#: What other servers call a chunk of a long document.
+CHUNK_TOKENS = 512
 
 _LENIENT = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 _EXAMPLE: dict[str, Any] = {
@@ -59,7 +64,23 @@ class _Rerank(BaseModel):
     )
 
 
-class JinaRequest(_Rerank):
+class _Cut(_Rerank):
+    """What other servers cut long inputs by. A text that is cut is only ranked by its beginning."""
+
+    max_tokens_per_query: int | None = Field(default=None, gt=0, description="Read so many tokens of the query.")
+    truncate_prompt_tokens: int | None = Field(
+        default=None, ge=-1, description="Read so many tokens of query and document together; -1 and null: all."
+    )
+    max_chunks_per_doc: int | None = Field(default=None, gt=0, description=f"Read {CHUNK_TOKENS} tokens times that.")
+
+    @property
+    def cuts(self) -> Cuts:
+        together = self.truncate_prompt_tokens if (self.truncate_prompt_tokens or 0) > 0 else None
+        chunks = None if self.max_chunks_per_doc is None else self.max_chunks_per_doc * CHUNK_TOKENS
+        return Cuts(query=self.max_tokens_per_query, document=chunks, together=together)
+
+
+class JinaRequest(_Cut):
     model_config = ConfigDict(**_LENIENT, json_schema_extra={"examples": [_EXAMPLE]})
     model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
     documents: _Documents
@@ -67,7 +88,7 @@ class JinaRequest(_Rerank):
     return_documents: bool | None = True
 
 
-class CohereRequest(_Rerank):
+class CohereRequest(_Cut):
     model_config = ConfigDict(**_LENIENT, json_schema_extra={"examples": [_EXAMPLE | {"model": "any"}]})
     model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
     documents: _Documents
@@ -137,7 +158,15 @@ def rerank_routes(service: Service) -> APIRouter:
     router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
 
     async def ranked(request: Request, body: _Rerank, texts: list[str]) -> tuple[list[Extract], Outcome]:
-        return await rank(service, request, body.query, texts, language=body.language)
+        cuts = body.cuts if isinstance(body, _Cut) else Cuts()
+        if cuts == Cuts():
+            return await rank(service, request, body.query, texts, language=body.language)
+        runner = service.engine.runner
+        query, read = await service.engine.in_thread(
+            lambda: cuts.applied(body.query, texts, runner.catalog.counter("default"))
+        )
+        extracts, outcome = await rank(service, request, query, read, language=body.language)
+        return [_whole(extract, texts[extract.index]) for extract in extracts], outcome
 
     @router.post("/v1/rerank", response_model=JinaResponse, response_model_exclude_none=True)
     async def jina(body: JinaRequest, request: Request) -> Response:
@@ -249,6 +278,11 @@ def _result(extract: Extract, score: float, *, with_text: bool | None, pruned: b
     row: dict[str, Any] = {"index": extract.index, "relevance_score": score}
     row |= {"document": {"text": extract.source.text}} if with_text else {}
     return row | ({"pruned_text": extract.text} if pruned else {})
+
+
+def _whole(extract: Extract, text: str) -> Extract:
+    """The ranked beginning with all of its document again; the offsets stay right."""
+    return replace(extract, source=replace(extract.source, text=text))
 
 
 def _text(document: str | TextDocument) -> str:

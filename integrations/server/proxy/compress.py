@@ -15,7 +15,6 @@ from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.patterns import Pattern
 from ctxprune.integrations.server.proxy.context import (
@@ -208,9 +207,7 @@ class ProxyCompressor:
         listed = frozenset(options.messages or ())
         if wrong := [at for at in listed if not 0 <= at < length]:
             raise ApiError(422, f"ctxprune.messages must be indices below {length}, got {wrong[0]}")
-        limit = settings.tool_message_tokens
-        is_long = None if limit is None else lambda text: len(text) // CHARACTERS_A_TOKEN > limit
-        return Marking(name=settings.context_name, listed=listed, is_long=is_long)
+        return Marking(name=settings.context_name, listed=listed)
 
     async def _guarded(self, chat: Chat) -> Rewriting:
         """Fail open: whatever goes wrong with compression, the original goes upstream and the headers say so."""
