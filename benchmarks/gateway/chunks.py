@@ -143,7 +143,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             theirs = Headroom(arguments.headroom, clients)
             theirs.replies(tasks(1, seed=99))
             batches = [[task] for task in asked] if clients == 1 else [asked]
-            _row("headroom-ai, no model", clients, [reply for batch in batches for reply in theirs.replies(batch)])
+            _row("headroom-ai without its model", clients, [reply for batch in batches for reply in theirs.replies(batch)])
             theirs.close()
     return 0
 
