@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import signal
@@ -170,7 +171,7 @@ def _document(app: FastAPI) -> None:
 
 
 #: Python's own is 5 ms.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0005
 
 
 class DrainingServer(uvicorn.Server):
@@ -202,6 +203,8 @@ class DrainingServer(uvicorn.Server):
         """Called ten times a second; True ends the server, also one that can never become ready."""
         if self.app.state.load_error is not None:
             return True
+        if self.service.engine.ready and not gc.get_freeze_count():
+            gc.freeze()  # what is loaded stays: looking through it for garbage would stop every thread meanwhile
         is_drained = self._until is not None and time.monotonic() >= self._until
         return await super().on_tick(counter) or is_drained
 

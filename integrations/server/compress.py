@@ -75,6 +75,8 @@ def _span(unit: Span) -> str:
 
 #: An answer of no more sentences and tokens is written in about a millisecond, less than another thread costs.
 SMALL_UNITS, SMALL_TOKENS = 100, 4000
+#: Compiling a pattern takes as long as looking at so many characters, and more.
+PATTERN_SIZE = 100_000
 _POLICY = ("keep_title", "min_keep", "floor", "top_p", "companions", "on_empty", "order", "elision")
 
 
@@ -118,7 +120,7 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
         if isinstance(body, HeadroomRequest):
             return await conversations(body, request)
         caller = caller_of(request.headers)
-        job = await engine.in_thread(lambda: job_of(body, service, caller=caller))
+        job = await engine.in_thread(lambda: job_of(body, service, caller=caller), size=size_of(body))
         (outcome,) = await while_connected(request, engine.compress([job], seconds=seconds_of(request)))
         log_outcomes(service, request, [job], [outcome])
         return await _rendered(service, lambda: response_bytes(body, outcome), [outcome])
@@ -127,7 +129,8 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
     async def compress_batch(body: schemas.BatchRequest, request: Request) -> Response:
         """Several requests at once, answered in order; one that cannot be answered fails them all."""
         caller = caller_of(request.headers)
-        jobs = await engine.in_thread(lambda: jobs_of(body, service, caller=caller))
+        size = sum(map(size_of, body.requests))
+        jobs = await engine.in_thread(lambda: jobs_of(body, service, caller=caller), size=size)
         outcomes = await while_connected(request, engine.compress(jobs, seconds=seconds_of(request)))
         log_outcomes(service, request, jobs, outcomes)
         pairs = list(zip(body.requests, outcomes, strict=True))
@@ -143,7 +146,7 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
     async def estimate(body: schemas.CompressRequest, request: Request) -> Response:
         """What a request would mean in tokens, without running a model."""
         caller = caller_of(request.headers)
-        job = await engine.in_thread(lambda: job_of(body, service, caller=caller))
+        job = await engine.in_thread(lambda: job_of(body, service, caller=caller), size=size_of(body))
         runner = engine.runner
         plan = await engine.in_thread(lambda: runner.plan(job))
         row = {
@@ -204,6 +207,12 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
         )
 
     return router
+
+
+def size_of(body: schemas.CompressRequest) -> int:
+    """Characters to look at before there is a job; a pattern, which must be compiled, counts as many."""
+    texts = (item if isinstance(item, str) else item.text for item in body.documents)
+    return PATTERN_SIZE * len(body.protect or ()) + sum(map(len, texts))
 
 
 def jobs_of(body: schemas.BatchRequest, service: Service, *, caller: bytes) -> list[Job]:

@@ -22,7 +22,7 @@ from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.compress import log_outcomes, seconds_of, token_headers
 from ctxprune.integrations.server.engine.catalog import RERANKER
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.errors import ApiError, json_response
+from ctxprune.integrations.server.errors import ApiError, json_bytes
 from ctxprune.integrations.server.service import Service, while_connected
 from ctxprune.integrations.server.truncation import Cuts
 from ctxprune.runtime.base import sigmoid
@@ -177,27 +177,33 @@ def rerank_routes(service: Service) -> APIRouter:
         texts = [_text(document) for document in body.documents]
         extracts, outcome = await ranked(request, body, texts)
         scores = probability_of(service)
-        results = [
-            _result(extract, scores(extract), with_text=body.return_documents is not False, pruned=body.pruned_text)
-            for extract in extracts[: body.top_n]
-        ]
         tokens = outcome.result.tokens_before
-        row = {"model": _model(service), "object": "list", "results": results}
-        usage = {"total_tokens": tokens, "prompt_tokens": tokens}
-        return json_response(row | {"usage": usage}, headers=token_headers([outcome]))
+
+        def answer() -> dict[str, Any]:
+            results = [
+                _result(extract, scores(extract), with_text=body.return_documents is not False, pruned=body.pruned_text)
+                for extract in extracts[: body.top_n]
+            ]
+            usage = {"total_tokens": tokens, "prompt_tokens": tokens}
+            return {"model": _model(service), "object": "list", "results": results, "usage": usage}
+
+        return await _written(service, answer, outcome)
 
     @router.post("/v2/rerank", response_model=CohereResponse, response_model_exclude_none=True)
     async def cohere(body: CohereRequest, request: Request) -> Response:
         """Cohere's dialect."""
         extracts, outcome = await ranked(request, body, [_text(document) for document in body.documents])
         scores = probability_of(service)
-        results = [
-            _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
-            for extract in extracts[: body.top_n]
-        ]
-        meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
-        row = {"id": str(uuid.uuid4()), "results": results, "meta": meta}
-        return json_response(row, headers=token_headers([outcome]))
+
+        def answer() -> dict[str, Any]:
+            results = [
+                _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
+                for extract in extracts[: body.top_n]
+            ]
+            meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+            return {"id": str(uuid.uuid4()), "results": results, "meta": meta}
+
+        return await _written(service, answer, outcome)
 
     example = {"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}
     shown = {"requestBody": {"content": {"application/json": {"example": example}}}}
@@ -212,13 +218,14 @@ def rerank_routes(service: Service) -> APIRouter:
             return await in_jinas_shape(body, request)
         extracts, outcome = await ranked(request, body, body.texts)
         scores = probability_of(service)
-        rows = []
-        for extract in extracts:
+
+        def row(extract: Extract) -> dict[str, Any]:
             score = scores(extract)
-            row: dict[str, Any] = {"index": extract.index, "score": _log_odds(score) if body.raw_scores else score}
-            row |= {"text": extract.source.text} if body.return_text else {}
-            rows.append(row | ({"pruned_text": extract.text} if body.pruned_text else {}))
-        return json_response(rows, headers=token_headers([outcome]))
+            named: dict[str, Any] = {"index": extract.index, "score": _log_odds(score) if body.raw_scores else score}
+            named |= {"text": extract.source.text} if body.return_text else {}
+            return named | ({"pruned_text": extract.text} if body.pruned_text else {})
+
+        return await _written(service, lambda: list(map(row, extracts)), outcome)
 
     return router
 
@@ -239,6 +246,13 @@ async def rank(
         raise ApiError(504 if outcome.cause == "deadline" else 424, outcome.result.reason or outcome.cause)
     extracts = sorted(outcome.result.after.extracts, key=lambda extract: -_relevance(extract))
     return extracts, outcome
+
+
+async def _written(service: Service, answer: Callable[[], Any], outcome: Outcome) -> Response:
+    """The answer as JSON, put together in a thread when the texts in it are long."""
+    size = sum(len(extract.source.text) for extract in outcome.result.after.extracts)
+    content = await service.engine.in_thread(lambda: json_bytes(answer()), size=size)
+    return Response(content, headers=token_headers([outcome]), media_type="application/json")
 
 
 def probability_of(service: Service) -> Callable[[Extract], float]:

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from ctxprune.integrations.server.bodies import SMALL_BODY, checked_counts, checked_model, measured_json
+from ctxprune.integrations.server.bodies import checked_counts, checked_model, measured_json
 from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.errors import ApiError, validation_message
 from ctxprune.integrations.server.observe import Log, Metrics
@@ -71,13 +71,10 @@ class StrictRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if request.method == "POST":
                 body = await _json_body(strict)
-                strict.parsed = await self._in_thread(len(body), lambda: self._checked(body))
+                strict.parsed = await self.service.engine.in_thread(lambda: self._checked(body), size=len(body))
             return await handle(strict)
 
         return strictly
-
-    async def _in_thread(self, size: int, work: Callable[[], Any]) -> Any:
-        return work() if size <= SMALL_BODY else await self.service.engine.in_thread(work)
 
     def _checked(self, body: bytes) -> Any:
         """The model of the route's body, which FastAPI takes as it is; plain values where there is none."""
