@@ -281,3 +281,14 @@ def test_rerank_takes_the_names_that_other_servers_know(client):
     same = post(client, "/v1/rerank", body | {"truncate_prompt_tokens": -1}).json()["results"]
     assert same == whole
     assert post(client, "/v2/rerank", body | {"max_chunks_per_doc": 0}).status_code == 422
+
+
+def test_json_results_stay_json_and_keep_the_rows_that_answer(client):
+    rows = [
+        {"id": number, "stall": f"Stall {number}", "note": "Sells ribbons, buttons and thread."} for number in range(60)
+    ]
+    rows[41]["note"] = KILN.strip()
+    messages = [*AGENT[:3], {**AGENT[3], "content": json.dumps({"rows": rows, "page": 1})}]
+    text = guardrail(client, messages).json()["structured_messages"][3]["content"]
+    assert len(text) < len(messages[3]["content"]) / 2
+    assert rows[41] in json.loads(text)["rows"]

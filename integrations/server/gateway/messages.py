@@ -113,7 +113,7 @@ class Conversation:
     def _results(self, row: int, texts: Sequence[tuple[Path, str]], name: object) -> Iterator[Slot]:
         for path, text in texts:
             slot = Slot(row, path, 0, len(text), text, "tool")
-            if text.strip() and not is_structured(text) and not self._is_retrieved(slot, name):
+            if text.strip() and not self._is_retrieved(slot, name):
                 yield slot
 
     def _is_retrieved(self, slot: Slot, name: object) -> bool:

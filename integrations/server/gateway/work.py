@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.server.engine.jobs import Outcome
+from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.gateway.messages import Conversation, Path, Slot
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.proxy.marks import keeps_balance
-from ctxprune.prompt import NO_CONTEXT
+from ctxprune.prompt import NO_CONTEXT, piece_text
 
 #: What a compressor that is not told the question keeps.
 AGNOSTIC_RATE = 0.66
@@ -127,11 +127,15 @@ def without_question(options: GatewayOptions, compressor: str) -> GatewayOptions
     )
 
 
-def take(work: Work, slots: Sequence[Slot], outcome: Outcome) -> None:
+def take(work: Work, slots: Sequence[Slot], job: Job, outcome: Outcome) -> None:
+    """Enter what came of a job, or why nothing did."""
     if outcome.cause:
         work.causes.append(outcome.cause)
         return
-    by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
+    after = outcome.result.after
+    by_index = {extract.index: extract.text for extract in after.extracts}
+    if job.is_tool_output:  # a result with a note of what was left out is no extract
+        by_index = {0: "".join(map(piece_text, after.pieces))}
     if len(by_index) != len(slots):
         raise InputError(f"{outcome.result.compressor} gives no text for each document; name another")
     for index, slot in enumerate(slots):
