@@ -198,15 +198,24 @@ class ConversationPruner:
                 take(work, slots, job, outcome)
 
     def _jobs(self, work: Work) -> list[tuple[list[Slot], Job]]:
-        """One job a result, and one for all marks of a row: what comes in a later row changes nothing in this one."""
-        jobs = []
+        """One job for what came together; what comes in a later turn changes nothing in it."""
+        groups: dict[tuple[object, ...], list[Slot]] = {}
         for row in work.fresh:
-            slots = self._large_enough(work, row)
-            marked = [slot for slot in slots if slot.kind != "tool"]
-            for together in [[slot] for slot in slots if slot.kind == "tool"] + ([marked] if marked else []):
-                if (job := self._job(work, row, together)) is not None:
-                    jobs.append((together, job))
-        return jobs
+            for slot in self._large_enough(work, row):
+                groups.setdefault(self._together(work, slot), []).append(slot)
+        jobs = ((slots, self._job(work, slots[0].row, slots)) for slots in groups.values())
+        return [(slots, job) for slots, job in jobs if job is not None]
+
+    def _together(self, work: Work, slot: Slot) -> tuple[object, ...]:
+        """What is judged together has this in common: the marks of a row, and the prose that tools gave in one turn, of
+        which some may answer the question and others not. Other results are judged each by itself, for their form."""
+        ask = work.ask
+        if slot.kind != "tool":
+            return ("marks", slot.row)
+        whole = ask.sees_all and ask.questions is None and ask.options.budget is None and ask.options.rate is None
+        if whole and self._scores(ask.options.compressor) and is_prose(slot.text):
+            return ("turn", work.conversation.turn(slot.row), question_of(work, slot.row, slot))
+        return ("result", slot.row, slot.path)
 
     def _large_enough(self, work: Work, row: int) -> list[Slot]:
         least = MIN_TOKENS if work.ask.options.min_tokens is None else work.ask.options.min_tokens
@@ -230,7 +239,7 @@ class ConversationPruner:
             options = without_question(options, str(agnostic))
         elif not options.compressor:
             options = self._careful(options)
-        keeps_form = is_tool and self._scores(options.compressor)
+        keeps_form = is_tool and len(slots) == 1 and self._scores(options.compressor)
         if is_data and not keeps_form:
             work.causes.append("no_question")
             return None

@@ -13,6 +13,7 @@ from ctxprune.integrations.server.gateway.messages import Conversation, Path, Sl
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.proxy.marks import keeps_balance
 from ctxprune.prompt import NO_CONTEXT, piece_text
+from ctxprune.types import Extract
 
 #: What a compressor that is not told the question keeps.
 AGNOSTIC_RATE = 0.66
@@ -133,7 +134,7 @@ def take(work: Work, slots: Sequence[Slot], job: Job, outcome: Outcome) -> None:
         work.causes.append(outcome.cause)
         return
     after = outcome.result.after
-    by_index = {extract.index: extract.text for extract in after.extracts}
+    by_index = {extract.index: _something(extract, slots[extract.index]) for extract in after.extracts}
     if job.is_tool_output:  # a result with a note of what was left out is no extract
         by_index = {0: "".join(map(piece_text, after.pieces))}
     if len(by_index) != len(slots):
@@ -143,6 +144,14 @@ def take(work: Work, slots: Sequence[Slot], job: Job, outcome: Outcome) -> None:
         # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
         if text != slot.text and (slot.kind == "tool" or keeps_balance(slot.text, text)):
             work.texts[slot] = text
+
+
+def _something(extract: Extract, slot: Slot) -> str:
+    """What is left; of a tool's result at least its best sentence: one that vanished looks like a fault."""
+    if extract.text.strip() or slot.kind != "tool" or not extract.units:
+        return extract.text
+    best = max(extract.units, key=lambda unit: unit.score)
+    return extract.source.text[best.start : best.end].strip()
 
 
 def by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
