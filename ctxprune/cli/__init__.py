@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from ctxprune.errors import CtxpruneError
+from ctxprune.errors import CtxpruneError, MissingPackageError
 
 #: What a shell reports of a program that SIGPIPE ended.
 BROKEN_PIPE = 141
@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _message(error: Exception) -> str:
     if isinstance(error, CtxpruneError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ctxprune"):
+        return str(MissingPackageError("this command", error.name))
     if isinstance(error, OSError):
         return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     return f"unexpected {type(error).__name__}: {error}; `ctxprune --debug ...` shows where"

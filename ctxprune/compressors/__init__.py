@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ctxprune.compressors.provence.compressor import BUNDLED, Provence, load_model
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
-from ctxprune.errors import InputError, UnknownNameError, UnknownOptionError
+from ctxprune.errors import CtxpruneError, InputError, MissingPackageError, UnknownNameError, UnknownOptionError
 from ctxprune.types import Compressor
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
     options = {name: value for name, value in options.items() if value is not None or name not in _WHY_NOT}
     try:
         return _loaded(name, options) if calibration is None else _calibrated(name, calibration, options)
+    except ModuleNotFoundError as error:
+        if isinstance(error, CtxpruneError) or error.name is None or error.name.startswith("ctxprune"):
+            raise
+        raise MissingPackageError(f"loading {name!r} with these options", error.name) from error
     except TypeError as error:
         refused = next((option for option in options if f"unexpected keyword argument '{option}'" in str(error)), None)
         if refused is None:

@@ -40,9 +40,13 @@ _OPENING = re.compile(
     (?P<fence>`{3,}|~{3,})
     |(?P<under>(?:={3,}|-{3,}|\|?[ \t]*:?-{2,}:?[ \t]*[|+][ \t:|+-]*|(?:[=-]{2,}[ \t]+)+[=-]{2,})\s*$)
     |(?P<heading>\#{1,6}[ \t]|={2,6}[^=\n]{1,200}={2,6}\s*$|={3,60}[ ][^=\n]{1,100}[ ]={3,60}\s*$
+        |={1,6}[ ][^\W\d_a-z][^=\n]{0,100}$|\\(?:part|chapter|(?:sub){0,2}section|paragraph)\*?[\[{][^\n]{0,200}$
         |\*\*[^*\n]{1,200}\*\*:?\s*$)
     |(?P<row>[|│┃║]|\+(?:[-=]{2,}\+)+\s*$|[┌├└╔╠╚┏┣┗][─═━])
-    |(?P<item>[-*+•‣◦▪●·–][ \t]|\(?\d{1,3}[.)][ \t]|\(?(?:[A-Za-z]|[ivx]{1,4})\)[ \t])
+    |(?P<item>[-*+•‣◦▪●·–][ \t]|\\item\b
+        |(?:Step|Schritt|[ÉE]tape|Paso|Passo|Stap|Krok|Шаг)[ ]\d{1,2}[.:)][ \t]
+        |\(?\d{1,3}[.)][ \t]|\(?(?:[A-Za-z]|[ivx]{1,4})\)[ \t])
+    |(?P<term>\.\.[ ][\w:-]{1,60}::)
     |(?P<turn>(?:[\[(]?\d{1,2}:\d\d(?::\d\d)?[\])]?[ \t]+)?(?![a-z])[^\W\d_][\w.'’&/-]*+
         (?:[ \t][\w.'’&()/\#-]++){0,4}+[ \t]?(?::(?=\s)|：))
     )""",
@@ -51,6 +55,7 @@ _OPENING = re.compile(
 _CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
 _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
+_LEADERS = re.compile(r"(?:\.{4}|(?:\. ){4}|…{2})[ .…]*\s*[\dIVXLivxl]{1,6}\s*$")  # of a table of contents
 #: How a line ends whose sentence goes on with a number: "... added under section" / "7. This requirement ...".
 _REFERENCE_WORD = re.compile(
     r"(?:§|\b(?:abschnitt|absatz|and|annex|appendix|article|artikel|articles|bis|chapter|clause|clauses|figure|in|item|"
@@ -97,6 +102,8 @@ def kind_of(line: str) -> Kind:
         return "blank"
     if (match := _OPENING.match(line)) and match.lastgroup:
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds
+    if line.rstrip()[-1].isalnum() and _LEADERS.search(line[-200:]):
+        return "row"
     if ("|" in line or "│" in line or "┃" in line) and _CELL.search(line):
         return "plain" if _PROSE.search(line) else "row"
     if line.strip().count("\t") > 1:

@@ -144,6 +144,6 @@ def _place(loc: Sequence[str | int]) -> str:
     for part in loc[1:] if loc[:1] == ("body",) else loc:
         if isinstance(part, int):
             place += f"[{part}]"
-        elif part not in ("as_text", "as_object", "as_tei", "as_jina"):  # the tags of a union
+        elif part not in ("as_text", "as_object", "as_tei", "as_jina", "as_documents", "as_messages"):  # tags
             place += f".{part[:60]}" if place else part[:60]
     return place or "body"

@@ -47,6 +47,10 @@ class Job:
     is_tool_output: bool = False
 
     @property
+    def characters(self) -> int:
+        return len(self.query) + sum(len(document.title) + len(document.text) for document in self.documents)
+
+    @property
     def cost(self) -> int:
         """Tokens that a model reads for it, about."""
         return sum(model_tokens(passage) for passage in self.passages())

@@ -62,13 +62,13 @@ export class Panel {
     const node = element("section", { className: "panel" }, title, ...notices(result), this.facts, this.meter);
     node.setAttribute("aria-labelledby", title.id);
     if (this._units().some(({ score }) => score !== null)) node.append(this._slider());
-    node.append(element("p", { className: "hint" }, this._latency()));
     for (const document of this.documents) document.node = article(document);
     this.shown = element("div");
     this.droppedCount = element("span");
     this.dropped = element("details", { className: "dropped" }, element("summary", {}, this.droppedCount));
     node.append(this.shown, this.dropped);
-    node.append(element("details", {}, element("summary", {}, "What goes into the prompt"), this.output));
+    const latency = element("p", { className: "hint" }, this._latency());
+    node.append(element("details", {}, element("summary", {}, "What goes into the prompt"), this.output), latency);
     return node;
   }
 

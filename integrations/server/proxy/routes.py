@@ -234,7 +234,7 @@ _ANSWERS: dict[str, Any] = {"application/json": {"schema": {}}, "text/event-stre
 
 class Rewrite(Protocol):
     def __call__(
-        self, body: Mapping[str, Any], *, seconds: float | None, caller: bytes
+        self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes
     ) -> Coroutine[Any, Any, Rewriting]: ...
 
 
@@ -249,11 +249,11 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
         body = await request.json()
         if not isinstance(body, dict):
             raise ApiError(400, f"the body must be a JSON object, got {type(body).__name__}")
-        work = rewrite(body, seconds=seconds_of(request), caller=caller_of(request.headers))
-        rewriting = await while_connected(request, work)
         came = await request.body()
+        work = rewrite(body, size=len(came), seconds=seconds_of(request), caller=caller_of(request.headers))
+        rewriting = await while_connected(request, work)
         # what was not rewritten goes on as it came, to the byte
-        sent = await service.engine.in_thread(lambda: changed_bytes(came, body, rewriting.body))
+        sent = await service.engine.in_thread(lambda: changed_bytes(came, body, rewriting.body), size=len(came))
         note(request.scope, result=rewriting.status, reason=rewriting.reason)
         note(request.scope, tokens_before=rewriting.tokens_before, tokens_after=rewriting.tokens_after)
         if service.settings.log_text:
