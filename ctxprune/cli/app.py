@@ -334,6 +334,44 @@ def serve(
     server.serve(host=host, port=port, settings=server.settings_from_environment(**options))
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def mcp(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND...]", help="With --wrap: the other server, or its URL.")
+    ] = None,
+    wrap: Annotated[
+        bool, typer.Option("--wrap", help="Stand in front of another server, whose results are pruned.")
+    ] = False,
+    http: Annotated[
+        bool, typer.Option("--http", help="Streamable HTTP at /mcp (default: standard input and output).")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Of --http: address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of --http: port to listen on.")] = 8090,
+    compressor: Compressor = "provence",
+    min_tokens: Annotated[int, typer.Option(min=0, help="Of --wrap: shorter results pass as they are.")] = 200,
+    budget: Annotated[int | None, typer.Option(metavar="TOKENS", help="Of --wrap: what each result may keep.")] = None,
+    threshold: Threshold = None,
+) -> None:
+    """Serve prune, rerank and retrieve_original to agents over MCP, or prune what another MCP server returns."""
+    if command and not wrap:
+        raise typer.BadParameter("give --wrap before the command of the server to stand in front of")
+    if wrap and not command:
+        raise typer.BadParameter("--wrap needs the command or the URL of the server to stand in front of")
+    if not wrap and (budget, threshold) != (None, None):
+        raise typer.BadParameter("--budget and --threshold are for --wrap; without it, callers give them")
+    from importlib import import_module
+
+    served, wrapping = (import_module(f"ctxprune.integrations.mcp.{name}") for name in ("command", "wrap"))
+    served.run(
+        transport="http" if http else "stdio",
+        host=host,
+        port=port,
+        compressor=compressor,
+        command=command if wrap else None,
+        wrapping=wrapping.Wrapping(min_tokens=min_tokens, budget=budget, threshold=threshold),
+    )
+
+
 @app.command()
 def models() -> None:
     """List the compressors, and the models inside the package."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import os
 import re
 import sys
 import zlib
@@ -288,20 +287,18 @@ def _corpus(path: Path, tell: Callable[[str], None]) -> Iterator[Document]:
 
 def load_generator(spec: str, *, base_url: str | None, api_key_env: str | None) -> Generator:
     """spec: "local:PATH_OR_ID" or "openai:MODEL"; the key is read from the environment variable `api_key_env`."""
-    from ctxprune.generators import LocalGenerator, OpenAIGenerator
+    from ctxprune import generators
 
     kind, _, name = spec.partition(":")
     if kind not in ("local", "openai") or not name:
         raise InputError(f"--generator must be local:PATH_OR_ID or openai:MODEL, got {spec!r}")
     if kind == "local":
-        return LocalGenerator(name)
+        return generators.load_generator(name)
     if base_url is None:
         raise InputError(
             f"--generator {spec} needs the address of its endpoint; add --base-url http://localhost:8000/v1"
         )
-    if api_key_env is not None and api_key_env not in os.environ:
-        raise InputError(f"the environment variable {api_key_env} is not set; set it to the key, or drop --api-key-env")
-    return OpenAIGenerator(name, base_url=base_url, api_key=os.environ[api_key_env] if api_key_env else None)
+    return generators.load_generator(name, base_url=base_url, api_key_env=api_key_env)
 
 
 def is_file(retriever: str) -> bool:

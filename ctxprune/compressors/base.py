@@ -147,10 +147,11 @@ class ScoringCompressor(ABC):
     ) -> Context:
         """What is kept of a context that `score` scored, by what is given and nothing else."""
         points = self.operating_points
-        units = sum(sum(extract.kept) for extract in scored.extracts)
+        scores = [unit.score for extract in scored.extracts for unit in extract.kept_units()]
+        units, best = len(scores), max(scores, default=0.0)
         if points is not None and operating_point is not None:
-            threshold = points.threshold(operating_point, units)
-        relevant = self.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
+            threshold = points.threshold(operating_point, units, best=best)
+        relevant = self.default_threshold if points is None else points.threshold(DEFAULT_POINT, units, best=best)
         counter = self.counter or default_counter()
         if budget is not None:
             scored = cut_oversized(scored, budget=budget, counter=counter, protect=self.policy.protect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import signal
@@ -31,6 +32,9 @@ from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
 from ctxprune.integrations.server.gate import Gate
+from ctxprune.integrations.server.gateway.compresr import compresr_routes
+from ctxprune.integrations.server.gateway.dialects import Gateway, gateway_routes
+from ctxprune.integrations.server.highlight import highlight_routes
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, json_log, no_tracing, opentelemetry_tracing
 from ctxprune.integrations.server.pages import DOCS_PATH, PLAYGROUND_PATH, operation_routes, playground_routes
 from ctxprune.integrations.server.proxy.compress import ProxyOptions
@@ -55,7 +59,7 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     settings = settings or Settings()
     metrics, log = Metrics(), log or json_log()
     service = Service(settings, Engine(settings, metrics, log), metrics, log)
-    upstream = Upstream(settings)
+    upstream, gateway = Upstream(settings), Gateway(service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -72,7 +76,10 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     app = FastAPI(title="ctxprune", version=__version__, description=DESCRIPTION, docs_url=docs_url, redoc_url=None)
     app.router.lifespan_context = lifespan
     app.state.service, app.state.load_error = service, None
-    for routes in (operation_routes(service), compress_routes(service), rerank_routes(service), playground_routes()):
+    ranking = (rerank_routes(service), highlight_routes(service))
+    gateways = (gateway_routes(service, gateway), compresr_routes(service, gateway))
+    own = (compress_routes(service, gateway.headroom), *ranking, *gateways)
+    for routes in (operation_routes(service), *own, playground_routes()):
         app.include_router(routes)
     app.include_router(proxy_routes(service, upstream))
     _answer_errors(app)
@@ -164,7 +171,7 @@ def _document(app: FastAPI) -> None:
 
 
 #: Python's own is 5 ms.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0005
 
 
 class DrainingServer(uvicorn.Server):
@@ -196,6 +203,8 @@ class DrainingServer(uvicorn.Server):
         """Called ten times a second; True ends the server, also one that can never become ready."""
         if self.app.state.load_error is not None:
             return True
+        if self.service.engine.ready and not gc.get_freeze_count():
+            gc.freeze()  # what is loaded stays: looking through it for garbage would stop every thread meanwhile
         is_drained = self._until is not None and time.monotonic() >= self._until
         return await super().on_tick(counter) or is_drained
 
