@@ -121,7 +121,7 @@ def _options_of(name: str) -> set[str]:
         return names
     factory = _resolve(BUILT_IN[name][0])
     built = factory if isinstance(factory, type) else get_type_hints(factory)["return"]
-    for function in (factory, *(each.__init__ for each in built.__mro__)):
+    for function in (factory, *(vars(each)["__init__"] for each in built.__mro__ if "__init__" in vars(each))):
         names |= {each.name for each in signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY}
     return names
 
