@@ -143,7 +143,8 @@ class WordCompressor(ScoringCompressor):
         threshold: float | None = None,
         operating_point: str | None = None,
     ) -> Context:
-        return self._chosen(before, scored, *self._word_limits(budget, threshold, operating_point))
+        tokens, rate, threshold = self._word_limits(budget, threshold, operating_point)
+        return self._chosen(before, scored, tokens, rate, threshold)
 
     def _word_limits(
         self, budget: int | None, threshold: float | None, operating_point: str | None
