@@ -171,7 +171,7 @@ class Run:
             self.optimizer.load_state_dict(state["optimizer"])
             self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
         except (RuntimeError, ValueError, LookupError, TypeError, EOFError, UnpicklingError) as error:
-            fault = str(error).split("\n", 1)[0]
+            fault = str(error).split("\n", 1)[0].rstrip(":")
             raise InputError(
                 f"{path} is no checkpoint of this training ({type(error).__name__}: {fault}); repeat the command that "
                 "began it, or train into another --out"
