@@ -24,7 +24,11 @@ TYPED := build/typed
 install: $(DEV)
 
 run: $(CORE)
-	$(BIN)/ctxprune run
+	@$(BIN)/ctxprune run -q "When is a Flex ticket refunded?" -k 3
+	@printf '%s\n' '+ is kept, - is removed; behind it the place in the document and the score. Next, try:' \
+		'  $(BIN)/ctxprune run                                        six questions over the sample documents' \
+		'  $(BIN)/ctxprune compress -q "your question" --text FILE...  your own text, pruned' \
+		'  $(BIN)/ctxprune serve                                      a page to play with, at http://127.0.0.1:8080'
 
 test: $(DEV)
 	$(BIN)/python -m pytest

@@ -281,3 +281,25 @@ def test_rerank_takes_the_names_that_other_servers_know(client):
     same = post(client, "/v1/rerank", body | {"truncate_prompt_tokens": -1}).json()["results"]
     assert same == whole
     assert post(client, "/v2/rerank", body | {"max_chunks_per_doc": 0}).status_code == 422
+
+
+def test_json_results_stay_json_and_keep_the_rows_that_answer(client):
+    rows = [
+        {"id": number, "stall": f"Stall {number}", "note": "Sells ribbons, buttons and thread."} for number in range(60)
+    ]
+    rows[41]["note"] = KILN.strip()
+    messages = [*AGENT[:3], {**AGENT[3], "content": json.dumps({"rows": rows, "page": 1})}]
+    text = guardrail(client, messages).json()["structured_messages"][3]["content"]
+    assert len(text) < len(messages[3]["content"]) / 2
+    assert rows[41] in json.loads(text)["rows"]
+
+
+def test_results_of_one_turn_are_judged_together_and_none_vanishes(client):
+    calls = [{**CALL, "id": f"call_{number}"} for number in range(4)]
+    texts = [FILLER, RESULT, FILLER.replace("Stall", "Booth"), FILLER.replace("Stall", "Tent")]
+    results = [{"role": "tool", "tool_call_id": f"call_{n}", "content": text} for n, text in enumerate(texts)]
+    messages = [*AGENT[:2], {"role": "assistant", "content": None, "tool_calls": calls}, *results]
+    rows = guardrail(client, messages).json()["structured_messages"][3:]
+    left = [len(row["content"]) for row in rows]
+    assert KILN.strip() in rows[1]["content"] and min(left) > 0
+    assert sum(left) < sum(map(len, texts)) / 4

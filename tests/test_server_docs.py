@@ -37,7 +37,9 @@ def test_every_setting_is_in_the_table_with_its_default():
 
 def test_every_route_is_shown(client):
     shown = {command[1].removeprefix("localhost:8080") for command in commands()}
-    assert shown == {path.replace("{model}", "m").replace("{hash}", NOBODYS) for path in client.get("/openapi.json").json()["paths"]}
+    assert shown == {
+        path.replace("{model}", "m").replace("{hash}", NOBODYS) for path in client.get("/openapi.json").json()["paths"]
+    }
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[1])

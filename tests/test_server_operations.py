@@ -71,7 +71,7 @@ def test_who_leaves_is_no_longer_worked_for():
             assert held.begun.wait(300)
         until(lambda: engine.requests == 0 and engine.tokens == 0)
         held.gate.set()
-    assert held.calls == 1, "what waited behind the first batch need not be read"
+    assert held.calls <= held.runtime.threads, "what waited behind the first sequences need not be read"
     assert not len(engine.runner.reader.cache)
 
 

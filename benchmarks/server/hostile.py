@@ -34,8 +34,8 @@ SLOW_SOCKETS, SLOW_SECONDS = 200, 8.0
 ALONE_SECONDS = 15.0
 #: Between two requests of the honest client, and of each hostile one.
 HONEST_PAUSE, HOSTILE_PAUSE = 0.1, 0.02
-#: How lines begin that a server may write about strangers: its own, and uvicorn's throttled one.
-COUNTED = (b"{", b"WARNING:  Invalid HTTP request received.")
+#: How lines begin that a server may write: its own, the first one, and uvicorn's throttled one about strangers.
+COUNTED = (b"{", b"ctxprune serves at ", b"WARNING:  Invalid HTTP request received.")
 #: An answer that has not come by then, several deadlines later, will not come.
 HOSTILE_SECONDS = 150.0
 #: Answers to the honest client that the report takes apart.

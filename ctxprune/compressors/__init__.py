@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxprune.compressors.provence.compressor import BUNDLED, Provence, load_model
+from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
 from ctxprune.errors import CtxpruneError, InputError, MissingPackageError, UnknownNameError, UnknownOptionError
 from ctxprune.types import Compressor
@@ -92,6 +93,10 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
             raise
         if refused in _WHY_NOT:
             raise InputError(f"the compressor {name!r} {_WHY_NOT[refused]}; leave it out") from None
+        if refused == "cache":
+            raise UnknownOptionError(
+                f"the compressor {name!r} has no 'cache' to keep scores in; leave it out"
+            ) from None
         raise UnknownOptionError(_unknown_option(name, refused)) from None
 
 
@@ -116,7 +121,7 @@ def _options_of(name: str) -> set[str]:
         return names
     factory = _resolve(BUILT_IN[name][0])
     built = factory if isinstance(factory, type) else get_type_hints(factory)["return"]
-    for function in (factory, *(each.__init__ for each in built.__mro__)):
+    for function in (factory, *(vars(each)["__init__"] for each in built.__mro__ if "__init__" in vars(each))):
         names |= {each.name for each in signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY}
     return names
 
@@ -195,21 +200,31 @@ def provence(
     revision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    cache: DocumentCache | str | Path | None = None,
     **options: Any,
 ) -> Provence:
-    """model: the bundled one by name, an exported folder, or a checkpoint's folder or hub id."""
-    return Provence(load_model(model, revision=revision, device=device, dtype=dtype), **options)
+    """model: the bundled one by name, an exported folder, or a checkpoint's folder or hub id. cache: where the readings
+    of an exported model stay, for the same question and text: "memory", a file's path or a `DocumentCache`."""
+    loaded = load_model(model, revision=revision, device=device, dtype=dtype)
+    return Provence(loaded.remembering(cache), **options)
 
 
-def dslr(*, model: str = BUNDLED, **options: Any) -> DSLR:
-    """model: the rank head of the bundled pruner, or any cross-encoder's folder or hub id."""
+def dslr(*, model: str = BUNDLED, cache: DocumentCache | str | Path | None = None, **options: Any) -> DSLR:
+    """model: the rank head of the bundled pruner, or any cross-encoder's folder or hub id. cache: see `provence`."""
     if model == BUNDLED:
-        return DSLR(load_model(BUNDLED), **options)
+        return DSLR(load_model(BUNDLED).remembering(cache), **options)
+    if cache is not None:
+        raise InputError(f"the scores of {model} are not kept; leave cache out")
     return DSLR.from_pretrained(model, **options)
 
 
-def rerank_truncate(*, scorer: str = BUNDLED, **options: Any) -> RerankTruncate:
-    """scorer: "retriever" for the documents' own scores, or the pruner (see `provence`) whose relevance to use."""
+def rerank_truncate(
+    *, scorer: str = BUNDLED, cache: DocumentCache | str | Path | None = None, **options: Any
+) -> RerankTruncate:
+    """scorer: "retriever" for the documents' own scores, or the pruner (see `provence`) whose relevance to use. cache:
+    see `provence`."""
     if scorer == "retriever":
+        if cache is not None:
+            raise InputError("the retriever's scores come with the documents and are not kept; leave cache out")
         return RerankTruncate("retriever", **options)
-    return RerankTruncate(provence(model=scorer), **options)
+    return RerankTruncate(provence(model=scorer, cache=cache), **options)

@@ -48,9 +48,7 @@ def stale() -> list[str]:
     """The pictures that are missing, or that show something else than the sources now do."""
     known = json.loads(DIGESTS.read_text(encoding="utf-8")) if DIGESTS.is_file() else {}
     return [
-        name
-        for name, sources in SHOWN.items()
-        if not (HERE / name).is_file() or known.get(name) != digest(sources)
+        name for name, sources in SHOWN.items() if not (HERE / name).is_file() or known.get(name) != digest(sources)
     ]
 
 

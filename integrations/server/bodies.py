@@ -14,6 +14,8 @@ from ctxprune.integrations.server.errors import ApiError, parse_json, validation
 
 #: Values in one body (each number, text, list, object and name counts), and lists or objects within each other.
 MAX_VALUES, MAX_DEPTH = 200_000, 64
+#: A body of no more bytes is looked at in the event loop: another thread costs more than the work.
+SMALL_BODY = 8_192
 #: Bytes of a value in memory besides those of its text, about.
 VALUE_BYTES = 100
 #: Names that an object of ours may have, where unknown ones are an error each.

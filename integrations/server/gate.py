@@ -11,7 +11,7 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ctxprune.integrations.server.bodies import decoded, parsed_bytes, too_large
+from ctxprune.integrations.server.bodies import SMALL_BODY, decoded, parsed_bytes, too_large
 from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, offered_keys
 from ctxprune.integrations.server.connections import Throttle, send_at_once
 from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
@@ -28,8 +28,6 @@ _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"
 WHOLE_CONVERSATIONS = "/beta/litellm_basic_guardrail_api"
 #: How much of a refused body is read and thrown away: so long, and so many times the largest body.
 DISCARD_SECONDS, DISCARD_BODIES = 1.0, 4
-#: Bytes that are looked at in the event loop; more are in a thread.
-SMALL_BODY = 8_192
 #: Methods whose bodies a route may look at.
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 #: Answers that outsiders can cause at no cost: some lines of each in the log, then their number.

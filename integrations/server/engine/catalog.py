@@ -13,8 +13,7 @@ import numpy as np
 from ctxprune.compressors import available, load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.llmlingua.compressor import LLMLingua2
-from ctxprune.compressors.llmlingua.model import TokenReading
-from ctxprune.compressors.llmlingua.words import Reader
+from ctxprune.compressors.llmlingua.words import Reader, TokenReading
 from ctxprune.compressors.provence.compressor import Provence
 from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.compressors.recomp.checkpoint import DualEncoder

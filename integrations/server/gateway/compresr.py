@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -87,10 +88,7 @@ async def _in_bounds(gateway: Gateway, ask: Ask, texts: list[str], body: Compres
     """Once more, with a rate, for what came out longer or shorter than the bounds allow; scores are cached."""
     if not body.dynamic or ask.mode != "on":
         return texts
-    for bound, is_beyond in (
-        (body.dynamic_min_ratio, lambda ratio, bound: ratio < bound),
-        (body.dynamic_max_ratio, lambda ratio, bound: ratio > bound),
-    ):
+    for bound, is_beyond in ((body.dynamic_min_ratio, operator.lt), (body.dynamic_max_ratio, operator.gt)):
         if bound is None:
             continue
         before = await gateway.pruner.count([message["content"] for message in ask.messages])

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from ctxprune.integrations.server.bodies import SMALL_BODY, checked_model
+from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of
 from ctxprune.integrations.server.engine.cache import BoundedCache
@@ -122,9 +122,7 @@ class Gateway:
         parsed, size = await request.json(), len(await request.body())
         if not isinstance(parsed, dict):
             raise ApiError(400, f"the body must be a JSON object, got {type(parsed).__name__}")
-        if size <= SMALL_BODY:
-            return checked_model(model, parsed)
-        return await self.service.engine.in_thread(lambda: checked_model(model, parsed))
+        return await self.service.engine.in_thread(lambda: checked_model(model, parsed), size=size)
 
     def caller(self, request: Request, asker: Mapping[str, Any]) -> Caller:
         """Whoever asks: by our key, or else by address and the credentials shown; and by whom the gateway names."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
@@ -55,15 +55,19 @@ class Conversation:
     """Messages as they came, and what was read from them once.
 
     calls: what was called, by the id of the call. asked: the rows where the user says anything, and what.
+    replies: the rows of the assistant.
     """
 
     messages: Sequence[Any]
     marking: Marking
     calls: Mapping[str, str] = field(init=False)
     asked: Sequence[tuple[int, str]] = field(init=False)
+    replies: Sequence[int] = field(init=False)
 
     def __post_init__(self) -> None:
         asked = ((row, _asked(message, self.marking)) for row, message in enumerate(self.messages))
+        roles = [message.get("role") if isinstance(message, dict) else None for message in self.messages]
+        object.__setattr__(self, "replies", [row for row, role in enumerate(roles) if role == "assistant"])
         object.__setattr__(self, "calls", dict(_calls(self.messages)))
         object.__setattr__(self, "asked", [(row, text) for row, text in asked if text])
 
@@ -74,6 +78,10 @@ class Conversation:
 
     def slots(self) -> list[Slot]:
         return [slot for row, message in enumerate(self.messages) for slot in self._slots(row, message)]
+
+    def turn(self, row: int) -> int:
+        """The number of messages of the assistant before this row: results of the same turn have the same."""
+        return bisect_left(self.replies, row)
 
     def question(self, row: int) -> str:
         """The newest text of the user up to this row, else the first after it; "" when the user says nothing."""
@@ -113,7 +121,7 @@ class Conversation:
     def _results(self, row: int, texts: Sequence[tuple[Path, str]], name: object) -> Iterator[Slot]:
         for path, text in texts:
             slot = Slot(row, path, 0, len(text), text, "tool")
-            if text.strip() and not is_structured(text) and not self._is_retrieved(slot, name):
+            if text.strip() and not self._is_retrieved(slot, name):
                 yield slot
 
     def _is_retrieved(self, slot: Slot, name: object) -> bool:

@@ -20,6 +20,7 @@ from ctxprune.integrations.server.gateway.messages import (
     Marking,
     Path,
     Slot,
+    is_structured,
     prefix_keys,
     replaced,
     row_keys,
@@ -193,17 +194,28 @@ class ConversationPruner:
             except ApiError as error:
                 work.causes.append(error.code or "refused")
                 continue
-            for (slots, _), outcome in zip(group, outcomes, strict=True):
-                take(work, slots, outcome)
+            for (slots, job), outcome in zip(group, outcomes, strict=True):
+                take(work, slots, job, outcome)
 
     def _jobs(self, work: Work) -> list[tuple[list[Slot], Job]]:
-        """One job a row, so that what comes in a later row changes nothing in this one."""
-        jobs = []
+        """One job for what came together; what comes in a later turn changes nothing in it."""
+        groups: dict[tuple[object, ...], list[Slot]] = {}
         for row in work.fresh:
-            slots = self._large_enough(work, row)
-            if slots and (job := self._job(work, row, slots)) is not None:
-                jobs.append((slots, job))
-        return jobs
+            for slot in self._large_enough(work, row):
+                groups.setdefault(self._together(work, slot), []).append(slot)
+        jobs = ((slots, self._job(work, slots[0].row, slots)) for slots in groups.values())
+        return [(slots, job) for slots, job in jobs if job is not None]
+
+    def _together(self, work: Work, slot: Slot) -> tuple[object, ...]:
+        """What is judged together has this in common: the marks of a row, and the prose that tools gave in one turn, of
+        which some may answer the question and others not. Other results are judged each by itself, for their form."""
+        ask = work.ask
+        if slot.kind != "tool":
+            return ("marks", slot.row)
+        whole = ask.sees_all and ask.questions is None and ask.options.budget is None and ask.options.rate is None
+        if whole and self._scores(ask.options.compressor) and is_prose(slot.text):
+            return ("turn", work.conversation.turn(slot.row), question_of(work, slot.row, slot))
+        return ("result", slot.row, slot.path)
 
     def _large_enough(self, work: Work, row: int) -> list[Slot]:
         least = MIN_TOKENS if work.ask.options.min_tokens is None else work.ask.options.min_tokens
@@ -214,18 +226,31 @@ class ConversationPruner:
     def _job(self, work: Work, row: int, slots: Sequence[Slot]) -> Job | None:
         options, settings, ask = work.ask.options, self.service.settings, work.ask
         question = question_of(work, row, slots[0])
+        is_tool = slots[0].kind == "tool"
+        is_data = is_tool and is_structured(slots[0].text)
         limit = settings.gateway_read_tokens * CHARACTERS_A_TOKEN
-        documents = [Document(lexical_cut(slot.text, question, characters=limit)) for slot in slots]
-        query = shortened_question(question)
+        texts = [slot.text if is_data else lexical_cut(slot.text, question, characters=limit) for slot in slots]
+        documents = [Document(text) for text in texts]
         if not question and not self._needs_none(options.compressor):
             agnostic = settings.gateway_agnostic
-            if agnostic not in settings.compressors or not all(is_prose(document.text) for document in documents):
+            if agnostic not in settings.compressors or not all(map(is_prose, texts)):
                 work.causes.append("no_question")
                 return None
             options = without_question(options, str(agnostic))
         elif not options.compressor:
             options = self._careful(options)
-        return job_from(options, self.service, query=query, documents=documents, caller=ask.caller)
+        keeps_form = is_tool and len(slots) == 1 and self._scores(options.compressor)
+        if is_data and not keeps_form:
+            work.causes.append("no_question")
+            return None
+        query = shortened_question(question)
+        job = job_from(options, self.service, query=query, documents=documents, caller=ask.caller)
+        return replace(job, is_tool_output=keeps_form)
+
+    def _scores(self, compressor: str | None) -> bool:
+        """Whether it scores sentences, so that the form of a tool's result can be kept with it."""
+        name = compressor or self.service.settings.default_compressor
+        return isinstance(self.service.engine.runner.catalog.template(name), ScoringCompressor)
 
     def _needs_none(self, compressor: str | None) -> bool:
         name = compressor or self.service.settings.default_compressor
@@ -233,8 +258,7 @@ class ConversationPruner:
 
     def _careful(self, options: GatewayOptions) -> GatewayOptions:
         """The options of the default compressor, with which a tool's result never vanishes."""
-        template = self.service.engine.runner.catalog.template(self.service.settings.default_compressor)
-        if not isinstance(template, ScoringCompressor) or options.on_empty is not None:
+        if not self._scores(None) or options.on_empty is not None:
             return options
         return options.model_copy(update={"on_empty": "keep_top1"})
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.server.engine.jobs import Outcome
+from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.gateway.messages import Conversation, Path, Slot
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.proxy.marks import keeps_balance
-from ctxprune.prompt import NO_CONTEXT
+from ctxprune.prompt import NO_CONTEXT, piece_text
+from ctxprune.types import Extract
 
 #: What a compressor that is not told the question keeps.
 AGNOSTIC_RATE = 0.66
@@ -127,11 +128,15 @@ def without_question(options: GatewayOptions, compressor: str) -> GatewayOptions
     )
 
 
-def take(work: Work, slots: Sequence[Slot], outcome: Outcome) -> None:
+def take(work: Work, slots: Sequence[Slot], job: Job, outcome: Outcome) -> None:
+    """Enter what came of a job, or why nothing did."""
     if outcome.cause:
         work.causes.append(outcome.cause)
         return
-    by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
+    after = outcome.result.after
+    by_index = {extract.index: _something(extract, slots[extract.index]) for extract in after.extracts}
+    if job.is_tool_output:  # a result with a note of what was left out is no extract
+        by_index = {0: "".join(map(piece_text, after.pieces))}
     if len(by_index) != len(slots):
         raise InputError(f"{outcome.result.compressor} gives no text for each document; name another")
     for index, slot in enumerate(slots):
@@ -139,6 +144,14 @@ def take(work: Work, slots: Sequence[Slot], outcome: Outcome) -> None:
         # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
         if text != slot.text and (slot.kind == "tool" or keeps_balance(slot.text, text)):
             work.texts[slot] = text
+
+
+def _something(extract: Extract, slot: Slot) -> str:
+    """What is left; of a tool's result at least its best sentence: one that vanished looks like a fault."""
+    if extract.text.strip() or slot.kind != "tool" or not extract.units:
+        return extract.text
+    best = max(extract.units, key=lambda unit: unit.score)
+    return extract.source.text[best.start : best.end].strip()
 
 
 def by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:

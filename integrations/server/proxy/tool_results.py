@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ctxprune.errors import BudgetError, InputError
@@ -32,6 +32,15 @@ from ctxprune.types import Document
 _OVERHEAD = 200
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a result was sent as, and its tokens before and after: 0 where nobody could count them."""
+
+    text: str
+    before: int
+    after: int
+
+
 class ToolResultPruner:
     """Prunes tool results where `tool_message_tokens` is set, and remembers what each was sent as.
 
@@ -41,8 +50,8 @@ class ToolResultPruner:
 
     def __init__(self, service: Service, compressor: ProxyCompressor) -> None:
         self.service, self.compressor = service, compressor
-        self._sent: BoundedCache[bytes, str] = BoundedCache(
-            service.settings.proxy_memory_bytes, weigh=lambda text: _OVERHEAD + 4 * len(text)
+        self._sent: BoundedCache[bytes, Sent] = BoundedCache(
+            service.settings.proxy_memory_bytes, weigh=lambda sent: _OVERHEAD + 4 * len(sent.text)
         )
 
     async def chat(self, body: Mapping[str, Any], *, caller: bytes = b"", **how: Any) -> Rewriting:
@@ -113,38 +122,47 @@ class ToolResultPruner:
     ) -> Rewriting:
         engine = self.service.engine
         keys = await engine.in_thread(lambda: [_key(each, options, caller) for each in results])
-        texts = self._recalled(results, keys)
+        sent = self._recalled(results, keys)
         leave = {each.path for each in results if each.is_cached and not self.service.settings.prune_cached}
         waiting = [
-            (each, key)
-            for each, key in zip(results, keys, strict=True)
-            if each.path not in texts and each.path not in leave and each.question.strip()
+            each for each in results if each.path not in sent and each.path not in leave and each.question.strip()
         ]
         causes: list[str] = []
         if waiting:
             self._check_size(len(waiting))
-            jobs = await engine.in_thread(lambda: [self._job(each, options, caller) for each, _ in waiting])
+            jobs = await engine.in_thread(lambda: [self._job(each, options, caller) for each in waiting])
             outcomes = await engine.compress(jobs, seconds=seconds, wait_for_model=True)
-            for (each, _), outcome in zip(waiting, outcomes, strict=True):
+            for each, outcome in zip(waiting, outcomes, strict=True):
                 causes += [outcome.cause] if outcome.cause else []
-                texts[each.path] = each.text if outcome.cause else _text(outcome)
+                text = each.text if outcome.cause else _text(outcome)
+                sent[each.path] = Sent(text, outcome.result.tokens_before, outcome.result.tokens_after)
+        left = [each for each in results if each.path not in sent]
+        for each, tokens in zip(left, await self._counted(left, options), strict=True):
+            sent[each.path] = Sent(each.text, tokens, tokens)
         for each, key in zip(results, keys, strict=True):
-            self._sent.put(key, texts.setdefault(each.path, each.text))
-        return await engine.in_thread(lambda: self._told(base, results, texts, options, causes))
+            self._sent.put(key, sent[each.path])
+        return _told(base, results, sent, causes)
+
+    async def _counted(self, results: Sequence[ToolResult], options: ProxyOptions) -> list[int]:
+        """Tokens of results that nothing was done with."""
+        if not results:
+            return []
+        counter = self.service.engine.runner.catalog.counter(options.tokenizer or "default")
+        return await self.service.engine.in_thread(lambda: counter.count([each.text for each in results]))
 
     def _check_size(self, results: int) -> None:
         limit = self.service.settings.max_documents
         if results > limit:
             raise ApiError(413, f"at most {limit} tool results at a time, got {results}", code="too_many_documents")
 
-    def _recalled(self, results: Sequence[ToolResult], keys: Sequence[bytes]) -> dict[Path, str]:
+    def _recalled(self, results: Sequence[ToolResult], keys: Sequence[bytes]) -> dict[Path, Sent]:
         """As they were sent before. A new one that went as it was may have failed, so its caller's retry is a retry."""
-        texts: dict[Path, str] = {}
+        sent: dict[Path, Sent] = {}
         for each, key in zip(results, keys, strict=True):
-            sent = self._sent.get(key)
-            if sent is not None and not (each.is_new and sent == each.text):
-                texts[each.path] = sent
-        return texts
+            before = self._sent.get(key)
+            if before is not None and not (each.is_new and before.text == each.text):
+                sent[each.path] = before
+        return sent
 
     def _job(self, result: ToolResult, options: ProxyOptions, caller: bytes) -> Job:
         job = job_from(options, self.service, query=result.question, documents=[Document(result.text)], caller=caller)
@@ -153,43 +171,36 @@ class ToolResultPruner:
             job = replace(job, budget=budget)
         return replace(job, is_tool_output=True)
 
-    def _told(
-        self,
-        base: Rewriting,
-        results: Sequence[ToolResult],
-        texts: Mapping[Path, str],
-        options: ProxyOptions,
-        causes: Sequence[str],
-    ) -> Rewriting:
-        """Both rewritings as one: the counts are of all that was looked at."""
-        changed = {each.path: texts[each.path] for each in results if texts[each.path] != each.text}
-        counter = self.service.engine.runner.catalog.counter(options.tokenizer or "default")
-        counts = counter.count([each.text for each in results] + [texts[each.path] for each in results])
-        status, reason = base.status, base.reason
-        if causes and status != "degraded":
-            status, reason = "degraded", causes[0]
-        elif changed and status == "passthrough":
-            status, reason = "compressed", ""
-        elif not changed and status == "passthrough":
-            reason = "cached" if all(each.is_cached for each in results) else "nothing_to_remove"
-        return Rewriting(
-            with_texts(base.body, changed) if changed else base.body,
-            status,
-            reason,
-            base.tokens_before + sum(counts[: len(results)]),
-            base.tokens_after + sum(counts[len(results) :]),
-        )
-
     def _degraded(
         self, base: Rewriting, results: Sequence[ToolResult], options: ProxyOptions, caller: bytes, cause: str
     ) -> Rewriting:
         self.service.metrics.degraded(cause)
         keys = [_key(each, options, caller) for each in results]
-        texts = self._recalled(results, keys)
+        sent = self._recalled(results, keys)
         for each, key in zip(results, keys, strict=True):
-            self._sent.put(key, texts.get(each.path, each.text))
-        changed = {each.path: texts[each.path] for each in results if texts.get(each.path, each.text) != each.text}
-        return replace(base, body=with_texts(base.body, changed), status="degraded", reason=cause)
+            self._sent.put(key, sent.setdefault(each.path, Sent(each.text, 0, 0)))
+        return replace(_told(base, results, sent, [cause]), status="degraded", reason=cause)
+
+
+def _told(
+    base: Rewriting, results: Sequence[ToolResult], sent: Mapping[Path, Sent], causes: Sequence[str]
+) -> Rewriting:
+    """Both rewritings as one: the counts are of all that was looked at."""
+    changed = {each.path: sent[each.path].text for each in results if sent[each.path].text != each.text}
+    status, reason = base.status, base.reason
+    if causes and status != "degraded":
+        status, reason = "degraded", causes[0]
+    elif changed and status == "passthrough":
+        status, reason = "compressed", ""
+    elif not changed and status == "passthrough":
+        reason = "cached" if all(each.is_cached for each in results) else "nothing_to_remove"
+    return Rewriting(
+        with_texts(base.body, changed) if changed else base.body,
+        status,
+        reason,
+        base.tokens_before + sum(sent[each.path].before for each in results),
+        base.tokens_after + sum(sent[each.path].after for each in results),
+    )
 
 
 def _options(body: Mapping[str, Any]) -> ProxyOptions:
