@@ -15,7 +15,10 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SCRIPT = ROOT / "light" / "build.py"
-TEXT = "The mill stands on the Orle. It was built by Anna Pohl in 1802. Ducks swim below the wheel. Flour is sold on Saturdays from a cart by the road."
+TEXT = (
+    "The mill stands on the Orle. It was built by Anna Pohl in 1802. Ducks swim below the wheel. "
+    "Flour is sold on Saturdays from a cart by the road."
+)
 ANSWER = "It was built by Anna Pohl in 1802."
 QUESTION = "Who built the mill?"
 #: Lets nothing be imported that a light installation has not got.
