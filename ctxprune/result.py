@@ -142,12 +142,13 @@ class CompressionResult:
             pieces = [_piece(each, documents) for each in row["documents"]]
             query, name = row["query"], row.get("id", "")
             after = Context(query, _arranged(pieces, row["text"]), name, tuple(row.get("warnings", ())))
+            given: dict[str, Any] = {field: row[field] for field in _PLAIN}
+            given |= {field: row.get(field) for field in ("reason", "budget")}
             return cls(
                 before=Context.of(query, documents, id=name),
                 after=after,
                 seconds=dict(row.get("seconds", {})),
-                **{field: row[field] for field in _PLAIN},
-                **{field: row.get(field) for field in ("reason", "budget")},
+                **given,
             )
         except (LookupError, TypeError, AttributeError) as error:
             raise InputError(
@@ -171,7 +172,7 @@ def _piece(row: Mapping[str, Any], documents: Sequence[Document]) -> Piece:
     if "sources" in row:
         names = [(source["id"], source["title"]) for source in row["sources"]]
         sources = tuple(each for each in documents if (each.id, each.title) in names)
-        checked = {
+        checked: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value
             for key, value in row.get("faithfulness", {}).items()
         }
