@@ -127,12 +127,12 @@ class WordCompressor(ScoringCompressor):
         (`scope`). At rate 1.0 the contexts come back as they are and nothing is read. Whatever is kept at a lower rate
         or budget is kept at every higher one. Raises InputError and BudgetError as `ScoringCompressor.compress`.
         """
-        limits = budget, rate, threshold = self._word_limits(budget, threshold, operating_point)
+        budget, rate, threshold = self._word_limits(budget, threshold, operating_point)
         if rate is not None and rate >= 1.0 and threshold is None and self.document_rate is None:
             return None, list(contexts)
         scored = self.score(contexts)
         with stage("select"):
-            return scored, [self._chosen(*pair, *limits) for pair in zip(contexts, scored, strict=True)]
+            return scored, [self._chosen(*pair, budget, rate, threshold) for pair in zip(contexts, scored, strict=True)]
 
     def choose_again(
         self,
