@@ -96,7 +96,7 @@ def test_commands_need_nothing_else(arguments: list[str], expected: str, tmp_pat
 
 def test_python_needs_nothing_else(tmp_path: Path) -> None:
     ran = run(f"import ctxprune\nprint(ctxprune.prune({QUESTION!r}, {TEXT!r}, budget=14))", tmp_path)
-    assert ran.stdout.strip() == ANSWER, ran.stderr
+    assert ANSWER in ran.stdout and "Ducks" not in ran.stdout, ran.stderr
 
 
 @pytest.mark.parametrize(
@@ -133,6 +133,6 @@ def test_the_wheel_runs_in_an_environment_of_its_own(tmp_path: Path) -> None:
     assert ANSWER in json.loads(ran.stdout)["text"], ran.stderr
     code = f"import ctxprune; print(ctxprune.prune({QUESTION!r}, {TEXT!r}, budget=14))"
     pruned = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True)
-    assert pruned.stdout.strip() == ANSWER, pruned.stderr
+    assert ANSWER in pruned.stdout and "Ducks" not in pruned.stdout, pruned.stderr
     files = (file for file in (tmp_path / "env" / "lib").rglob("*") if file.is_file() and "/pip/" not in str(file))
     assert sum(file.stat().st_size for file in files) < 400_000_000
