@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.compressors.xrag import XRAG
+from ctxprune.compressors import xrag
 from ctxprune.embedders import Embedder
 from ctxprune.errors import InputError
 from ctxprune.eval.store import key
@@ -31,7 +31,7 @@ class TextTokens:
         distinct = list(dict.fromkeys(texts))
         if len(distinct) < 2:
             raise InputError(f"soft tokens can be shuffled among 2 texts or more, got {len(distinct)}")
-        contexts = XRAG(bridge, encoder=embedder).compress([Context.of("", distinct)])
+        contexts = xrag.XRAG(bridge, encoder=embedder).compress([Context.of("", distinct)])
         self._own: Mapping[str, Vectors] = {
             piece.source.text: piece.embeddings for piece in contexts[0].pieces if isinstance(piece, SoftTokens)
         }

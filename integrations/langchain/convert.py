@@ -9,12 +9,12 @@ from langchain_core.documents import Document as LangChainDocument
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import Compressed, finite
 from ctxprune.text.missing import text_of
-from ctxprune.types import Document
+from ctxprune.types import Document as OwnDocument
 
 SCORE_KEYS = ("score", "relevance_score")
 
 
-def from_langchain(documents: Sequence[LangChainDocument], *, title_key: str | None) -> list[Document]:
+def from_langchain(documents: Sequence[LangChainDocument], *, title_key: str | None) -> list[OwnDocument]:
     """title_key: the metadata field with the title (None: no titles). Metadata stays where it is.
 
     Raises InputError for anything but a sequence of LangChain documents.
@@ -38,10 +38,10 @@ def to_langchain(compressed: Sequence[Compressed], documents: Sequence[LangChain
     return [_compressed(each, [documents[index] for index in each.indices]) for each in compressed]
 
 
-def _document(document: LangChainDocument, title_key: str | None) -> Document:
+def _document(document: LangChainDocument, title_key: str | None) -> OwnDocument:
     metadata = document.metadata
     scores = (finite(metadata.get(key)) for key in SCORE_KEYS)
-    return Document(
+    return OwnDocument(
         document.page_content,
         id=document.id or "",
         title="" if title_key is None else text_of(metadata.get(title_key)),
