@@ -11,6 +11,7 @@ from typing import Protocol
 from tokenizers import Tokenizer
 
 from ctxprune.errors import CheckpointError, MissingExtraError, UnknownNameError
+from ctxprune.runtime.shared import FOLDER
 from ctxprune.text import model_text
 from ctxprune.types import TokenCounter
 
@@ -22,7 +23,7 @@ BATCH_CHARACTERS = 2_000_000
 #: Where a text may be cut: the space after a word goes with the next word, as in byte-pair tokenizers.
 WORD_END = re.compile(r"(?<=\S)\s")
 
-DEFAULT_TOKENIZER = Path(__file__).parent / "bundled" / "provence-mini" / "tokenizer.json"
+DEFAULT_TOKENIZER = FOLDER / "minilm-l6.tokenizer.json"
 
 
 class WordCounter:

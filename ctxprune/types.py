@@ -183,12 +183,16 @@ Piece: TypeAlias = Extract | Summary | SoftTokens
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """A question and what is known for it. `warnings` says what a compressor had to give up on the way."""
+    """A question and what is known for it. `warnings` says what a compressor had to give up on the way.
+
+    model: the name of the model that scored it, set by compressors that choose among several.
+    """
 
     query: str
     pieces: tuple[Piece, ...]
     id: str = ""
     warnings: tuple[str, ...] = ()
+    model: str = ""
 
     @classmethod
     def of(cls, query: str, documents: Sequence[Document | str], *, id: str = "") -> Context:

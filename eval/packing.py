@@ -12,13 +12,18 @@ from ctxprune.types import Context, Extract, Faithfulness, Piece, Span, Summary
 
 def pack(context: Context) -> dict[str, Any]:
     """The context without the texts of its documents. Raises InputError for soft tokens, which no cache holds."""
-    return {"pieces": [_pack_piece(piece) for piece in context.pieces], "warnings": list(context.warnings)}
+    return {
+        "pieces": [_pack_piece(piece) for piece in context.pieces],
+        "warnings": list(context.warnings),
+        "model": context.model,
+    }
 
 
 def unpack(packed: dict[str, Any], question: Question) -> Context:
     """The inverse of `pack`, for the question whose context it was."""
     pieces = tuple(_unpack_piece(piece, question) for piece in packed["pieces"])
-    return Context(question.text, pieces, id=question.id, warnings=tuple(packed["warnings"]))
+    warnings, model = tuple(packed["warnings"]), packed.get("model", "")  # runs made before it was kept
+    return Context(question.text, pieces, id=question.id, warnings=warnings, model=model)
 
 
 def _pack_piece(piece: Piece) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
 from ctxprune.operating_points import OperatingPoints
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, FloatArray, IntArray
 from ctxprune.runtime.onnx import OnnxRuntime
+from ctxprune.runtime.shared import model_file
 from ctxprune.runtime.windows import Windows, lay_windows, seams, stitch
 from ctxprune.text.normal import normalise, readable
 from ctxprune.timing import stage
@@ -81,7 +82,7 @@ class PrunerModel:
 
         Raises CheckpointError when one of them is missing or damaged.
         """
-        tokenizer = plain_tokenizer(folder / "tokenizer.json")
+        tokenizer = plain_tokenizer(model_file(folder, "tokenizer.json"))
         try:
             config = json.loads((folder / "pruner.json").read_text(encoding="utf-8"))
             fusion = read_scorer(config["fusion"]) if config.get("fusion") else None

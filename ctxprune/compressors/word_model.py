@@ -18,6 +18,7 @@ from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
 from ctxprune.models.names import check_source
 from ctxprune.runtime.base import EncoderRuntime, IntArray
 from ctxprune.runtime.onnx import OnnxRuntime
+from ctxprune.runtime.shared import model_file
 from ctxprune.runtime.windows import lay_windows, stitch
 from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
@@ -64,7 +65,7 @@ class WordModel:
 
         Raises CheckpointError when one of them is missing or damaged.
         """
-        tokenizer = plain_tokenizer(folder / "tokenizer.json")
+        tokenizer = plain_tokenizer(model_file(folder, "tokenizer.json"))
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             if (config["format"], config["kind"]) != (1, "llmlingua2"):

@@ -21,6 +21,7 @@ from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, pair_format, plain_tokenizer
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
 from ctxprune.runtime.onnx import OnnxRuntime
+from ctxprune.runtime.shared import model_file
 from ctxprune.text.normal import readable
 
 Similarity = Literal["cosine", "dot"]
@@ -147,7 +148,7 @@ def load_export(folder: Path, *, threads: int | None = None) -> MeanEncoder:
 
     Raises CheckpointError when one of them is missing or damaged, or asks for another pooling or similarity.
     """
-    tokenizer = plain_tokenizer(folder / "tokenizer.json")
+    tokenizer = plain_tokenizer(model_file(folder, "tokenizer.json"))
     try:
         settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         options = _options(settings)

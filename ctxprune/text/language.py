@@ -6,6 +6,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
+from functools import lru_cache
 from itertools import chain
 
 from ctxprune.errors import InputError
@@ -207,7 +208,11 @@ def checked_language(language: str | None) -> str | None:
 
 def guess_language(text: str) -> str:
     """The ISO 639 code of the language that the beginning of `text` is written in, or "" where that is uncertain."""
-    sample = text[:_SAMPLE]
+    return _guess(text[:_SAMPLE])
+
+
+@lru_cache(maxsize=512)  # a document is asked about where its sentences are split and where a model is chosen
+def _guess(sample: str) -> str:
     if not sample.isascii():
         sample = unicodedata.normalize("NFC", sample)
     counts = Counter({"latin": 1}) if sample.isascii() else _letters(sample)
