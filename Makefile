@@ -58,7 +58,7 @@ check: $(DEV)
 	cd $(TYPED) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p ctxprune
 
 bench: $(DEV)
-	$(BIN)/python -m ctxprune.eval.bench
+	$(BIN)/python -m benchmarks.speed
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

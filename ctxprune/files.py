@@ -2,14 +2,83 @@
 
 from __future__ import annotations
 
+import codecs
+import gzip
+import json
 import os
 import shutil
 import stat
-from collections.abc import Iterator
+import threading
+import zlib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, TextIO, TypeVar, cast
 
 from ctxprune.errors import InputError
+
+
+def open_text(path: Path) -> TextIO:
+    """A UTF-8 file, gunzipped if its name ends in .gz, a byte-order mark skipped; its lines end at newlines alone."""
+    if path.suffix == ".gz":
+        return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline="\n"))
+    return path.open(encoding="utf-8-sig", newline="\n")
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, line) for every line of a file that is not blank; gunzipped if its name ends in .gz.
+
+    Raises InputError for a file that cannot be read; it names the line and the byte of what is no UTF-8.
+    """
+    try:
+        with _open_bytes(path) as lines:
+            yield from split_lines(lines, str(path))
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+
+
+def _open_bytes(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+
+
+def split_lines(lines: Iterable[bytes], place: str) -> Iterator[tuple[int, str]]:
+    """(line number, line) of what is not blank, a byte-order mark skipped. lines: as a binary file gives them.
+
+    They are split before they are decoded, at newlines alone: JSON strings may hold other line separators as they are.
+    """
+    for number, line in enumerate(lines, 1):
+        content = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        try:
+            text = content.decode("utf-8")
+        except UnicodeDecodeError as error:
+            at = error.start + len(line) - len(content) + 1
+            raise InputError(
+                f"{place}:{number}: not UTF-8 text ({error.reason} at byte {at} of the line); convert it to UTF-8"
+            ) from None
+        if text.strip():
+            yield number, text
+
+
+def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(line number, object) for every non-empty line of a .jsonl or .jsonl.gz file; InputError names a bad line."""
+    for number, line in read_lines(path):
+        yield number, json_object(line, f"{path}:{number}")
+
+
+def json_object(line: str, place: str) -> dict[str, Any]:
+    """The object of one line; InputError, beginning with `place`, for anything else."""
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{place}: not JSON ({error.msg} at column {error.colno})") from None
+    except (ValueError, RecursionError) as error:  # integers of thousands of digits, brackets nested as deep
+        raise InputError(f"{place}: unusable JSON ({error})") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+    return row
+
 
 LOCK = ".lock"
 
@@ -79,3 +148,31 @@ def _is_still(path: Path, descriptor: int) -> bool:
         return os.path.samestat(os.fstat(descriptor), path.lstat())
     except FileNotFoundError:
         return False
+
+
+T = TypeVar("T")
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items in order, the last one shorter; only one list is held at a time."""
+    stream = iter(items)
+    while batch := list(islice(stream, size)):
+        yield batch
+
+
+class CopiedLock:
+    """Use it in a `with` block. What one copy locks, the other does not: each has its own state to guard."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.release()
+
+    def __reduce__(self) -> tuple[type[CopiedLock], tuple[()]]:
+        return CopiedLock, ()

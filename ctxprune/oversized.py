@@ -9,10 +9,9 @@ import numpy as np
 
 from ctxprune.prompt import title_line
 from ctxprune.select import Finder, touched
-from ctxprune.text.atoms import atomic_spans
-from ctxprune.text.blobs import silent_units
-from ctxprune.text.lexical import bm25_scores
-from ctxprune.text.pieces import PIECE, clauses
+from ctxprune.text.atoms import PIECE, atomic_spans, clauses
+from ctxprune.text.markup import silent_units
+from ctxprune.text.words import bm25_scores
 from ctxprune.types import Context, Extract, Span, TokenCounter
 
 #: Characters of the smallest pieces: a word or two.

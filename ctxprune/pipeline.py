@@ -6,9 +6,9 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from ctxprune.batches import batched
+from ctxprune.calibration import check_point
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.operating_points import check_point
+from ctxprune.files import batched
 from ctxprune.prompt import count_contexts, piece_text, readable_text, same_text
 from ctxprune.result import STAGES, CompressionResult, Status
 from ctxprune.select import EMPTY, ORIGINAL

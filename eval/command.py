@@ -82,8 +82,8 @@ def run(
 ) -> None:
     """Run the benchmark, or go on with a stopped run: the same command with the same folder."""
     from ctxprune.eval.config import config_from
-    from ctxprune.eval.limits import failures, parse_limits
-    from ctxprune.eval.runner import run as run_benchmark
+    from ctxprune.eval.run.runner import failures, parse_limits
+    from ctxprune.eval.run.runner import run as run_benchmark
 
     settings = _read_settings(config)
     sets = {"limit": limit, "seed": seed, "retriever": retriever, "k": depth, "corpora": corpus}
@@ -111,9 +111,9 @@ def run(
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
     """Write leaderboard, plots and report.html of a run again."""
-    from ctxprune.eval.folder import LEFTOVERS
     from ctxprune.eval.report import write_report
     from ctxprune.eval.report.folder import open_run
+    from ctxprune.eval.run.folder import LEFTOVERS
 
     open_run(folder)  # a folder that holds no run is not to be touched
     with only_writer(folder):

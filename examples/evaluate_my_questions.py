@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxprune.eval.config import config_from
-from ctxprune.eval.runner import run
+from ctxprune.eval.run.runner import run
 
 
 def main(argv: Sequence[str] | None = None) -> None:

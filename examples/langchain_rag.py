@@ -20,11 +20,11 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableLambda, RunnablePassthrough
 
 from ctxprune import load_counter
+from ctxprune.data import sample_corpus, sample_questions
+from ctxprune.data.corpus import read_corpus
 from ctxprune.generators import LocalGenerator
 from ctxprune.integrations.langchain import CtxPruneCompressor, joined
-from ctxprune.qa_corpus import read_corpus
 from ctxprune.retrievers import BM25Retriever
-from ctxprune.samples import sample_corpus, sample_questions
 
 PROMPT = PromptTemplate.from_template("{context}\n\nAnswer in a few words.\nQuestion: {question}\nAnswer:")
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ctxprune.embedders import load_embedder
 from ctxprune.integrations.mapping import Work, map_file
+from ctxprune.models.sentence_encoders import load_embedder
 
 SAMPLE = Path(str(files("ctxprune.bundled") / "sample" / "corpus.jsonl"))
 

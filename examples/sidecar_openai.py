@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from openai import OpenAI
 
+from ctxprune.data import sample_corpus
 from ctxprune.retrievers import BM25Retriever
-from ctxprune.samples import sample_corpus
 
 
 def main(argv: Sequence[str] | None = None) -> None:

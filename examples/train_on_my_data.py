@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ctxprune import Context, Pipeline, load
-from ctxprune.qa import read_jsonl
-from ctxprune.trainers.provence import main as train
+from ctxprune.data.questions import read_jsonl
+from ctxprune.trainers.provence.train import main as train
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel
 
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
@@ -260,3 +262,23 @@ def _place(piece: Piece, row: dict[str, Any], indices: tuple[int, ...], document
     if isinstance(piece, Summary):
         return {"sources": [{"index": index, "id": documents[index].id} for index in indices]}
     return {"index": piece.index, "kept_spans": row["kept_spans"]}
+
+
+class CopiesBuiltAnew(BaseModel):
+    """For a model whose options are read once, when it is built: pydantic's own copies keep what was built before.
+
+    `copy.replace` comes this way too. Raises, with options that cannot be, what building one raises.
+    """
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        copied = super().model_copy(deep=deep)
+        if not update:
+            return copied
+        options = {name: getattr(copied, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return type(self)(**{**options, **update})
+
+    def copy(self, *, include: Any = None, exclude: Any = None, update: Any = None, deep: bool = False) -> Self:
+        """As `model_copy`. Raises InputError for `include` and `exclude`, which would leave options out."""
+        if include is not None or exclude is not None:
+            raise InputError(f"a copy of {type(self).__name__} has all its options; pass update= to change some")
+        return self.model_copy(update=update, deep=deep)

@@ -9,8 +9,7 @@ from typing import Any
 from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, finite
-from ctxprune.integrations.copies import CopiesBuiltAnew
+from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, finite
 from ctxprune.pipeline import OnError
 from ctxprune.text import UnitKind
 from ctxprune.text.missing import text_of

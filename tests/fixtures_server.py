@@ -20,7 +20,7 @@ PATIENT = {"deadline_seconds": 600, "body_seconds": 600}
 
 
 class MemoryLog:
-    """Keeps events; see ctxprune.integrations.server.logs.Log."""
+    """Keeps events; see ctxprune.integrations.server.observe.Log."""
 
     def __init__(self):
         self.events = []

@@ -10,13 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxprune.compressors.base import ScoringCompressor
-from ctxprune.compressors.baselines import BM25Sentences, Lead, RandomSentences
-from ctxprune.compressors.embedding import EmbeddingSentences
-from ctxprune.compressors.rerank import RerankTruncate
+from ctxprune.compressors.recomp.extractive import EmbeddingSentences
+from ctxprune.compressors.sentences import BM25Sentences, Lead, RandomSentences, RerankTruncate
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.prompt import render_context
 from ctxprune.select import Policy
-from ctxprune.text.lexical import bm25_scores, tokenise
+from ctxprune.text.words import bm25_scores, tokenise
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Context, Document, Summary
 

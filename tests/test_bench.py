@@ -13,21 +13,49 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ctxprune
+from benchmarks import speed as bench
+from benchmarks import speed_torch as bench_torch
+from benchmarks.measure import (
+    Timing,
+    contexts,
+    machine,
+    memory_mb,
+    passages,
+    run_child,
+    speed_up,
+    stopwatch,
+    time_in_turn,
+)
+from benchmarks.report import render, table
+from benchmarks.speed import (
+    HEAVY,
+    cold_start,
+    growth,
+    hammer,
+    imported,
+    mixed_requests,
+    repeated_memory,
+    warm,
+    with_exponents,
+)
+from benchmarks.speed_torch import (
+    PADDED,
+    PEERS,
+    PLAIN,
+    RUNTIME,
+    WHOLE,
+    EncoderSize,
+    TorchWorker,
+    forward_padded,
+    int8_peak,
+    model_inputs,
+    throughput,
+)
+from ctxprune.data import sample_corpus
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.eval.bench import __main__ as bench
-from ctxprune.eval.bench import torch as bench_torch
-from ctxprune.eval.bench.cold import HEAVY, cold_start, imported
-from ctxprune.eval.bench.measure import Timing, machine, memory_mb, run_child, speed_up, stopwatch, time_in_turn
-from ctxprune.eval.bench.passages import contexts, passages
-from ctxprune.eval.bench.peaks import int8_peak
-from ctxprune.eval.bench.pipeline import growth, hammer, mixed_requests, repeated_memory, warm, with_exponents
-from ctxprune.eval.bench.report import render, table
-from ctxprune.eval.bench.throughput import PLAIN, RUNTIME, WHOLE, model_inputs, throughput
-from ctxprune.eval.bench.torch import PADDED, PEERS, EncoderSize, TorchWorker, forward_padded
 from ctxprune.pipeline import Pipeline
 from ctxprune.runtime.base import TokenSequence
-from ctxprune.runtime.torch_runtime import TorchRuntime
-from ctxprune.samples import sample_corpus
+from ctxprune.runtime.torch import TorchRuntime
 
 TINY = EncoderSize(layers=2, width=16, heads=2, inner=24, vocabulary=40)
 PLAN = bench.Plan(
@@ -338,7 +366,7 @@ def test_the_benchmark_writes_markdown_and_json(tmp_path, monkeypatch, capsys):
     given = ["--quick", "--no-torch", "--compressor", "bm25-sentences", "--out", str(tmp_path)]
     assert bench.main(given) == 0
     report = json.loads((tmp_path / "bench.json").read_text())
-    assert report["command"].startswith("python -m ctxprune.eval.bench --quick --no-torch")
+    assert report["command"].startswith("python -m benchmarks.speed --quick --no-torch")
     assert any(note == "cold start: no command here" for note in report["notes"])
     text = (tmp_path / "bench.md").read_text()
     assert text == render(report)

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.compat import PromptCompressor
+from benchmarks import llmlingua as bench
+from benchmarks.llmlingua_task import Outcome, Task, ThirdsCounter, perform, run_task
+from benchmarks.speed_torch import EncoderSize
+from ctxprune.compressors.llmlingua.checkpoint import load_token_classifier
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.eval.bench import llmlingua as bench
-from ctxprune.eval.bench.llmlingua_task import Outcome, Task, ThirdsCounter, perform, run_task
-from ctxprune.eval.bench.torch import EncoderSize
-from ctxprune.models.llmlingua2 import load_token_classifier
-from ctxprune.trainers.llmlingua2_onnx import export_checkpoint
+from ctxprune.integrations.llmlingua.compressor import PromptCompressor
+from ctxprune.trainers.llmlingua2.onnx import export_checkpoint
 from tests.fixtures_tokenclass import bert_classifier, varied_text
 
 TEXTS = tuple(varied_text(30, seed=seed) for seed in range(4))
@@ -144,7 +144,7 @@ def test_the_command_prints_a_table_without_llmlingua(checkpoint, tmp_path, monk
     sizes = ["--passages", "1", "--words", "10", "--long-words", "40", "--short", "1"]
     assert bench.main(["--checkpoint", str(checkpoint), "--data", str(corpus), *sizes]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("ctxprune.compat, fp32, torch") == 4
+    assert printed.count("ctxprune.integrations.llmlingua.compressor, fp32, torch") == 4
     assert "Left out: llmlingua is not installed" in printed and "no --onnx" in printed
     tokens = int(printed.split("the passages' ")[1].split()[0])
     flops = EncoderSize(layers=2, width=16, heads=2, inner=24, vocabulary=1).flops([tokens])

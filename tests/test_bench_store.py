@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ctxprune.eval.bench import store as bench
+from benchmarks import store as bench
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def test_the_tables_name_their_command_and_every_step(in_this_process, capsys, t
     command = ["--vectors", "1300", "--dimension", "16", "--topics", "4", "--index", "IVF4,Flat", "--effort", "1", "4"]
     assert bench.main([*command, "--scratch", str(tmp_path)]) == 0
     report = capsys.readouterr().out
-    assert " ".join(["python -m ctxprune.eval.bench.store", *command]) in report
+    assert " ".join(["python -m benchmarks.store", *command]) in report
     for step in ("build", "append 1,000", "open and verify", "look up 1,000", "index IVF4,Flat"):
         assert f"| {step}" in report
     recall = {line.split("|")[1].strip(): float(line.split("|")[-2]) for line in report.splitlines()[-3:]}

@@ -9,7 +9,7 @@ import pytest
 
 from ctxprune import Context, Pipeline, load
 from ctxprune.text import split_sentences
-from ctxprune.text.blobs import blobs, silent_units
+from ctxprune.text.markup import blobs, silent_units
 
 BYTES = random.Random(7).randbytes(3000)
 BASE64 = base64.b64encode(BYTES).decode()

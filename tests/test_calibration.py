@@ -13,16 +13,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ctxprune
+from benchmarks import risk_check
 from ctxprune.calibration import Calibration, identity
 from ctxprune.cli import main
 from ctxprune.compressors import load
+from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.eval.judge import Reference, context_of
 from ctxprune.eval.risk import calibrate as command
-from ctxprune.eval.risk import check as risk_check
-from ctxprune.eval.risk.calibrate import calibrate, describe
-from ctxprune.eval.risk.profile import THRESHOLDS, Profile, profile
-from ctxprune.qa import LabelledDocument, Question, row_from_question
+from ctxprune.eval.risk.calibrate import THRESHOLDS, Profile, calibrate, describe, profile
 from ctxprune.select import Policy
 from ctxprune.text import split_sentences
 from ctxprune.tokens import load_counter

@@ -12,9 +12,9 @@ import pytest
 import ctxprune
 from ctxprune import Context, Document, Pipeline, Policy, load
 from ctxprune.cli import BROKEN_PIPE, main
-from ctxprune.cli.inputs import read_documents
+from ctxprune.cli.options import read_documents
 from ctxprune.cli.output import plural, printable
-from ctxprune.samples import sample_questions
+from ctxprune.data import sample_questions
 
 RELEVANT = "The lighthouse was built in 1887."
 THREE = ["Bread is baked every morning.", RELEVANT, "Cats sleep for most of the day."]
@@ -441,7 +441,7 @@ def test_run_asks_the_generator(ctxprune_cli, monkeypatch, text_file):
         def generate(self, prompts, *, max_new_tokens=64):
             return [f"read {RELEVANT in prompt}" for prompt in prompts]
 
-    monkeypatch.setattr("ctxprune.cli.sources.load_generator", lambda *_, **__: Echo())
+    monkeypatch.setattr("ctxprune.cli.options.load_generator", lambda *_, **__: Echo())
     arguments = ["run", "--corpus", text_file, "-q", QUESTION, *BM25, "--no-title", "--generator", "local:echo"]
     assert "Answer: read True" in ctxprune_cli(*arguments)[1]
     assert json.loads(ctxprune_cli(*arguments, "--json")[1])["answer"] == "read True"

@@ -9,7 +9,7 @@ import pytest
 from fixtures_vectors import HashEmbedder
 
 from ctxprune.cli import index, main
-from ctxprune.embedders import BundledEncoder
+from ctxprune.models.sentence_encoders import BundledEncoder
 from ctxprune.vectors import VectorStore
 
 TEXTS = ["The Harrow Bridge was opened in May 1911.", "Swallows nest under it.", "Rivers carry water to the sea."]

@@ -8,7 +8,7 @@ from fixtures_tokenclass import bert_classifier
 
 from ctxprune import Context, load
 from ctxprune.cli import main
-from ctxprune.compressors.llmlingua2 import LLMLingua2
+from ctxprune.compressors.llmlingua.compressor import LLMLingua2
 
 TEXT = "The Harrow Bridge, which cost $1,250,000, was opened in May 1911 by the mayor. Swallows nest under it."
 

@@ -25,9 +25,8 @@ from ctxprune.integrations.client import (
     SidecarFailedError,
     UnauthorizedError,
 )
-from ctxprune.integrations.client.calls import COMPRESSORS, INFO, compress_call
-from ctxprune.integrations.client.errors import error_of
-from ctxprune.integrations.client.results import compressed
+from ctxprune.integrations.client.client import COMPRESSORS, INFO, compress_call
+from ctxprune.integrations.client.results import compressed, error_of
 from ctxprune.integrations.server import Settings, create_app
 
 

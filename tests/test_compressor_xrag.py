@@ -16,12 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune import load
-from ctxprune.compressors import document_vectors
-from ctxprune.compressors.document_vectors import DocumentVectors
-from ctxprune.compressors.xrag import XRAG
+from ctxprune.compressors.xrag import vectors as document_vectors
+from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
+from ctxprune.compressors.xrag.compressor import XRAG
+from ctxprune.compressors.xrag.vectors import DocumentVectors
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.generators import LocalGenerator
-from ctxprune.models.xrag import Bridge, BridgeConfig, Projector, save_bridge
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import count_contexts
 from ctxprune.tokens import WordCounter

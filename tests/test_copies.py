@@ -17,7 +17,7 @@ from langchain_core.retrievers import BaseRetriever
 from pydantic import ValidationError
 
 from ctxprune import Context, load
-from ctxprune.compressors.document_cache import MemoryCache, SqliteCache
+from ctxprune.compressors.readings import MemoryCache, SqliteCache
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.integrations.langchain import CtxPruneCompressor, CtxPruneRetriever
 from ctxprune.text.missing import text_of

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from ctxprune.errors import GeneratorError, InputError
 from ctxprune.text import split_words
 from ctxprune.tokens import WordCounter
-from ctxprune.trainers import deletion
-from ctxprune.trainers.answer_cache import AnswerCache
-from ctxprune.trainers.corpora import read_texts
-from ctxprune.trainers.deletion import chunks, deletion_prompt, distil
-from ctxprune.trainers.word_targets import WordTargets, read_targets, write_targets
+from ctxprune.trainers.llmlingua2 import deletion
+from ctxprune.trainers.llmlingua2.deletion import chunks, deletion_prompt, distil
+from ctxprune.trainers.llmlingua2.targets import WordTargets, read_targets, write_targets
+from ctxprune.trainers.shared.corpora import read_texts
+from ctxprune.trainers.shared.teacher import AnswerCache
 
 TEXT = "The moon orbits mars. A planet is red. It is of cheese and of nothing else. Two moons."
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 import ctxprune.bundled
-from ctxprune.compressors.pruner import PrunerModel
-from ctxprune.compressors.word_model import WordModel
+from ctxprune.compressors.llmlingua.model import WordModel
+from ctxprune.compressors.provence.pruner import PrunerModel
+from ctxprune.compressors.recomp.checkpoint import load_export
 from ctxprune.errors import CheckpointError
-from ctxprune.models.recomp import load_export
 from ctxprune.runtime import digests
 from ctxprune.runtime.digests import DIGESTS, check_digest, main, write_digests
 
@@ -109,7 +109,7 @@ def test_a_damaged_config_is_our_error(tmp_path: Path, model: str, config: str, 
 
 
 def test_a_changed_bridge_is_told(tmp_path: Path) -> None:
-    from ctxprune.models.xrag import load_bridge
+    from ctxprune.compressors.xrag.bridge import load_bridge
 
     for file in (BUNDLED / "xrag-smollm2-mini").iterdir():
         shutil.copy(file, tmp_path / file.name)

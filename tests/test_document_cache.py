@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.compressors.document_cache import MemoryCache, SqliteCache, cache_key, open_cache
+from ctxprune.compressors.readings import MemoryCache, SqliteCache, cache_key, open_cache
 from ctxprune.errors import InputError
 
 KEYS = [cache_key("model", text) for text in ("river", "meadow", "hill")]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from ctxprune.compressors.dslr import DSLR
+from ctxprune.compressors.sentences import DSLR
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.cross_encoder import CrossEncoderScorer
-from ctxprune.runtime.windows import window_starts
+from ctxprune.models.formats import window_starts
 from ctxprune.text import split_sentences
 from ctxprune.types import Context, Document, Summary
 

@@ -6,11 +6,10 @@ import pytest
 from fixtures_scoring import LetterCompressor
 
 from ctxprune import Context, Policy
+from ctxprune.calibration import OperatingPoints
 from ctxprune.errors import InputError
-from ctxprune.eval.arms import arms_of
-from ctxprune.eval.compressing import Replay, _about
-from ctxprune.eval.config import CompressorConfig, config_from
-from ctxprune.operating_points import OperatingPoints
+from ctxprune.eval.config import CompressorConfig, arms_of, config_from
+from ctxprune.eval.run.compress import Replay, _about
 from ctxprune.tokens import WordCounter
 
 WORDS = WordCounter()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
 from ctxprune.eval.report.compare import compare, ls
-from ctxprune.eval.report.paired import Scores
+from ctxprune.eval.report.folder import Scores
 
 
 def lines_of(text, arm, metric):

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxprune.data import Format, detect_format, read_questions
+from ctxprune.data.questions import read_jsonl
 from ctxprune.errors import InputError
-from ctxprune.eval.datasets import DataSource, QuestionSet, open_questions
-from ctxprune.qa import read_jsonl
-from ctxprune.qa_formats import Format, detect_format, read_questions
+from ctxprune.eval.run.datasets import DataSource, QuestionSet, open_questions
 
 LIMA = "Lima is the capital of Peru. It lies on the coast."
 

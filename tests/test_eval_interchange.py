@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import InputError
 from ctxprune.eval.interchange import Compressed, context_from, match, read_compressed
 from ctxprune.eval.interchange.alignment import align
-from ctxprune.eval.oracle import keeping
+from ctxprune.eval.run.contexts import keeping
 from ctxprune.prompt import readable_text
-from ctxprune.qa import LabelledDocument, Question
 from ctxprune.result import CompressionResult
 from ctxprune.types import Context, Document, Extract, Summary
 

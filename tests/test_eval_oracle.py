@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.eval.oracle import keeping, oracle
-from ctxprune.qa import LabelledDocument, Question
+from ctxprune.data.questions import LabelledDocument, Question
+from ctxprune.eval.run.contexts import keeping, oracle
 from ctxprune.types import Context, Document
 
 TEXT = "Lima is the capital of Peru. It lies on the coast. Cusco is older."

@@ -16,13 +16,10 @@ from hypothesis import strategies as st
 from ctxprune.errors import InputError, MissingExtraError
 from ctxprune.eval.report import markdown, write_report
 from ctxprune.eval.report import plots as run_plots
-from ctxprune.eval.report.cases import MOST_PAIRS, Pairs, digest
-from ctxprune.eval.report.folder import check_results, open_run
-from ctxprune.eval.report.leaderboard import board, leaderboard
+from ctxprune.eval.report.folder import by_dataset, check_results, headlines, open_run, score_name
+from ctxprune.eval.report.leaderboard import board, costs, leaderboard, sweeps
 from ctxprune.eval.report.pareto import Point, Price, Speed, break_even, break_even_speed, fit_line, frontier
-from ctxprune.eval.report.rows import by_dataset, headlines, score_name
-from ctxprune.eval.report.speed import costs
-from ctxprune.eval.report.sweeps import sweeps
+from ctxprune.eval.report.samples import MOST_PAIRS, Pairs, digest
 
 VOID = {"meta", "img", "br"}
 
@@ -293,7 +290,7 @@ def test_pairs_stay_few_and_spread():
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path, monkeypatch):
-    monkeypatch.setattr("ctxprune.eval.report.cases.MOST_PAIRS", 20)
+    monkeypatch.setattr("ctxprune.eval.report.samples.MOST_PAIRS", 20)
 
     def peak(n):
         run = open_run(runs.write_run(tmp_path / str(n), lines=runs.samples(n=n)))

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
+from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import InputError
-from ctxprune.eval import retrieval as module
-from ctxprune.eval.datasets import DataSource, QuestionSet, open_questions
-from ctxprune.eval.retrieval import Retrieval, labelled_for, retrieve
-from ctxprune.eval.store import Store
-from ctxprune.qa import LabelledDocument, Question
+from ctxprune.eval.run import retrieval as module
+from ctxprune.eval.run.datasets import DataSource, QuestionSet, open_questions
+from ctxprune.eval.run.folder import Store
+from ctxprune.eval.run.retrieval import Retrieval, labelled_for, retrieve
 from ctxprune.retrievers import BM25Retriever
 from ctxprune.types import Document
 

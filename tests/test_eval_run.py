@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from ctxprune.cli import main
-from ctxprune.compressors.baselines import BM25Sentences
+from ctxprune.compressors.sentences import BM25Sentences
 from ctxprune.errors import GeneratorError, InputError
 from ctxprune.eval.config import config_from
-from ctxprune.eval.folder import claimed
-from ctxprune.eval.runner import run
-from ctxprune.eval.scoring import METRICS
+from ctxprune.eval.run.folder import claimed
+from ctxprune.eval.run.runner import run
+from ctxprune.eval.run.score import METRICS
 
 TOWNS = ("Arbon", "Belm", "Corvo", "Durn", "Esker", "Fjall")
 
@@ -159,7 +159,7 @@ def test_a_rate_is_a_share_of_the_tokens_of_each_question(towns, tmp_path, monke
             return super().compress(contexts, budget=budget // 2, threshold=threshold)
 
     if frugal:
-        monkeypatch.setattr("ctxprune.compressors.baselines.BM25Sentences", Frugal)
+        monkeypatch.setattr("ctxprune.compressors.sentences.BM25Sentences", Frugal)
     tested = {"compressors": [{"name": "bm25-sentences", "rates": [0.5, 0.25], "baselines": []}]}
     run(checked(towns, **tested), tmp_path / "run", cache=tmp_path / "cache")
     lines = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.eval.judge import Reference, context_of
-from ctxprune.eval.metrics import common_subsequence, f1, rouge_l
-from ctxprune.eval.refusal import refuses
-from ctxprune.eval.scoring import ANSWER_METRICS, METRICS, Answer, score
-from ctxprune.qa import LabelledDocument, Question
+from ctxprune.eval.metrics import common_subsequence, f1, refuses, rouge_l
+from ctxprune.eval.run.score import ANSWER_METRICS, METRICS, Answer, score
 from ctxprune.result import CompressionResult
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Context, Document, Extract, SoftTokens, Span, Summary

@@ -14,18 +14,28 @@ from fixtures_llama import WORDS, save_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.soft import __main__ as command
+from benchmarks.soft.cost import ModelSize
+from benchmarks.soft.measure import (
+    CANDIDATES,
+    CLOSED,
+    SHUFFLED,
+    TEXT,
+    XRAG,
+    Asked,
+    PassageMeasure,
+    SoftLikelihood,
+    TextTokens,
+    arms,
+    bridge_digest,
+    measured_rows,
+    read_asked,
+    read_passages,
+)
+from benchmarks.soft.report import Bootstrap, answer_figures, identification_figures, passage_figures
+from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
 from ctxprune.errors import InputError
-from ctxprune.eval.soft import __main__ as command
-from ctxprune.eval.soft.answers import CLOSED, SHUFFLED, TEXT, XRAG, arms
-from ctxprune.eval.soft.cost import ModelSize
-from ctxprune.eval.soft.documents import CANDIDATES, PassageMeasure
-from ctxprune.eval.soft.figures import Bootstrap, answer_figures, identification_figures, passage_figures
-from ctxprune.eval.soft.inputs import Asked, read_asked, read_passages
-from ctxprune.eval.soft.likelihood import SoftLikelihood
-from ctxprune.eval.soft.rows import measured_rows
-from ctxprune.eval.soft.tokens import TextTokens, bridge_digest
-from ctxprune.models.paraphrase import PARAPHRASES
-from ctxprune.models.xrag import Bridge, BridgeConfig, Projector, save_bridge
+from ctxprune.generators.soft_prompt import PARAPHRASES
 from ctxprune.types import SoftTokens
 
 WIDTH, OUT = 6, 32

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
-from ctxprune.eval.bootstrap import Interval
-from ctxprune.eval.columns import Columns, ColumnWriter
-from ctxprune.eval.rows import COMPARED, Statistics, rows
-from ctxprune.eval.scoring import METRICS
-from ctxprune.eval.statistics import compare, holm, mcnemar, non_inferior, rng_of, sign_flip_p
+from ctxprune.eval.run.folder import Columns, ColumnWriter
+from ctxprune.eval.run.rows import COMPARED, Statistics, rows
+from ctxprune.eval.run.score import METRICS
+from ctxprune.eval.statistics import Interval, compare, holm, mcnemar, non_inferior, rng_of, sign_flip_p
 
 NAN = math.nan
 

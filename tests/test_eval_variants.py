@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import InputError
-from ctxprune.eval.variants import needle_at, variants, with_documents
-from ctxprune.qa import LabelledDocument, Question
+from ctxprune.eval.run.contexts import needle_at, variants, with_documents
 from ctxprune.types import Document
 
 

@@ -11,9 +11,8 @@ from transformers import BertConfig, BertModel
 from ctxprune.errors import InputError
 from ctxprune.runtime.base import TokenSequence
 from ctxprune.runtime.onnx import OnnxRuntime
-from ctxprune.trainers.export import copy_tokenizer, export_int8
-from ctxprune.trainers.parity import compare
-from ctxprune.trainers.rewrite import Int8Embedding, SmoothedLinear, prepared, smooth
+from ctxprune.trainers.shared.export import copy_tokenizer, export_int8
+from ctxprune.trainers.shared.rewrite import Int8Embedding, SmoothedLinear, compare, prepared, smooth
 
 WIDTH, ROWS, POSITIONS = 32, 1200, 512
 OUTPUTS = ["rank_logits", "token_logits", "answer_logits"]

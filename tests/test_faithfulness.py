@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.compressors.faithfulness import check_faithfulness, checked, unfaithful
-from ctxprune.compressors.number_values import find_numbers
+from ctxprune.compressors.recomp.faithfulness import check_faithfulness, checked, find_numbers, unfaithful
 from ctxprune.types import Document, Faithfulness, Summary
 
 SOURCE = (

@@ -14,7 +14,7 @@ from ctxprune.errors import MissingExtraError
 @pytest.mark.parametrize(
     ("module", "framework", "extra"),
     [
-        ("ctxprune.integrations.langchain.middleware", "langchain.agents.middleware", "langchain"),
+        ("ctxprune.integrations.langchain.agents", "langchain.agents.middleware", "langchain"),
         ("ctxprune.integrations.llamaindex", "llama_index.core.postprocessor.types", "llamaindex"),
         ("ctxprune.integrations.haystack", "haystack", "haystack"),
     ],

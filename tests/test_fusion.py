@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from ctxprune.compressors.fusion import SENTENCE_FEATURES, Fusion, SentenceEvidence, sentence_features
-from ctxprune.text.lexical import bm25_scores
+from ctxprune.compressors.provence.fusion import SENTENCE_FEATURES, Fusion, SentenceEvidence, sentence_features
+from ctxprune.text.words import bm25_scores
 
 
 def evidence(**changes: object) -> SentenceEvidence:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from ctxprune.errors import InputError
 from ctxprune.generators import ContextGenerator, Generator, LocalGenerator, TextOnly
-from ctxprune.models.prompt_encoding import PromptEncoder
+from ctxprune.models.causal import PromptEncoder
 from ctxprune.prompt import render_prompt
 from ctxprune.types import Context, Document, SoftTokens, Summary, whole
 

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from ctxprune import Context, Document, load
-from ctxprune.compressors.word_scores import word_offsets
+from ctxprune.compressors.llmlingua.words import word_offsets
 
 #: What a word pruner may not take apart, by kind.
 ITEMS = {

@@ -113,7 +113,11 @@ def test_public_names():
 def test_the_walk_sees_hidden_imports():
     source = "import os\ndef f():\n    from ctxprune.pipeline import Pipeline\n    import ctxprune.text as t\n"
     assert imported(source + "from ctxprune import load\n") == {"ctxprune.pipeline", "ctxprune.text", "ctxprune.load"}
-    assert [part(name) for name in ("ctxprune", "ctxprune.load", "ctxprune.models.provence")] == ["", "", "models"]
+    assert [part(name) for name in ("ctxprune", "ctxprune.load", "ctxprune.compressors.provence.model")] == [
+        "",
+        "",
+        "models",
+    ]
 
 
 def test_every_module_has_a_layer():

@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxprune.data.questions import LabelledDocument, Question, read_jsonl
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.qa import LabelledDocument, Question, read_jsonl
-from ctxprune.trainers.data_step import report_path
-from ctxprune.trainers.labelling import (
+from ctxprune.trainers.provence.labels import (
     AnswerCache,
     Cited,
     LabelOptions,
@@ -27,6 +26,7 @@ from ctxprune.trainers.labelling import (
     parse_labels,
     write_labels,
 )
+from ctxprune.trainers.shared.loop import report_path
 from ctxprune.types import Document
 
 PASSAGE = "Lima lies in Peru. It is the capital. It rarely rains there."

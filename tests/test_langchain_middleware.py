@@ -14,7 +14,7 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from pydantic import Field
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.langchain.tool_results import ToolResults
+from ctxprune.integrations.langchain.agents import ToolResults
 from ctxprune.prompt import NO_CONTEXT
 from ctxprune.types import Context
 
@@ -130,7 +130,7 @@ def agent(middleware: Any) -> tuple[Any, Model]:
 
 
 def test_an_agent_reads_the_pruned_result() -> None:
-    from ctxprune.integrations.langchain.middleware import PruneToolResults
+    from ctxprune.integrations.langchain.agents import PruneToolResults
 
     async def arun(graph: Any, state: Any) -> Any:
         return await graph.ainvoke(state)
@@ -149,7 +149,7 @@ def test_results_inside_a_command_are_pruned_too() -> None:
     from langchain.agents.middleware.types import ToolCallRequest
     from langgraph.types import Command
 
-    from ctxprune.integrations.langchain.middleware import PruneToolResults
+    from ctxprune.integrations.langchain.agents import PruneToolResults
 
     call = {"name": "search", "args": {}, "id": "c1", "type": "tool_call"}
     request = ToolCallRequest(call, None, {"messages": [HumanMessage("q")]}, None)  # type: ignore[arg-type]
@@ -163,7 +163,7 @@ def test_results_inside_a_command_are_pruned_too() -> None:
 def test_a_context_edit_leaves_the_state_whole_and_prunes_once() -> None:
     from langchain.agents.middleware import ContextEditingMiddleware
 
-    from ctxprune.integrations.langchain.middleware import PruneToolResultsEdit
+    from ctxprune.integrations.langchain.agents import PruneToolResultsEdit
 
     compressor = Counted()
     edit = PruneToolResultsEdit(ToolResults(compressor, min_tokens=0))
@@ -178,7 +178,7 @@ def test_a_context_edit_leaves_the_state_whole_and_prunes_once() -> None:
 
 
 def test_the_edit_forgets_the_oldest() -> None:
-    from ctxprune.integrations.langchain.middleware import PruneToolResultsEdit
+    from ctxprune.integrations.langchain.agents import PruneToolResultsEdit
 
     compressor = Counted()
     edit = PruneToolResultsEdit(ToolResults(compressor, min_tokens=0), remember=1)

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from ctxprune import Context, Pipeline, load
 from ctxprune.cli.app import app
-from ctxprune.compressors.recomp_abstractive import RecompAbstractive
+from ctxprune.compressors.recomp.abstractive import RecompAbstractive
 from ctxprune.errors import InputError
 from ctxprune.eval.config import config_from
 from ctxprune.integrations.adapter import Adapter

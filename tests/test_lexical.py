@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
-from ctxprune.text.lexical import TITLE_WEIGHT, bm25_scores, stem, tokenise
+from ctxprune.text.words import TITLE_WEIGHT, bm25_scores, stem, tokenise
 
 WORDS = st.sampled_from(["cell", "cells", "voting", "voted", "river", "Endō", "1889", "漢字", "न्यूयॉर्क", "x"])
 SENTENCES = st.lists(WORDS, max_size=8).map(" ".join)

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.models.likelihood import AnswerLikelihood, token_batches, trailing_log_probabilities
+from ctxprune.models.causal import AnswerLikelihood, token_batches, trailing_log_probabilities
 
 VOCABULARY = "<pad> <s> </s> user assistant the cat sat on a mat and river rock sea cell vote sun moon star"
 WORDS = VOCABULARY.split()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ctxprune.errors import InputError
-from ctxprune.eval.llm_judge import JudgeItem, judge, judge_prompt, parse_verdict
+from ctxprune.eval.judge import JudgeItem, judge, judge_prompt, parse_verdict
 
 ITEM = JudgeItem("Where {prediction}?", ("Paris", "Paname"), "In {question} Rome")
 

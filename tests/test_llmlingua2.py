@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from transformers import AutoModelForTokenClassification
 
 from ctxprune import Context, Document, Pipeline, Policy
-from ctxprune.compressors.llmlingua2 import LLMLingua2, llmlingua2
-from ctxprune.compressors.word_model import WordModel, load_word_model
-from ctxprune.compressors.word_scores import word_offsets
+from ctxprune.compressors.llmlingua.compressor import LLMLingua2, llmlingua2
+from ctxprune.compressors.llmlingua.model import WordModel, load_word_model
+from ctxprune.compressors.llmlingua.words import word_offsets
 from ctxprune.errors import BudgetError, CheckpointError, InputError, UnknownNameError
 from ctxprune.prompt import count_contexts, readable_text
 from ctxprune.tokens import WordCounter

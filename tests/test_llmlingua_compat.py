@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
-from ctxprune.compat import PromptCompressor
-from ctxprune.compressors.llmlingua_rules import chunk_bounds
-from ctxprune.compressors.structured_prompt import Segment, segments
 from ctxprune.errors import InputError
+from ctxprune.integrations.llmlingua.compressor import PromptCompressor
+from ctxprune.integrations.llmlingua.structured_prompt import Segment, segments
+from ctxprune.integrations.llmlingua.words import chunk_bounds
 from tests.fixtures_tokenclass import CASES, CONTEXTS, ThirdsCounter, bert_classifier, roberta_classifier, varied_text
 
 DECISIONS = json.loads((Path(__file__).parent / "data" / "llmlingua_decisions.json").read_text())

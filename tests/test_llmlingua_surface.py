@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from ctxprune.compat import LEFT_OUT, WITHOUT_EFFECT, PromptCompressor
 from ctxprune.errors import InputError, NotOfferedError
+from ctxprune.integrations.llmlingua.compressor import LEFT_OUT, WITHOUT_EFFECT, PromptCompressor
 
 #: llmlingua 0.2.2: parameters by method, after `self`; those up to "|" may be given by place.
 _OWN = (

@@ -16,11 +16,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.cli import main
-from ctxprune.embedders import BundledEncoder
 from ctxprune.errors import BudgetError, CtxpruneError, InputError, MissingExtraError
-from ctxprune.integrations.mapping import Work, driver, map_file, tasks, worker
-from ctxprune.integrations.mapping.lines import Line
-from ctxprune.integrations.mapping.parts import Part, batches, parts
+from ctxprune.integrations.mapping import Work, map_file, worker
+from ctxprune.integrations.mapping import run as driver
+from ctxprune.integrations.mapping import worker as tasks
+from ctxprune.integrations.mapping.files import Line, Part, batches, parts
+from ctxprune.models.sentence_encoders import BundledEncoder
 
 WORK = Work(compressor="bm25-sentences", budget=20, part_tokens=400, batch_tokens=120)
 OPTIONS = ("-c", "bm25-sentences", "--budget", "20")
@@ -284,7 +285,7 @@ def test_arguments_are_checked(source, tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
     monkeypatch.setitem(sys.modules, "ray", None)
     monkeypatch.delitem(sys.modules, "ctxprune.integrations.ray", raising=False)
-    monkeypatch.delitem(sys.modules, "ctxprune.integrations.ray.crew", raising=False)
+    monkeypatch.delitem(sys.modules, "ctxprune.integrations.ray", raising=False)
     with pytest.raises(MissingExtraError, match=r"ctxprune-rag\[ray\]"):
         map_file(source, tmp_path / "out", WORK, engine="ray")
 
@@ -359,7 +360,7 @@ def test_embeddings_have_a_row_for_every_sentence(tmp_path, inline):
 
 
 def test_word_scores_stand_beside_their_places(tmp_path, inline, monkeypatch):
-    from ctxprune.compressors import llmlingua2
+    from ctxprune.compressors.llmlingua import compressor as llmlingua2
 
     class LengthReader:
         """Gives every character as a token, kept the more the later it stands."""
@@ -367,7 +368,7 @@ def test_word_scores_stand_beside_their_places(tmp_path, inline, monkeypatch):
         fingerprint = "length"
 
         def read(self, texts):
-            from ctxprune.compressors.word_model import TokenReading
+            from ctxprune.compressors.llmlingua.words import TokenReading
 
             return [
                 TokenReading(np.array([(i, i + 1) for i in range(len(text))]), np.arange(len(text)) / len(text))

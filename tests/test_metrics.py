@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
-from ctxprune.eval.bootstrap import Interval, difference_interval, mean_interval
 from ctxprune.eval.metrics import (
     Bin,
     answer_in_context,
@@ -31,6 +30,7 @@ from ctxprune.eval.metrics import (
     substring_match,
     words,
 )
+from ctxprune.eval.statistics import Interval, difference_interval, mean_interval
 
 
 @pytest.mark.parametrize(
@@ -199,8 +199,8 @@ def test_bootstrap_interval_covers_the_true_mean_as_often_as_it_says():
 
 def test_bootstrap_draws_in_chunks(monkeypatch):
     # seven distinct values, three resamples at a time: chunks may not change how many are drawn
-    monkeypatch.setattr("ctxprune.eval.bootstrap._CELLS", 21)
-    from ctxprune.eval.bootstrap import _resampled_means
+    monkeypatch.setattr("ctxprune.eval.statistics._CELLS", 21)
+    from ctxprune.eval.statistics import _resampled_means
 
     means = _resampled_means(np.arange(7.0), np.random.default_rng(0), 100)
     assert means.shape == (100,)

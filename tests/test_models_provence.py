@@ -13,9 +13,9 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, BertModel, PreTrainedTokenizerFast
 
+from ctxprune.compressors.provence.model import load_pruner, new_pruner, save_pruner
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.formats import PairFormat, named_tokenizer, pair_format, plain_tokenizer, special_tokens
-from ctxprune.models.provence import load_pruner, new_pruner, save_pruner
 
 QUERY, PASSAGE = "what is the moon", "it orbits a red planet. mars, with two moons named after fear"
 

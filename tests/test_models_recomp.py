@@ -10,9 +10,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertForTokenClassification, BertModel, XLMRobertaConfig, XLMRobertaModel
 
+from ctxprune.compressors.recomp.checkpoint import load_dual_encoder, load_export
 from ctxprune.errors import CheckpointError
-from ctxprune.models.recomp import load_dual_encoder, load_export
-from ctxprune.models.sentence_transformer import SentenceTransformerPair
+from ctxprune.models.sentence_encoders import SentenceTransformerPair
 from tests.fixtures_checkpoints import POSITIONS, SIZES, bert_tokenizer, randomised, roberta_tokenizer, write
 
 TEXTS = ["the moon", "", "what is the red planet named after, and is it mars?", "a", "[SEP] fear <s> and cheese"]
@@ -182,7 +182,7 @@ SETTINGS = {"pooling": "mean", "similarity": "cosine", "max_tokens": 16}
 
 def export_folder(folder: Path, **settings) -> Path:
     """The bundled encoder's graph under settings of its own."""
-    from ctxprune.embedders import BUNDLED_FOLDER
+    from ctxprune.models.sentence_encoders import BUNDLED_FOLDER
     from ctxprune.runtime.shared import model_file
 
     for name in ("model.onnx", "tokenizer.json", "shared.json"):
@@ -192,7 +192,7 @@ def export_folder(folder: Path, **settings) -> Path:
 
 
 def test_an_export_agrees_with_the_bundled_encoder(tmp_path):
-    from ctxprune.embedders import BundledEncoder
+    from ctxprune.models.sentence_encoders import BundledEncoder
 
     encoder = load_dual_encoder(export_folder(tmp_path, max_tokens=256, with_title=False, default_threshold=0.3))
     texts = ["A cat sat on the mat.", "Volcanoes erupt molten rock.", ""]

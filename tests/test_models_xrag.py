@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, load_bridge, save_bridge
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.models.xrag import Bridge, BridgeConfig, Projector, load_bridge, save_bridge
 from ctxprune.runtime.digests import DIGESTS, write_digests
 
 IN, OUT = 6, 8

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from ctxprune.qa import LabelledDocument, Question
+from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.text import split_words
-from ctxprune.trainers import coverage, self_information
-from ctxprune.trainers.coverage import Coverage, coverage_targets, touched_chance
-from ctxprune.trainers.self_information import SurprisalModel, ranks, self_information_targets, word_bits
-from ctxprune.trainers.word_targets import read_targets
+from ctxprune.trainers.llmlingua2 import self_information
+from ctxprune.trainers.llmlingua2 import targets as coverage
+from ctxprune.trainers.llmlingua2.self_information import SurprisalModel, ranks, self_information_targets, word_bits
+from ctxprune.trainers.llmlingua2.targets import Coverage, coverage_targets, read_targets, touched_chance
 from ctxprune.types import Document
 
 TEXT = "The moon orbits mars. A planet is red."

@@ -10,9 +10,9 @@ import pytest
 from fixtures_scoring import LetterCompressor
 
 from ctxprune import Context, Pipeline, Policy, load
-from ctxprune.compressors.provence import DEFAULT_FLOOR, Provence, load_model
+from ctxprune.calibration import OperatingPoints, check_point
+from ctxprune.compressors.provence.compressor import DEFAULT_FLOOR, Provence, load_model
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.operating_points import OperatingPoints, check_point
 from ctxprune.tokens import WordCounter
 
 STEPS = {"safe": 0.02, "balanced": [[2, 0.3], [4, 0.6], [None, 0.9]], "aggressive": [[None, 0.95]]}

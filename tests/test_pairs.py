@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from ctxprune.qa import LabelledDocument, Question
-from ctxprune.trainers.pairs import (
+from ctxprune.data.questions import LabelledDocument, Question
+from ctxprune.trainers.provence.pairs import (
     Negatives,
     Pair,
     Variation,

@@ -20,7 +20,7 @@ from transformers import AutoModelForCausalLM
 
 from ctxprune.errors import CheckpointError, GeneratorError, InputError
 from ctxprune.generators import ContextGenerator, Generator, LocalGenerator, PromptEmbedsGenerator
-from ctxprune.generators.embedding_table import load_embedding_table
+from ctxprune.generators.vllm import load_embedding_table
 from ctxprune.types import Context, Document, SoftTokens, whole
 
 TEMPLATE = "the cat {context} and {question}"

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxprune import Context, Document, Pipeline, load
-from ctxprune.compressors.provence import Provence, load_model
-from ctxprune.compressors.pruner import Passage, PrunerModel, title_sentence
+from ctxprune.compressors.provence.compressor import Provence, load_model
+from ctxprune.compressors.provence.pruner import Passage, PrunerModel, title_sentence
 from ctxprune.errors import CheckpointError, InputError, UnknownNameError
 from ctxprune.text import split_sentences
 

@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.answers import answer_sentences, locatable
+from ctxprune.data import locate_answers, read_corpus
+from ctxprune.data.questions import (
+    LabelledDocument,
+    Question,
+    answer_sentences,
+    locatable,
+    question_from_row,
+    read_jsonl,
+    row_from_question,
+)
 from ctxprune.errors import InputError
-from ctxprune.qa import LabelledDocument, Question, question_from_row, read_jsonl, row_from_question
-from ctxprune.qa_formats import locate_answers, read_corpus
 from ctxprune.types import Document
 
 CONTEXT = "Lima is the capital of Peru. Cusco was the capital of the Incas. Lima lies on the coast."

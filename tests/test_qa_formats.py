@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from ctxprune.data import detect_format, read_questions
+from ctxprune.data.questions import Question
 from ctxprune.errors import InputError
-from ctxprune.qa import Question
-from ctxprune.qa_formats import detect_format, read_questions
 from ctxprune.types import Document
 
 CONTEXT = "Lima is the capital of Peru. Cusco was the capital of the Incas. Lima lies on the coast."

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.quality import __main__ as quality
+from benchmarks.quality.measure import evaluate
+from benchmarks.quality.reliability import require_matplotlib
+from benchmarks.quality.report import render
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_units
+from ctxprune.data.questions import LabelledDocument, Question, question_from_row
 from ctxprune.errors import InputError, MissingExtraError
 from ctxprune.eval.judge import Reference, context_of, document_ranks, retriever_ranks, unit_outcomes
-from ctxprune.eval.pool import Pool, chunk_spans, cut
-from ctxprune.eval.quality import __main__ as quality
-from ctxprune.eval.quality.figures import evaluate
-from ctxprune.eval.quality.plot import require_matplotlib
-from ctxprune.eval.quality.report import render
-from ctxprune.qa import LabelledDocument, Question, question_from_row
+from ctxprune.eval.run.retrieval import Pool, chunk_spans, cut
 from ctxprune.select import Policy
 from ctxprune.tokens import load_counter
 from ctxprune.types import Document, Span, whole
@@ -392,7 +392,7 @@ def test_command_writes_both_files(command, tmp_path, capsys):
     assert quality.main([*command, "--out", str(tmp_path / "out")]) == 0
     markdown = (tmp_path / "out" / "quality.md").read_text()
     report = json.loads((tmp_path / "out" / "quality.json").read_text())
-    assert "python -m ctxprune.eval.quality --data toy.jsonl.gz --compressors overlap,first --budgets 8" in markdown
+    assert "python -m benchmarks.quality --data toy.jsonl.gz --compressors overlap,first --budgets 8" in markdown
     assert str(tmp_path) not in markdown
     assert report["sets"]["toy"]["questions"] == 4
     assert by(report["sets"]["toy"], "budgets", compressor="overlap")["answer_kept"]["mean"] == 1.0

@@ -11,7 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.quality import __main__ as quality
+from benchmarks.quality.curve import Curve, Removal, ScriptWords, emptied_at, removed_at
+from benchmarks.quality.manuals import QUESTIONS, manual_questions
+from benchmarks.quality.measure import BATCH_CHARACTERS, batches, evaluate
+from benchmarks.quality.reliability import bin_sums, calibration
+from benchmarks.quality.report import render
+from benchmarks.quality.sets import LONG_RUNGS, SHORT_RUNGS, Ladder, around_answer
 from ctxprune.compressors.base import ScoringCompressor, narrow
+from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.eval import judge
 from ctxprune.eval.metrics import (
@@ -22,17 +30,6 @@ from ctxprune.eval.metrics import (
     relevant_units,
     reliability_bins,
 )
-from ctxprune.eval.quality import __main__ as quality
-from ctxprune.eval.quality.counting import ScriptWords
-from ctxprune.eval.quality.curve import Curve, Removal
-from ctxprune.eval.quality.figures import evaluate
-from ctxprune.eval.quality.ladder import LONG_RUNGS, SHORT_RUNGS, Ladder, around_answer
-from ctxprune.eval.quality.levels import emptied_at, removed_at
-from ctxprune.eval.quality.manuals import QUESTIONS, manual_questions
-from ctxprune.eval.quality.measure import BATCH_CHARACTERS, batches
-from ctxprune.eval.quality.reliability import bin_sums, calibration
-from ctxprune.eval.quality.report import render
-from ctxprune.qa import LabelledDocument, Question, row_from_question
 from ctxprune.select import Policy, select
 from ctxprune.text import split_sentences
 from ctxprune.types import Document, Span

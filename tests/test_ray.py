@@ -12,12 +12,13 @@ import pytest
 from fixtures_mapping import InlineCrew, files, question_rows, write_jsonl
 
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.integrations.mapping import Work, driver, map_file
+from ctxprune.integrations.mapping import Work, map_file
+from ctxprune.integrations.mapping import run as driver
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # Ray's own, at import
     ray = pytest.importorskip("ray")
-    from ctxprune.integrations.ray.data import CompressBatch, compress_dataset
+    from ctxprune.integrations.ray import CompressBatch, compress_dataset
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 WORK = Work(compressor="bm25-sentences", budget=20, part_tokens=400, batch_tokens=120)
@@ -109,7 +110,7 @@ def test_a_data_set_is_compressed(cluster):
 def test_the_sidecar_is_served(cluster):
     from ray import serve
 
-    from ctxprune.integrations.ray.serve import sidecar
+    from ctxprune.integrations.ray import sidecar
     from ctxprune.integrations.server import Settings
 
     with socket.socket() as probe:

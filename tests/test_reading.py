@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from ctxprune import Context, Pipeline, load
-from ctxprune.text.lexical import bm25_scores, tokenise
+from ctxprune.text.words import bm25_scores, tokenise
 
 FILL = "The kiosk sells maps and stamps. A heron sleeps on the weir. Dogs are kept on a lead. "
 FACT = "The old lighthouse on the northern reef was officially refurbished in 1928 by five craftsmen."

@@ -14,16 +14,20 @@ from fixtures_t5 import SOURCES, save_llama, save_lora, save_t5
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.cli.show import result_lines
-from ctxprune.compressors import abstractive_models
-from ctxprune.compressors.abstractive_models import SummaryGenerator, recomp_abstractive
-from ctxprune.compressors.recomp_abstractive import RecompAbstractive
-from ctxprune.compressors.summarizers import GeneratorSummarizer, Seq2SeqSummarizer
-from ctxprune.compressors.summary_prompts import NOTHING, chat_prompt, seq2seq_source
-from ctxprune.compressors.summary_windows import prompt_of, windowed
+from ctxprune.cli.output import result_lines
+from ctxprune.compressors.recomp import abstractive
+from ctxprune.compressors.recomp.abstractive import RecompAbstractive, SummaryGenerator, recomp_abstractive
+from ctxprune.compressors.recomp.summaries import (
+    NOTHING,
+    GeneratorSummarizer,
+    Seq2SeqSummarizer,
+    chat_prompt,
+    prompt_of,
+    seq2seq_source,
+    windowed,
+)
 from ctxprune.errors import BudgetError, CheckpointError, GeneratorError, InputError
-from ctxprune.models.first_token import FirstTokenThreshold
-from ctxprune.models.seq2seq import Seq2Seq
+from ctxprune.models.seq2seq import FirstTokenThreshold, Seq2Seq
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import NO_CONTEXT, count_contexts, render_prompt
 from ctxprune.select import Policy
@@ -439,7 +443,7 @@ def test_the_first_token_is_decided_by_its_own_probability():
 
 
 def test_a_threshold_for_saying_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(abstractive_models, "NOTHING", "moon")  # a word that this vocabulary has
+    monkeypatch.setattr(abstractive, "NOTHING", "moon")  # a word that this vocabulary has
     save_llama(tmp_path)
     first = []
     for threshold in (1e-30, 1.0):

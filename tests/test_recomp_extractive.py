@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks import recomp_cache as bench
 from ctxprune import load
-from ctxprune.compressors.baselines import BM25Sentences
-from ctxprune.compressors.recomp import DEFAULT_MODEL, EmbedderPair, RecompExtractive, load_model
+from ctxprune.compressors.recomp.extractive import DEFAULT_MODEL, EmbedderPair, RecompExtractive, load_model
+from ctxprune.compressors.sentences import BM25Sentences
 from ctxprune.errors import BudgetError, InputError, UnknownNameError
-from ctxprune.eval.bench import recomp as bench
 from ctxprune.prompt import render_context
 from ctxprune.select import Policy
 from ctxprune.tokens import WordCounter
@@ -152,7 +152,7 @@ def test_the_benchmark_has_a_row_for_known_and_new_documents(monkeypatch, capsys
     monkeypatch.setattr(bench, "WORDS", 30)
     assert bench.main(["--rounds", "2"]) == 0
     report = capsys.readouterr().out
-    assert "python -m ctxprune.eval.bench.recomp --rounds 2" in report
+    assert "python -m benchmarks.recomp_cache --rounds 2" in report
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines()[-4:]]
     assert [row[0] for row in cells] == [bench.PEER, bench.COLD, bench.MEMORY, bench.FILE]
     assert cells[0][-1] == "1.000 [1.000, 1.000]"

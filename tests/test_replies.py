@@ -186,8 +186,8 @@ DOCUMENTS = [
     ],
 )
 def test_a_failed_reply_is_never_an_empty_summary(said: str, expected: str) -> None:
-    from ctxprune.compressors.recomp_abstractive import RecompAbstractive
-    from ctxprune.compressors.summarizers import GeneratorSummarizer
+    from ctxprune.compressors.recomp.abstractive import RecompAbstractive
+    from ctxprune.compressors.recomp.summaries import GeneratorSummarizer
 
     compressor = RecompAbstractive(GeneratorSummarizer(Says(said)))
     asked = [Context.of("When was the lighthouse lit?", DOCUMENTS)]

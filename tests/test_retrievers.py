@@ -21,8 +21,8 @@ from langchain_core.documents import Document as LangChainDocument
 from langchain_core.retrievers import BaseRetriever
 from tokenizers import Tokenizer, models, pre_tokenizers
 
-from ctxprune.embedders import WINDOW_TOKENS, BundledEncoder, SentenceTransformerEncoder, load_embedder
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.models.sentence_encoders import WINDOW_TOKENS, BundledEncoder, SentenceTransformerEncoder, load_embedder
 from ctxprune.retrievers import (
     BM25Retriever,
     DenseRetriever,
@@ -34,7 +34,7 @@ from ctxprune.retrievers import (
 )
 from ctxprune.retrievers.base import top_k
 from ctxprune.runtime.base import TokenSequence
-from ctxprune.text.lexical import index_terms, query_terms, tokenise
+from ctxprune.text.words import index_terms, query_terms, tokenise
 from ctxprune.types import Document
 
 CORPUS = (

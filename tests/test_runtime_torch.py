@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxprune.compressors.provence.model import load_pruner
 from ctxprune.errors import InputError
-from ctxprune.models.provence import load_pruner
 from ctxprune.runtime.base import TokenSequence
 from ctxprune.runtime.device import best_device, best_dtype, cpus, describe
-from ctxprune.runtime.torch_runtime import TorchRuntime, batch_by_length
+from ctxprune.runtime.torch import TorchRuntime, batch_by_length
 
 
 def sequences_of(lengths, *, vocabulary=40, seed=0):

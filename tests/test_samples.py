@@ -10,7 +10,7 @@ from importlib.resources import files
 
 import pytest
 
-from ctxprune.samples import SampleQuestion, sample_corpus, sample_questions
+from ctxprune.data import SampleQuestion, sample_corpus, sample_questions
 from ctxprune.types import Document
 
 DOCUMENTS = {document.id: document for document in sample_corpus()}

@@ -6,10 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune import Context
-from ctxprune.compressors.document_cache import MemoryCache, SqliteCache, cache_key
-from ctxprune.compressors.llmlingua2 import LLMLingua2
-from ctxprune.compressors.score_cache import from_bytes, to_bytes
-from ctxprune.compressors.word_model import load_word_model
+from ctxprune.compressors.llmlingua.compressor import LLMLingua2
+from ctxprune.compressors.llmlingua.model import load_word_model
+from ctxprune.compressors.readings import MemoryCache, SqliteCache, cache_key, from_bytes, to_bytes
 from ctxprune.errors import InputError
 from tests.fixtures_tokenclass import bert_classifier, varied_text
 

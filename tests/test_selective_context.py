@@ -4,7 +4,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ctxprune import Context
-from ctxprune.compressors.selective_context import SelectiveContext
+from ctxprune.compressors.llmlingua.selective_context import SelectiveContext
 from ctxprune.errors import BudgetError, CheckpointError, InputError
 from ctxprune.prompt import readable_text
 from ctxprune.tokens import WordCounter

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.compressors.document_cache import MemoryCache, SqliteCache
-from ctxprune.compressors.recomp import RecompExtractive
-from ctxprune.compressors.sentence_vectors import Passage, SentenceReader, titled
+from ctxprune.compressors.readings import MemoryCache, SqliteCache
+from ctxprune.compressors.recomp.extractive import RecompExtractive
+from ctxprune.compressors.recomp.vectors import Passage, SentenceReader, titled
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.text import split_sentences
 from ctxprune.types import Context, Document

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from ctxprune.integrations.server import bench
+from benchmarks.server import __main__
 
 # three servers start one after the other, each of which imports and loads the model
 pytestmark = pytest.mark.slow
@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 def test_quick_measures_and_reports(tmp_path):
     parts = ["one_client", "first_byte", "soak"]
-    assert bench.main(["--quick", "--minutes", "0.05", "--only", *parts, "--out", str(tmp_path)]) == 0
+    assert __main__.main(["--quick", "--minutes", "0.05", "--only", *parts, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "server.json").read_text(encoding="utf-8"))
     assert found["soak"]["wrong"] == [] and found["soak"]["requests"] > 0
     assert found["soak"]["exit_codes"] == [0, 0]

@@ -5,8 +5,8 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.integrations.server.proxy_context import Marking, find_turns, replaced, without_tags
-from ctxprune.integrations.server.proxy_memory import conversation_keys
+from ctxprune.integrations.server.proxy.compress import conversation_keys
+from ctxprune.integrations.server.proxy.context import Marking, find_turns, replaced, without_tags
 
 MARKING = Marking(name="context")
 NAMED = {"role": "user", "name": "context", "content": "Some context."}

@@ -13,16 +13,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune import Document
-from ctxprune.compressors.provence import load_model
-from ctxprune.compressors.pruner import Passage
-from ctxprune.integrations.server.cache import BoundedCache
-from ctxprune.integrations.server.engine import Engine, Size
+from ctxprune.compressors.provence.compressor import load_model
+from ctxprune.compressors.provence.pruner import Passage
+from ctxprune.integrations.server.engine.cache import BoundedCache
+from ctxprune.integrations.server.engine.engine import Engine, Size
+from ctxprune.integrations.server.engine.jobs import Job
+from ctxprune.integrations.server.engine.queue import SharedReader, SharedRuntime, weigh_reading
+from ctxprune.integrations.server.engine.ticket import AbandonedError, ExpiredError, ModelError, Ticket
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.jobs import Job
-from ctxprune.integrations.server.metrics import Metrics
-from ctxprune.integrations.server.reader import SharedReader, SharedRuntime, weigh_reading
+from ctxprune.integrations.server.observe import Metrics
 from ctxprune.integrations.server.settings import Settings
-from ctxprune.integrations.server.ticket import AbandonedError, ExpiredError, ModelError, Ticket
 from ctxprune.runtime.base import TokenSequence
 
 BAD = 13

@@ -19,10 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.testclient import TestClient
 
-from ctxprune.compressors.provence import load_model
-from ctxprune.integrations.server import Settings, bench_hostile, create_app, engine
+from benchmarks.server import hostile
+from ctxprune.compressors.provence.compressor import load_model
+from ctxprune.integrations.server import Settings, create_app
 from ctxprune.integrations.server.bodies import MAX_DEPTH, MAX_VALUES, check_shape
-from ctxprune.integrations.server.caller import Shares
+from ctxprune.integrations.server.callers import Shares
 from ctxprune.integrations.server.connections import (
     Throttle,
     ThrottledRecords,
@@ -30,9 +31,10 @@ from ctxprune.integrations.server.connections import (
     most_connections,
     quiet_faults,
 )
+from ctxprune.integrations.server.engine import engine
+from ctxprune.integrations.server.engine.queue import estimated_tokens, estimated_units
+from ctxprune.integrations.server.engine.ticket import AbandonedError, ExpiredError, Ticket, Turns
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.reader import estimated_tokens, estimated_units
-from ctxprune.integrations.server.ticket import AbandonedError, ExpiredError, Ticket, Turns
 from ctxprune.text import split_sentences
 from ctxprune.tokens import default_counter
 
@@ -409,5 +411,5 @@ def test_nan_at_run_time_is_the_models_fault(compressor):
 
 @pytest.mark.slow
 def test_an_honest_client_is_answered_under_attack(tmp_path):
-    report = bench_hostile.measured(8.0, tmp_path, seed=random.Random(os.getpid()).randint(0, 99))
+    report = hostile.measured(8.0, tmp_path, seed=random.Random(os.getpid()).randint(0, 99))
     assert report["wrong"] == [] and report["exit_code"] == 0 and report["honest"]["count"] > 0

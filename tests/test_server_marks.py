@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxprune.integrations.server.proxy_context import Marking, find_turns, replaced
-from ctxprune.integrations.server.proxy_marks import find_blocks, keeps_balance, whole_block
+from ctxprune.integrations.server.proxy.context import Marking, find_turns, replaced
+from ctxprune.integrations.server.proxy.marks import find_blocks, keeps_balance, whole_block
 
 PROSE = "The mill is of oak. It burnt down in 1764."
 MARKED = f"<context>{PROSE}</context>"

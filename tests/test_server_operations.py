@@ -19,10 +19,9 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from ctxprune.integrations.server import Settings, create_app
-from ctxprune.integrations.server.codings import decoded
+from ctxprune.integrations.server.bodies import decoded
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.logs import json_log
-from ctxprune.integrations.server.tracing import opentelemetry_tracing
+from ctxprune.integrations.server.observe import json_log, opentelemetry_tracing
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 

@@ -9,8 +9,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
+from ctxprune.integrations.server.engine.ticket import Allowance, ExpiredError, Ticket
 from ctxprune.integrations.server.patterns import Search, checked_patterns
-from ctxprune.integrations.server.ticket import Allowance, ExpiredError, Ticket
 
 LETTERS = "ab1_ .-\nüßЖ中٣é\u00a0’"
 ATOMS = st.sampled_from(

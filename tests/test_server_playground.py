@@ -7,7 +7,7 @@ import pytest
 from fixtures_server import MemoryLog
 from starlette.testclient import TestClient
 
-import ctxprune.integrations.server.playground_routes as routes
+import ctxprune.integrations.server.pages as routes
 from ctxprune.integrations.server import Settings, create_app
 
 FOLDER = Path(routes.__file__).parent / "playground"

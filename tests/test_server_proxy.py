@@ -13,7 +13,7 @@ from fixtures_server import BRIDGE, FERRY, PATIENT, QUERY, MemoryLog, Upstream, 
 from starlette.testclient import TestClient
 
 from ctxprune.integrations.server import Settings, create_app
-from ctxprune.integrations.server.engine import Engine
+from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.errors import ApiError
 
 MARKED = {"role": "user", "content": f"<context>{BRIDGE} {FERRY}</context>\n{QUERY}"}

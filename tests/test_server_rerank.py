@@ -7,7 +7,7 @@ from fixtures_server import BRIDGE, FERRY, PATIENT, QUERY, running, sidecar, unt
 
 from ctxprune import Context, load
 from ctxprune.integrations.server import Settings, create_app
-from ctxprune.integrations.server.rerank_routes import CohereResponse, JinaResponse, TeiRank
+from ctxprune.integrations.server.rerank import CohereResponse, JinaResponse, TeiRank
 
 TEXTS = [FERRY, BRIDGE, ""]
 

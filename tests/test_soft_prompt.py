@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
 
 from ctxprune.errors import InputError
-from ctxprune.models.soft_prompt import Parts, answer_logits, answer_nll, splice
+from ctxprune.generators.soft_prompt import Parts, answer_logits, answer_nll, splice
 
 TOKENS, WIDTH = 30, 16
 FAMILIES = ["llama", "gpt2"]

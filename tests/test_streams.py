@@ -9,12 +9,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ctxprune.cli.inputs import STANDARD_INPUT, read_contexts, read_documents
-from ctxprune.cli.sources import load_questions
+from ctxprune.cli.options import STANDARD_INPUT, load_questions, read_contexts, read_documents
+from ctxprune.data.questions import read_jsonl
 from ctxprune.errors import InputError
 from ctxprune.eval.interchange import read_compressed
-from ctxprune.integrations.mapping.lines import read_lines
-from ctxprune.qa import read_jsonl
+from ctxprune.integrations.mapping.files import read_lines
 
 SEPARATORS = "\u2028\u2029\x85\x0b\x0c\x1c\x1d\x1e"
 TEXTS = st.lists(st.text("ab \u2028\u2029\x85\x7f", min_size=1), min_size=1, max_size=5)

@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctxprune.trainers.families import PairFamily, read_families, repeats
-from ctxprune.trainers.items import IGNORE
-from ctxprune.trainers.listwise import highest_by_item, listwise, sentence_table, twin_margin
-from ctxprune.trainers.pairs import Variation
-from ctxprune.trainers.sources import Source
+from ctxprune.trainers.provence.items import IGNORE, PairFamily, read_families, repeats
+from ctxprune.trainers.provence.losses import highest_by_item, listwise, sentence_table, twin_margin
+from ctxprune.trainers.provence.pairs import Variation
+from ctxprune.trainers.shared.corpora import Source
 
 LEFT = "The mill stands by the river. It was built of brick in 1822. Storks nest on its roof every spring."
 RIGHT = "The tower stands on the hill. It was built of slate in 1790. A bell rings there at noon each day."

@@ -12,18 +12,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel
 
-from ctxprune.compressors.word_model import WordModel
+from ctxprune.compressors.llmlingua.checkpoint import KeepClassifier, load_token_classifier
+from ctxprune.compressors.llmlingua.model import WordModel
 from ctxprune.errors import InputError
 from ctxprune.models.formats import pair_format, plain_tokenizer
-from ctxprune.models.llmlingua2 import KeepClassifier, load_token_classifier
 from ctxprune.text import split_words
-from ctxprune.trainers import llmlingua2_export
-from ctxprune.trainers.items import IGNORE
-from ctxprune.trainers.llmlingua2 import main
-from ctxprune.trainers.word_evaluation import by_word, evaluate, keep_loss, kept_shares
-from ctxprune.trainers.word_items import Forced, WordItem, collate_words, encode_targets
-from ctxprune.trainers.word_pruner import new_word_pruner
-from ctxprune.trainers.word_targets import WordTargets, write_targets
+from ctxprune.trainers.llmlingua2 import export as llmlingua2_export
+from ctxprune.trainers.llmlingua2.items import Forced, WordItem, collate_words, encode_targets
+from ctxprune.trainers.llmlingua2.pruner import by_word, evaluate, keep_loss, kept_shares, new_word_pruner
+from ctxprune.trainers.llmlingua2.targets import WordTargets, write_targets
+from ctxprune.trainers.llmlingua2.train import main
+from ctxprune.trainers.provence.items import IGNORE
 
 #: Words worth keeping in the training texts.
 WANTED = {"mars", "red", "cheese", "fear"}
@@ -104,7 +103,7 @@ def test_the_export_says_what_it_is(trained) -> None:
     assert 0 <= figures["crossing"] <= 0.2
     assert figures["outputs"]["keep"]["correlation"] > 0.98
     card = (export / "README.md").read_text()
-    assert "python -m ctxprune.trainers.llmlingua2 --base" in card
+    assert "python -m ctxprune.trainers.llmlingua2.train --base" in card
     assert str(figures["tokens"]) in card
 
 

@@ -10,13 +10,13 @@ from fixtures_checkpoints import bert_tokenizer
 from transformers import BertConfig, BertModel
 
 from ctxprune import Context, load
+from ctxprune.compressors.provence.model import load_pruner, new_pruner
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.models.provence import load_pruner, new_pruner
-from ctxprune.trainers.items import IGNORE, Item, batches, collate, encode
-from ctxprune.trainers.pairs import Pair
-from ctxprune.trainers.provence import auc, losses, main
-from ctxprune.trainers.sources import Source, held_out
-from ctxprune.trainers.unexport import read_back
+from ctxprune.trainers.provence.items import IGNORE, Item, batches, collate, encode
+from ctxprune.trainers.provence.pairs import Pair
+from ctxprune.trainers.provence.train import auc, losses, main
+from ctxprune.trainers.provence.unexport import read_back
+from ctxprune.trainers.shared.corpora import Source, held_out
 
 SENTENCES = ("the moon orbits mars.", "a planet is red.", "it is of cheese.", "two moons and fear.")
 
@@ -169,7 +169,7 @@ def test_sources_name_file_limit_and_repeats() -> None:
 
 
 def test_held_out_questions_are_the_same_share_every_time(questions) -> None:
-    from ctxprune.qa import read_jsonl
+    from ctxprune.data.questions import read_jsonl
 
     everything = list(read_jsonl(questions))
     once = [held_out(question, 0.5) for question in everything]

@@ -15,23 +15,19 @@ from fixtures_checkpoints import bert_tokenizer
 from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, T5Config, T5ForConditionalGeneration
 
-from ctxprune.compressors.abstractive_models import recomp_abstractive
-from ctxprune.compressors.recomp_abstractive import RecompAbstractive
-from ctxprune.compressors.summarizers import GeneratorSummarizer, Seq2SeqSummarizer
-from ctxprune.compressors.summary_prompts import NOTHING
+from benchmarks import recomp_abstractive as recomp_abstractive_evaluation
+from benchmarks.recomp_abstractive import Compressors, cases, interval
+from ctxprune.compressors.recomp.abstractive import RecompAbstractive, recomp_abstractive
+from ctxprune.compressors.recomp.summaries import NOTHING, GeneratorSummarizer, Seq2SeqSummarizer
+from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.models.causal_lm import load_causal_lm
-from ctxprune.models.prompt_encoding import PromptEncoder
+from ctxprune.models.causal import PromptEncoder, load_causal_lm
 from ctxprune.prompt import readable_text
-from ctxprune.qa import LabelledDocument, Question, row_from_question
 from ctxprune.tokens import WordCounter
-from ctxprune.trainers import recomp_abstractive_evaluation
-from ctxprune.trainers.items import IGNORE
-from ctxprune.trainers.recomp_abstractive import CausalTrainer, main
-from ctxprune.trainers.recomp_abstractive_data import SummaryTarget, write_summary_targets
-from ctxprune.trainers.recomp_abstractive_items import causal_batch, causal_example, examples
-from ctxprune.trainers.recomp_abstractive_measures import Compressors, cases, interval
-from ctxprune.trainers.recomp_clock import Clock, rate_factor
+from ctxprune.trainers.provence.items import IGNORE
+from ctxprune.trainers.recomp.abstractive import CausalTrainer, main
+from ctxprune.trainers.recomp.items import SummaryTarget, causal_batch, causal_example, examples, write_summary_targets
+from ctxprune.trainers.recomp.labels import Clock, rate_factor
 from ctxprune.types import Context, Document, Summary, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")

@@ -15,17 +15,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from ctxprune.compressors.recomp import load_model
-from ctxprune.embedders import SentenceTransformerEncoder
+from benchmarks import recomp_labels as recomp_evaluation
+from ctxprune.compressors.recomp.extractive import load_model
+from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.qa import LabelledDocument, Question
-from ctxprune.trainers import recomp_evaluation, recomp_extractive, recomp_labels
-from ctxprune.trainers.recomp_choice import Choice, Report, by_gold, by_worth, read_labels
-from ctxprune.trainers.recomp_export import export_selector
-from ctxprune.trainers.recomp_extractive import training_rows
-from ctxprune.trainers.recomp_labels import LabelOptions, gold_labels, scored_labels
-from ctxprune.trainers.recomp_ranking import gold_rank, ranking_tasks, recall, retrieval_tasks, with_distractors
-from ctxprune.trainers.recomp_sentences import candidates, shortlist
+from ctxprune.models.sentence_encoders import SentenceTransformerEncoder
+from ctxprune.trainers.recomp import extractive
+from ctxprune.trainers.recomp import labels as recomp_labels
+from ctxprune.trainers.recomp.choice import Choice, Report, by_gold, by_worth, candidates, read_labels, shortlist
+from ctxprune.trainers.recomp.export import export_selector
+from ctxprune.trainers.recomp.extractive import (
+    gold_rank,
+    ranking_tasks,
+    recall,
+    retrieval_tasks,
+    training_rows,
+    with_distractors,
+)
+from ctxprune.trainers.recomp.labels import LabelOptions, gold_labels, scored_labels
 from ctxprune.types import Document
 
 MOON = "The moon orbits a planet. A planet is red. Cheese is not red."
@@ -187,7 +194,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
     """(questions, gold labels of them)."""
-    from ctxprune.qa import row_from_question
+    from ctxprune.data.questions import row_from_question
 
     words = ["red", "moon", "planet", "mars", "cheese"]
     asked = [question(f"{one} {two}?") for one in words for two in words]
@@ -204,13 +211,13 @@ def test_training_moves_the_gold_sentence_up_saves_and_goes_on(encoder, files, t
     command = ["--base", str(encoder), "--data", str(labels), "--validation", str(qa), "--out", str(out), "--cpu"]
     command += ["--precision", "no", "--lr", "3e-2", "--batch-size", "4", "--evaluate-every", "4", "--max-length", "64"]
     command += ["--freeze-embeddings"]
-    assert recomp_extractive.main([*command, "--max-steps", "8"]) == 0
+    assert extractive.main([*command, "--max-steps", "8"]) == 0
     history = json.loads((out / "history.json").read_text())
     assert history["after"]["mrr"] > history["before"]["mrr"]
     evaluations = [row["eval_mrr"] for row in history["log"] if "eval_mrr" in row]
     assert len(evaluations) == 2
     assert history["after"]["mrr"] == pytest.approx(max(evaluations))
-    assert recomp_extractive.main([*command, "--max-steps", "12"]) == 0
+    assert extractive.main([*command, "--max-steps", "12"]) == 0
     resumed = json.loads((out / "history.json").read_text())["log"]
     assert [row["step"] for row in resumed if "eval_mrr" in row] == [4, 8, 12]
     tuned, base = SentenceTransformerEncoder(str(out), device="cpu"), SentenceTransformerEncoder(str(encoder))
@@ -240,7 +247,7 @@ def test_time_ends_a_run(encoder, files, tmp_path) -> None:
         "--precision",
         "no",
     ]
-    assert recomp_extractive.main([*command, "--batch-size", "2", "--epochs", "50", "--max-minutes", "1e-6"]) == 0
+    assert extractive.main([*command, "--batch-size", "2", "--epochs", "50", "--max-minutes", "1e-6"]) == 0
     assert json.loads((tmp_path / "m" / "history.json").read_text())["log"][-1]["step"] == 1
 
 
@@ -267,15 +274,15 @@ def test_an_export_ranks_as_its_model(encoder, tmp_path) -> None:
 def test_bad_input_is_named(encoder, files, tmp_path, capsys) -> None:
     qa, labels = files
     base = ["--base", str(encoder), "--data", str(labels), "--out", str(tmp_path / "m")]
-    assert recomp_extractive.main([*base, "--hard-negatives", "0"]) == 1
-    assert recomp_extractive.main([*base, "--export", str(tmp_path / "e")]) == 1
+    assert extractive.main([*base, "--hard-negatives", "0"]) == 1
+    assert extractive.main([*base, "--export", str(tmp_path / "e")]) == 1
     errors = capsys.readouterr().err
     assert "--hard-negatives must be at least 1, got 0" in errors
     assert "--export needs --validation" in errors
-    assert recomp_extractive.main(["--base", str(encoder), "--data", str(qa), "--out", str(tmp_path / "m")]) == 1
-    assert "make them with python -m ctxprune.trainers.recomp_labels" in capsys.readouterr().err
+    assert extractive.main(["--base", str(encoder), "--data", str(qa), "--out", str(tmp_path / "m")]) == 1
+    assert "make them with python -m ctxprune.trainers.recomp.labels" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         recomp_labels.main(["--data", str(qa), "--out", str(tmp_path / "l.jsonl")])
     assert "--labels scored needs --local" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="cannot load the sentence-transformers model"):
-        recomp_extractive.load_encoder(str(tmp_path), recomp_extractive.parser().parse_args([*base, "--cpu"]))
+        extractive.load_encoder(str(tmp_path), extractive.parser().parse_args([*base, "--cpu"]))

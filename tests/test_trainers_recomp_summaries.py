@@ -12,18 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.compressors.summary_prompts import NOTHING
+from ctxprune.compressors.recomp.summaries import NOTHING
+from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.qa import LabelledDocument, Question, row_from_question
 from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
-from ctxprune.trainers import recomp_summaries
-from ctxprune.trainers.answer_cache import AnswerCache
-from ctxprune.trainers.recomp_abstractive_contexts import Shown, extracted, shortened, shown_question
-from ctxprune.trainers.recomp_abstractive_data import read_summary_targets
-from ctxprune.trainers.recomp_gold import gold_clauses, gold_sentences
-from ctxprune.trainers.recomp_judges import LikelihoodJudge, MatchJudge, Outcome, judged, summary_prompt
-from ctxprune.trainers.recomp_summaries import Rules, gold_teacher, model_teacher, summary_targets
+from ctxprune.trainers.recomp import summaries
+from ctxprune.trainers.recomp.items import Shown, extracted, read_summary_targets, shortened, shown_question
+from ctxprune.trainers.recomp.judges import LikelihoodJudge, MatchJudge, Outcome, judged, summary_prompt
+from ctxprune.trainers.recomp.labels import gold_clauses, gold_sentences
+from ctxprune.trainers.recomp.summaries import Rules, gold_teacher, model_teacher, summary_targets
+from ctxprune.trainers.shared.teacher import AnswerCache
 from ctxprune.types import Document
 
 TEXT = "The moon is far. Mars has two moons. They are named after fear. Nobody lives there. It is red and cold."
@@ -274,20 +273,20 @@ def test_command(tmp_path, capsys) -> None:
     data, out = tmp_path / "q.jsonl", tmp_path / "targets.jsonl"
     write_questions(data, [asked(name="1"), asked(name="2", gold=False), asked(name="3")])
     command = ["--data", str(data), "--teacher", "gold", "--out", str(out)]
-    assert recomp_summaries.main([*command, "--documents", "2", "--passage-tokens", "12", "--limit", "2"]) == 0
+    assert summaries.main([*command, "--documents", "2", "--passage-tokens", "12", "--limit", "2"]) == 0
     made = list(read_summary_targets(out))
     assert [each.target for each in made] == [GOLD, ""]
     assert [len(each.question.documents) for each in made] == [2, 2]
     report = json.loads((tmp_path / "targets.report.json").read_text())
     assert report["outcomes"] == {"kept: not judged": 1, "emptied: the documents do not answer": 1}
-    assert recomp_summaries.main([*command[:-1], str(data)]) == 1
+    assert summaries.main([*command[:-1], str(data)]) == 1
     assert "is an input file" in capsys.readouterr().err
 
 
 def test_only_the_best_sentences_can_be_shown(tmp_path) -> None:
     data, out = tmp_path / "q.jsonl", tmp_path / "targets.jsonl"
     write_questions(data, [asked(), asked(gold=False, name="none")])
-    assert recomp_summaries.main(["--data", str(data), "--teacher", "gold", "--sentences", "1", "--out", str(out)]) == 0
+    assert summaries.main(["--data", str(data), "--teacher", "gold", "--sentences", "1", "--out", str(out)]) == 0
     first, second = read_summary_targets(out)
     assert [document.document.text for document in first.question.documents] == [GOLD] == [first.target]
     assert len(second.question.documents) == 1 and second.target == ""
@@ -296,12 +295,12 @@ def test_only_the_best_sentences_can_be_shown(tmp_path) -> None:
 def test_an_endpoint_that_fails_midway_loses_nothing(tmp_path, monkeypatch, capsys) -> None:
     data, out = tmp_path / "q.jsonl", tmp_path / "targets.jsonl"
     write_questions(data, [Question(str(n), f"How many {n}?", ("two",), True, asked().documents) for n in range(3)])
-    monkeypatch.setattr(recomp_summaries, "_QUESTIONS_A_ROUND", 1)
+    monkeypatch.setattr(summaries, "_QUESTIONS_A_ROUND", 1)
     command = ["--data", str(data), "--endpoint", "http://localhost:1", "--model", "m", "--out", str(out)]
 
     def teach(generator: Teacher) -> int:
-        monkeypatch.setattr(recomp_summaries, "open_teacher", lambda arguments: nullcontext(generator))
-        return recomp_summaries.main(command)
+        monkeypatch.setattr(summaries, "open_teacher", lambda arguments: nullcontext(generator))
+        return summaries.main(command)
 
     assert teach(Teacher([GOLD, GOLD], fail_at=2)) == 1
     assert "run the same command to go on" in capsys.readouterr().err

@@ -13,12 +13,12 @@ import pytest
 import torch
 from fixtures_llama import save_llama
 
-from ctxprune.embedders import load_embedder
+from ctxprune.compressors.xrag.bridge import load_bridge
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.models.xrag import load_bridge
-from ctxprune.trainers import xrag_vectors
-from ctxprune.trainers.xrag import checksum, main
-from ctxprune.trainers.xrag_vectors import embedded_texts
+from ctxprune.models.sentence_encoders import load_embedder
+from ctxprune.trainers.xrag import data
+from ctxprune.trainers.xrag.data import embedded_texts
+from ctxprune.trainers.xrag.train import checksum, main
 
 TEMPLATE = "{% for message in messages %}user {{ message['content'] }} {% endfor %}"
 NOUNS = ["cat", "mat", "river", "rock", "sea", "cell", "vote", "sun", "moon", "star"]
@@ -144,7 +144,7 @@ class Counting:
 
 
 def test_vectors_are_made_once_and_go_on_after_a_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(xrag_vectors, "CHUNK", 10)
+    monkeypatch.setattr(data, "CHUNK", 10)
     texts = [f"text number {number % 25}" for number in range(50)]
     with pytest.raises(RuntimeError, match="power cut"):
         embedded_texts(texts, Counting(fail_at=15), tmp_path, shard_tokens=180)

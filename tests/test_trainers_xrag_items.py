@@ -14,18 +14,25 @@ from fixtures_llama import WORDS, save_llama
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctxprune.compressors.xrag.bridge import Projector
 from ctxprune.errors import InputError
-from ctxprune.models.causal_lm import load_causal_lm
-from ctxprune.models.prompt_encoding import PromptEncoder
-from ctxprune.models.xrag import Projector
+from ctxprune.models.causal import PromptEncoder, load_causal_lm
 from ctxprune.prompt import render_prompt
 from ctxprune.tokens import default_counter
-from ctxprune.trainers.sources import Source
-from ctxprune.trainers.xrag_evaluation import evaluate, identified
-from ctxprune.trainers.xrag_items import PARAPHRASES, SoftItem, answer_items, paraphrase_items
-from ctxprune.trainers.xrag_loss import Trained, batch_losses
-from ctxprune.trainers.xrag_passages import MIN_TOKENS, Exercise, pieces, read_exercises, read_passages
-from ctxprune.trainers.xrag_warm_start import bags, warm_start
+from ctxprune.trainers.shared.corpora import Source
+from ctxprune.trainers.xrag.data import (
+    MIN_TOKENS,
+    PARAPHRASES,
+    Exercise,
+    SoftItem,
+    answer_items,
+    paraphrase_items,
+    pieces,
+    read_exercises,
+    read_passages,
+)
+from ctxprune.trainers.xrag.loss import Trained, batch_losses
+from ctxprune.trainers.xrag.train import bags, evaluate, identified, warm_start
 from ctxprune.types import Context
 
 CHAT = "{% for message in messages %}user {{ message['content'] }} {% endfor %}"

@@ -12,12 +12,12 @@ from fixtures_vectors import DIMENSION, HashEmbedder, documents
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxprune.embedders import BundledEncoder
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.models.sentence_encoders import BundledEncoder
 from ctxprune.retrievers import Retriever, StoreRetriever
 from ctxprune.types import Document
 from ctxprune.vectors import VectorStore, search, shard_text
-from ctxprune.vectors.digests import DigestTable
+from ctxprune.vectors.files import DigestTable
 
 LONG = " ".join(f"Sentence {n} tells of bridge number {n * 7}, opened in {1800 + n}." for n in range(60))
 texts = st.text(st.characters(), max_size=40).filter(str.strip)

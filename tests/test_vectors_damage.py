@@ -215,7 +215,7 @@ def test_a_second_writer_is_turned_away(store):
 
 
 def test_a_manifest_cannot_point_outside_the_folder(store, tmp_path):
-    from ctxprune.vectors.manifest import _checksum
+    from ctxprune.vectors.files import _checksum
 
     path = store.folder / "manifest.json"
     row = json.loads(path.read_text())

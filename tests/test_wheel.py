@@ -65,7 +65,7 @@ def test_holds_what_users_need(wheel):
         "ctxprune/eval/__init__.py",
         "ctxprune/integrations/__init__.py",
         "ctxprune/integrations/server/playground/index.html",
-        "ctxprune/trainers/provence.py",
+        "ctxprune/trainers/provence/train.py",
     }
     assert needed - set(wheel.namelist()) == set()
 

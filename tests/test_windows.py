@@ -6,8 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.models.formats import PairFormat
-from ctxprune.runtime.windows import lay_windows, seams, stitch, token_spans, window_starts
+from ctxprune.models.formats import PairFormat, lay_windows, seams, stitch, token_spans, window_starts
 
 LAYOUT = PairFormat((101,), (102,), (102,), passage_type_id=1)
 

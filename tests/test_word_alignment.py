@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
 from ctxprune.text import split_words
-from ctxprune.text.lexical import stem
-from ctxprune.trainers.distillation_filter import filter_alignments
-from ctxprune.trainers.word_alignment import Alignment, align
+from ctxprune.text.words import stem
+from ctxprune.trainers.llmlingua2.deletion import filter_alignments
+from ctxprune.trainers.llmlingua2.targets import Alignment, align
 
 WORDS = st.lists(st.sampled_from(["the", "moon", "orbits", "a", "red", "planet", "fear"]), max_size=25)
 

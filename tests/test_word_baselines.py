@@ -4,7 +4,7 @@ import pytest
 
 from ctxprune import Context, load, load_counter
 from ctxprune.errors import BudgetError
-from ctxprune.text.lexical import STOP_WORDS
+from ctxprune.text.words import STOP_WORDS
 
 TEXT = "The ferry of the northern line leaves at noon, and it carries the mail to the islands of the bay."
 

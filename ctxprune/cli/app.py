@@ -237,8 +237,8 @@ def run(
         units=units,
         elision=elision,
     )
+    from ctxprune.cli.options import load_generator, load_questions, load_retriever
     from ctxprune.cli.run import Run
-    from ctxprune.cli.sources import load_generator, load_questions, load_retriever
 
     asked = load_questions(question or (), questions, retriever=retriever, sample=corpus is None)
     Run(
@@ -310,7 +310,7 @@ def serve(
     """Serve the REST API and the OpenAI-compatible proxy; more settings are CTXPRUNE_... variables."""
     from importlib import import_module
 
-    server = import_module("ctxprune.integrations.server.serve")
+    server = import_module("ctxprune.integrations.server.app")
     options = {"fail_closed": True} if fail_closed else {}
     server.serve(host=host, port=port, settings=server.settings_from_environment(**options))
 
@@ -318,7 +318,7 @@ def serve(
 @app.command()
 def models() -> None:
     """List the compressors, and the models inside the package."""
-    from ctxprune.cli.models import list_models
+    from ctxprune.cli.index import list_models
 
     list_models()
 
@@ -336,19 +336,22 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 
 
 _TRAIN = {
-    "provence": ("ctxprune.trainers.provence", "Train a pruner from labelled questions, and export it."),
-    "labels": ("ctxprune.trainers.labelling", "Label sentences with a language model that cites them."),
-    "llmlingua2": ("ctxprune.trainers.llmlingua2", "Train a word pruner from word targets."),
-    "deletion": ("ctxprune.trainers.deletion", "Word targets from a language model that only deletes."),
-    "coverage": ("ctxprune.trainers.coverage", "Word targets from what questions ask about."),
-    "self-information": ("ctxprune.trainers.self_information", "Word targets from a language model's surprise."),
-    "recomp-labels": ("ctxprune.trainers.recomp_labels", "Label sentences by what they do for a generator's answer."),
-    "recomp-extractive": ("ctxprune.trainers.recomp_extractive", "Fine-tune a dual encoder to choose sentences."),
-    "recomp-summaries": ("ctxprune.trainers.recomp_summaries", "Summaries to learn from, where they help a generator."),
-    "recomp-abstractive": ("ctxprune.trainers.recomp_abstractive", "Train a model that summarises for a question."),
-    "xrag": ("ctxprune.trainers.xrag", "Train a bridge from a retriever's vectors to a language model."),
-    "fusion": ("ctxprune.trainers.fusion", "Fit the context head of an exported pruner."),
-    "unexport": ("ctxprune.trainers.unexport", "Read an int8 export back, to go on training from it."),
+    "provence": ("ctxprune.trainers.provence.train", "Train a pruner from labelled questions, and export it."),
+    "labels": ("ctxprune.trainers.provence.labels", "Label sentences with a language model that cites them."),
+    "llmlingua2": ("ctxprune.trainers.llmlingua2.train", "Train a word pruner from word targets."),
+    "deletion": ("ctxprune.trainers.llmlingua2.deletion", "Word targets from a language model that only deletes."),
+    "coverage": ("ctxprune.trainers.llmlingua2.targets", "Word targets from what questions ask about."),
+    "self-information": (
+        "ctxprune.trainers.llmlingua2.self_information",
+        "Word targets from a language model's surprise.",
+    ),
+    "recomp-labels": ("ctxprune.trainers.recomp.labels", "Label sentences by what they do for a generator's answer."),
+    "recomp-extractive": ("ctxprune.trainers.recomp.extractive", "Fine-tune a dual encoder to choose sentences."),
+    "recomp-summaries": ("ctxprune.trainers.recomp.summaries", "Summaries to learn from, where they help a generator."),
+    "recomp-abstractive": ("ctxprune.trainers.recomp.abstractive", "Train a model that summarises for a question."),
+    "xrag": ("ctxprune.trainers.xrag.train", "Train a bridge from a retriever's vectors to a language model."),
+    "fusion": ("ctxprune.trainers.provence.fusion", "Fit the context head of an exported pruner."),
+    "unexport": ("ctxprune.trainers.provence.unexport", "Read an int8 export back, to go on training from it."),
 }
 _TOP = {
     "eval": ("ctxprune.eval.command", "Benchmark compressors on questions: run, report, compare, ls, calibrate."),

@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
-from ctxprune.cli.inputs import read_contexts, read_documents
-from ctxprune.cli.options import Compression
-from ctxprune.cli.output import print_json, show_progress, write_html
-from ctxprune.cli.show import show_result
+from ctxprune.cli.options import Compression, read_contexts, read_documents
+from ctxprune.cli.output import print_json, show_progress, show_result, write_html
 from ctxprune.errors import InputError
+from ctxprune.files import open_text
 from ctxprune.pipeline import Pipeline
-from ctxprune.qa import open_text
 from ctxprune.result import CompressionResult
 from ctxprune.types import Context
 

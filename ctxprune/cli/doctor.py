@@ -9,9 +9,8 @@ from importlib import metadata
 from typing import Any
 
 from ctxprune import __version__
-from ctxprune.cli.models import bundled_models
-from ctxprune.cli.output import print_json
-from ctxprune.cli.show import Line, show
+from ctxprune.cli.index import bundled_models
+from ctxprune.cli.output import Line, print_json, show
 from ctxprune.runtime.device import describe
 
 DISTRIBUTION = "ctxprune-rag"

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import gzip
+import io
+import json
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ctxprune.cli.output import plural, printable
 from ctxprune.compressors import load
-from ctxprune.errors import BudgetError, InputError
-from ctxprune.pipeline import Pipeline
+from ctxprune.data import SampleQuestion, sample_corpus, sample_questions
+from ctxprune.data.corpus import corpus_document, is_page, read_corpus
+from ctxprune.data.questions import answers_from, question_from_row, read_jsonl
+from ctxprune.errors import BudgetError, InputError, UnknownNameError
+from ctxprune.files import json_object, read_lines, read_rows, split_lines
+from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.select import OnEmpty, Order, Policy, gap_bounds
 from ctxprune.text import UnitKind
 from ctxprune.tokens import load_counter
-from ctxprune.types import Compressor
+from ctxprune.types import Compressor, Context, Document
+
+if TYPE_CHECKING:
+    from ctxprune.generators import Generator
+    from ctxprune.retrievers import Retriever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,3 +103,203 @@ class Compression:
 
 #: Options that not every compressor takes.
 _OWN = ("model", "rate", "operating_point", "language", "units")
+
+
+STANDARD_INPUT = Path("-")
+
+#: Names of skipped files that one line holds.
+_SHOWN = 5
+
+
+def read_documents(paths: Sequence[Path]) -> list[Document]:
+    """The documents of all paths, in order; "-" is standard input.
+
+    A .jsonl[.gz] file gives one document a line, `{"text" | "contents", "id"?, "title"?}`; any other file is one
+    document, a web page the text that it shows. What a folder holds of other kinds is named on stderr.
+    Raises InputError for a path that is not there and for what is no UTF-8 text.
+    """
+    return [document for path in paths for document in _documents(path)]
+
+
+def read_contexts(path: Path, *, needs_query: bool) -> Iterator[Context]:
+    """The contexts of a batch file; one without an id is named by its line.
+
+    Raises InputError, with file and line, for the first line that cannot be used.
+    """
+    for number, row in read_rows(path):
+        try:
+            question = question_from_row(row, default_id=str(number))
+            documents = [labelled.document for labelled in question.documents]
+            context = Context.of(question.text, documents, id=question.id)
+            if needs_query:
+                require_query(context)
+        except InputError as error:
+            raise InputError(f"{path}:{number}: {error}") from None
+        yield context
+
+
+def tell_skipped(names: Sequence[str]) -> None:
+    """One line on stderr for the files of a folder that are not read."""
+    shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
+    sys.stderr.write(f"skipped {plural(len(names), 'file')} of other kinds: {printable(shown)}\n")
+
+
+def _documents(path: Path) -> Iterator[Document]:
+    if path == STANDARD_INPUT:
+        yield from _standard_input()
+    elif path.is_dir():
+        yield from read_corpus(path, skipped=tell_skipped)
+    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+        for number, row in read_rows(path):
+            yield _document(row, path.name, number, place=f"{path}:{number}")
+    elif not path.exists():
+        raise InputError(f"no file or folder {path}; check the path")
+    elif path.suffix in (".txt", ".md") or is_page(path):
+        yield from read_corpus(path)
+    else:
+        yield Document(_decoded(path.read_bytes(), str(path)), id=path.name, title=path.stem)
+
+
+def _standard_input() -> Iterator[Document]:
+    """One document a line when the first line is a JSON object with a text, else one document."""
+    content = _gunzipped(sys.stdin.buffer.read())
+    _, first = next(split_lines(io.BytesIO(content), "stdin"), (0, ""))
+    if not first:
+        raise InputError("standard input is empty; pipe a text into the command, or name files")
+    if not _begins_with_document(first):
+        yield Document(_decoded(content, "standard input"), id="stdin")
+        return
+    for number, line in split_lines(io.BytesIO(content), "stdin"):
+        place = f"stdin:{number}"
+        yield _document(json_object(line, place), "stdin", number, place=place)
+
+
+def _gunzipped(content: bytes) -> bytes:
+    """`ctxprune compress QUESTION < passages.jsonl.gz` reads what the file as an argument gives."""
+    if not content.startswith(b"\x1f\x8b"):
+        return content
+    try:
+        return gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read standard input as gzip: {error}") from None
+
+
+def _begins_with_document(line: str) -> bool:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(row, dict) and ("text" in row or "contents" in row)
+
+
+def _document(row: dict[str, Any], name: str, number: int, *, place: str) -> Document:
+    named = row if row.get("id") is not None or row.get("_id") is not None else {**row, "id": f"{name}:{number}"}
+    return corpus_document(named, place)
+
+
+def _decoded(content: bytes, place: str) -> str:
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place} is not UTF-8 text ({error.reason} at byte {error.start})") from None
+
+
+#: One of each kind: running text, a near twin that answers otherwise, a table row, keywords, French, no answer.
+TELLING = (
+    "astronomy-moons-jupiter-q3",
+    "company-travel-2024-q1",
+    "trains-coast-timetable-q1",
+    "database-backup-q3",
+    "french-refuge-q1",
+    "unanswerable-10",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question and, where they are known, its answers. answerable: None when that is not known."""
+
+    text: str
+    answers: tuple[str, ...] = ()
+    answerable: bool | None = None
+
+
+def load_questions(asked: Sequence[str], path: Path | None, *, retriever: str, sample: bool) -> list[Asked]:
+    """Those given, then those of the file; with neither, those of a file of retrieved documents, else of the sample.
+
+    sample: whether the sample corpus is searched: then its questions' answers are known. Raises InputError when there
+    is nothing to ask.
+    """
+    known = {question.question: _of_sample(question) for question in sample_questions()} if sample else {}
+    questions = [known.get(text, Asked(text)) for text in asked] + ([] if path is None else _read(path))
+    if questions:
+        return questions
+    if is_file(retriever):
+        return [Asked(question.text, question.answers, question.answerable) for question in read_jsonl(retriever)]
+    if not sample:
+        raise InputError("no question to ask of this corpus; give one with -q, or a file with --questions")
+    by_id = {question.id: question for question in sample_questions()}
+    return [_of_sample(by_id[name]) for name in TELLING]
+
+
+def load_retriever(name: str, corpus: Path | None) -> Retriever:
+    """bm25, dense or hybrid over the corpus (None: the bundled sample), or a .jsonl file of retrieved documents."""
+    from ctxprune.retrievers import BM25Retriever, DenseRetriever, HybridRetriever, PrecomputedRetriever, StoreRetriever
+
+    if is_file(name):
+        return PrecomputedRetriever.from_jsonl(name)
+    if (Path(name) / "manifest.json").is_file():
+        return StoreRetriever(name)
+    if name not in ("bm25", "dense", "hybrid"):
+        raise UnknownNameError(
+            f"no retriever {name!r}; use bm25, dense, hybrid, a folder that `ctxprune index --vectors` wrote, or a "
+            ".jsonl file of retrieved documents"
+        )
+    documents = sample_corpus() if corpus is None else list(read_corpus(corpus, skipped=tell_skipped))
+    if name == "bm25":
+        return BM25Retriever(documents)
+    dense = DenseRetriever(documents)
+    return dense if name == "dense" else HybridRetriever([BM25Retriever(documents), dense])
+
+
+def load_generator(spec: str, *, base_url: str | None, api_key_env: str | None) -> Generator:
+    """spec: "local:PATH_OR_ID" or "openai:MODEL"; the key is read from the environment variable `api_key_env`."""
+    from ctxprune.generators import LocalGenerator, OpenAIGenerator
+
+    kind, _, name = spec.partition(":")
+    if kind not in ("local", "openai") or not name:
+        raise InputError(f"--generator must be local:PATH_OR_ID or openai:MODEL, got {spec!r}")
+    if kind == "local":
+        return LocalGenerator(name)
+    if base_url is None:
+        raise InputError(
+            f"--generator {spec} needs the address of its endpoint; add --base-url http://localhost:8000/v1"
+        )
+    if api_key_env is not None and api_key_env not in os.environ:
+        raise InputError(f"the environment variable {api_key_env} is not set; set it to the key, or drop --api-key-env")
+    return OpenAIGenerator(name, base_url=base_url, api_key=os.environ[api_key_env] if api_key_env else None)
+
+
+def is_file(retriever: str) -> bool:
+    return retriever.endswith((".jsonl", ".jsonl.gz"))
+
+
+def _of_sample(question: SampleQuestion) -> Asked:
+    return Asked(question.question, question.answers, question.answerable)
+
+
+def _read(path: Path) -> list[Asked]:
+    if is_file(path.name):
+        return [_asked(row, f"{path}:{number}") for number, row in read_rows(path)]
+    return [Asked(line.strip()) for _, line in read_lines(path)]
+
+
+def _asked(row: dict[str, Any], place: str) -> Asked:
+    text = row.get("query") if row.get("question") is None else row["question"]
+    if not isinstance(text, str):
+        raise InputError(f"{place}: field 'question' (or 'query') must be a string, got {type(text).__name__}")
+    answers: tuple[str, ...] = ()
+    with suppress(InputError):  # answers of another form only mean that we cannot look for them
+        answers = answers_from(row.get("answers", row.get("golden_answers")), "answers")
+    answerable = row.get("answerable")
+    return Asked(text, answers, answerable if isinstance(answerable, bool) else bool(answers) or None)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import sys
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ctxprune.html import render_page
 from ctxprune.result import CompressionResult
+from ctxprune.types import Extract, Piece, SoftTokens, Span, Summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -59,3 +67,164 @@ def show_progress(items: Iterable[T], *, total: Callable[[], int]) -> Generator[
         for item in items:
             yield item
             progress.advance(task)
+
+
+Look = Literal["head", "plain", "kept", "removed"]
+#: Characters of a removed sentence that are shown where the width is not known: enough to recognise it.
+EXCERPT = 90
+#: Units of fewer characters on average are words: a line for each would be no view of a text.
+WORD = 12
+_STYLES = {"head": "bold", "plain": "", "kept": "green", "removed": "dim"}
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One paragraph of output; `margin` stands to the left of all its lines, or blanks of its width."""
+
+    text: str
+    look: Look = "plain"
+    margin: str = ""
+
+
+def show_result(result: CompressionResult) -> None:
+    """Question, documents with all their sentences, figures."""
+    show([Line(f"Question: {result.after.query}", "head"), *result_lines(result, brief=False)])
+
+
+def result_lines(result: CompressionResult, *, brief: bool) -> Iterator[Line]:
+    """brief: a document of which nothing is kept takes one line for all its sentences."""
+    for piece in sorted(result.after.pieces, key=lambda piece: piece.index):
+        yield from _piece_lines(piece, brief=brief)
+    yield Line(figures(result), "head")
+    for note in (result.reason, *result.warnings):
+        if note:
+            yield Line(f"note: {note}")
+
+
+def figures(result: CompressionResult) -> str:
+    """Tokens before and after, what counted them, and seconds."""
+    budget = "" if result.budget is None else f", budget {result.budget}" + (" EXCEEDED" if result.over_budget else "")
+    seconds = result.seconds.get("total", 0.0)
+    return (
+        f"{tokens(result.tokens_before, result.tokens_after)}{budget}, counted by {result.tokenizer}; "
+        f"{result.compressor}, {seconds:.3f} s"
+    )
+
+
+def tokens(before: int, after: int) -> str:
+    """The ratio is before / after: 4.0x means four times shorter."""
+    if not before:
+        shorter = ""
+    elif not after:
+        shorter = " (nothing left)"
+    elif before == after:
+        shorter = " (nothing was removed)"
+    elif after > before:
+        shorter = f" ({after / before:.1f}x longer)"
+    else:
+        # one in twenty is the least that "1.1x" can tell
+        ratio = before / after
+        shorter = f" ({ratio:.1f}x shorter)" if ratio >= 1.05 else f" ({100 * (1 - after / before):.1f}% shorter)"
+    return f"{before:,} -> {after:,} tokens{shorter}"
+
+
+def show(lines: Iterable[Line]) -> None:
+    """Print: in colour and wrapped with hanging margins on a terminal, one line a paragraph elsewhere."""
+    console = _console() if sys.stdout.isatty() else None
+    for line in lines:
+        if console is None:
+            _print_plain(line)
+        else:
+            _print_rich(console, line)
+
+
+def _piece_lines(piece: Piece, *, brief: bool) -> Iterator[Line]:
+    yield Line(f"[{piece.index + 1}] {_heading(piece)}", "head")
+    if isinstance(piece, Summary):
+        yield Line(piece.text or "(empty: nothing helps)", "kept", "  + ")
+        if piece.faithfulness is not None:
+            yield Line(str(piece.faithfulness), "plain", "    ")
+    elif isinstance(piece, SoftTokens):
+        yield Line(f"{len(piece.embeddings)} soft tokens for {piece.generator}", "kept", "  + ")
+    elif brief and piece.dropped and len(piece.units) > 1:
+        yield Line(f"all {len(piece.units)} {_noun(piece)}", "removed", _margin("-", _joined(piece.units)))
+    else:
+        for unit, kept in _passages(piece):
+            text = piece.source.text[unit.start : unit.end]
+            yield Line(text, "kept", _margin("+", unit)) if kept else Line(text, "removed", _margin("-", unit))
+
+
+def _heading(piece: Piece) -> str:
+    if isinstance(piece, Summary):
+        return f"summary of {len(piece.sources)} document{'' if len(piece.sources) == 1 else 's'}"
+    names = piece.source.title or piece.source.id or "(no title)"
+    if piece.source.title and piece.source.id:
+        names += f" ({piece.source.id})"
+    if isinstance(piece, Extract):
+        score = "" if piece.score is None else f", relevance {piece.score:.2f}"
+        return f"{names}{score}, {sum(piece.kept)} of {len(piece.units)} {_noun(piece)} kept"
+    return names
+
+
+def _passages(extract: Extract) -> Iterator[tuple[Span, bool]]:
+    """Sentences one by one; words in runs that were kept or removed together."""
+    marked = list(zip(extract.units, extract.kept, strict=True))
+    if not _in_words(extract):
+        yield from marked
+        return
+    for kept, run in groupby(marked, key=lambda pair: pair[1]):
+        yield _joined([unit for unit, _ in run]), kept
+
+
+def _in_words(extract: Extract) -> bool:
+    length = sum(unit.end - unit.start for unit in extract.units)
+    return len(extract.units) > 1 and length < WORD * len(extract.units)
+
+
+def _noun(extract: Extract) -> str:
+    return "words" if _in_words(extract) else "sentences"
+
+
+def _joined(units: Sequence[Span]) -> Span:
+    """From the first to the last, with the best score among them."""
+    return Span(units[0].start, units[-1].end, max(unit.score for unit in units))
+
+
+def _margin(marker: str, unit: Span) -> str:
+    # + 0.0: a rounded -0.001 is no negative number to a reader
+    score = f"{round(unit.score, 2) + 0.0:.2f}" if math.isfinite(unit.score) else "-"
+    return f"  {marker} {f'[{unit.start}:{unit.end}]':<13} {score:>5}  "
+
+
+def _print_plain(line: Line) -> None:
+    text = printable(line.text)
+    if line.look == "removed":
+        text = _excerpt(text)
+    sys.stdout.write(line.margin + text.replace("\n", "\n" + " " * len(line.margin)) + "\n")
+
+
+def _print_rich(console: Console, line: Line) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid()
+    grid.add_column(no_wrap=True)
+    removed = line.look == "removed"
+    grid.add_column(no_wrap=removed, overflow="ellipsis" if removed else "fold")
+    text = printable(line.text)
+    style = _STYLES[line.look]
+    grid.add_row(Text(line.margin, style), Text(" ".join(text.split()) if removed else text, style))
+    console.print(grid)
+
+
+def _excerpt(text: str) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= EXCERPT else flat[: EXCERPT - 1] + "…"
+
+
+def _console() -> Console:
+    from rich.console import Console
+
+    # rich leaves bold and dim where NO_COLOR is set; who sets it wants plain text
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Console(highlight=False, no_color=plain or None, color_system=None if plain else "auto")

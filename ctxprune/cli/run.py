@@ -8,10 +8,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.answers import locate_answers
-from ctxprune.cli.output import plural, print_json, write_html
-from ctxprune.cli.show import Line, result_lines, show, tokens
-from ctxprune.cli.sources import Asked
+from ctxprune.cli.options import Asked
+from ctxprune.cli.output import Line, plural, print_json, result_lines, show, tokens, write_html
+from ctxprune.data.questions import locate_answers
 from ctxprune.errors import GeneratorError
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import readable_text, render_prompt

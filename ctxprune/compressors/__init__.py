@@ -9,6 +9,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ctxprune.compressors.provence.compressor import BUNDLED, Provence, load_model
+from ctxprune.compressors.sentences import DSLR, RerankTruncate
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.types import Compressor
 
@@ -21,29 +23,38 @@ GROUP = "ctxprune.compressors"
 
 #: name -> (factory, one line for people). Plug-ins give the same "module:attribute" through the entry-point group.
 BUILT_IN = {
-    "provence": ("ctxprune.compressors.factories:provence", "neural pruner and reranker in one pass (bundled model)"),
-    "llmlingua2": ("ctxprune.compressors.llmlingua2:llmlingua2", "words by a token classifier that sees no question"),
+    "provence": ("ctxprune.compressors:provence", "neural pruner and reranker in one pass (bundled model)"),
+    "llmlingua2": (
+        "ctxprune.compressors.llmlingua.compressor:llmlingua2",
+        "words by a token classifier that sees no question",
+    ),
     "recomp-abstractive": (
-        "ctxprune.compressors.abstractive_models:recomp_abstractive",
+        "ctxprune.compressors.recomp.abstractive:recomp_abstractive",
         "a summary of the documents for the question, checked against them; give model=",
     ),
-    "xrag": ("ctxprune.compressors.xrag:XRAG", "one soft token a document, for the generator it was trained for"),
+    "xrag": (
+        "ctxprune.compressors.xrag.compressor:XRAG",
+        "one soft token a document, for the generator it was trained for",
+    ),
     "recomp-extractive": (
-        "ctxprune.compressors.recomp:recomp_extractive",
+        "ctxprune.compressors.recomp.extractive:recomp_extractive",
         "sentences by a dual encoder; document vectors are made once (bundled model)",
     ),
-    "dslr": ("ctxprune.compressors.factories:dslr", "a reranker's score of each sentence; training-free"),
-    "bm25-sentences": ("ctxprune.compressors.baselines:BM25Sentences", "sentences by words shared with the question"),
-    "embedding-sentences": ("ctxprune.compressors.embedding:EmbeddingSentences", "sentences by embedding similarity"),
-    "rerank-truncate": ("ctxprune.compressors.factories:rerank_truncate", "whole documents by relevance, then cut"),
+    "dslr": ("ctxprune.compressors:dslr", "a reranker's score of each sentence; training-free"),
+    "bm25-sentences": ("ctxprune.compressors.sentences:BM25Sentences", "sentences by words shared with the question"),
+    "embedding-sentences": (
+        "ctxprune.compressors.recomp.extractive:EmbeddingSentences",
+        "sentences by embedding similarity",
+    ),
+    "rerank-truncate": ("ctxprune.compressors:rerank_truncate", "whole documents by relevance, then cut"),
     "selective-context": (
-        "ctxprune.compressors.selective_context:SelectiveContext",
+        "ctxprune.compressors.llmlingua.selective_context:SelectiveContext",
         "words that a language model did not expect; give model=",
     ),
-    "lead": ("ctxprune.compressors.baselines:Lead", "the beginning of the context"),
-    "random": ("ctxprune.compressors.baselines:RandomSentences", "random sentences"),
-    "content-words": ("ctxprune.compressors.word_baselines:ContentWords", "words that are no stop words first"),
-    "random-words": ("ctxprune.compressors.word_baselines:RandomWords", "random words"),
+    "lead": ("ctxprune.compressors.sentences:Lead", "the beginning of the context"),
+    "random": ("ctxprune.compressors.sentences:RandomSentences", "random sentences"),
+    "content-words": ("ctxprune.compressors.llmlingua.compressor:ContentWords", "words that are no stop words first"),
+    "random-words": ("ctxprune.compressors.llmlingua.compressor:RandomWords", "random words"),
 }
 
 
@@ -144,3 +155,29 @@ def _resolve(place: str) -> Callable[..., Compressor]:
     module, _, attribute = place.partition(":")
     factory: Callable[..., Compressor] = getattr(import_module(module), attribute)
     return factory
+
+
+def provence(
+    *,
+    model: str = BUNDLED,
+    revision: str | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    **options: Any,
+) -> Provence:
+    """model: the bundled one by name, an exported folder, or a checkpoint's folder or hub id."""
+    return Provence(load_model(model, revision=revision, device=device, dtype=dtype), **options)
+
+
+def dslr(*, model: str = BUNDLED, **options: Any) -> DSLR:
+    """model: the rank head of the bundled pruner, or any cross-encoder's folder or hub id."""
+    if model == BUNDLED:
+        return DSLR(load_model(BUNDLED), **options)
+    return DSLR.from_pretrained(model, **options)
+
+
+def rerank_truncate(*, scorer: str = BUNDLED, **options: Any) -> RerankTruncate:
+    """scorer: "retriever" for the documents' own scores, or the pruner (see `provence`) whose relevance to use."""
+    if scorer == "retriever":
+        return RerankTruncate("retriever", **options)
+    return RerankTruncate(provence(model=scorer), **options)

@@ -8,13 +8,13 @@ from dataclasses import replace
 from functools import partial
 from typing import ClassVar, TypedDict
 
+from ctxprune.calibration import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.operating_points import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.oversized import cut_oversized
 from ctxprune.select import Policy, note_untouched, select
 from ctxprune.text import UnitKind, checked_units, split_sentences
-from ctxprune.text.blobs import hushed
 from ctxprune.text.language import checked_language, guess_language
+from ctxprune.text.markup import hushed
 from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 from ctxprune.tokens import default_counter

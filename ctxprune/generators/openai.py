@@ -2,13 +2,213 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Unpack
+import random
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
+from ctxprune.errors import GeneratorError, InputError
 from ctxprune.generators.base import checked_prompts
 from ctxprune.generators.replies import Reply, chat_reply
-from ctxprune.generators.transport import Connected, Connection, Transport
 from ctxprune.text import model_text
+
+if TYPE_CHECKING:
+    import httpx2
+
+T = TypeVar("T")
+
+#: Worth another try: the server timed out, is busy, or failed.
+RETRIED_STATUS = frozenset({408, 429, *range(500, 600)})
+
+
+class Connection(TypedDict, total=False):
+    """The options of every generator behind an endpoint; see `Transport`."""
+
+    api_key: str | None
+    timeout: float
+    retries: int
+    concurrency: int
+    backoff: float
+    max_wait: float
+
+
+class Transport:
+    """Posts JSON to `base_url` + `path`; `name` is the model's, for messages.
+
+    base_url: e.g. "http://localhost:8000/v1"; a query stays at the address's end. timeout: seconds without a word from
+    the server. retries: further tries after 408, 429, a 5xx, a timeout or a broken connection, each after the server's
+    Retry-After, else `backoff` seconds doubled a try, with jitter; never over `max_wait` seconds. concurrency: requests
+    in flight. Raises InputError for an address, a key or a limit that cannot be used.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        base_url: str,
+        path: str,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        retries: int = 3,
+        concurrency: int = 8,
+        backoff: float = 0.5,
+        max_wait: float = 60.0,
+    ) -> None:
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise InputError("api_key must be printable ASCII without spaces; check it for a line break at its end")
+        if timeout <= 0 or retries < 0 or concurrency < 1:
+            raise InputError(
+                "timeout must be positive, retries at least 0 and concurrency at least 1, "
+                f"got timeout={timeout}, retries={retries}, concurrency={concurrency}"
+            )
+        self.name = name
+        self._url = _address(base_url, path)
+        self._api_key = api_key
+        self._timeout = timeout
+        self._retries = retries
+        self._concurrency = concurrency
+        self._backoff = backoff
+        self._max_wait = max_wait
+
+    @property
+    def endpoint(self) -> str:
+        """The address as messages may show it: without a user name, password or query."""
+        return str(self._url.copy_with(userinfo=b"", query=None))
+
+    def close(self) -> None:
+        """Close the connections; the next request opens new ones."""
+        client = self.__dict__.pop("_client", None)
+        if client is not None:
+            client.close()
+
+    def replies(
+        self, items: Sequence[T], body: Callable[[T], dict[str, Any]], read: Callable[[Any], Reply]
+    ) -> list[Reply]:
+        """One reply an item, in order; a reply that is no answer says why.
+
+        body: writes an item's request just before it is sent, so large ones are not all in memory. read: finds the
+        reply in the response's JSON; AttributeError, LookupError and TypeError mean that it is not there. Raises
+        GeneratorError when a request fails for good; no further one is begun then.
+        """
+        client = self._client
+        with ThreadPoolExecutor(self._concurrency, thread_name_prefix="ctxprune-generate") as pool:
+            answers = [pool.submit(self._answer, client, item, body, read) for item in items]
+            try:
+                done, _ = wait(answers, return_when=FIRST_EXCEPTION)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+        for answer in done:
+            answer.result()
+        return [answer.result() for answer in answers]
+
+    @cached_property
+    def _client(self) -> httpx2.Client:
+        import httpx2
+
+        headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
+        limits = httpx2.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
+        return httpx2.Client(headers=headers, timeout=self._timeout, limits=limits)
+
+    def _answer(
+        self, client: httpx2.Client, item: T, body: Callable[[T], dict[str, Any]], read: Callable[[Any], Reply]
+    ) -> Reply:
+        request = body(item)
+        for attempt in range(self._retries + 1):
+            response, problem = self._post(client, request)
+            if response is not None and response.is_success:
+                return self._reply(response, read)
+            last = attempt == self._retries or (response is not None and response.status_code not in RETRIED_STATUS)
+            if last:
+                break
+            time.sleep(self._wait(attempt, response))
+        tries = f"{attempt + 1} {'try' if attempt == 0 else 'tries'}"
+        raise GeneratorError(self._redacted(f"{self.name} at {self.endpoint} failed after {tries}: {problem}"))
+
+    def _post(self, client: httpx2.Client, body: dict[str, Any]) -> tuple[httpx2.Response | None, str]:
+        """(the response if there was one, what went wrong if anything did)."""
+        import httpx2
+
+        try:
+            response = client.post(self._url, json=body)
+        except httpx2.TimeoutException:
+            return None, f"no answer within {self._timeout} seconds; raise timeout= or lower concurrency="
+        except httpx2.TransportError as error:
+            return None, f"{type(error).__name__}: {error}; check base_url= and that the server runs"
+        return response, f"HTTP {response.status_code}: {response.text[:500]}"
+
+    def _wait(self, attempt: int, response: httpx2.Response | None) -> float:
+        """Seconds until the next try."""
+        asked = _retry_after(response.headers.get("retry-after")) if response is not None else None
+        # jitter, so that requests that failed together do not come back together
+        seconds = self._backoff * 2**attempt * random.uniform(0.5, 1.0) if asked is None else asked
+        return min(seconds, self._max_wait)
+
+    def _reply(self, response: httpx2.Response, read: Callable[[Any], Reply]) -> Reply:
+        try:
+            reply = read(response.json())
+        except (AttributeError, ValueError, LookupError, TypeError):
+            what = "chat completion" if self._url.path.endswith("/chat/completions") else "completion"
+            shown = f"{self.name} at {self.endpoint} sent no {what}: {response.text[:500]}"
+            raise GeneratorError(self._redacted(shown)) from None
+        return replace(reply, fault=self._redacted(reply.fault)) if reply.fault else reply
+
+    def _redacted(self, message: str) -> str:
+        """Servers like to quote the key that they reject."""
+        return message.replace(self._api_key, "***") if self._api_key else message
+
+
+class Connected:
+    """A generator with a `Transport`. Use it in a `with` block, or call `close`, to give the connections back."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.name = transport.name
+        self._transport = transport
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, endpoint={self._transport.endpoint!r})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; the next `generate` opens new ones."""
+        self._transport.close()
+
+
+def _address(base_url: str, path: str) -> httpx2.URL:
+    """The endpoint; a query such as Azure's ?api-version=... stays at its end."""
+    import httpx2
+
+    try:
+        url = httpx2.URL(base_url)
+    except httpx2.InvalidURL as error:
+        raise InputError(f"base_url is no address: {error}") from None
+    if url.scheme not in ("http", "https") or not url.host:
+        raise InputError(f"base_url must look like http://localhost:8000/v1, got {base_url!r:.100}")
+    return url.copy_with(path=url.path.rstrip("/") + path)
+
+
+def _retry_after(value: str | None) -> float | None:
+    """Seconds of a Retry-After header, which gives seconds or a date; None when there is none to be read."""
+    if value is None:
+        return None
+    if re.fullmatch(r"\d+(\.\d*)?", value.strip()):
+        return float(value)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max((moment - datetime.now(UTC)).total_seconds(), 0.0)
 
 
 class OpenAIGenerator(Connected):

@@ -11,13 +11,13 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
+from ctxprune.compressors.provence import hub as provence_files
 from ctxprune.errors import CheckpointError
-from ctxprune.models import backbones, checkpoint, provence_files
-from ctxprune.models.formats import PairFormat
+from ctxprune.models import encoders, hub
+from ctxprune.models.formats import PairFormat, Windows, lay_windows
 from ctxprune.runtime.base import EncoderRuntime
-from ctxprune.runtime.quiet import no_bars_off_terminal
-from ctxprune.runtime.torch_runtime import TorchRuntime
-from ctxprune.runtime.windows import Windows, lay_windows
+from ctxprune.runtime.device import no_bars_off_terminal
+from ctxprune.runtime.torch import TorchRuntime
 from ctxprune.text.normal import readable
 
 
@@ -50,9 +50,9 @@ class CrossEncoderScorer:
 
         device, dtype: see `TorchRuntime`. Raises CheckpointError when it is missing, damaged or no cross-encoder.
         """
-        folder = checkpoint.resolve(source, revision=revision)
+        folder = hub.resolve(source, revision=revision)
         model = _load_model(folder, what=str(source))
-        tokenizer = checkpoint.read_tokenizer(folder, model.config)
+        tokenizer = hub.read_tokenizer(folder, model.config)
         layout = provence_files.layout(tokenizer, folder, model.config, single_separator=False)
         length = provence_files.max_length(max_length, model.config)
         return cls(TorchRuntime(RankLogits(model), device=device, dtype=dtype), tokenizer, layout, max_length=length)
@@ -92,7 +92,7 @@ class RankLogits(nn.Module):
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> dict[str, Tensor]:
         config: Any = self.model.config
-        types = {"token_type_ids": token_type_ids} if backbones.uses_type_ids(config) else {}
+        types = {"token_type_ids": token_type_ids} if encoders.uses_type_ids(config) else {}
         return {"rank_logits": self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits}
 
 

@@ -2,20 +2,107 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ctxprune.errors import CheckpointError, InputError
-from ctxprune.models.adapters import merge_adapter
-from ctxprune.models.first_token import FirstTokenThreshold, check_empty_threshold
-from ctxprune.runtime.device import best_device, best_dtype
-from ctxprune.runtime.locks import CopiedLock
-from ctxprune.runtime.quiet import no_bars_off_terminal
+from ctxprune.errors import CheckpointError, InputError, MissingExtraError
+from ctxprune.files import CopiedLock
+from ctxprune.models.hub import fetch, read_json, write_json
+from ctxprune.runtime.device import best_device, best_dtype, no_bars_off_terminal
 from ctxprune.text.normal import readable
 
 if TYPE_CHECKING:
     import torch
+
+_CONFIG = "adapter_config.json"
+_BASE = "base_model_name_or_path"
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+
+
+def adapter_folder(source: str | Path) -> Path:
+    """The folder of an adapter in peft's layout: `source` itself, or the hub's snapshot of 'owner/name'.
+
+    Raises CheckpointError when there is none.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir() and isinstance(source, str) and "/" in source and not folder.is_absolute():
+        folder = fetch(source, None, [_CONFIG, *_WEIGHTS])
+    if not (folder / _CONFIG).is_file():
+        raise CheckpointError(f"{source} has no {_CONFIG}; pass the folder that the training run wrote, or a hub id")
+    return folder
+
+
+def base_of(folder: Path) -> str:
+    """The folder or hub id of the model that an adapter was trained on. CheckpointError when its config has none."""
+    name = read_json(folder / _CONFIG).get(_BASE)
+    if not isinstance(name, str) or not name:
+        raise CheckpointError(f"{folder / _CONFIG} does not say which model the adapter is for; pass model=")
+    return name
+
+
+def name_base(folder: Path, name: str) -> None:
+    """Write into an adapter's config which model it is for."""
+    write_json(folder / _CONFIG, read_json(folder / _CONFIG) | {_BASE: name})
+
+
+def merge_adapter(model: Any, adapter: str | Path) -> Any:
+    """The model with the adapter's low-rank updates added to its weights, as fast as without; `model` is used up.
+
+    adapter: see `adapter_folder`. Raises CheckpointError when it cannot be read or does not fit the model,
+    MissingExtraError without peft.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError as error:
+        raise MissingExtraError(f"the adapter {str(adapter)!r}", "train") from error
+    folder = adapter_folder(adapter)
+    try:
+        with warnings.catch_warnings():
+            # peft asks the model for something that transformers has renamed
+            warnings.filterwarnings("ignore", message=".is_gradient_checkpointing.", category=FutureWarning)
+            return PeftModel.from_pretrained(model, str(folder)).merge_and_unload().eval()
+    except Exception as error:  # missing files, foreign keys, other shapes: each its own type in another library
+        raise CheckpointError(
+            f"cannot put the adapter {str(adapter)!r} on this model: {error}; is it the model it was trained on?"
+        ) from error
+
+
+class FirstTokenThreshold:
+    """A logits processor for one call of transformers' `generate`.
+
+    The first new token is `token` where that has at least the probability `threshold`, elsewhere the likeliest other
+    one. Greedy decoding compares `token`, which alone says "nothing helps", with every first word of a summary singly:
+    it falls silent where a summary is likelier as a whole, and the less sure the model is of the words, the sooner.
+    """
+
+    def __init__(self, token: int, threshold: float) -> None:
+        self._token = token
+        self._threshold = threshold
+        self._width: int | None = None
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        """input_ids: (b, tokens so far). scores: (b, vocabulary) logits."""
+        if self._width is None:
+            self._width = input_ids.shape[1]
+        if input_ids.shape[1] > self._width:
+            return scores
+        silent = scores.float().softmax(dim=-1)[:, self._token] >= self._threshold
+        decided = scores.clone()
+        decided[silent] = -float("inf")
+        decided[:, self._token] = -float("inf")
+        decided[silent, self._token] = 0.0
+        return decided
+
+
+def check_empty_threshold(value: float | None) -> None:
+    """Raises InputError unless it is None or a probability above 0."""
+    if value is not None and not 0 < value <= 1:
+        raise InputError(
+            f"empty_threshold must be above 0 and at most 1, got {value}; leave it out for greedy decoding"
+        )
+
 
 SUPPORTED = ("t5", "mt5", "umt5", "longt5")
 

@@ -2,11 +2,8 @@
 
 from ctxprune.retrievers.base import Retriever, retrieve_contexts
 from ctxprune.retrievers.bm25 import BM25Retriever
-from ctxprune.retrievers.dense import DenseRetriever
-from ctxprune.retrievers.hybrid import HybridRetriever
-from ctxprune.retrievers.langchain import LangChainRetriever
-from ctxprune.retrievers.precomputed import PrecomputedRetriever
-from ctxprune.retrievers.store import StoreRetriever
+from ctxprune.retrievers.dense import DenseRetriever, StoreRetriever
+from ctxprune.retrievers.others import HybridRetriever, LangChainRetriever, PrecomputedRetriever
 
 __all__ = [
     "BM25Retriever",

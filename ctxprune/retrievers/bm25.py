@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ctxprune.errors import CheckpointError
-from ctxprune.retrievers.base import checked_corpus, checked_queries, scored, top_k
-from ctxprune.retrievers.storage import read_index, reading, write_index
-from ctxprune.text.lexical import TERMS_VERSION, index_terms, query_terms
+from ctxprune.retrievers.base import checked_corpus, checked_queries, read_index, reading, scored, top_k, write_index
+from ctxprune.text.words import TERMS_VERSION, index_terms, query_terms
 from ctxprune.types import Document
-from ctxprune.vectors.documents import indexed_text
+from ctxprune.vectors.files import indexed_text
 
 if TYPE_CHECKING:
     from bm25s import BM25
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 class BM25Retriever:
     """Documents by the words they share with the query, title included; documents that share none are left out.
 
-    Tokens are those of `ctxprune.text.lexical`; ties keep the order of the corpus.
+    Tokens are those of `ctxprune.text.words`; ties keep the order of the corpus.
     """
 
     def __init__(self, documents: Sequence[Document], *, k1: float = 1.2, b: float = 0.75) -> None:

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ctxprune.embedders import Embedder, load_embedder
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.retrievers.base import checked_corpus, checked_queries, scored
-from ctxprune.retrievers.storage import read_index, reading, write_index
+from ctxprune.models.sentence_encoders import Embedder, load_embedder
+from ctxprune.retrievers.base import checked_corpus, checked_queries, read_index, reading, scored, write_index
 from ctxprune.types import Document
-from ctxprune.vectors.documents import indexed_text
+from ctxprune.vectors import VectorStore
+from ctxprune.vectors.files import indexed_text
 
 if TYPE_CHECKING:
     from faiss import Index
@@ -104,3 +104,31 @@ def _check(folder: Path, retriever: DenseRetriever, settings: dict[str, Any]) ->
     index = retriever._index
     if (index.ntotal, index.d) != (len(retriever.documents), built[1]):
         raise CheckpointError(f"{folder} indexes {index.ntotal} of {len(retriever.documents)} documents; save it again")
+
+
+class StoreRetriever:
+    """The documents of a store by the inner product of the query's vector and their best one.
+
+    store: what it embeds of a document (title, shards) is what is searched, and xRAG reads the same vectors.
+    embedder: None to load the one named in the store. effort: of an approximate index, see `VectorStore.search`.
+    Raises CheckpointError for a store that is missing or damaged, and for an embedder that is not the store's.
+    """
+
+    def __init__(
+        self, store: VectorStore | str | Path, embedder: Embedder | None = None, *, effort: int | None = None
+    ) -> None:
+        self.store = store if isinstance(store, VectorStore) else VectorStore.open(store)
+        self.embedder = embedder or load_embedder(self.store.embedder_name)
+        self.store.check_embedder(self.embedder)
+        self.effort = effort
+
+    def retrieve(self, queries: Sequence[str], k: int) -> list[list[Document]]:
+        queries = checked_queries(queries, k)
+        if not queries:
+            return []
+        found = self.store.search(self.embedder.embed(queries), min(k, len(self.store)), effort=self.effort)
+        return [
+            # -1 stands for "no more": an approximate index may find fewer than k
+            [scored(self.store.document(int(place)), score) for place, score in zip(*row, strict=True) if place >= 0]
+            for row in zip(*found, strict=True)
+        ]

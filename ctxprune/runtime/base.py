@@ -9,6 +9,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+
+def sigmoid(
+    logits: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
+    """1 / (1 + exp(-x)) without overflow."""
+    result: np.ndarray[tuple[int, ...], np.dtype[np.float64]] = 0.5 * (1.0 + np.tanh(0.5 * logits))
+    return result
+
+
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float32]
 

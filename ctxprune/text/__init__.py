@@ -10,14 +10,25 @@ from operator import itemgetter
 from typing import get_args
 
 from ctxprune.errors import InputError
-from ctxprune.text.atoms import Offsets, atomic_spans, enclosing, inline_code, merge, names, numbers, spaced_spans, trim
-from ctxprune.text.blobs import APART, blobs
-from ctxprune.text.blocks import Block, UnitKind, blocks
+from ctxprune.text.atoms import (
+    UNMARKED,
+    Offsets,
+    atomic_spans,
+    clauses,
+    enclosing,
+    inline_code,
+    is_unmarked,
+    merge,
+    names,
+    numbers,
+    pieces,
+    spaced_spans,
+    trim,
+)
 from ctxprune.text.language import checked_language, guess_language
-from ctxprune.text.markup import closes, is_html, tag_cuts
+from ctxprune.text.markup import APART, blobs, closes, is_html, tag_cuts
 from ctxprune.text.normal import NormalText, normalise
-from ctxprune.text.pieces import UNMARKED, clauses, is_unmarked, pieces
-from ctxprune.text.prose import HAN, HAN_CHARACTER, Prose, sentence_ends
+from ctxprune.text.sentences import HAN, HAN_CHARACTER, Block, Prose, UnitKind, blocks, sentence_ends
 from ctxprune.types import Span
 
 __all__ = ["UnitKind", "atomic_spans", "checked_units", "model_text", "split_sentences", "split_words"]
@@ -58,7 +69,7 @@ def split_sentences(
     with its separator line), a record with the lines that continue it (of a log, a chat, a table of settings, a diff,
     a trace) or a whole fenced code block. A line break inside wrapped prose ends nothing, nor does a page break inside
     a sentence; a blank line does, and a block's tag in HTML. No unit ends inside an atom: what `atomic_spans` finds,
-    or a match of the caller's `atoms`. Long blobs (see `ctxprune.text.blobs`) are units of their own.
+    or a match of the caller's `atoms`. Long blobs (see `ctxprune.text.markup`) are units of their own.
     language: ISO 639 code whose abbreviations, dates and quotes hold; None: guessed from the text (see
     `guess_language`). Where it cannot be told only what is clear in any language holds, and another script than its own
     has its own rules. The text is read as `normalise` reads it; the offsets are those of `text`.

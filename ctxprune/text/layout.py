@@ -10,8 +10,7 @@ from itertools import pairwise
 from ctxprune.text.atoms import fences
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
-from ctxprune.text.records import mark_records
-from ctxprune.text.settings import mark_diffs, mark_settings
+from ctxprune.text.records import mark_diffs, mark_records, mark_settings
 from ctxprune.text.tables import mark_tables
 
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")

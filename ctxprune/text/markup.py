@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
 
 from ctxprune.text.atoms import Offsets, enclosing, merge
+from ctxprune.types import Span
 
 _BLOCK_NAMES = (
     "address|article|aside|blockquote|body|br|button|caption|center|dd|details|dialog|dir|div|dl|dt|fieldset|figcaption"
@@ -99,3 +103,120 @@ def _cut_of(run: list[re.Match[str]], rows: list[Offsets]) -> list[int]:
     if cells and enclosing(rows, place):
         return []
     return [place]
+
+
+#: Characters from which a blob is a unit of its own; a shorter one stays in its sentence.
+APART = 200
+
+_LONG_RUN = re.compile(r"[^\s]{32}")
+_DATA_URI = re.compile(r"data:[\w.+-]{0,60}/?[\w.+-]{0,60}(?:;[\w=.+-]{1,60}){0,4},[A-Za-z0-9+/=%_.~!$&'*;:@?-]{16,}+")
+_B64 = "[A-Za-z0-9+/_-]"
+_ENCODED = re.compile(
+    rf"(?<![A-Za-z0-9+/_=-])(?:{_B64}{{56,}}+={{0,2}}(?:[ \t]*\r?\n[ \t>]*(?={_B64}{{4}}))?)++"
+    rf"(?:{_B64}{{2,}}+={{0,2}}(?=[ \t]*(?:\r?\n|\Z)))?"
+)
+_TOKEN = re.compile(r"eyJ[\w-]{10,}+\.[\w-]{10,}+(?:\.[\w-]{10,}+)*")
+_HEX = re.compile(
+    r"(?<![A-Za-z0-9])(?:0[xX])?(?:[0-9a-f]{40,}+|[0-9A-F]{40,}+|(?=[a-f]{0,31}[0-9])[0-9a-f]{32}"
+    r"|(?:[0-9A-Fa-f]{2}:){15,}+[0-9A-Fa-f]{2})(?![A-Za-z0-9])"
+)
+_ARMOUR = re.compile(r"-----BEGIN [A-Z0-9 ]{3,40}-----\s[A-Za-z0-9+/=\s:,.()-]{20,}?-----END [A-Z0-9 ]{3,40}-----")
+_WRAPPING = re.compile(r"!\[[^\]\n]{0,300}\]\(\s*$|<img\b[^<>\n]{0,600}$|url\(\s*[\"']?$")
+_UNWRAPPING = re.compile(r"(?:\s+\"[^\"\n]{0,200}\")?\s*\)|[\"'][^<>\n]{0,600}>|[\"']?\)")
+_LINE = re.compile(r"[^\n]{400,}")
+_SCRIPT = re.compile(r"function\b|=>|\bvar |\bconst |\breturn\b|\}\)|\);|;\}|\{[\w-]+:[^;{}\n]{1,80}[;}]")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+
+
+def blobs(text: str) -> list[Offsets]:
+    """Spans of `text` that are no words, merged and in order: data URIs with the image tag around them, base64,
+    hashes of 32 hexadecimal digits and more, keys in armour, minified script or style, HTML's script elements.
+
+    Linear in the text's length; a text without a run of 32 characters is done at once.
+    """
+    if not _LONG_RUN.search(text):
+        return merge(silent_elements(text)) if "<" in text else []
+    spans = [*_encoded(text), *_minified(text), *silent_elements(text)]
+    return merge(spans)
+
+
+def _encoded(text: str) -> Iterator[Offsets]:
+    if "data:" in text:
+        yield from (_with_image(text, match.span()) for match in _DATA_URI.finditer(text))
+    if "-----BEGIN" in text:
+        yield from (match.span() for match in _ARMOUR.finditer(text))
+    if "eyJ" in text:
+        yield from (match.span() for match in _TOKEN.finditer(text))
+    yield from (match.span() for match in _HEX.finditer(text) if len(set(match.group()[:200])) > 5)
+    for match in _ENCODED.finditer(text):
+        if _is_encoded(match.group()):
+            yield match.start(), match.start() + len(match.group().rstrip())
+
+
+def _is_encoded(run: str) -> bool:
+    """Base64 mixes cases and digits; paths, slugs and ruled lines do not."""
+    sample = run[:4000]
+    upper, lower = sum(map(str.isupper, sample)), sum(map(str.islower, sample))
+    digits = sum(map(str.isdigit, sample))
+    turns = sum(left.isupper() and right.islower() for left, right in pairwise(sample))
+    return min(upper, lower) * 6 > len(sample) and digits * 50 > len(sample) and turns * 12 > len(sample)
+
+
+def _with_image(text: str, span: Offsets) -> Offsets:
+    """The span with the Markdown image or the tag that holds it, so that no torn image stays."""
+    before = _WRAPPING.search(text[max(0, span[0] - 700) : span[0]])
+    after = _UNWRAPPING.match(text, span[1])
+    if before is None or after is None:
+        return span
+    return max(0, span[0] - 700) + before.start(), after.end()
+
+
+def _minified(text: str) -> Iterator[Offsets]:
+    for match in _LINE.finditer(text):
+        line = match.group()
+        if line.lstrip()[:1] in ("{", "[", "<") or len(_SCRIPT.findall(line)) * 120 < len(line):
+            continue
+        if line.count(" ") * 10 < len(line):
+            yield match.span()
+
+
+def silent_units(text: str, units: Sequence[Span]) -> list[bool]:
+    """For each unit, whether it is nothing but blobs: no word of it can be read."""
+    held = blobs(text)
+    if not held:
+        return [False] * len(units)
+    return [_is_silent(text, unit.start, unit.end, held) for unit in units]
+
+
+def _is_silent(text: str, start: int, end: int, held: Sequence[Offsets]) -> bool:
+    around = enclosing(held, start + 1)
+    if around is not None and around[1] >= end:
+        return end - start >= 24 or around[1] - around[0] >= APART
+    rest, covered, position = [], 0, start
+    for first, last in _within(held, start, end):
+        rest.append(text[position : max(first, start)])
+        covered += min(last, end) - max(first, start)
+        position = min(last, end)
+    rest.append(text[position:end])
+    if not covered:
+        return False
+    words = len(_WORD.findall(" ".join(rest)))
+    return words == 0 or (covered >= APART and words <= 3 and covered * 10 >= (end - start) * 8)
+
+
+def _within(held: Sequence[Offsets], start: int, end: int) -> Iterator[Offsets]:
+    place = max(0, bisect_left(held, (start,)) - 1)
+    while place < len(held) and held[place][0] < end:
+        if held[place][1] > start:
+            yield held[place]
+        place += 1
+
+
+def hushed(text: str, units: Sequence[Span]) -> list[Span]:
+    """The units, with the score of those that are nothing but blobs lowered to 0 at most."""
+    silent = silent_units(text, units)
+    if not any(silent):
+        return list(units)
+    return [
+        replace(unit, score=min(unit.score, 0.0)) if quiet else unit for unit, quiet in zip(units, silent, strict=True)
+    ]

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from ctxprune.text.blobs import silent_units
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line
-from ctxprune.text.markup import is_html
+from ctxprune.text.markup import is_html, silent_units
 from ctxprune.types import Span
 
 RoleKind = Literal[

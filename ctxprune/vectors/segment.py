@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.errors import CheckpointError
+from ctxprune.errors import CheckpointError, InputError
 from ctxprune.types import Document
-from ctxprune.vectors.digests import Digests, digests
-from ctxprune.vectors.documents import document_from_line, document_line
-from ctxprune.vectors.files import HashedFile, StoredFile
-from ctxprune.vectors.manifest import Dtype, SegmentEntry
+from ctxprune.vectors.files import (
+    Digests,
+    DigestTable,
+    Dtype,
+    HashedFile,
+    Manifest,
+    Places,
+    SegmentEntry,
+    StoredFile,
+    digest,
+    digests,
+    document_from_line,
+    document_line,
+    indexed_text,
+)
+from ctxprune.vectors.search import Found, Rows, Scores, approximate, exact, merged, nothing, read_index
+
+if TYPE_CHECKING:
+    from faiss import Index
 
 VECTORS = "vectors.bin"  # (vectors, dimension) float32 or float16
 SHARDS = "shards.bin"  # (documents + 1,) int64: document i has the vectors shards[i]:shards[i + 1]
@@ -128,3 +144,166 @@ def id_digests(ids: Sequence[str]) -> Digests:
     named = [place for place, name in enumerate(ids) if name]
     found[named] = digests([ids[place] for place in named])
     return found
+
+
+class Snapshot:
+    """Places number the documents of all segments, rows their vectors, both in the order of adding."""
+
+    def __init__(self, folder: Path, manifest: Manifest, segments: Sequence[Segment]) -> None:
+        self.folder = folder
+        self.manifest = manifest
+        self.segments = tuple(segments)
+        self._places = _ends([segment.entry.documents for segment in segments])
+        self._rows = _ends([segment.entry.vectors for segment in segments])
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Raises CheckpointError when a file is missing, damaged, or of another size than it should have."""
+        manifest = Manifest.read(folder)
+        segments = [
+            Segment(folder / entry.name, entry, dimension=manifest.dimension, dtype=manifest.dtype)
+            for entry in manifest.segments
+        ]
+        if manifest.index is not None:
+            manifest.index.file.check_size(folder / manifest.index.name)
+        return cls(folder, manifest, segments)
+
+    def verify(self) -> None:
+        """Raises CheckpointError when any byte of any file has changed. Reads everything."""
+        for segment in self.segments:
+            segment.verify()
+        if (index := self.manifest.index) is not None:
+            index.file.check_content(self.folder / index.name)
+
+    def find_texts(self, texts: Sequence[str]) -> Places:
+        """(n,) the first document of each text, -1 without one."""
+        return self._texts.find(digests(texts))
+
+    def find_ids(self, ids: Sequence[str]) -> Places:
+        """(n,) the document of each id, -1 without one and for the empty id."""
+        return np.where([bool(name) for name in ids], self._ids.find(id_digests(ids)), -1)
+
+    def text_digests(self, places: Places) -> Digests:
+        """(n, 2), the hashes of the documents' texts."""
+        found = [segment.texts[place] for segment, place in map(self._located, places)]
+        return np.array(found, dtype=np.uint64).reshape(-1, 2)
+
+    def vectors_of(self, place: int) -> npt.NDArray[np.float32]:
+        """(shards, dimension)."""
+        segment, place = self._located(place)
+        return segment.vectors_of(place)
+
+    def document(self, place: int) -> Document:
+        segment, place = self._located(place)
+        return segment.document(place)
+
+    def nearest(self, queries: Scores, k: int, effort: int | None) -> Found:
+        """(scores, rows), each (queries, k), best first: by the index, and exactly where it does not reach."""
+        entry = self.manifest.index
+        covered = 0 if entry is None else entry.vectors
+        best = nothing(len(queries), k)
+        if entry is not None:
+            best = merged(best, approximate(self._index, queries, k, effort), k)
+        for first, segment in zip(self._rows, self.segments, strict=False):
+            skipped = max(0, covered - int(first))
+            if skipped < len(segment.vectors):
+                rest = exact(queries, segment.vectors[skipped:], k, first_row=int(first) + skipped)
+                best = merged(best, rest, k)
+        return best
+
+    def places_of(self, rows: Rows) -> Places:
+        """The documents that the rows belong to; -1 stays -1. Any shape."""
+        places = np.searchsorted(self._shards, rows, side="right") - 1
+        return np.where(rows < 0, -1, places)
+
+    def _located(self, place: int) -> tuple[Segment, int]:
+        """The document's segment, and its place there."""
+        number = int(np.searchsorted(self._places, place, side="right")) - 1
+        return self.segments[number], int(place - self._places[number])
+
+    @cached_property
+    def _texts(self) -> DigestTable:
+        return _table(segment.texts for segment in self.segments)
+
+    @cached_property
+    def _ids(self) -> DigestTable:
+        return _table(segment.ids for segment in self.segments)
+
+    @cached_property
+    def _shards(self) -> Rows:
+        """(documents,) the first row of each."""
+        pairs = zip(self.segments, self._rows, strict=False)
+        return np.concatenate([segment.shards[:-1] + first for segment, first in pairs])
+
+    @cached_property
+    def _index(self) -> Index:
+        entry = self.manifest.index
+        assert entry is not None
+        index = read_index(self.folder / entry.name)
+        if (index.ntotal, index.d) != (entry.vectors, self.manifest.dimension):
+            raise CheckpointError(
+                f"{self.folder / entry.name} holds {index.ntotal} vectors of {index.d} dimensions, not "
+                f"{entry.vectors} of {self.manifest.dimension}; call build_index to make it anew"
+            )
+        return index
+
+
+def _table(parts: Iterable[Digests]) -> DigestTable:
+    return DigestTable(np.concatenate([np.zeros((0, 2), dtype=np.uint64), *parts]))
+
+
+def _ends(counts: Sequence[int]) -> Places:
+    """(n + 1,) 0 and the running totals."""
+    return np.cumsum([0, *counts], dtype=np.int64)
+
+
+class Newcomers:
+    """Called with one batch after another; remembers, 16 bytes each, what came before.
+
+    A document is known by its id or, without one, by its text. Raises InputError for a document without text, an id
+    that comes twice, and an id that the store holds with another text.
+    """
+
+    def __init__(self, store: Snapshot) -> None:
+        self._store = store
+        self._seen: set[bytes] = set()
+        self._count = 0
+
+    def __call__(self, documents: Sequence[Document]) -> list[Document]:
+        """Those that are new, in order."""
+        for document in documents:
+            self._check(document)
+        texts = [indexed_text(document, titles=self._store.manifest.titles) for document in documents]
+        by_id = self._store.find_ids([document.id for document in documents])
+        self._refuse_changed(documents, texts, by_id)
+        known = np.where([bool(document.id) for document in documents], by_id, self._store.find_texts(texts)) >= 0
+        pairs = zip(documents, texts, known, strict=True)
+        return [document for document, text, there in pairs if not there and self._first(document, text)]
+
+    def _check(self, document: Document) -> None:
+        if not isinstance(document, Document):
+            raise InputError(f"documents[{self._count}] must be a Document, got {type(document).__name__}")
+        if not document.text.strip():
+            raise InputError(f"documents[{self._count}] with id {document.id!r} has no text to embed; leave it out")
+        self._count += 1
+
+    def _refuse_changed(self, documents: Sequence[Document], texts: Sequence[str], by_id: np.ndarray) -> None:
+        places = np.flatnonzero(by_id >= 0).tolist()
+        stored = self._store.text_digests(by_id[places])
+        given = digests([texts[place] for place in places])
+        changed = (stored != given).any(axis=1)
+        if changed.any():
+            name = documents[places[int(np.argmax(changed))]].id
+            raise InputError(
+                f"the id {name!r} is in {self._store.folder} with another text; give the new text "
+                "an id of its own, or build the store again"
+            )
+
+    def _first(self, document: Document, text: str) -> bool:
+        """False for the repeated text of a document without id."""
+        key = digest(f"id\0{document.id}" if document.id else f"text\0{text}")
+        if key in self._seen and document.id:
+            raise InputError(f"the id {document.id!r} comes twice; give each document an id of its own, or none")
+        fresh = key not in self._seen
+        self._seen.add(key)
+        return fresh

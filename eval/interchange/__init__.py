@@ -6,12 +6,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from ctxprune.data.questions import Question
 from ctxprune.errors import InputError
 from ctxprune.eval.interchange.alignment import align
 from ctxprune.eval.interchange.rows import Compressed, KeptDocument, read_compressed
-from ctxprune.eval.oracle import keeping
+from ctxprune.eval.run.contexts import keeping
 from ctxprune.prompt import readable_text
-from ctxprune.qa import Question
 from ctxprune.types import Context, Extract, Piece, Summary
 
 __all__ = ["Compressed", "CompressedSet", "KeptDocument", "Match", "context_from", "match", "read_compressed"]

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from ctxprune.eval.oracle import keeping
+from ctxprune.eval.run.contexts import keeping
 from ctxprune.prompt import readable_text
 from ctxprune.text import split_sentences
 from ctxprune.types import Context, Document, Piece, Summary

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctxprune.data.questions import Offsets
 from ctxprune.errors import InputError
-from ctxprune.qa import Offsets, open_text, read_rows
+from ctxprune.files import open_text, read_rows
 
 IDS = ("id", "q_id")
 QUESTIONS = ("question", "query")

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ctxprune.errors import InputError
-from ctxprune.eval.folder import write_whole
-from ctxprune.eval.report.cases import MOST_CASES, digest
 from ctxprune.eval.report.folder import open_run
 from ctxprune.eval.report.html import page
 from ctxprune.eval.report.leaderboard import leaderboard
 from ctxprune.eval.report.plots import Plot, draw, require_matplotlib
+from ctxprune.eval.report.samples import MOST_CASES, digest
+from ctxprune.eval.run.folder import write_whole
 
 
 def write_report(run_folder: Path | str, *, cases: int = MOST_CASES) -> None:

@@ -12,12 +12,25 @@ from typing import Any
 import numpy as np
 
 from ctxprune.errors import InputError
-from ctxprune.eval.arms import REFERENCES
-from ctxprune.eval.bootstrap import difference_interval
+from ctxprune.eval.config import REFERENCES
 from ctxprune.eval.report import markdown
-from ctxprune.eval.report.folder import RESULTS, Row, Run, open_run, started
-from ctxprune.eval.report.paired import Scores, read_scores
-from ctxprune.eval.report.rows import by_dataset, headlines, label, mean, number, show, show_interval
+from ctxprune.eval.report.folder import (
+    RESULTS,
+    Row,
+    Run,
+    Scores,
+    by_dataset,
+    headlines,
+    label,
+    mean,
+    number,
+    open_run,
+    read_scores,
+    show,
+    show_interval,
+    started,
+)
+from ctxprune.eval.statistics import difference_interval
 from ctxprune.text import model_text
 
 #: Settings that change the figures of every arm, so a difference is a warning and not just a line.

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from ctxprune.eval.bootstrap import Interval
 from ctxprune.eval.report import markdown
-from ctxprune.eval.report.folder import Results, Row
-from ctxprune.eval.report.pareto import Point, frontier
-from ctxprune.eval.report.rows import (
+from ctxprune.eval.report.folder import (
+    Results,
+    Row,
     by_dataset,
     headlines,
+    is_baseline,
+    is_reference,
     is_tested,
     label,
     mean,
@@ -23,6 +25,20 @@ from ctxprune.eval.report.rows import (
     show,
     show_interval,
 )
+from ctxprune.eval.report.pareto import (
+    BreakEven,
+    Line,
+    Point,
+    Price,
+    Speed,
+    break_even,
+    break_even_speed,
+    can_fit,
+    fit_line,
+    frontier,
+)
+from ctxprune.eval.report.samples import Digest, Pair
+from ctxprune.eval.statistics import Interval
 from ctxprune.text import model_text
 
 Tone: TypeAlias = Literal["", "win", "tie", "loss", "tested"]
@@ -173,3 +189,130 @@ def _origin(results: Results) -> Iterator[str]:
         lines.append(f"- {label(title)}: {', '.join(shown) or 'unknown'}")
     yield "## Origin"
     yield "\n".join(lines)
+
+
+#: A variant's name as the run gives it: that of its set, then what was varied; see `ctxprune.eval.run.contexts`.
+_VARIANT = re.compile(r"(?P<base>.+) (?P<kind>needle|documents)=(?P<value>[0-9.e+-]+)")
+
+AXES: Mapping[str, str] = {
+    "needle": "position of the gold documents (0 first, 1 last)",
+    "documents": "documents a question",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What was varied on one set. kind: a key of AXES. score: the metric drawn. lines: (value, row) by arm."""
+
+    base: str
+    kind: str
+    score: str
+    lines: Mapping[str, tuple[tuple[float, Row], ...]]
+
+
+def sweeps(datasets: Mapping[str, Sequence[Row]]) -> Iterator[Sweep]:
+    """The sweeps of a run with two points or more; baselines at equal tokens are left out, for legibility.
+
+    datasets: rows by data set, as `rows.by_dataset` gives them.
+    """
+    found: dict[tuple[str, str], dict[float, Sequence[Row]]] = {}
+    for dataset, rows in datasets.items():
+        if (match := _VARIANT.fullmatch(dataset)) and match["base"] in datasets:
+            found.setdefault((match["base"], match["kind"]), {})[float(match["value"])] = rows
+    for (base, kind), points in found.items():
+        if len(points) > 1:
+            score = score_name([row for rows in points.values() for row in rows])
+            yield Sweep(base, kind, score, _lines(points, score))
+
+
+def _lines(points: Mapping[float, Sequence[Row]], score: str) -> dict[str, tuple[tuple[float, Row], ...]]:
+    lines: dict[str, list[tuple[float, Row]]] = {}
+    for value, rows in sorted(points.items()):
+        for row in rows:
+            mean = row["metrics"].get(score, {}).get("mean")
+            if not is_baseline(row) and mean is not None and not math.isnan(mean):
+                lines.setdefault(row["arm"], []).append((value, row))
+    # what does not read the documents is level, and the oracle would be too
+    return {arm: tuple(line) for arm, line in lines.items() if arm == "full" or not is_reference(line[0][1])}
+
+
+HEAD = (
+    "arm",
+    "removed %",
+    "compress, s per 1,000 tokens",
+    "fixed s per call",
+    "gains below, tokens/s",
+    "break-even tokens",
+)
+
+
+def generator_line(found: Digest) -> Line | None:
+    """Seconds of a generation over the tokens it read, all arms; None when no generator was timed at two lengths.
+
+    Answers of other lengths are part of the scatter: they take time too, and are not modelled.
+    """
+    return _fit(found.read)
+
+
+def speed_board(rows: Sequence[Row], found: Digest, price: Price | None = None) -> Board:
+    """One line a tested arm that was timed: its costs, and from where it gains time; see `pareto.break_even`.
+
+    price: adds from where it saves money.
+    """
+    line = generator_line(found)
+    head = HEAD if price is None else (*HEAD, "break-even tokens by price")
+    rows = [row for row in rows if is_tested(row) and _timed(row)]
+    return Board(head, tuple(tuple(_speed_cells(row, found, line, price)) for row in rows))
+
+
+def speed_note(line: Line | None) -> str:
+    """What the generator's speed was found to be."""
+    if line is None:
+        return "No generator was timed, so no break-even length; compressing gains time where reading is slower."
+    low, middle, high = (f"{1000 * value:.4g}" for value in (line.low, line.slope, line.high))
+    text = f"The generator took {middle} [{low}, {high}] s per 1,000 tokens read (least squares, {line.n:,} answers)"
+    if line.low <= 0:
+        return f"{text}; the interval reaches 0, so no break-even length can be told."
+    return f"{text}."
+
+
+def costs(row: Row, pairs: Sequence[Pair]) -> tuple[float, float]:
+    """(seconds a token, fixed seconds a call) of an arm's compressor.
+
+    From a line through the samples where both come out positive; else all time is put down to the tokens, which is
+    what questions of much the same length allow to say.
+    """
+    line = _fit(pairs)
+    if line is not None and line.low > 0 and line.intercept > 0:
+        return line.slope, line.intercept
+    return mean(row, "compress_seconds") / number(row["tokens_before"]), 0.0
+
+
+def _speed_cells(row: Row, found: Digest, line: Line | None, price: Price | None) -> Iterator[Cell]:
+    share = removed(row)
+    token, fixed = costs(row, found.compressed.get(row["arm"], ()))
+    yield Cell(row["arm"])
+    yield Cell(show("removed", share))
+    yield Cell(f"{1000 * token:.4g}")
+    yield Cell(f"{fixed:.4g}")
+    speed = break_even_speed(removed=share, seconds_per_token=token)
+    yield Cell("never" if speed is None else f"{speed:,.0f}")
+    if line is None or line.low <= 0:
+        yield Cell("–")
+    else:
+        yield _length(break_even(Speed(1 / line.slope), removed=share, seconds_per_token=token, fixed_seconds=fixed))
+    if price is not None:
+        yield _length(break_even(price, removed=share, seconds_per_token=token, fixed_seconds=fixed))
+
+
+def _length(found: BreakEven) -> Cell:
+    return Cell("never" if found.tokens is None else "any" if found.tokens < 1 else f"{found.tokens:,.0f}")
+
+
+def _timed(row: Row) -> bool:
+    return mean(row, "compress_seconds") > 0 and number(row["tokens_before"]) > 0 and not math.isnan(removed(row))
+
+
+def _fit(pairs: Sequence[Pair]) -> Line | None:
+    tokens, seconds = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return fit_line(tokens, seconds) if can_fit(tokens) else None

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from ctxprune.errors import MissingExtraError
-from ctxprune.eval.report.folder import Results, Row
-from ctxprune.eval.report.rows import (
+from ctxprune.eval.report.folder import (
+    Results,
+    Row,
     by_dataset,
     is_baseline,
     is_percentage,
@@ -23,7 +24,7 @@ from ctxprune.eval.report.rows import (
     number,
     score_name,
 )
-from ctxprune.eval.report.sweeps import AXES, Sweep, sweeps
+from ctxprune.eval.report.leaderboard import AXES, Sweep, sweeps
 
 # Okabe & Ito's colours, told apart by colour-blind readers; yellow is left out, it is too faint on white
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")

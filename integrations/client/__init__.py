@@ -1,24 +1,21 @@
 """A typed client of the REST sidecar, for programs that do not load a model themselves; needs only httpx2."""
 
-from ctxprune.integrations.client.calls import CompressOptions, CompressRequest
-from ctxprune.integrations.client.clients import AsyncClient, Client
-from ctxprune.integrations.client.errors import (
-    NoAnswerError,
-    OverloadedError,
-    RefusedError,
-    SidecarError,
-    SidecarFailedError,
-    UnauthorizedError,
-)
+from ctxprune.integrations.client.client import AsyncClient, Client, CompressOptions, CompressRequest
 from ctxprune.integrations.client.results import (
     Compressed,
     CompressedDocument,
     CompressorInfo,
     Estimate,
     Limits,
+    NoAnswerError,
+    OverloadedError,
     Ranked,
+    RefusedError,
     ServerInfo,
     ServerSpan,
+    SidecarError,
+    SidecarFailedError,
+    UnauthorizedError,
 )
 
 __all__ = [

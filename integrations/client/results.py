@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
+from ctxprune.errors import CtxpruneError
 from ctxprune.result import Status
 
 T = TypeVar("T")
@@ -167,3 +169,76 @@ def _document(row: Mapping[str, Any]) -> CompressedDocument:
 def _made(kind: type[T], row: Mapping[str, Any], **values: Any) -> T:
     known = {item.name: row[item.name] for item in fields(kind) if item.name in row}  # type: ignore[arg-type]
     return kind(**(known | values))
+
+
+class SidecarError(CtxpruneError):
+    """status: of the answer, None without one. error_type: the server's word, such as "Validation"; "" without one.
+
+    request_id: as in the server's log. retry_after: seconds to wait, where the server said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        error_type: str = "",
+        request_id: str = "",
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.error_type = error_type
+        self.request_id = request_id
+        self.retry_after = retry_after
+
+
+class NoAnswerError(SidecarError):
+    """The sidecar was not reached, broke off, or took longer than `timeout`."""
+
+
+class RefusedError(SidecarError, ValueError):
+    """The server takes no such request; sending it again would not help."""
+
+
+class UnauthorizedError(SidecarError):
+    """The server wants a key, or another one."""
+
+
+class OverloadedError(SidecarError):
+    """The server takes no more now, also after the client's own retries."""
+
+
+class SidecarFailedError(SidecarError):
+    """The server could not answer, or what answered is no sidecar."""
+
+
+_BY_STATUS: dict[int, type[SidecarError]] = {
+    401: UnauthorizedError,
+    403: UnauthorizedError,
+    408: SidecarFailedError,
+    424: SidecarFailedError,
+    429: OverloadedError,
+    503: OverloadedError,
+}
+
+
+def error_of(status: int, body: bytes, *, request_id: str = "", retry_after: float | None = None) -> SidecarError:
+    """The error that an answer other than 200 stands for. Gateways in between answer in shapes of their own."""
+    kind = _BY_STATUS.get(status, RefusedError if 400 <= status < 500 else SidecarFailedError)
+    message, error_type = _said(body)
+    return kind(
+        f"the sidecar answered {status}" + (f" ({error_type}): {message}" if error_type else f": {message}"),
+        status=status,
+        error_type=error_type,
+        request_id=request_id,
+        retry_after=retry_after,
+    )
+
+
+def _said(body: bytes) -> tuple[str, str]:
+    try:
+        row = json.loads(body)
+        return str(row["error"]), str(row["error_type"])
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return f"{body[:200].decode('utf-8', 'replace') or '(nothing)'}; is this the sidecar's address?", ""

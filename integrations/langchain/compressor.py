@@ -13,8 +13,7 @@ from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, PrivateAttr
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.adapter import Adapter
-from ctxprune.integrations.copies import CopiesBuiltAnew
+from ctxprune.integrations.adapter import Adapter, CopiesBuiltAnew
 from ctxprune.integrations.langchain.convert import from_langchain, to_langchain
 from ctxprune.pipeline import OnError
 from ctxprune.prompt import DOCUMENT_SEPARATOR

@@ -9,8 +9,7 @@ from langchain_core.documents import Document
 from langchain_core.retrievers import BaseRetriever
 from pydantic import ConfigDict, Field, field_validator
 
-from ctxprune.integrations.adapter import check_top_n
-from ctxprune.integrations.copies import CopiesBuiltAnew
+from ctxprune.integrations.adapter import CopiesBuiltAnew, check_top_n
 from ctxprune.integrations.langchain.compressor import CtxPruneCompressor
 
 

@@ -10,8 +10,8 @@ from typing import Annotated
 
 import typer
 
-from ctxprune.integrations.mapping.driver import Engine, OnError, Summary, map_file
-from ctxprune.integrations.mapping.work import TaskName, Work
+from ctxprune.integrations.mapping.files import TaskName, Work
+from ctxprune.integrations.mapping.run import Engine, OnError, Summary, map_file
 from ctxprune.select import OnEmpty, Order, gap_bounds
 from ctxprune.text import UnitKind
 

@@ -2,17 +2,198 @@
 
 from __future__ import annotations
 
+import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
-from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.integrations.mapping.output import Failure, OutputFolder, Record
-from ctxprune.integrations.mapping.parts import Part, batches
-from ctxprune.integrations.mapping.tasks import Task, open_task
-from ctxprune.integrations.mapping.work import Work
+import numpy as np
+import numpy.typing as npt
+
+from ctxprune.calibration import check_point
+from ctxprune.compressors import load
+from ctxprune.data.corpus import corpus_document
+from ctxprune.data.questions import question_from_row
+from ctxprune.errors import BudgetError, CtxpruneError, InputError
+from ctxprune.integrations.mapping.files import Failure, OutputFolder, Part, Record, Work, batches
+from ctxprune.models.sentence_encoders import load_embedder
+from ctxprune.pipeline import Pipeline, require_query
+from ctxprune.select import Policy
+from ctxprune.text import checked_units, split_sentences
+from ctxprune.text.language import checked_language
+from ctxprune.text.normal import normalise
+from ctxprune.tokens import load_counter
+from ctxprune.types import Context, Document, Span
+
+Row = dict[str, Any]
+
+
+class Task(Protocol):
+    """Holds the loaded model. Outputs of a batch do not depend on how the lines were batched."""
+
+    def read(self, row: Row, *, name: str) -> Any:
+        """The item of one row; name: its id when it has none. InputError names the field that is wrong."""
+        ...
+
+    def run(self, items: Sequence[Any]) -> list[Any]:
+        """One output an item, in order."""
+        ...
+
+    def files(self, outputs: Iterable[Any]) -> dict[str, bytes]:
+        """What a part with these outputs becomes: content by suffix."""
+        ...
+
+
+def open_task(work: Work) -> Task:
+    """Load the model. Raises what `ctxprune.load`, `load_counter` and `load_embedder` raise."""
+    if work.task == "compress":
+        return CompressTask(work)
+    return EmbedTask(work) if work.task == "embed" else ScoreTask(work)
+
+
+class CompressTask:
+    """Questions with their documents, or passages for a compressor that needs no question; a result a line."""
+
+    def __init__(self, work: Work) -> None:
+        policy = Policy(
+            keep_title=work.keep_title,
+            min_keep=work.min_keep,
+            floor=work.floor,
+            top_p=work.top_p,
+            gap=work.gap,
+            companions=work.companions,
+            on_empty=work.on_empty,
+            order=work.order,
+            protect=work.protect,
+            elision=work.elision,
+        )
+        counter = load_counter(work.tokenizer)
+        options: dict[str, Any] = {
+            "model": work.model,
+            "calibration": work.calibration,
+            "operating_point": work.operating_point,
+            "language": work.language,
+            "units": work.units,
+        }
+        check_point(work.operating_point, work.threshold)
+        given = {name: value for name, value in options.items() if value is not None}
+        compressor = load(
+            work.compressor, threshold=work.threshold, budget=work.budget, counter=counter, policy=policy, **given
+        )
+        budget = getattr(compressor, "budget", work.budget)
+        if budget is None and getattr(compressor, "default_threshold", 0.0) is None:
+            raise BudgetError(f"{work.compressor} only ranks text and needs a budget; add --budget TOKENS")
+        self.pipeline = Pipeline([compressor], counter=counter)
+        self.needs_query = getattr(compressor, "needs_query", True)
+
+    def read(self, row: Row, *, name: str) -> Context:
+        if "documents" not in row and ("text" in row or "contents" in row):
+            document = passage(row, name=name)
+            context = Context.of(row.get("question") or row.get("query") or "", [document], id=document.id)
+        else:
+            question = question_from_row(row, default_id=name)
+            context = Context.of(question.text, [each.document for each in question.documents], id=question.id)
+        if self.needs_query:
+            require_query(context)
+        return context
+
+    def run(self, items: Sequence[Context]) -> list[bytes]:
+        rows = [result.to_dict() for result in self.pipeline.run(items)]
+        # seconds differ from run to run, and these files must not
+        return [_json_line({key: value for key, value in row.items() if key != "seconds"}) for row in rows]
+
+    def files(self, outputs: Iterable[bytes]) -> dict[str, bytes]:
+        return {".jsonl": b"".join(outputs)}
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceVectors:
+    """vectors: (sentences, dimension) float32, each of length one. spans: characters of the passage's text."""
+
+    id: str
+    spans: tuple[Span, ...]
+    vectors: npt.NDArray[np.float32]
+
+
+class EmbedTask:
+    """Passages to one vector a sentence: `.npy` (sentences, dimension) float32, `.ids.jsonl` says whose each row is."""
+
+    def __init__(self, work: Work) -> None:
+        self.embedder = load_embedder(work.encoder)
+        self.language, self.units = checked_language(work.language), checked_units(work.units or "auto")
+
+    def read(self, row: Row, *, name: str) -> Document:
+        return passage(row, name=name)
+
+    def run(self, items: Sequence[Document]) -> list[SentenceVectors]:
+        spans = [tuple(split_sentences(item.text, language=self.language, units=self.units)) for item in items]
+        texts = [
+            sentence
+            for item, mine in zip(items, spans, strict=True)
+            for sentence in normalise(item.text).read([(span.start, span.end) for span in mine])
+        ]
+        vectors = self.embedder.embed(texts)
+        ends = np.cumsum([len(mine) for mine in spans])
+        return [
+            SentenceVectors(item.id, mine, vectors[end - len(mine) : end])
+            for item, mine, end in zip(items, spans, ends, strict=True)
+        ]
+
+    def files(self, outputs: Iterable[SentenceVectors]) -> dict[str, bytes]:
+        passages = list(outputs)
+        vectors = [np.zeros((0, self.embedder.dimension), np.float32), *(each.vectors for each in passages)]
+        array = io.BytesIO()
+        np.save(array, np.concatenate(vectors), allow_pickle=False)
+        ids = [
+            _json_line({"id": each.id, "start": span.start, "end": span.end})
+            for each in passages
+            for span in each.spans
+        ]
+        return {".npy": array.getvalue(), ".ids.jsonl": b"".join(ids)}
+
+
+class ScoreTask:
+    """Passages to `{"id", "starts", "ends", "scores"}` a line: words by characters, P(keep) to four digits."""
+
+    def __init__(self, work: Work) -> None:
+        from ctxprune.compressors.llmlingua.compressor import llmlingua2
+
+        self.compressor = llmlingua2() if work.model is None else llmlingua2(model=work.model)
+
+    def read(self, row: Row, *, name: str) -> Document:
+        return passage(row, name=name)
+
+    def run(self, items: Sequence[Document]) -> list[bytes]:
+        words = self.compressor.words([item.text for item in items])
+        return [
+            _json_line(
+                {
+                    "id": item.id,
+                    "starts": each.starts.tolist(),
+                    "ends": each.ends.tolist(),
+                    "scores": np.round(each.scores, 4).tolist(),
+                }
+            )
+            for item, each in zip(items, words, strict=True)
+        ]
+
+    def files(self, outputs: Iterable[bytes]) -> dict[str, bytes]:
+        return {".jsonl": b"".join(outputs)}
+
+
+def passage(row: Row, *, name: str) -> Document:
+    """One passage of a corpus, `{"id"?, "text" | "contents", "title"?}`; InputError names the field that is wrong."""
+    if "documents" in row and "text" not in row and "contents" not in row:
+        raise InputError("field 'text' (or 'contents') is missing: this task takes passages, not questions")
+    named = row if row.get("id") is not None or row.get("_id") is not None else {**row, "id": name}
+    return corpus_document(named, "passage")
+
+
+def _json_line(row: Row) -> bytes:
+    """UTF-8; lone surrogates are escaped as JSON wants it."""
+    return (json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n").encode("utf-8", "backslashreplace")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
 
 import h11
+from starlette.types import Receive
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 #: Files that the process may need besides connections: models, caches, sockets to the upstream.
@@ -122,3 +124,18 @@ def quiet_faults(loop: asyncio.AbstractEventLoop, throttle: Throttle | None = No
             loop.default_exception_handler({**context, "message": f"{context.get('message')}{note}"})
 
     loop.set_exception_handler(handle)
+
+
+def send_at_once(receive: Receive) -> None:
+    """Set TCP_NODELAY on the connection of this request.
+
+    asyncio sets it for sockets that it makes itself, but not for those that uvicorn binds for several workers or is
+    handed: there the first event of a stream would wait for the receipt of the headers, up to 40 ms. ASGI has no name
+    for the connection; uvicorn's `receive` belongs to an object that has it. With other servers this does nothing.
+    """
+    transport = getattr(getattr(receive, "__self__", None), "transport", None)
+    if transport is None:
+        return
+    connection = transport.get_extra_info("socket")
+    if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -11,18 +11,14 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ctxprune.integrations.server.caller import CALLER, Shares
-from ctxprune.integrations.server.callers import KeyRing, offered_keys
-from ctxprune.integrations.server.codings import decoded, too_large
-from ctxprune.integrations.server.connections import Throttle
+from ctxprune.integrations.server.bodies import decoded, too_large
+from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, offered_keys
+from ctxprune.integrations.server.connections import Throttle, send_at_once
 from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
-from ctxprune.integrations.server.gone import BrokenOffError, GoneError
-from ctxprune.integrations.server.logs import Log
-from ctxprune.integrations.server.metrics import Metrics
-from ctxprune.integrations.server.nodelay import send_at_once
-from ctxprune.integrations.server.playground_routes import is_playground
+from ctxprune.integrations.server.observe import Log, Metrics, Tracing, no_tracing
+from ctxprune.integrations.server.pages import is_playground
+from ctxprune.integrations.server.service import BrokenOffError, GoneError
 from ctxprune.integrations.server.settings import Settings
-from ctxprune.integrations.server.tracing import Tracing, no_tracing
 
 #: Routes for probes and scrapers, which carry no key.
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})

@@ -15,7 +15,7 @@ import re2
 
 from ctxprune.errors import InputError
 from ctxprune.integrations.server.dialect import MARK, MARKS, Translation, searchable, translated
-from ctxprune.integrations.server.ticket import Ticket
+from ctxprune.integrations.server.engine.ticket import Ticket
 
 #: Places of a pattern times bytes of one text, a few seconds' worth at worst: one search cannot be interrupted.
 MAX_STEPS = 20_000_000

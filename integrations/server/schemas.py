@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, JsonValue, Tag, model_validator
 
-from ctxprune.operating_points import PointName
+from ctxprune.calibration import PointName
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
 from ctxprune.types import Document

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
-from fastapi import Request, Response
+from fastapi import Response
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.requests import Request
 
 from ctxprune.integrations.server.bodies import SMALL_BODY, checked_counts, checked_model, measured_json
-from ctxprune.integrations.server.engine import Engine
+from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.logs import Log
-from ctxprune.integrations.server.metrics import Metrics
+from ctxprune.integrations.server.observe import Log, Metrics
 from ctxprune.integrations.server.schemas import ErrorResponse, OpenAIErrorResponse
 from ctxprune.integrations.server.settings import Settings
 
@@ -133,3 +134,37 @@ class Service:
     @property
     def proxy_error_responses(self) -> dict[int | str, dict[str, Any]]:
         return {status: {"model": OpenAIErrorResponse, "description": text} for status, text in _PROXY_MEANING.items()}
+
+
+T = TypeVar("T")
+
+
+class GoneError(Exception):
+    """The caller closed the connection; there is nobody to answer."""
+
+
+class BrokenOffError(Exception):
+    """The upstream broke off in the middle of its answer: the caller's is broken off too, lest it look complete."""
+
+
+async def while_connected(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """The result of `work`, which is cancelled when the caller leaves. Raises GoneError then.
+
+    The body must have been read: the next thing that the server can say is that the caller left.
+    """
+    task = asyncio.ensure_future(work)
+    left = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({task, left}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise GoneError
+    finally:
+        for unfinished in (task, left):
+            unfinished.cancel()
+        await asyncio.gather(task, left, return_exceptions=True)
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,1 @@
+"""Measure speed and quality; not part of the installed package."""

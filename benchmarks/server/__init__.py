@@ -1,0 +1,1 @@
+"""The sidecar under load: `python -m benchmarks.server`."""

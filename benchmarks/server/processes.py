@@ -1,0 +1,152 @@
+"""The processes that the load benchmark runs on loopback ports: the sidecar, and an upstream that fails on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+#: Long enough for a busy machine; nothing here is measured.
+START_SECONDS = 300.0
+
+EVENTS = tuple(f'data: {{"choices":[{{"index":0,"delta":{{"content":"word{at} "}}}}]}}\n\n' for at in range(20))
+STREAM = "".join(EVENTS).encode()
+#: What the upstream does, named by the request's `model`.
+FAULTS = ("slow", "closed", "error", "garbage")
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A child process that answers at `url`."""
+
+    url: str
+    process: BaseProcess
+
+    def rss_bytes(self) -> int:
+        """Resident memory; 0 where there is no /proc."""
+        try:
+            return int(Path(f"/proc/{self.process.pid}/statm").read_text(encoding="ascii").split()[1]) * os.sysconf(
+                "SC_PAGE_SIZE"
+            )
+        except (OSError, IndexError):
+            return 0
+
+
+@contextmanager
+def sidecar(**settings: Any) -> Iterator[Running]:
+    """A ready sidecar of its own process; settings as in `Settings`."""
+    with _child(_run_sidecar, settings) as running:
+        _until_ready(running)
+        yield running
+
+
+@contextmanager
+def upstream() -> Iterator[Running]:
+    """An endpoint that streams EVENTS for the model "ok" and fails in the way that any other model names."""
+    with _child(_run_upstream, {}) as running:
+        yield running
+
+
+@contextmanager
+def _child(target: Any, options: dict[str, Any]) -> Iterator[Running]:
+    # bound here and handed over, so that no other program can take the port between
+    with _listening() as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        process = multiprocessing.get_context("spawn").Process(target=target, args=(listening, options), daemon=True)
+        process.start()
+    try:
+        yield Running(url, process)
+    finally:
+        if process.is_alive():
+            process.terminate()
+        process.join(60)
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+def _listening() -> socket.socket:
+    """As `ctxprune serve` listens. Its protocol is named, as asyncio names it for sockets of its own: without that it
+    leaves TCP_NODELAY out, and the first event of a stream waits 40 ms for the receipt of the headers."""
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(512)
+    return listening
+
+
+def _until_ready(running: Running) -> None:
+    limit = time.monotonic() + START_SECONDS
+    while True:
+        if not running.process.is_alive() or time.monotonic() > limit:
+            raise RuntimeError(f"the server did not start within {START_SECONDS:g} s; see its log above")
+        try:
+            if httpx2.get(f"{running.url}/readyz", timeout=5).status_code == 200:
+                return
+        except httpx2.HTTPError:
+            pass
+        time.sleep(0.1)
+
+
+def _run_sidecar(listening: socket.socket, options: dict[str, Any]) -> None:
+    import structlog
+    import uvicorn
+
+    from ctxprune.integrations.server.app import DrainingServer, create_app
+    from ctxprune.integrations.server.settings import Settings
+
+    app = create_app(Settings(**options), log=structlog.wrap_logger(structlog.ReturnLogger()))
+    config = uvicorn.Config(app, access_log=False, log_level="critical", timeout_graceful_shutdown=30)
+    DrainingServer(config, app, drain_seconds=app.state.service.settings.drain_seconds).run(sockets=[listening])
+
+
+def _run_upstream(listening: socket.socket, options: dict[str, Any]) -> None:
+    async def run() -> None:
+        server = await asyncio.start_server(_answer, sock=listening)
+        await server.serve_forever()
+
+    asyncio.run(run())
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """HTTP/1.1 by hand, since no server library sends garbage."""
+    # asyncio forgets it for sockets that it did not make, and each small event would wait for the last one's receipt
+    writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    try:
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:-2])
+            body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+            if not await _reply(writer, json.loads(body).get("model") if body else "ok"):
+                return
+    except (asyncio.IncompleteReadError, ConnectionError):
+        return
+    finally:
+        writer.close()
+
+
+async def _reply(writer: asyncio.StreamWriter, mode: str | None) -> bool:
+    """Whether the connection can be used again."""
+    if mode == "garbage":
+        writer.write(b"\x00\xffnot HTTP\r\n\r\n")
+    elif mode == "error":
+        writer.write(b"HTTP/1.1 500 Oops\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+    elif mode != "closed":
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
+        for event in EVENTS:
+            writer.write(f"{len(event):x}\r\n{event}\r\n".encode())
+            await writer.drain()
+            await asyncio.sleep(0.01 if mode == "slow" else 0)
+        writer.write(b"0\r\n\r\n")
+    await writer.drain()
+    return mode in ("ok", "slow", "error")

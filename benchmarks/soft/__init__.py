@@ -1,0 +1,1 @@
+"""Soft tokens against text: `python -m benchmarks.soft`."""

@@ -1,0 +1,196 @@
+"""Do soft tokens carry their documents? Against controls: `python -m benchmarks.soft`.
+
+Likelihoods of held-out passages and which of 32 a token belongs to, answers on held-out questions, and what it costs.
+Every part writes its rows into --out as it goes; the same command goes on with them, and measures nothing twice.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from benchmarks.soft.cost import CostMeasure, ModelSize, cost_figures
+from benchmarks.soft.measure import (
+    CANDIDATES,
+    AnswerMeasure,
+    AskedSet,
+    PassageMeasure,
+    Row,
+    SoftLikelihood,
+    TextTokens,
+    bridge_digest,
+    measured_rows,
+    read_asked,
+    read_passages,
+)
+from benchmarks.soft.report import Bootstrap, answer_figures, identification_figures, passage_figures, render
+from ctxprune.compressors.xrag.bridge import load_bridge
+from ctxprune.errors import CtxpruneError
+from ctxprune.eval.config import Step
+from ctxprune.eval.run.compress import model_hash
+from ctxprune.eval.run.folder import to_json, write_whole
+from ctxprune.generators import LocalGenerator
+from ctxprune.models.sentence_encoders import embedder_name, load_embedder
+
+
+class Evaluation:
+    """One command's parts, in order; each adds its figures to `report`. Models are loaded when a part needs them."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._bridge = load_bridge(args.bridge)
+        config = self._bridge.config
+        self._embedder = load_embedder(args.encoder or embedder_name(config.encoder, unit=config.normalised))
+        self._draw = Bootstrap(seed=args.seed)
+        # not the batch size: it decides how long it takes
+        self._identity: list[Any] = [bridge_digest(self._bridge), self._embedder.name, args.generator]
+        self._identity += [model_hash(Step(name=args.generator)), args.dtype, args.seed]
+        self._model = lru_cache(maxsize=1)(self._load_model)
+        self._generator = lru_cache(maxsize=1)(self._load_generator)
+        self.report: dict[str, Any] = {"bridge": asdict(config)}
+
+    def run(self) -> Iterator[None]:
+        """Yields after each part; raises InputError for files without what is asked of them, before anything runs."""
+        args = self._args
+        tokens = min(args.passage_tokens, self._bridge.config.shard_tokens)
+        passages = read_passages(args.passages, tokens=tokens, limit=args.passage_limit, seed=args.seed)
+        sets = [read_asked(path, limit=args.limit, max_tokens=args.max_tokens) for path in args.questions]
+        yield from self._passages(passages)
+        lent = {each.name: self._tokens([asked.document for asked in each.asked]) for each in sets}
+        likelihoods = {each.name: self._answer_rows("likelihoods", each, lent[each.name]) for each in sets}
+        self._model.cache_clear()  # the generator needs the memory
+        self.report["sets"] = {}
+        for each in sets:
+            written = self._answer_rows("predictions", each, lent[each.name])
+            figures = answer_figures(likelihoods[each.name], written, self._draw)
+            self.report["sets"][each.name] = {**figures, "left_out": each.left_out}
+            yield
+        if args.rounds:
+            self._cost(sets[0], lent[sets[0].name], likelihoods[sets[0].name])
+            yield
+
+    def _passages(self, passages: Sequence[str]) -> Iterator[None]:
+        measure = PassageMeasure(passages, self._tokens(passages), self._model)
+        rows = self._rows("passages", [passages], range(len(passages)), measure.likelihoods)
+        self.report["passages"] = passage_figures(rows, self._draw)
+        yield
+        # only passages of groups that are full
+        count = min(self._args.identify, len(passages) // CANDIDATES * CANDIDATES)
+        if count:
+            rows = self._rows("identification", [passages], range(count), measure.identifications, chunk=8)
+            self.report["identification"] = identification_figures(rows, self._draw)
+            yield
+
+    def _answer_rows(self, part: str, asked: AskedSet, tokens: TextTokens) -> list[Row]:
+        limit = self._args.max_new_tokens
+        template = self._bridge.config.template
+        measure = AnswerMeasure(tokens, self._model, self._generator, template=template, max_new_tokens=limit)
+        identity = [[each.to_dict() for each in asked.asked], *([limit] if part == "predictions" else [])]
+        work: Callable[[list[Any]], list[Row]] = getattr(measure, part)
+        return self._rows(f"{part}-{asked.name}", identity, asked.asked, work, chunk=32)
+
+    def _cost(self, asked: AskedSet, tokens: TextTokens, likelihoods: Sequence[Row]) -> None:
+        args = self._args
+        measure = CostMeasure(
+            self._bridge,
+            self._embedder,
+            tokens,
+            self._generator,
+            max_new_tokens=args.max_new_tokens,
+            rounds=args.rounds,
+        )
+        step = max(1, len(asked.asked) // args.cost_questions)
+        group, known = asked.asked[::step][: args.cost_questions], likelihoods[::step][: args.cost_questions]
+        identity = [[each.to_dict() for each in group], args.max_new_tokens, args.rounds]
+        (row,) = self._rows("cost", identity, [group], measure.seconds)
+        lengths = [each["prompt_tokens"] for each in known]
+        self.report["cost"] = cost_figures(row, lengths, ModelSize.of(args.generator))
+
+    def _rows(
+        self,
+        part: str,
+        identity: Sequence[Any],
+        items: Sequence[Any],
+        work: Callable[[list[Any]], list[Row]],
+        *,
+        chunk: int = 64,
+    ) -> list[Row]:
+        return measured_rows(self._args.out, part, [*self._identity, *identity], items, work, chunk=chunk)
+
+    def _tokens(self, texts: Sequence[str]) -> TextTokens:
+        return TextTokens(self._bridge, self._embedder, texts, seed=self._args.seed)
+
+    def _load_model(self) -> SoftLikelihood:
+        args = self._args
+        return SoftLikelihood(args.generator, self._bridge.config, known_as=args.known_as, dtype=args.dtype)
+
+    def _load_generator(self) -> LocalGenerator:
+        args = self._args
+        return LocalGenerator(args.generator, dtype=args.dtype, batch_size=args.batch_size, known_as=args.known_as)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Measure what is not measured yet, write report.json and report.md after each part, and print the Markdown."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    args = _parser().parse_args(given)
+    try:
+        evaluation = Evaluation(args)
+        evaluation.report["command"] = _command(given)
+        args.out.mkdir(parents=True, exist_ok=True)
+        for _ in evaluation.run():
+            write_whole(args.out / "report.json", to_json(evaluation.report, indent=1) + "\n")
+            write_whole(args.out / "report.md", render(evaluation.report))
+    except (CtxpruneError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(render(evaluation.report))
+    return 0
+
+
+def _command(given: Sequence[str]) -> str:
+    """The command that repeats the run, with names of files in place of their paths."""
+    parts = [Path(part).name if Path(part).is_absolute() or Path(part).exists() else part for part in given]
+    return shlex.join(["python", "-m", "benchmarks.soft", *parts])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.soft",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--bridge", required=True, metavar="FOLDER", help="of a trained bridge, or its hub id")
+    parser.add_argument("--generator", required=True, metavar="PATH_OR_ID", help="the language model it serves")
+    parser.add_argument("--known-as", metavar="NAME", help="what the bridge calls that model, if it is another name")
+    parser.add_argument("--encoder", help="the bridge's encoder from another place")
+    parser.add_argument("--passages", type=Path, required=True, metavar="FILE", help="held-out questions: documents")
+    parser.add_argument("--questions", type=Path, required=True, nargs="+", metavar="FILE", help="held-out questions")
+    parser.add_argument("--passage-limit", type=_positive, default=256, help="passages (default: 256)")
+    parser.add_argument("--passage-tokens", type=_positive, default=64, help="of a passage at most (default: 64)")
+    parser.add_argument("--identify", type=int, default=64, help=f"passages, each among {CANDIDATES} (default: 64)")
+    parser.add_argument("--limit", type=_positive, default=100, help="questions a file (default: 100)")
+    parser.add_argument("--max-tokens", type=_positive, default=400, help="of a question's document (default: 400)")
+    parser.add_argument("--max-new-tokens", type=_positive, default=24, help="of an answer (default: 24)")
+    parser.add_argument("--cost-questions", type=_positive, default=4, help="timed, of the first file (default: 4)")
+    parser.add_argument("--rounds", type=int, default=5, help="of the timing; 0 leaves it out (default: 5)")
+    parser.add_argument("--dtype", default="bfloat16", help="what the language model computes in (default: bfloat16)")
+    parser.add_argument("--batch-size", type=_positive, default=16, help="questions answered together (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="of passages, shuffles and bootstrap (default: 0)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for rows, report.json and report.md")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if (value := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

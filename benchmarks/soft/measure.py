@@ -1,0 +1,381 @@
+"""What soft tokens are tried on: held-out passages, and held-out questions with the document that answers them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ctxprune.compressors.xrag import compressor
+from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Vectors
+from ctxprune.data.questions import Question, read_jsonl
+from ctxprune.errors import InputError
+from ctxprune.eval.metrics import answer_in_context, substring_match
+from ctxprune.eval.run.datasets import evenly_spaced
+from ctxprune.eval.run.folder import key, to_json, write_whole
+from ctxprune.eval.run.runner import progress
+from ctxprune.files import batched
+from ctxprune.generators import LocalGenerator, Reply
+from ctxprune.generators.soft_prompt import PARAPHRASES, answers_nll, paraphrase_ids, token_ids
+from ctxprune.models.causal import Parts, PromptEncoder, check_soft_tokens, load_causal_lm
+from ctxprune.models.sentence_encoders import Embedder
+from ctxprune.runtime.device import best_device
+from ctxprune.tokens import default_counter
+from ctxprune.types import Context, Document, SoftTokens
+from ctxprune.vectors import shard_text
+
+#: Shorter documents are left out of the passages: too little is said to be told apart.
+MIN_TOKENS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question, its accepted answers, and the text of one document that holds an answer."""
+
+    id: str
+    question: str
+    answers: tuple[str, ...]
+    document: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedSet:
+    """The questions taken from one file. left_out: of the file's, for want of an answer or a document, or as the
+    document is too long."""
+
+    name: str
+    asked: tuple[Asked, ...]
+    left_out: int
+
+
+def read_passages(path: Path, *, tokens: int, limit: int, seed: int) -> list[str]:
+    """The beginnings of at most `limit` of the file's documents, drawn at random, each once.
+
+    tokens: of the bundled tokenizer, at most, in each. Raises InputError when fewer than two are found.
+    """
+    if limit < 2:
+        raise InputError(f"the limit of passages must be at least 2, as one is another's control, got {limit}")
+    texts = dict.fromkeys(item.document.text for question in read_jsonl(path) for item in question.documents)
+    whole = list(texts)
+    counts = default_counter().count(whole)
+    long_enough = [text for text, count in zip(whole, counts, strict=True) if count >= MIN_TOKENS]
+    beginnings = list(dict.fromkeys(shard_text(text, tokens)[0] for text in long_enough))
+    if len(beginnings) < 2:
+        raise InputError(f"{path} holds {len(beginnings)} documents of {MIN_TOKENS} tokens or more, 2 are needed")
+    return random.Random(seed).sample(beginnings, min(limit, len(beginnings)))
+
+
+def read_asked(path: Path, *, limit: int, max_tokens: int) -> AskedSet:
+    """At most `limit` answerable questions from all over the file. max_tokens: of the bundled tokenizer, of a document.
+
+    Raises InputError when fewer than two documents are left, as one is another's control.
+    """
+    if limit < 1:
+        raise InputError(f"the limit must be at least 1 question a file, got {limit}")
+    questions = list(read_jsonl(path))
+    fitting = [question for question in questions if question.answerable and any(map(str.strip, question.answers))]
+    documents = [_document(question) for question in fitting]
+    counts = default_counter().count(documents)
+    short = [
+        question
+        for question, document, count in zip(fitting, documents, counts, strict=True)
+        if document and count <= max_tokens
+    ]
+    taken = tuple(_asked(question) for question in evenly_spaced(short, limit))
+    if (distinct := len({asked.document for asked in taken})) < 2:
+        raise InputError(
+            f"{path} gives questions on {distinct} documents of at most {max_tokens} tokens, at least 2 are needed; "
+            "take more questions or longer documents"
+        )
+    name = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    return AskedSet(name, taken, len(questions) - len(short))
+
+
+def _asked(question: Question) -> Asked:
+    answers = tuple(answer.strip() for answer in question.answers if answer.strip())
+    return Asked(question.id, question.text, answers, _document(question))
+
+
+def _document(question: Question) -> str:
+    """The first gold document that holds an accepted answer, else the first gold one; "" without any."""
+    gold = [item.document.text for item in question.documents if item.is_gold and item.document.text.strip()]
+    return max(gold, key=lambda text: answer_in_context(text, question.answers), default="")
+
+
+class SoftLikelihood:
+    """Loads tokenizer and model at once. known_as: the name that the bridge calls this model by, if it is another.
+
+    Raises CheckpointError when the model cannot be loaded, InputError when the bridge is for another model or width.
+    """
+
+    def __init__(
+        self, path_or_id: str, bridge: BridgeConfig, *, known_as: str | None = None, dtype: str | None = None
+    ) -> None:
+        self._tokenizer, self._model = load_causal_lm(path_or_id, device=best_device(), dtype=dtype, gguf_file=None)
+        self._encoder = PromptEncoder(self._tokenizer, name=path_or_id)
+        self._template = bridge.template
+        names = [path_or_id] if known_as is None else [path_or_id, known_as]
+        soft = SoftTokens(np.zeros((1, bridge.d_model), np.float32), Document(""), bridge.generator)
+        width = self._model.get_input_embeddings().embedding_dim
+        check_soft_tokens([Context("", (soft,))], names=names, width=width)
+
+    def question_parts(self, prompt: str | Context) -> Parts:
+        """A prompt as the model reads it: a question alone, or a context in the bridge's template."""
+        if isinstance(prompt, str):
+            return [self._encoder.ids(prompt)]
+        return self._encoder.parts(prompt, template=self._template)
+
+    def paraphrase_parts(self, number: int, tokens: Vectors | None) -> Parts:
+        """What a passage follows in the paraphrase prompt of this number: its soft tokens, (n, d_model), or none."""
+        before, after = paraphrase_ids(self._tokenizer, PARAPHRASES[number % len(PARAPHRASES)])
+        if tokens is None:
+            return [[*before, *after]]
+        return [[*before], torch.from_numpy(tokens), [*after]]
+
+    def text_ids(self, text: str) -> tuple[int, ...]:
+        """Token ids of a text that goes on."""
+        return token_ids(self._tokenizer, text)
+
+    def answer_ids(self, answer: str) -> tuple[int, ...]:
+        """Token ids of an answer as it follows a prompt, without an end."""
+        return tuple(self._encoder.answer_ids(answer))
+
+    def nats(self, prompts: Sequence[Mapping[str, Parts]], answers: Sequence[Sequence[int]]) -> list[dict[str, float]]:
+        """-ln P(answer | prompt), summed over the answer's tokens, of each prompt by its name; one answer a mapping."""
+        flat = [(parts, answer) for named, answer in zip(prompts, answers, strict=True) for parts in named.values()]
+        found = iter(answers_nll(self._model, [parts for parts, _ in flat], [answer for _, answer in flat]).tolist())
+        return [{name: next(found) for name in named} for named in prompts]
+
+
+T = TypeVar("T")
+#: What was measured of one item, as JSON has it.
+Row: TypeAlias = dict[str, Any]
+
+
+def measured_rows(
+    folder: Path,
+    part: str,
+    identity: Sequence[Any],
+    items: Sequence[T],
+    measure: Callable[[list[T]], list[Row]],
+    *,
+    chunk: int = 64,
+) -> list[Row]:
+    """One row an item, in their order; items whose rows are in the folder already are not measured again.
+
+    identity: JSON values of everything that decides a row; it names the file, so that other settings get another one.
+    measure: rows of at most `chunk` items, which are on disk before the next are asked for. Raises InputError for a
+    file that cannot be read or written.
+    """
+    path = folder / f"{part}-{key(part, *identity)[:12]}.jsonl"
+    rows = _read(path)
+    if len(rows) >= len(items):
+        return rows[: len(items)]
+    with progress(part, len(items)) as advance:
+        advance(len(rows))
+        for some in batched(items[len(rows) :], chunk):
+            made = measure(some)
+            _append(path, made)
+            rows += made
+            advance(len(made))
+    return rows
+
+
+def _read(path: Path) -> list[Row]:
+    """The whole lines of the file; what an interrupted write left behind them is cut off."""
+    if not path.exists():
+        return []
+    try:
+        text = path.read_text(encoding="utf-8")
+        whole = text[: text.rfind("\n") + 1]
+        if whole != text:
+            write_whole(path, whole)
+        return [json.loads(line) for line in whole.split("\n")[:-1]]
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete it to measure its rows again") from None
+
+
+def _append(path: Path, rows: Sequence[Row]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write("".join(to_json(row) + "\n" for row in rows))
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error}; free some space and run again, the rows are kept") from None
+
+
+SoftVectors: TypeAlias = npt.NDArray[np.float32]
+
+
+class TextTokens:
+    """Soft tokens of texts, made as the compressor makes them; each text's "shuffled" ones are those of another text.
+
+    texts: at least two distinct ones. seed: of the order in which texts lend each other their tokens.
+    """
+
+    def __init__(self, bridge: Bridge, embedder: Embedder, texts: Sequence[str], *, seed: int) -> None:
+        distinct = list(dict.fromkeys(texts))
+        if len(distinct) < 2:
+            raise InputError(f"soft tokens can be shuffled among 2 texts or more, got {len(distinct)}")
+        contexts = compressor.XRAG(bridge, encoder=embedder).compress([Context.of("", distinct)])
+        self._own: Mapping[str, SoftVectors] = {
+            piece.source.text: piece.embeddings for piece in contexts[0].pieces if isinstance(piece, SoftTokens)
+        }
+        order = random.Random(seed).sample(distinct, len(distinct))
+        self._other = dict(zip(order, [*order[1:], order[0]], strict=True))
+        self._constant = None if bridge.constant is None else bridge.constant[None]
+        self.generator = bridge.config.generator
+
+    def of(self, text: str) -> dict[str, SoftVectors]:
+        """(n, d_model) by name: "true", "shuffled", and "constant" where the bridge has one."""
+        found = {"true": self._own[text], "shuffled": self._own[self._other[text]]}
+        return found if self._constant is None else found | {"constant": self._constant}
+
+    def context(self, question: str, tokens: SoftVectors) -> Context:
+        """The question with these soft tokens in a document's place."""
+        return Context(question, (SoftTokens(tokens, Document(""), self.generator),))
+
+
+def bridge_digest(bridge: Bridge) -> str:
+    """Of everything in a bridge, so that one trained on in the same folder is not taken for the old one."""
+    arrays = [value.numpy() for value in bridge.projector.state_dict().values()]
+    arrays += [] if bridge.constant is None else [bridge.constant]
+    digests = [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays]
+    return key(asdict(bridge.config), digests)
+
+
+#: Names of the arms, from nothing to everything; `TextTokens` may lack the constant one.
+CLOSED, CONSTANT, SHUFFLED, XRAG, TEXT = "closed book", "constant token", "shuffled token", "xRAG", "text"
+_SOFT = {"constant": CONSTANT, "shuffled": SHUFFLED, "true": XRAG}
+
+
+def arms(asked: Asked, tokens: TextTokens) -> dict[str, str | Context]:
+    """What is asked in each arm: the question alone, or with one thing in its document's place."""
+    soft = tokens.of(asked.document)
+    contexts = {arm: tokens.context(asked.question, soft[name]) for name, arm in _SOFT.items() if name in soft}
+    return {CLOSED: asked.question, **contexts, TEXT: Context.of(asked.question, [asked.document])}
+
+
+class AnswerMeasure:
+    """Measures questions. model, generator: called when something is left to measure. template: of the bridge."""
+
+    def __init__(
+        self,
+        tokens: TextTokens,
+        model: Callable[[], SoftLikelihood],
+        generator: Callable[[], LocalGenerator],
+        *,
+        template: str,
+        max_new_tokens: int,
+    ) -> None:
+        self._tokens = tokens
+        self._model = model
+        self._generator = generator
+        self._template = template
+        self._max_new_tokens = max_new_tokens
+
+    def likelihoods(self, questions: Sequence[Asked]) -> list[Row]:
+        """Nats of the first accepted answer by arm, its number of tokens, and the tokens of each arm's prompt."""
+        model = self._model()
+        asked = [arms(each, self._tokens) for each in questions]
+        prompts = [{arm: model.question_parts(prompt) for arm, prompt in each.items()} for each in asked]
+        answers = [model.answer_ids(each.answers[0]) for each in questions]
+        return [
+            {
+                "id": question.id,
+                "tokens": len(answer),
+                "nats": nats,
+                "prompt_tokens": {arm: sum(map(len, parts)) for arm, parts in each.items()},
+            }
+            for question, answer, each, nats in zip(
+                questions, answers, prompts, model.nats(prompts, answers), strict=True
+            )
+        ]
+
+    def predictions(self, questions: Sequence[Asked]) -> list[Row]:
+        """What the model writes in each arm, greedily, and whether an accepted answer occurs in it."""
+        asked = [arms(each, self._tokens) for each in questions]
+        written = {arm: self._written([each[arm] for each in asked]) for arm in asked[0]}
+        rows: list[Row] = []
+        for place, question in enumerate(questions):
+            replies = {arm: answers[place] for arm, answers in written.items()}
+            # a small model's empty reply is its answer here: a wrong one, and the row says what it was
+            match = {arm: substring_match(reply.text, question.answers) for arm, reply in replies.items()}
+            texts = {arm: reply.text for arm, reply in replies.items()}
+            faults = {arm: reply.fault for arm, reply in replies.items() if reply.fault}
+            failures = {"failures": faults} if faults else {}
+            rows.append({"id": question.id, "predictions": texts, "match": match, **failures})
+        return rows
+
+    def _written(self, prompts: Sequence[str | Context]) -> list[Reply]:
+        """prompts: of one arm, so all of one kind."""
+        generator = self._generator()
+        texts = [prompt for prompt in prompts if isinstance(prompt, str)]
+        contexts = [prompt for prompt in prompts if not isinstance(prompt, str)]
+        limit = self._max_new_tokens
+        if texts:
+            return generator.replies(texts, max_new_tokens=limit)
+        return generator.context_replies(contexts, template=self._template, max_new_tokens=limit)
+
+
+#: Passages to tell apart, and how much of each is read to tell; chance is 1 / CANDIDATES.
+CANDIDATES, READ_TOKENS = 32, 32
+
+
+class PassageMeasure:
+    """Measures passages by their places; each gets one of the paraphrase prompts that bridges are trained with.
+
+    model: gives the language model, called when something is left to measure.
+    """
+
+    def __init__(self, passages: Sequence[str], tokens: TextTokens, model: Callable[[], SoftLikelihood]) -> None:
+        self._passages = passages
+        self._tokens = tokens
+        self._model = model
+
+    def likelihoods(self, places: Sequence[int]) -> list[Row]:
+        """Nats of each passage after its own token, another's, the constant one and none, and its number of tokens."""
+        model = self._model()
+        targets = [model.text_ids(self._passages[place]) for place in places]
+        soft = [{**self._tokens.of(self._passages[place]), "none": None} for place in places]
+        prompts = [
+            {name: model.paraphrase_parts(place, vectors) for name, vectors in named.items()}
+            for place, named in zip(places, soft, strict=True)
+        ]
+        return [
+            {"passage": place, "tokens": len(target), "nats": nats}
+            for place, target, nats in zip(places, targets, model.nats(prompts, targets), strict=True)
+        ]
+
+    def identifications(self, places: Sequence[int]) -> list[Row]:
+        """Nats of each passage's beginning after the token of every passage in its group of `CANDIDATES`.
+
+        Raises InputError for a place in a group that is not full.
+        """
+        model = self._model()
+        targets = [model.text_ids(self._passages[place])[:READ_TOKENS] for place in places]
+        prompts = [
+            {str(at): model.paraphrase_parts(place, self._tokens.of(text)["true"]) for at, text in self._group(place)}
+            for place in places
+        ]
+        return [
+            {"passage": place, "own": place % CANDIDATES, "nats": list(nats.values())}
+            for place, nats in zip(places, model.nats(prompts, targets), strict=True)
+        ]
+
+    def _group(self, place: int) -> list[tuple[int, str]]:
+        group = self._passages[place // CANDIDATES * CANDIDATES :][:CANDIDATES]
+        if len(group) < CANDIDATES:
+            raise InputError(f"passage {place} stands in a group of {len(group)}, {CANDIDATES} are needed; take more")
+        return list(enumerate(group))

@@ -1,0 +1,354 @@
+"""A small calibrated model that turns everything known of a sentence into one keep probability.
+
+Token evidence alone loses to BM25 far from the training domain, and to a reranker where the document matters more than
+the sentence; so the sentence's tokens, its document's relevance, the words it shares with the question and the links
+between documents are weighed together. Few weights on purpose: a network fitted on the training domains did worse
+outside of them. Fitted by `ctxprune.trainers.provence.fusion` on questions that the encoder was not trained on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxprune.text.normal import readable
+from ctxprune.text.words import bm25_scores, language_of, term_presence
+
+Array = npt.NDArray[np.float64]
+
+#: Columns of `sentence_features`: what puts the sentences of one context in order.
+SENTENCE_FEATURES = (
+    "keep",  # log-odds of the sentence's mean keep probability
+    "answer",  # highest answer log-odds of a token
+    "rank",  # relevance log-odds of the document
+    "bm25",  # BM25 among the context's sentences, standardised
+    "document_bm25",  # the best of that in the document
+    "linked",  # 1 if the question or a best sentence of another document names the document's title
+    "expanded_bm25",  # as bm25, for the question with the words of the two best sentences (pseudo-relevance feedback)
+)
+#: Entries of `context_features`: how likely it is that anything in the context helps. They move all of its sentences
+#: alike, so they calibrate probabilities across contexts and change no order within one.
+CONTEXT_FEATURES = ("best_sentence", "best_keep", "best_answer", "best_rank", "sentences", "documents")
+#: Columns of `document_features`.
+DOCUMENT_FEATURES = ("rank", "best_sentence", "document_bm25", "linked")
+
+#: Weights of a first guess at the order, by which the sentences that name or expand others are picked.
+_GUESS = {"keep": 1.0, "rank": 1.0, "bm25": 2.0}
+_NAMING, _EXPANDING, _SHORTEST_TITLE = 5, 2, 4
+_QUALIFIER = re.compile(r"\s*\([^()]*\)$")
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceEvidence:
+    """What the encoder says of one context's sentences, document by document.
+
+    keep, answer: (n_sentences,) log-odds. document: (n_sentences,) int, the place of its document, ascending.
+    rank: (n_documents,) log-odds, of each document's best window. texts: the sentences. titles: one a document.
+    peak: (n_sentences,) the highest keep log-odds of a token. tokens: (n_sentences,) how many there are. window:
+    (n_sentences,) int, the window that the sentence was read in, numbered over the context, ascending; window_rank:
+    (n_windows,) log-odds. A long document is judged by its windows, as a retriever's passages would be.
+    """
+
+    query: str
+    texts: tuple[str, ...]
+    titles: tuple[str, ...]
+    document: npt.NDArray[np.int64]
+    keep: Array
+    answer: Array
+    rank: Array
+    peak: Array
+    tokens: Array
+    window: npt.NDArray[np.int64]
+    window_rank: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Linear weights of the features, and how their sum becomes log-odds.
+
+    sentence: (7,) of `SENTENCE_FEATURES`. context: (6,) of `CONTEXT_FEATURES`. document: (4,) of `DOCUMENT_FEATURES`.
+    log-odds of a sentence = slope * (sentence . features) + context . features + bias.
+    """
+
+    sentence: Array
+    context: Array
+    document: Array
+    slope: float
+    bias: float
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> Fusion:
+        """Raises KeyError, TypeError or ValueError for what `to_dict` did not write."""
+        sentence, context, document = (_weights(values[name]) for name in ("sentence", "context", "document"))
+        return cls(sentence, context, document, float(str(values["slope"])), float(str(values["bias"])))
+
+    def to_dict(self) -> dict[str, object]:
+        """Weights by name, as pruner.json holds them."""
+        return {
+            "sentence": _named(SENTENCE_FEATURES, self.sentence),
+            "context": _named(CONTEXT_FEATURES, self.context),
+            "document": _named(DOCUMENT_FEATURES, self.document),
+            "slope": round(self.slope, 5),
+            "bias": round(self.bias, 5),
+        }
+
+    def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
+        """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,)."""
+        features = sentence_features(evidence)
+        order = features @ self.sentence
+        level = context_features(evidence, order) @ self.context + self.bias
+        return self.slope * order + level, document_features(evidence, features, order) @ self.document
+
+
+def sentence_features(evidence: SentenceEvidence) -> Array:
+    """(n_sentences, 7); the columns are named in `SENTENCE_FEATURES`."""
+    if not evidence.texts:
+        return np.zeros((0, len(SENTENCE_FEATURES)))
+    of = evidence.document
+    rank = evidence.rank[of]
+    bm25 = _standard_bm25(evidence.query, evidence)
+    guess = _GUESS["keep"] * evidence.keep + _GUESS["rank"] * rank + _GUESS["bm25"] * bm25
+    best = np.argsort(-guess, kind="stable")
+    expanding = " ".join(f"{evidence.texts[i]} {evidence.titles[of[i]]}" for i in best[:_EXPANDING])
+    columns = {
+        "keep": evidence.keep,
+        "answer": evidence.answer,
+        "rank": rank,
+        "bm25": bm25,
+        "document_bm25": _by_document(bm25, evidence)[of],
+        "linked": _linked(evidence, best[:_NAMING].tolist())[of],
+        "expanded_bm25": _standard_bm25(f"{evidence.query} {expanding}", evidence),
+    }
+    return np.stack([columns[name] for name in SENTENCE_FEATURES], axis=1)
+
+
+def context_features(evidence: SentenceEvidence, order: Array) -> Array:
+    """(6,), named in `CONTEXT_FEATURES`: four maxima and the logarithms of the numbers of sentences and documents.
+
+    order: (n_sentences,) weighted sums of the sentence features. Their maximum is needed since standardised scores
+    reach higher among many sentences than among few.
+    """
+    if not evidence.texts:
+        return np.zeros(len(CONTEXT_FEATURES))
+    best = (order.max(), evidence.keep.max(), evidence.answer.max(), evidence.rank.max())
+    return np.array([*best, np.log(len(evidence.texts)), np.log(len(evidence.titles))])
+
+
+def document_features(evidence: SentenceEvidence, features: Array, order: Array) -> Array:
+    """(n_documents, 4), named in `DOCUMENT_FEATURES`. features, order: of the sentences."""
+    best = _by_document(order, evidence)
+    columns = features[:, [SENTENCE_FEATURES.index("document_bm25"), SENTENCE_FEATURES.index("linked")]]
+    shared = np.zeros((len(evidence.titles), 2))
+    shared[evidence.document] = columns
+    return np.column_stack([evidence.rank, best, shared])
+
+
+def _standard_bm25(query: str, evidence: SentenceEvidence) -> Array:
+    titles = [evidence.titles[place] for place in evidence.document]
+    scores = bm25_scores(query, evidence.texts, titles=titles)
+    standard: Array = (scores - scores.mean()) / (scores.std() + 1e-6)
+    return standard
+
+
+def _by_document(scores: Array, evidence: SentenceEvidence) -> Array:
+    """The highest score of each document's sentences; (n_documents,)."""
+    best = np.full(len(evidence.titles), -np.inf)
+    np.maximum.at(best, evidence.document, scores)
+    return best
+
+
+def _linked(evidence: SentenceEvidence, best: list[int]) -> Array:
+    """1 for each document whose title, without a bracketed qualifier, is named where it counts; (n_documents,).
+
+    Questions of several steps name one thing and ask about another, which only a sentence of the first leads to.
+    """
+    query = readable(evidence.query).lower()
+    naming = [(int(evidence.document[i]), evidence.texts[i].lower()) for i in best]
+    linked = np.zeros(len(evidence.titles))
+    for place, title in enumerate(evidence.titles):
+        name = _QUALIFIER.sub("", readable(title)).strip().lower()
+        if len(name) >= _SHORTEST_TITLE:
+            linked[place] = name in query or any(name in text for other, text in naming if other != place)
+    return linked
+
+
+def _named(names: tuple[str, ...], weights: Array) -> dict[str, float]:
+    return {name: round(float(weight), 5) for name, weight in zip(names, weights, strict=True)}
+
+
+def _weights(named: object) -> Array:
+    if not isinstance(named, dict):
+        raise TypeError(f"weights must be given by name, got {type(named).__name__}")
+    known = {frozenset(names): names for names in (SENTENCE_FEATURES, CONTEXT_FEATURES, DOCUMENT_FEATURES)}
+    names = known.get(frozenset(named))
+    if names is None:
+        raise ValueError(f"unknown features {sorted(named)}; the export belongs to another version of ctxprune")
+    return np.array([float(named[name]) for name in names])
+
+
+#: The order that holds far from the training domains: weights of `fusion.SENTENCE_FEATURES`, in their order.
+PRIOR_ORDER = np.array([0.5, 0.2, 0.5, 1.0, 0.2, 1.5, 0.2])
+#: Columns of `context_table`.
+COLUMNS = (
+    *("keep", "peak", "answer", "rank"),  # log-odds: of the sentence, its best token, its answer, its window
+    *("cover", "window_cover", "title_cover"),  # share of the question's words in sentence, window and title
+    *("length", "opening", "leaning"),  # log tokens; first of its document; begins with a pronoun or a connective
+    *("keep_before", "keep_after", "cover_before"),  # of the neighbours within the document
+    *("bm25", "window_bm25", "linked", "expanded_bm25"),  # standardised over the context, see fusion.SENTENCE_FEATURES
+    *("keep_gap", "answer_gap", "rank_gap", "cover_gap"),  # how far behind the context's best
+    *("order", "order_gap", "place"),  # the prior order, how far behind its best, log(1 + rank by it)
+    *("best_keep", "best_answer", "best_rank", "best_cover"),  # of the whole context
+    *("sentences", "windows", "documents"),  # logarithms of their numbers
+)
+#: Evidence beyond this many standard deviations says no more.
+_LIMIT = 4.0
+_ALONE = -6.0  # log-odds of a neighbour that is not there
+_LEANING_WORDS = (
+    "he she it they his its her their him them this that these those such there here both however but and so then "
+    "therefore thus also nor yet still instead moreover otherwise afterwards later"
+)
+_LEANING = frozenset(_LEANING_WORDS.split())
+
+
+class Scorer(Protocol):
+    """Turns the evidence of a context into log-odds of its sentences and documents."""
+
+    def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
+        """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,)."""
+        ...
+
+    def to_dict(self) -> dict[str, Any]:
+        """What pruner.json holds, see `read_scorer`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ContextHead:
+    """An average of small networks: x -> skip . x + out . tanh(hidden x + bias_hidden) + bias, x standardised.
+
+    mean, scale: (n_columns,). skip: (n_networks, n_columns). hidden: (n_networks, width, n_columns). hidden_bias, out:
+    (n_networks, width). bias: (n_networks,). document: (4,) weights of `fusion.DOCUMENT_FEATURES`, in which the best
+    sentence enters by its log-odds here.
+    """
+
+    mean: Array
+    scale: Array
+    skip: Array
+    hidden: Array
+    hidden_bias: Array
+    out: Array
+    bias: Array
+    document: Array
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> ContextHead:
+        """Raises KeyError, TypeError or ValueError for what `to_dict` did not write."""
+        if tuple(values["columns"]) != COLUMNS:
+            raise ValueError("the context head was made for other columns; export again with this version of ctxprune")
+        arrays = {name: np.array(values[name], dtype=np.float64) for name in cls.__dataclass_fields__}
+        head = cls(**arrays)
+        networks, width = head.out.shape
+        shapes = {
+            "mean": (len(COLUMNS),),
+            "scale": (len(COLUMNS),),
+            "skip": (networks, len(COLUMNS)),
+            "bias": (networks,),
+        }
+        shapes |= {"hidden": (networks, width, len(COLUMNS)), "hidden_bias": (networks, width), "document": (4,)}
+        for name, shape in shapes.items():
+            if arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
+                raise ValueError(f"{name} of the context head must be finite and of shape {shape}")
+        return head
+
+    def to_dict(self) -> dict[str, Any]:
+        """Weights with five digits, as pruner.json holds them."""
+        arrays = {name: np.round(getattr(self, name), 5).tolist() for name in self.__dataclass_fields__}
+        return {"columns": list(COLUMNS), **arrays}
+
+    def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
+        """See `Scorer`."""
+        features = sentence_features(evidence)
+        logits = self.logits(context_table(evidence, features))
+        ranks = document_features(evidence, features, logits) @ self.document if evidence.texts else evidence.rank
+        return logits, ranks
+
+    def logits(self, table: Array) -> Array:
+        """table: (n_sentences, n_columns). Returns (n_sentences,)."""
+        inputs = np.clip((table - self.mean) / self.scale, -_LIMIT, _LIMIT)
+        total = np.zeros(len(table))
+        for skip, hidden, shift, out, bias in zip(
+            self.skip, self.hidden, self.hidden_bias, self.out, self.bias, strict=True
+        ):
+            total += inputs @ skip + np.tanh(inputs @ hidden.T + shift) @ out + bias
+        return total / len(self.bias)
+
+
+def read_scorer(values: Mapping[str, Any]) -> Scorer:
+    """What pruner.json holds under "fusion": a context head, or the linear fusion of older exports.
+
+    Raises KeyError, TypeError or ValueError for anything else.
+    """
+    return ContextHead.from_dict(values) if "columns" in values else Fusion.from_dict(dict(values))
+
+
+def context_table(evidence: SentenceEvidence, features: Array | None = None) -> Array:
+    """(n_sentences, n_columns), named in `COLUMNS`. features: `sentence_features`, if they are there already."""
+    if not evidence.texts:
+        return np.zeros((0, len(COLUMNS)))
+    base = sentence_features(evidence) if features is None else features
+    of, window = evidence.document, evidence.window
+    n = len(evidence.texts)
+    rank = evidence.window_rank[window]
+    cover, window_cover, title_cover = _covers(evidence)
+    first = np.r_[True, of[1:] != of[:-1]]
+    last = np.r_[first[1:], True]
+    order = base @ PRIOR_ORDER + PRIOR_ORDER[2] * (rank - evidence.rank[of])
+    window_bm25 = np.full(len(evidence.window_rank), -np.inf)
+    np.maximum.at(window_bm25, window, base[:, 3])
+    best = [evidence.keep.max(), evidence.answer.max(), rank.max(), cover.max()]
+    sizes = [n, len(evidence.window_rank), len(evidence.titles)]
+    columns = [
+        *(evidence.keep, evidence.peak, evidence.answer, rank),
+        *(cover, window_cover, title_cover),
+        *(np.log1p(evidence.tokens), first.astype(float), _leaning(evidence.texts)),
+        np.where(first, _ALONE, np.r_[_ALONE, evidence.keep[:-1]]),
+        np.where(last, _ALONE, np.r_[evidence.keep[1:], _ALONE]),
+        np.where(first, 0.0, np.r_[0.0, cover[:-1]]),
+        *(base[:, 3], window_bm25[window], base[:, 5], base[:, 6]),
+        *(evidence.keep - best[0], evidence.answer - best[1], rank - best[2], cover - best[3]),
+        *(order, order - order.max(), np.log1p(_places(order))),
+        *(np.full(n, value) for value in best),
+        *(np.full(n, np.log(size)) for size in sizes),
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _covers(evidence: SentenceEvidence) -> tuple[Array, Array, Array]:
+    """Share of the question's words that stand in each sentence, in its window, and in its document's title."""
+    language = language_of(evidence.texts)
+    presence = term_presence(evidence.query, evidence.texts, language=language)
+    if not presence.shape[1]:
+        return (np.zeros(len(evidence.texts)),) * 3
+    windows = np.zeros((len(evidence.window_rank), presence.shape[1]), dtype=bool)
+    np.logical_or.at(windows, evidence.window, presence)
+    titles = term_presence(evidence.query, evidence.titles, language=language).mean(axis=1)
+    return presence.mean(axis=1), windows.mean(axis=1)[evidence.window], titles[evidence.document]
+
+
+def _places(order: Array) -> npt.NDArray[np.int64]:
+    """0 for the best sentence, 1 for the next; equal ones share the better place, so that no order of documents
+    enters."""
+    values, which = np.unique(-order, return_inverse=True)
+    counts = np.bincount(which, minlength=len(values))
+    places: npt.NDArray[np.int64] = (np.cumsum(counts) - counts)[which]
+    return places
+
+
+def _leaning(texts: tuple[str, ...]) -> Array:
+    first_words = (text.split(maxsplit=1)[:1] for text in texts)
+    return np.array([float(bool(words) and words[0].strip(",.;:\"'").lower() in _LEANING) for words in first_words])

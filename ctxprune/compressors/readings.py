@@ -1,0 +1,181 @@
+"""What a model said of a document, as bytes found by the document's text, for what does not depend on the question."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+import numpy as np
+
+from ctxprune.errors import InputError
+from ctxprune.files import CopiedLock
+
+#: Keys asked for in one statement; SQLite's oldest limit on variables is 999.
+_SQL_VARIABLES = 500
+
+
+#: Bytes of a digest over key and content that go before the content in a file; the key makes it its own.
+_DIGEST: Final = 12
+
+
+class DocumentCache(Protocol):
+    """Bytes by key. Safe to call from several threads."""
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """What is stored under each key, in order; None for what is not."""
+        ...
+
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        """Store or replace."""
+        ...
+
+
+def open_cache(cache: DocumentCache | str | Path | None) -> DocumentCache | None:
+    """ "memory", the path of an SQLite file, or a cache as it is."""
+    if cache == "memory":
+        return MemoryCache()
+    return SqliteCache(cache) if isinstance(cache, str | Path) else cache
+
+
+def cache_key(model: str, text: str) -> bytes:
+    """16 bytes of the model's fingerprint and what it reads; ids and metadata do not count."""
+    digest = hashlib.blake2b(f"{len(model)}\0{model}\0".encode(), digest_size=16)
+    digest.update(text.encode("utf-8", "surrogatepass"))
+    return digest.digest()
+
+
+class MemoryCache:
+    """Keeps what was used last.
+
+    max_bytes: so much is kept at most, keys not counted; the document that was not used for longest goes first.
+    """
+
+    def __init__(self, *, max_bytes: int = 50_000_000) -> None:
+        if max_bytes < 1:
+            raise InputError(f"max_bytes must be at least 1, got {max_bytes}; leave the cache out to store nothing")
+        self.max_bytes = max_bytes
+        self._entries: OrderedDict[bytes, bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = CopiedLock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy starts empty: what is remembered can be computed again and would only weigh a pickle down."""
+        return _fresh, (type(self), self.max_bytes)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        with self._lock:
+            found = [self._entries.get(key) for key in keys]
+            for key, entry in zip(keys, found, strict=True):
+                if entry is not None:
+                    self._entries.move_to_end(key)
+            return found
+
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        with self._lock:
+            for key, entry in entries.items():
+                self._bytes += len(entry) - len(self._entries.pop(key, b""))
+                self._entries[key] = entry
+            while self._bytes > self.max_bytes:
+                self._bytes -= len(self._entries.popitem(last=False)[1])
+
+
+def _digest(key: bytes, content: bytes) -> bytes:
+    return hashlib.blake2b(content, digest_size=_DIGEST, key=key[:64]).digest()
+
+
+def _checked(key: bytes, stored: bytes | None) -> bytes | None:
+    """The content, None where there is none or it is not what was put under this key."""
+    if not isinstance(stored, bytes) or len(stored) < _DIGEST or stored[:_DIGEST] != _digest(key, stored[_DIGEST:]):
+        return None
+    return stored[_DIGEST:]
+
+
+def _fresh(kind: type[MemoryCache], max_bytes: int) -> MemoryCache:
+    return kind(max_bytes=max_bytes)
+
+
+class SqliteCache:
+    """Keeps everything in a file that several processes may share; nothing is ever thrown out.
+
+    Every entry carries a digest: one that was damaged, or stands under another's key, counts as not there and is
+    replaced by the next `put`, as are those of versions that wrote none. Raises InputError, with the next step, when
+    the file cannot be opened, read or written, or is no such cache.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._lock = CopiedLock()
+        try:
+            self._connection = sqlite3.connect(self.path, check_same_thread=False, timeout=30.0)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("CREATE TABLE IF NOT EXISTS documents (key BLOB PRIMARY KEY, content BLOB)")
+            self._connection.execute("SELECT key, content FROM documents LIMIT 1")
+        except sqlite3.Error as error:
+            raise InputError(f"{self.path} cannot be used as a cache ({error}); give another path") from error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy opens the file again; several processes may share it."""
+        return type(self), (str(self.path.absolute()),)
+
+    def __len__(self) -> int:
+        with self._lock:
+            return int(self._connection.execute("SELECT count(*) FROM documents").fetchone()[0])
+
+    def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found: dict[bytes, bytes] = {}
+        with self._lock:
+            for begin in range(0, len(keys), _SQL_VARIABLES):
+                some = list(keys[begin : begin + _SQL_VARIABLES])
+                marks = ",".join("?" * len(some))
+                query = f"SELECT key, content FROM documents WHERE key IN ({marks})"
+                with self._told("read"):
+                    found.update(self._connection.execute(query, some))
+        return [_checked(key, found.get(key)) for key in keys]
+
+    def put(self, entries: Mapping[bytes, bytes]) -> None:
+        rows = [(key, _digest(key, content) + content) for key, content in entries.items()]
+        with self._lock, self._told("write"), self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO documents VALUES (?, ?)", rows)
+
+    @contextmanager
+    def _told(self, verb: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise InputError(
+                f"cannot {verb} the cache {self.path} ({error}); free some space, or delete the file to begin a new one"
+            ) from error
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
+
+def to_bytes(scores: Array) -> bytes:
+    """scores: (n,) in [0, 1]. Returns n bytes, 255 = 1.0."""
+    return np.rint(scores * 255.0).astype(np.uint8).tobytes()
+
+
+def from_bytes(stored: bytes) -> Array:
+    """(n,) in [0, 1], off by at most 1/510 from what `to_bytes` was given."""
+    return np.frombuffer(stored, np.uint8).astype(np.float64) / 255.0

@@ -1,0 +1,320 @@
+"""Training-free baselines that every claim is compared with: lead, random and BM25 sentences, and their frame."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal, Protocol, Unpack, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from ctxprune.compressors.base import (
+    Choice,
+    ScoringCompressor,
+    narrow,
+    readable_units,
+    visible_sentences,
+    visible_units,
+)
+from ctxprune.errors import InputError
+from ctxprune.prompt import piece_text
+from ctxprune.select import Policy
+from ctxprune.text import split_words
+from ctxprune.text.markup import silent_units
+from ctxprune.text.words import bm25_scores
+from ctxprune.timing import stage
+from ctxprune.types import Context, Extract, Span
+
+Scores = npt.NDArray[np.float64]
+#: Words by which a blob falls behind in a truncation, which would else end at an image it has no room for.
+_AFTER_ALL = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sentences:
+    """The kept sentences of one context, in order, as they are read, each with its document's title ("" for none)."""
+
+    query: str
+    texts: tuple[str, ...]
+    titles: tuple[str, ...]
+
+
+class SentenceCompressor(ScoringCompressor):
+    """Ranks the sentences of a whole context; a document scores as its best sentence does."""
+
+    default_companions = False
+    splits_units = True
+
+    def score(self, contexts: Sequence[Context]) -> list[Context]:
+        with stage("tokenize"):
+            units = [
+                [visible_sentences(extract, self.language, self.units) for extract in context.extracts]
+                for context in contexts
+            ]
+            batch = [_sentences(context, spans) for context, spans in zip(contexts, units, strict=True)]
+        with stage("infer"):
+            scores = self.sentence_scores(batch)
+        return [_rescored(*parts) for parts in zip(contexts, units, scores, strict=True)]
+
+    @abstractmethod
+    def sentence_scores(self, batch: Sequence[Sentences]) -> Sequence[Scores]:
+        """For each context (n_sentences,): higher means keep; scores are compared within a context only."""
+
+
+class BM25Sentences(SentenceCompressor):
+    """Sentences by the words they share with the query; see `ctxprune.text.words.bm25_scores`."""
+
+    name = "bm25-sentences"
+
+    def sentence_scores(self, batch: Sequence[Sentences]) -> Sequence[Scores]:
+        return [bm25_scores(item.query, item.texts, titles=item.titles, language=self.language) for item in batch]
+
+
+class RandomSentences(SentenceCompressor):
+    """Sentences in an order drawn from `seed`, the query and the texts: the same in any batch and after any call."""
+
+    name = "random"
+    needs_query = False
+
+    def __init__(
+        self,
+        *,
+        seed: int = 0,
+        **choice: Unpack[Choice],
+    ) -> None:
+        super().__init__(**choice)
+        self.seed = seed
+
+    def sentence_scores(self, batch: Sequence[Sentences]) -> Sequence[Scores]:
+        return [np.random.default_rng(self._seed_of(item)).random(len(item.texts)) for item in batch]
+
+    def _seed_of(self, item: Sentences) -> int:
+        digest = hashlib.blake2b(str(self.seed).encode(), digest_size=16)
+        for text in (item.query, *item.texts):
+            # the length keeps ("ab", "c") and ("a", "bc") apart; surrogates have no plain UTF-8
+            digest.update(f"\0{len(text)}\0{text}".encode("utf-8", "surrogatepass"))
+        return int.from_bytes(digest.digest(), "little")
+
+
+class Lead(ScoringCompressor):
+    """Head truncation: the words of the context from its beginning, up to the budget."""
+
+    name = "lead"
+    needs_query = False
+
+    def __init__(self, **choice: Unpack[Choice]) -> None:
+        policy = replace(choice.get("policy") or Policy(), fill="stop")
+        super().__init__(**(choice | {"policy": policy}))
+
+    def score(self, contexts: Sequence[Context]) -> list[Context]:
+        with stage("tokenize"):
+            return [_falling(context) for context in contexts]
+
+
+def with_extracts(context: Context, extracts: Iterable[Extract]) -> Context:
+    """The context with its extracts replaced in order; summaries and soft tokens stay where they are."""
+    fresh = iter(extracts)
+    pieces = tuple(next(fresh) if isinstance(piece, Extract) else piece for piece in context.pieces)
+    return replace(context, pieces=pieces)
+
+
+def falling_words(extract: Extract, first: float) -> list[Span]:
+    """The kept words, scored `first`, `first` - 1, ...: truncation in reading order as a ranking; blobs come last."""
+    words = visible_units(extract, split_words)
+    silent = silent_units(extract.source.text, words)
+    return [replace(word, score=first - place - _AFTER_ALL * silent[place]) for place, word in enumerate(words)]
+
+
+def _falling(context: Context) -> Context:
+    words, place = [], 0
+    for extract in context.extracts:
+        words.append(falling_words(extract, -float(place)))
+        place += len(words[-1])
+    return with_extracts(context, map(narrow, context.extracts, words))
+
+
+def _sentences(context: Context, units: Sequence[Sequence[Span]]) -> Sentences:
+    texts, titles = [], []
+    for extract, spans in zip(context.extracts, units, strict=True):
+        texts += readable_units(extract, spans)
+        titles += [extract.source.title] * len(spans)
+    return Sentences(context.query, tuple(texts), tuple(titles))
+
+
+def _rescored(context: Context, units: Sequence[Sequence[Span]], scores: Scores) -> Context:
+    remaining = iter(scores.tolist())
+    return with_extracts(context, map(_rescored_extract, context.extracts, units, _taken(remaining, units)))
+
+
+def _taken(scores: Iterator[float], units: Sequence[Sequence[Span]]) -> Iterator[list[float]]:
+    return (list(islice(scores, len(spans))) for spans in units)
+
+
+def _rescored_extract(extract: Extract, spans: Sequence[Span], scores: Sequence[float]) -> Extract:
+    units = [replace(span, score=score) for span, score in zip(spans, scores, strict=True)]
+    return narrow(extract, units, score=max(scores, default=None))
+
+
+@runtime_checkable
+class DocumentScorer(Protocol):
+    """Judges the documents of a context together with its query."""
+
+    def score_documents(self, contexts: Sequence[Context]) -> list[list[float]]:
+        """For each context one relevance for each of its extracts, in order; higher is better."""
+        ...
+
+
+@runtime_checkable
+class PairScorer(Protocol):
+    """A cross-encoder: (query, passage) pairs in, one relevance each out; higher is better."""
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]: ...
+
+
+class RetrieverScores:
+    """The relevance that the retriever gave. Raises InputError for a document without a score."""
+
+    def score_documents(self, contexts: Sequence[Context]) -> list[list[float]]:
+        return [[_retriever_score(extract.source.score, extract.index) for extract in c.extracts] for c in contexts]
+
+
+class PairDocumentScorer:
+    """Asks a PairScorer about each document, its title and kept text as they stand in the prompt."""
+
+    def __init__(self, scorer: PairScorer) -> None:
+        self.scorer = scorer
+
+    def score_documents(self, contexts: Sequence[Context]) -> list[list[float]]:
+        pairs = [(context.query, piece_text(extract)) for context in contexts for extract in context.extracts]
+        scores = list(self.scorer.score_pairs(pairs)) if pairs else []
+        if len(scores) != len(pairs):
+            raise InputError(f"the scorer gave {len(scores)} scores for {len(pairs)} pairs; it must give one each")
+        remaining = iter(scores)
+        return [[next(remaining) for _ in context.extracts] for context in contexts]
+
+
+class RerankTruncate(ScoringCompressor):
+    """scorer: a DocumentScorer, a PairScorer, or "retriever" for the scores the documents came with.
+
+    The prompt holds the most relevant document first, unless `policy` says otherwise.
+    """
+
+    name = "rerank-truncate"
+
+    def __init__(
+        self,
+        scorer: DocumentScorer | PairScorer | Literal["retriever"],
+        **choice: Unpack[Choice],
+    ) -> None:
+        policy = replace(choice.get("policy") or Policy(order="rank"), fill="stop")
+        super().__init__(**(choice | {"policy": policy}))
+        self.scorer = _document_scorer(scorer)
+
+    def score(self, contexts: Sequence[Context]) -> list[Context]:
+        with stage("infer"):
+            relevance = self.scorer.score_documents(contexts)
+        with stage("tokenize"):
+            return [_best_first(*pair) for pair in zip(contexts, relevance, strict=True)]
+
+
+def _document_scorer(scorer: DocumentScorer | PairScorer | Literal["retriever"]) -> DocumentScorer:
+    if isinstance(scorer, DocumentScorer):
+        return scorer
+    if isinstance(scorer, PairScorer):
+        return PairDocumentScorer(scorer)
+    if scorer == "retriever":
+        return RetrieverScores()
+    raise InputError(f"scorer must have score_documents or score_pairs, or be 'retriever', got {scorer!r:.80}")
+
+
+def _retriever_score(score: float | None, index: int) -> float:
+    if score is None:
+        raise InputError(f"document {index} has no retriever score; set Document.score or pass another scorer=")
+    return score
+
+
+def _best_first(context: Context, relevance: Sequence[float]) -> Context:
+    extracts = context.extracts
+    if len(relevance) != len(extracts):
+        raise InputError(
+            f"the scorer gave {len(relevance)} scores for {len(extracts)} documents; it must give one each"
+        )
+    if any(math.isnan(score) for score in relevance):
+        raise InputError(f"the scorer gave nan for document {[*map(math.isnan, relevance)].index(True)}")
+    words, place = {}, 0
+    for at in sorted(range(len(extracts)), key=lambda at: -relevance[at]):  # stable: ties stay in document order
+        words[at] = falling_words(extracts[at], -float(place))
+        place += len(words[at])
+    fresh = (narrow(extract, words[at], score=float(relevance[at])) for at, extract in enumerate(extracts))
+    return with_extracts(context, fresh)
+
+
+@runtime_checkable
+class QueryLimited(Protocol):
+    """A PairScorer that can read only so much of a query, and says when."""
+
+    def shortens(self, query: str) -> bool: ...
+
+
+class DSLR(SentenceCompressor):
+    """A sentence scores the sigmoid of its pair's logit; a document scores as its best sentence does.
+
+    scorer: a PairScorer that gives logits and reads passages of any length to their end. The default threshold, 0.5, is
+    a logit of zero.
+    """
+
+    name = "dslr"
+    default_threshold = 0.5
+
+    def __init__(self, scorer: PairScorer, **choice: Unpack[Choice]) -> None:
+        super().__init__(**choice)
+        self.scorer = scorer
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        **choice: Unpack[Choice],
+    ) -> DSLR:
+        """Use any Hugging Face cross-encoder with one or two labels, from a folder or a hub id.
+
+        device, dtype: by default the best that is there. Raises CheckpointError when it cannot be loaded.
+        """
+        from ctxprune.models.cross_encoder import CrossEncoderScorer  # imports torch, which other scorers do not need
+
+        scorer = CrossEncoderScorer.from_pretrained(source, revision=revision, device=device, dtype=dtype)
+        return cls(scorer, **choice)
+
+    def score(self, contexts: Sequence[Context]) -> list[Context]:
+        return [self._noted(context) for context in super().score(contexts)]
+
+    def sentence_scores(self, batch: Sequence[Sentences]) -> Sequence[Scores]:
+        """Probabilities of relevance. InputError when the scorer miscounts or gives nan."""
+        pairs = [(item.query, text) for item in batch for text in item.texts]
+        logits = np.asarray(self.scorer.score_pairs(pairs) if pairs else [], dtype=np.float64)
+        if logits.shape != (len(pairs),):
+            raise InputError(
+                f"the scorer gave scores of shape {logits.shape} for {len(pairs)} pairs; it must give one each"
+            )
+        if np.isnan(logits).any():
+            raise InputError(f"the scorer gave nan for the sentence {pairs[int(np.isnan(logits).argmax())][1]!r:.80}")
+        probabilities = 0.5 * (1.0 + np.tanh(logits / 2.0))  # the sigmoid, without overflow
+        ends = np.cumsum([len(item.texts) for item in batch], dtype=np.int64)
+        return [probabilities[end - len(item.texts) : end] for item, end in zip(batch, ends, strict=True)]
+
+    def _noted(self, context: Context) -> Context:
+        if isinstance(self.scorer, QueryLimited) and self.scorer.shortens(context.query):
+            return context.warn(
+                "the query is longer than the model can read beside a passage; only its beginning was used"
+            )
+        return context

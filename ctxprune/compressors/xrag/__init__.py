@@ -1,0 +1,1 @@
+"""xRAG: a document's retrieval vector as one soft token of the generator."""

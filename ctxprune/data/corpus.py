@@ -1,0 +1,194 @@
+"""Read a corpus to retrieve from: JSONL, plain text, Markdown, web pages, tables, or a folder of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ctxprune.data.questions import LabelledDocument, Question
+from ctxprune.data.webpages import decode_page, read_page
+from ctxprune.errors import InputError
+from ctxprune.files import open_text, read_rows
+from ctxprune.types import Document
+
+_JSONL = (".jsonl", ".jsonl.gz")
+_PAGES = (".html", ".htm", ".xhtml")
+_PLAIN = (".txt", ".md", ".csv", ".tsv")
+_READ = (*_JSONL, *_PLAIN, *_PAGES)
+_HEADING = re.compile(r"#{1,6}[ \t]+(.+?)[ \t#]*(?:\r?\n|$)")
+
+
+def read_corpus(path: str | Path, *, skipped: Callable[[list[str]], None] | None = None) -> Iterator[Document]:
+    """The documents of a file or, in the order of their names, of every readable file below a folder.
+
+    JSONL (.gz too): `{"id" | "_id", "text", "title"?}`, the form of BEIR, or `{"id", "contents": "title\\ntext"}`, the
+    form of FlashRAG; further fields go to the metadata. In a folder a line without an id is named by its place. Any
+    other file is one document: its id is its path (below the folder), its title the Markdown heading it begins with,
+    else its name. Of a web page it is the text that a reader sees, which is what offsets count; its metadata say so
+    with `{"extracted_from": "text/html"}`. skipped: called once, before the first document, with the names of the
+    files in a folder that are none of these, if there are any; hidden ones are not named. Streams: one document in
+    memory. Raises InputError for a missing or unreadable file and for a bad line or field, which it names.
+    """
+    path = Path(path)
+    if path.is_dir():
+        yield from _read_folder(path, skipped)
+    elif path.name.lower().endswith(_READ):
+        yield from _read_file(path, path.name)
+    elif not path.exists():
+        raise InputError(f"there is no file or folder {path}; check the path")
+    else:
+        raise InputError(f"cannot tell the form of corpus {path}; name a folder or a {', '.join(_READ)} file")
+
+
+def _hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
+
+
+def is_page(path: Path) -> bool:
+    """Whether the name is a web page's."""
+    return path.name.lower().endswith(_PAGES)
+
+
+def _read_folder(folder: Path, skipped: Callable[[list[str]], None] | None) -> Iterator[Document]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    names = {file: file.relative_to(folder) for file in files}
+    readable = [file for file in files if file.name.lower().endswith(_READ)]
+    if not readable:
+        raise InputError(f"{folder} holds no {', '.join(_READ)} file")
+    chosen = set(readable)
+    others = [name.as_posix() for file, name in names.items() if file not in chosen and not _hidden(name)]
+    if others and skipped is not None:
+        skipped(others)
+    for file in readable:
+        try:
+            yield from _read_file(file, names[file].as_posix(), named=True)
+        except InputError as error:
+            raise InputError(f"{error}; mend it, or move the file out of {folder} and run again") from None
+
+
+def _read_file(path: Path, name: str, *, named: bool = False) -> Iterator[Document]:
+    """named: a line without an id gets one."""
+    if not path.name.lower().endswith(_JSONL):
+        yield _page(path, name) if is_page(path) else _plain(path, name)
+        return
+    for number, row in read_rows(path):
+        if named and row.get("id") is None and row.get("_id") is None:
+            row["id"] = f"{name}:{number}"
+        yield corpus_document(row, f"{path}:{number}")
+
+
+def _plain(path: Path, name: str) -> Document:
+    try:
+        # bytes, so that line ends stay as they are and offsets fit the file
+        text = path.read_bytes().decode("utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    heading = _HEADING.match(text) if path.suffix == ".md" else None
+    return Document(text, id=name, title=heading.group(1) if heading else path.stem)
+
+
+def _page(path: Path, name: str) -> Document:
+    try:
+        page = read_page(decode_page(path.read_bytes()))
+    except (OSError, UnicodeDecodeError, LookupError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    return Document(page.text, id=name, title=page.title or path.stem, metadata={"extracted_from": "text/html"})
+
+
+def corpus_document(row: dict[str, Any], place: str) -> Document:
+    """The document of one corpus row; `place` (file and line) begins the InputError for a bad field."""
+    name = row.get("_id") if row.get("id") is None else row["id"]
+    if name is None:
+        raise InputError(f"{place}: field 'id' (or '_id') is missing")
+    if isinstance(row.get("text"), str):
+        title, text = "" if row.get("title") is None else row["title"], row["text"]
+    elif isinstance(row.get("contents"), str):
+        title, text = _title_and_text(row["contents"])
+    else:
+        raise InputError(f"{place}: needs a string field 'text', or 'contents' with the title on its first line")
+    if not isinstance(title, str):
+        raise InputError(f"{place}: field 'title' must be a string, got {type(title).__name__}")
+    return Document(text, id=str(name), title=title, metadata=_metadata(row))
+
+
+def _title_and_text(contents: str) -> tuple[str, str]:
+    title, newline, text = contents.partition("\n")
+    if not newline:
+        return "", contents
+    title = title.strip()
+    quoted = len(title) > 1 and title[0] == title[-1] == '"'  # as the published Wikipedia dumps write titles
+    return (title[1:-1] if quoted else title), text
+
+
+def _metadata(row: dict[str, Any]) -> dict[str, Any]:
+    further = {key: value for key, value in row.items() if key not in {"id", "_id", "title", "text", "contents"}}
+    nested = further.pop("metadata") or {} if isinstance(further.get("metadata", 0), dict | None) else {}
+    return dict(nested | further)
+
+
+Judgements = dict[str, dict[str, int]]
+
+
+def read_beir(folder: Path, *, split: str = "train", corpus: Path | None = None) -> Iterator[Question]:
+    """Every query judged in `qrels/<split>.tsv` with its judged documents; those judged above 0 are gold.
+
+    There are neither answers nor sentence labels, so a gold document's `relevant` is None and that of one judged 0 is
+    (). Only judged documents are held in memory. Raises InputError for a missing split, a bad line, a query or document
+    that is judged but not there.
+    """
+    judgements = _read_qrels(folder, split)
+    corpus = corpus or _either(folder, "corpus.jsonl")
+    wanted = {name for judged in judgements.values() for name in judged}
+    documents = {document.id: document for document in _documents(corpus) if document.id in wanted}
+    if absent := wanted - documents.keys():
+        raise InputError(f"{corpus} lacks {len(absent)} judged documents of qrels/{split}.tsv, e.g. {min(absent)!r}")
+    queries = _either(folder, "queries.jsonl")
+    for number, row in read_rows(queries):
+        name, text = str(row.get("_id", row.get("id", ""))), row.get("text")
+        if not name or not isinstance(text, str):
+            raise InputError(f"{queries}:{number}: needs fields '_id' and 'text'")
+        if judged := judgements.pop(name, None):
+            yield _question(name, text, ((documents[key], relevance) for key, relevance in judged.items()))
+    if judgements:
+        raise InputError(f"{queries} lacks {len(judgements)} queries of qrels/{split}.tsv, e.g. {min(judgements)!r}")
+
+
+def _question(name: str, text: str, judged: Iterable[tuple[Document, int]]) -> Question:
+    labelled = tuple(
+        LabelledDocument(document, is_gold=relevance > 0, relevant=None if relevance > 0 else ())
+        for document, relevance in judged
+    )
+    return Question(name, text, answerable=any(document.is_gold for document in labelled), documents=labelled)
+
+
+def _documents(corpus: Path) -> Iterator[Document]:
+    for number, row in read_rows(corpus):
+        yield corpus_document(row, f"{corpus}:{number}")
+
+
+def _either(folder: Path, name: str) -> Path:
+    """The file of that name in the folder, gzipped if only that is there."""
+    plain, gzipped = folder / name, folder / f"{name}.gz"
+    return gzipped if gzipped.exists() and not plain.exists() else plain
+
+
+def _read_qrels(folder: Path, split: str) -> Judgements:
+    """Relevance by query and document, from a `query-id corpus-id score` table with a header line."""
+    path = folder / "qrels" / f"{split}.tsv"
+    if not path.is_file():
+        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.tsv"))) or "none"
+        raise InputError(f"{path} does not exist; splits here: {known}; pass split=")
+    judgements: Judgements = {}
+    with open_text(path) as lines:
+        for number, line in enumerate(lines, 1):
+            fields = line.rstrip("\r\n").split("\t")
+            if (number == 1 and fields[-1] == "score") or not line.strip():
+                continue
+            if len(fields) != 3 or not fields[2].removeprefix("-").isdecimal():
+                raise InputError(
+                    f"{path}:{number}: expected query-id, corpus-id and a whole score, got {line.strip()!r:.80}"
+                )
+            judgements.setdefault(fields[0], {})[fields[1]] = int(fields[2])
+    return judgements

@@ -1,1 +1,0 @@
-"""Speed and memory of the default compressor, beside its peers: `python -m ctxprune.eval.bench`."""

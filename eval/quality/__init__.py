@@ -1,1 +1,0 @@
-"""What compressors keep at equal words, without a generator: `python -m ctxprune.eval.quality`."""

@@ -1,0 +1,1 @@
+"""One evaluation run: questions, contexts, compression, answers, scores, a folder that can be resumed."""

@@ -1,0 +1,277 @@
+"""The contexts of every arm for some questions: references, tested compressors, and baselines at the same tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from ctxprune.data.questions import LabelledDocument, Offsets, Question, answer_sentences
+from ctxprune.errors import InputError
+from ctxprune.eval.config import FULL, GOLD, NONE, Arm
+from ctxprune.eval.judge import context_of
+from ctxprune.eval.metrics import answer_in_context
+from ctxprune.eval.run.compress import Compressed, Scorer
+from ctxprune.pipeline import changed
+from ctxprune.prompt import count_contexts
+from ctxprune.result import CompressionResult
+from ctxprune.text import split_sentences
+from ctxprune.text.atoms import merge
+from ctxprune.types import Context, Document, Extract, Span, TokenCounter
+
+
+def oracle(question: Question) -> Context | None:
+    """The question with only the text that its labels call relevant; None when it has no labels at all.
+
+    Of each document the relevant sentences are kept; of a gold document without any, the sentences that its answer
+    spans touch; of a gold document without either, everything. Nothing is kept for an unanswerable question.
+    """
+    if question.answerable and not any(_labelled(document) for document in question.documents):
+        return None
+    pieces = [
+        keeping(labelled.document, relevant_spans(labelled) if question.answerable else (), index=index)
+        for index, labelled in enumerate(question.documents)
+    ]
+    return Context(question.text, tuple(pieces), id=question.id)
+
+
+def relevant_spans(labelled: LabelledDocument) -> Offsets:
+    """Character offsets of what is relevant in one document by the best label that it has; () for a distractor."""
+    if labelled.relevant:
+        return labelled.relevant
+    text = labelled.document.text
+    if not labelled.is_gold or not text:
+        return ()
+    return answer_sentences(text, labelled.answer_spans) or ((0, len(text)),)
+
+
+def keeping(document: Document, spans: Offsets, *, index: int, titled: bool = True) -> Extract:
+    """An extract that keeps exactly `spans` of the document, with the sentences between them as removed units.
+
+    spans: half-open character offsets in any order; those that overlap become one.
+    """
+    units: list[Span] = []
+    kept: list[bool] = []
+    last = 0
+    for start, end in [*merge(list(spans)), (len(document.text), len(document.text))]:
+        gap = split_sentences(document.text[last:start])
+        units += [Span(last + unit.start, last + unit.end) for unit in gap]
+        kept += [False] * len(gap)
+        if start < end:
+            units.append(Span(start, end))
+            kept.append(True)
+        last = end
+    return Extract(document, tuple(units), tuple(kept), score=document.score, index=index, titled=titled)
+
+
+def _labelled(document: LabelledDocument) -> bool:
+    return document.is_gold or document.relevant is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One question in one arm; seconds: that the compressor took."""
+
+    arm: Arm
+    question: Question
+    result: CompressionResult
+    seconds: float
+
+
+class ArmContexts:
+    """Makes samples from prepared compressors.
+
+    scorers: by `Arm.scorer`. outside: contexts that another tool has compressed, by label and question id.
+    """
+
+    def __init__(
+        self,
+        arms: Sequence[Arm],
+        scorers: Mapping[tuple[str, bool], Scorer],
+        outside: Mapping[str, Mapping[str, Compressed]],
+        counter: TokenCounter,
+    ) -> None:
+        self.arms = tuple(arms)
+        self._scorers = scorers
+        self._outside = outside
+        self._counter = counter
+
+    def samples(self, questions: Sequence[Question]) -> list[list[Sample]]:
+        """For each question its samples in the order of the arms; an arm that cannot serve a question is left out."""
+        fulls = [context_of(question) for question in questions]
+        before = count_contexts(fulls, self._counter)
+        tokens: dict[str, list[int]] = {}
+        samples: list[list[Sample]] = [[] for _ in questions]
+        for arm in self.arms:
+            contexts = self._contexts(arm, questions, fulls, before, tokens)
+            known = [each.context if each is not None else Context("", ()) for each in contexts]
+            tokens[arm.id] = count_contexts(known, self._counter)
+            for place, compressed in enumerate(contexts):
+                if compressed is not None:
+                    counts = before[place], tokens[arm.id][place]
+                    result = self._result(arm, fulls[place], compressed, *counts)
+                    samples[place].append(Sample(arm, questions[place], result, compressed.seconds))
+        return samples
+
+    def _contexts(
+        self,
+        arm: Arm,
+        questions: Sequence[Question],
+        fulls: Sequence[Context],
+        before: Sequence[int],
+        tokens: Mapping[str, list[int]],
+    ) -> list[Compressed | None]:
+        if arm.matched_to is not None:
+            return self._matched(arm, questions, tokens[arm.matched_to])
+        if arm.compressor in self._outside:
+            return [self._outside[arm.compressor].get(question.id) for question in questions]
+        if not arm.reference:
+            scorer = self._scorers[arm.scorer]
+            return [
+                scorer.choose(
+                    output, threshold=arm.threshold, operating_point=arm.operating_point, budget=arm.budget(count)
+                )
+                for output, count in zip(scorer.outputs(questions, arm.settings), before, strict=True)
+            ]
+        if arm.compressor == GOLD:
+            gold = [oracle(question) for question in questions]
+            return [None if context is None else Compressed(context, 0.0) for context in gold]
+        if arm.compressor == NONE:
+            return [Compressed(replace(full, pieces=()), 0.0) for full in fulls]
+        assert arm.compressor == FULL
+        return [Compressed(full, 0.0) for full in fulls]
+
+    def _matched(self, arm: Arm, questions: Sequence[Question], budgets: Sequence[int]) -> list[Compressed | None]:
+        """The baseline at as many tokens as the tested arm used for each question; nothing where that is nothing."""
+        scorer = self._scorers[arm.scorer]
+        return [
+            scorer.choose(output, threshold=None, budget=budget) if budget else _emptied(output)
+            for output, budget in zip(scorer.outputs(questions, arm.settings), budgets, strict=True)
+        ]
+
+    def _result(self, arm: Arm, full: Context, after: Compressed, before: int, tokens: int) -> CompressionResult:
+        is_changed = changed(full, after.context)
+        return CompressionResult(
+            before=full,
+            after=after.context,
+            compressor=arm.compressor,
+            status="compressed" if is_changed else "passthrough",
+            reason=None if is_changed else "nothing was removed",
+            tokens_before=before,
+            tokens_after=tokens,
+            tokenizer=self._counter.name,
+            exact=self._counter.exact,
+            budget=arm.budget(before),
+            seconds={"total": after.seconds},
+        )
+
+
+def _emptied(output: Compressed) -> Compressed:
+    pieces = tuple(
+        replace(piece, kept=(False,) * len(piece.units)) if isinstance(piece, Extract) else piece
+        for piece in output.context.pieces
+    )
+    return replace(output, context=replace(output.context, pieces=pieces))
+
+
+#: A pure change of one question; None where the question does not allow it.
+Transform: TypeAlias = Callable[[Question], Question | None]
+#: More documents for a question, the nearest first, such as a retriever's.
+Fill: TypeAlias = Callable[[Question], Sequence[Document]]
+
+
+def needle_at(question: Question, position: float) -> Question | None:
+    """The question with its gold documents moved to `position` among its documents: 0 first, 1 last.
+
+    Several gold documents stand together in their order, the others keep theirs; a position between two places goes to
+    the nearer one, halfway to the later. None when there is no gold document or no other.
+    Raises InputError for a position outside [0, 1].
+    """
+    if not 0.0 <= position <= 1.0:
+        raise InputError(f"a needle position must be in [0, 1] (0 first, 1 last), got {position}")
+    gold = [document for document in question.documents if document.is_gold]
+    others = [document for document in question.documents if not document.is_gold]
+    if not gold or not others:
+        return None
+    place = int(position * len(others) + 0.5)
+    return replace(question, documents=(*others[:place], *gold, *others[place:]))
+
+
+def with_documents(question: Question, count: int, *, fill: Sequence[Document] = ()) -> Question | None:
+    """The question with `count` documents: its gold ones, and its first others, all in their order.
+
+    So the documents of a smaller count are among those of a greater one. fill: stand-ins, in order, where the question
+    has too few; one with the text of a document that is there, or with an accepted answer in it, is passed over. None
+    when even then there are fewer than `count`, or more gold documents than that.
+    Raises InputError for a count below 1.
+    """
+    if count < 1:
+        raise InputError(f"the number of documents must be at least 1, got {count}")
+    spare = count - sum(document.is_gold for document in question.documents)
+    documents: list[LabelledDocument] = []
+    for document in _with_fill(question, fill):
+        if document.is_gold or spare > 0:
+            documents.append(document)
+            spare -= not document.is_gold
+    return replace(question, documents=tuple(documents)) if len(documents) == count else None
+
+
+def _with_fill(question: Question, fill: Sequence[Document]) -> Iterator[LabelledDocument]:
+    yield from question.documents
+    texts = {document.document.text for document in question.documents}
+    for document in fill:
+        if document.text not in texts and not answer_in_context(document.text, question.answers):
+            texts.add(document.text)
+            yield LabelledDocument(document, relevant=())
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One point of a sweep: `name` such as "needle=0.5" or "documents=5", and what it does to a question."""
+
+    name: str
+    transform: Transform
+
+    def of(
+        self, questions: Iterable[Question], *, skipped: Callable[[Question], None] = lambda question: None
+    ) -> Iterator[Question]:
+        """The changed questions, one at a time; `skipped` is called with each that the variant does not suit."""
+        for question in questions:
+            changed = self.transform(question)
+            if changed is None:
+                skipped(question)
+            else:
+                yield changed
+
+
+def variants(
+    *, positions: Sequence[float] = (), counts: Sequence[int] = (), fill: Fill = lambda question: ()
+) -> list[Variant]:
+    """A variant for every needle position and every number of documents, in the order given.
+
+    All variants of one kind skip the same questions, so the points of a sweep can be compared: a question that has too
+    few documents for the greatest count, or too many gold ones for the smallest, is in none of the counts.
+    Raises InputError for a value out of range or given twice.
+    """
+    found = [Variant(f"needle={position:g}", _moving(position)) for position in positions]
+    found += [Variant(f"documents={count}", _counting(count, counts, fill)) for count in counts]
+    names = [variant.name for variant in found]
+    if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        raise InputError(f"a sweep needs distinct values, got {twice[0]} more than once")
+    return found
+
+
+def _moving(position: float) -> Transform:
+    needle_at(Question("", ""), position)  # a bad value fails now, not at the first question
+    return lambda question: needle_at(question, position)
+
+
+def _counting(count: int, counts: Sequence[int], fill: Fill) -> Transform:
+    with_documents(Question("", ""), count)  # as above
+
+    def transform(question: Question) -> Question | None:
+        more = fill(question)
+        suited = all(with_documents(question, limit, fill=more) for limit in (min(counts), max(counts)))
+        return with_documents(question, count, fill=more) if suited else None
+
+    return transform

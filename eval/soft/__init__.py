@@ -1,1 +1,0 @@
-"""Whether soft tokens carry their documents: likelihoods, answers and cost against controls."""

@@ -1,0 +1,403 @@
+"""`Client` and `AsyncClient`: one call a method, retried while the server asks for patience."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from types import TracebackType
+from typing import Any, Generic, Required, Self, TypeAlias, TypedDict, TypeVar, Unpack
+
+import httpx2
+
+from ctxprune.calibration import PointName
+from ctxprune.errors import InputError
+from ctxprune.integrations.client import results
+from ctxprune.integrations.client.results import (
+    Compressed,
+    CompressorInfo,
+    Estimate,
+    NoAnswerError,
+    Ranked,
+    ServerInfo,
+    SidecarFailedError,
+    error_of,
+)
+from ctxprune.select import OnEmpty, Order
+from ctxprune.text import UnitKind
+from ctxprune.types import Document
+
+T_co = TypeVar("T_co", covariant=True)
+#: A mapping has the server's fields: text, and optionally id, title and metadata.
+AnyDocument: TypeAlias = "str | Document | Mapping[str, Any]"
+
+
+class CompressOptions(TypedDict, total=False):
+    """How to compress; with none of threshold, operating_point, rate, budget, top_p and gap the compressor's own
+    threshold holds.
+
+    compressor: by default the server's. threshold: in [0, 1]; keep what scores at least this. operating_point: "safe",
+    "balanced" or "aggressive", in place of a threshold. rate: in (0, 1]; keep at most this share of the tokens. budget:
+    keep at most so many tokens in all. tokenizer: what counts them, one of `info().tokenizers`. protect: regular
+    expressions; a sentence that one touches is kept. keep_title, min_keep, floor, top_p, gap, companions, on_empty,
+    order, elision: as in `ctxprune.Policy`. language: of the documents, e.g. "de". units: what to choose among,
+    "sentences", "lines", "records" or "paragraphs". None is as good as leaving an option out.
+    """
+
+    compressor: str | None
+    threshold: float | None
+    operating_point: PointName | None
+    rate: float | None
+    budget: int | None
+    tokenizer: str | None
+    protect: Sequence[str] | None
+    keep_title: bool | None
+    min_keep: int | None
+    floor: float | None
+    top_p: float | None
+    gap: Sequence[int] | None
+    companions: bool | None
+    on_empty: OnEmpty | None
+    order: Order | None
+    language: str | None
+    units: UnitKind | None
+    elision: str | None
+    return_spans: bool
+    return_html: bool
+
+
+class CompressRequest(CompressOptions, total=False):
+    """One question of a batch, with its own options."""
+
+    query: Required[str]
+    documents: Required[Sequence[AnyDocument]]
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T_co]):
+    """body: None for GET. read: from the parsed answer; raises TypeError, LookupError or AttributeError when unfit."""
+
+    path: str
+    body: bytes | None
+    read: Callable[[Any], T_co]
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.body is None else "POST"
+
+
+COMPRESSORS: Call[tuple[CompressorInfo, ...]] = Call("/v1/compressors", None, results.compressor_infos)
+INFO: Call[ServerInfo] = Call("/info", None, results.server_info)
+
+
+def compress_call(query: str, documents: Sequence[AnyDocument], options: CompressOptions) -> Call[Compressed]:
+    """The options must be those of CompressOptions: the server refuses others by name."""
+    return Call("/v1/compress", _json(_request(query, documents, options)), results.compressed)
+
+
+def batch_call(requests: Sequence[CompressRequest]) -> Call[list[Compressed]]:
+    rows = []
+    for request in requests:
+        options: dict[str, Any] = {name: value for name, value in request.items() if name not in ("query", "documents")}
+        rows.append(_request(request["query"], request["documents"], options))
+    return Call(
+        "/v1/compress/batch", _json({"requests": rows}), lambda row: [results.compressed(one) for one in row["results"]]
+    )
+
+
+def estimate_call(query: str, documents: Sequence[AnyDocument], options: CompressOptions) -> Call[Estimate]:
+    return Call("/v1/estimate", _json(_request(query, documents, options)), results.estimate)
+
+
+def rerank_call(
+    query: str, documents: Sequence[str], *, top_n: int | None, return_documents: bool, pruned_text: bool
+) -> Call[tuple[Ranked, ...]]:
+    row = {
+        "query": query,
+        "documents": _listed(documents),
+        "return_documents": return_documents,
+        "pruned_text": pruned_text,
+    }
+    return Call("/v1/rerank", _json(row | ({} if top_n is None else {"top_n": top_n})), results.ranked)
+
+
+def _request(query: str, documents: Sequence[AnyDocument], options: Mapping[str, Any]) -> dict[str, Any]:
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in ("protect", "gap"):
+        if name in given:
+            given[name] = _listed(given[name], name=name)
+    return given | {"query": query, "documents": [_sent(document) for document in _listed(documents)]}
+
+
+def _sent(document: AnyDocument) -> Any:
+    """A document as the server takes it; a retriever's score is not sent, since the server has no use for it."""
+    if not isinstance(document, Document):
+        return document
+    row: dict[str, Any] = {"text": document.text, "id": document.id, "title": document.title}
+    return row | ({"metadata": dict(document.metadata)} if document.metadata else {})
+
+
+def _listed(values: Sequence[Any], *, name: str = "documents") -> list[Any]:
+    if isinstance(values, str | bytes | Mapping):
+        raise InputError(f"{name} must be a sequence, got one {type(values).__name__}; wrap it in a list")
+    return list(values)
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    """ASCII with escapes, so that lone surrogates travel too."""
+    try:
+        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as error:
+        raise InputError(f"the request is not JSON ({error}); convert metadata to plain values first") from None
+
+
+T = TypeVar("T")
+#: Statuses after which the same request may well succeed.
+PATIENCE = (429, 503)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """retries: after 429 and 503, each after Retry-After seconds (0.5, 1, 2, ... without). A wait longer than
+    `max_wait` seconds is not begun."""
+
+    retries: int
+    max_wait: float
+
+    def wait(self, response: httpx2.Response, attempt: int) -> float | None:
+        """Seconds until the next attempt, the first being 0; None to give up."""
+        if response.status_code not in PATIENCE or attempt >= self.retries:
+            return None
+        asked = retry_after(response)
+        seconds = 0.5 * 2**attempt if asked is None else asked
+        return seconds if seconds <= self.max_wait else None
+
+
+def read(call: Call[T], response: httpx2.Response) -> T:
+    """The answer as the call reads it. Raises the SidecarError that the status or an unfit answer stands for."""
+    request_id = response.headers.get("x-request-id", "")
+    if response.status_code != 200:
+        raise error_of(response.status_code, response.content, request_id=request_id, retry_after=retry_after(response))
+    try:
+        return call.read(json.loads(response.content))
+    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise SidecarFailedError(
+            f"{call.path} answered in an unknown shape ({error!r:.200}); is this the sidecar's address?",
+            status=200,
+            request_id=request_id,
+        ) from error
+
+
+def retry_after(response: httpx2.Response) -> float | None:
+    """Seconds from a Retry-After header, which gives a number or, from some gateways, a date."""
+    asked = response.headers.get("retry-after", "").strip()
+    if asked.isdecimal():
+        return float(asked[:9])
+    try:
+        moment = parsedate_to_datetime(asked)
+    except ValueError:
+        return None
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
+
+
+class _Base:
+    """What both clients share: where to ask, how, and how to read what comes back."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None,
+        timeout: float,
+        deadline: float | None,
+        retries: int,
+        max_wait: float,
+    ) -> None:
+        if not base_url.startswith(("http://", "https://")):
+            raise InputError(f"base_url must begin with http:// or https://, got {base_url!r:.80}")
+        for name, seconds in (("timeout", timeout), ("deadline", deadline)):
+            if seconds is not None and not 0 < seconds < math.inf:
+                raise InputError(f"{name} must be a positive number of seconds, got {seconds}")
+        if retries < 0 or not max_wait >= 0:
+            raise InputError(f"retries and max_wait must not be negative, got {retries} and {max_wait}")
+        headers = {"content-type": "application/json", "accept": "application/json"}
+        headers |= {} if api_key is None else {"authorization": f"Bearer {api_key}"}
+        headers |= {} if deadline is None else {"x-ctxprune-timeout": f"{deadline:g}"}
+        self._settings: dict[str, Any] = {"base_url": base_url, "headers": headers, "timeout": timeout}
+        self._patience = Patience(retries=retries, max_wait=max_wait)
+        self._base_url = base_url
+
+    def _no_answer(self, error: httpx2.HTTPError) -> NoAnswerError:
+        slow = isinstance(error, httpx2.TimeoutException)
+        cause = f"took longer than {self._settings['timeout']:g} s" if slow else f"did not answer ({error})"
+        return NoAnswerError(f"the sidecar at {self._base_url} {cause}; is it running? GET /readyz says")
+
+
+class Client(_Base):
+    """Asks one sidecar; safe to share between threads. Close it, or use it in a `with` statement.
+
+    base_url: up to the sidecar's own paths, e.g. "http://localhost:8080". timeout: seconds to connect, and without a
+    byte. deadline: seconds after which the server is to stop (it then gives the original text as "degraded").
+    retries, max_wait: see Patience. transport: an httpx2 transport to use instead of the network.
+    Every method raises SidecarError (see errors.py), and InputError for what cannot be sent.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        deadline: float | None = None,
+        retries: int = 2,
+        max_wait: float = 10.0,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        super().__init__(
+            base_url, api_key=api_key, timeout=timeout, deadline=deadline, retries=retries, max_wait=max_wait
+        )
+        self._http = httpx2.Client(**self._settings, transport=transport)
+
+    def compress(self, query: str, documents: Sequence[AnyDocument], **options: Unpack[CompressOptions]) -> Compressed:
+        """Keep what helps to answer the question."""
+        return self._ask(compress_call(query, documents, options))
+
+    def compress_batch(self, requests: Sequence[CompressRequest]) -> list[Compressed]:
+        """Several requests at once, answered in order; one that cannot be answered fails them all."""
+        return self._ask(batch_call(requests))
+
+    def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        return_documents: bool = False,
+        pruned_text: bool = False,
+    ) -> tuple[Ranked, ...]:
+        """The documents, most relevant first. pruned_text: give each one's text with only what helps."""
+        return self._ask(
+            rerank_call(query, documents, top_n=top_n, return_documents=return_documents, pruned_text=pruned_text)
+        )
+
+    def estimate(self, query: str, documents: Sequence[AnyDocument], **options: Unpack[CompressOptions]) -> Estimate:
+        """What a request would mean in tokens, without running a model."""
+        return self._ask(estimate_call(query, documents, options))
+
+    def compressors(self) -> tuple[CompressorInfo, ...]:
+        """The compressors that requests may name."""
+        return self._ask(COMPRESSORS)
+
+    def info(self) -> ServerInfo:
+        """What the server is and takes."""
+        return self._ask(INFO)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, call: Call[T]) -> T:
+        attempt = 0
+        while True:
+            try:
+                response = self._http.request(call.method, call.path, content=call.body)
+            except httpx2.HTTPError as error:
+                raise self._no_answer(error) from error
+            if (seconds := self._patience.wait(response, attempt)) is None:
+                return read(call, response)
+            time.sleep(seconds)
+            attempt += 1
+
+
+class AsyncClient(_Base):
+    """`Client` for asyncio: the same arguments, the same methods to await, and `async with`."""
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        deadline: float | None = None,
+        retries: int = 2,
+        max_wait: float = 10.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+    ) -> None:
+        super().__init__(
+            base_url, api_key=api_key, timeout=timeout, deadline=deadline, retries=retries, max_wait=max_wait
+        )
+        self._http = httpx2.AsyncClient(**self._settings, transport=transport)
+
+    async def compress(
+        self, query: str, documents: Sequence[AnyDocument], **options: Unpack[CompressOptions]
+    ) -> Compressed:
+        """See `Client.compress`."""
+        return await self._ask(compress_call(query, documents, options))
+
+    async def compress_batch(self, requests: Sequence[CompressRequest]) -> list[Compressed]:
+        """See `Client.compress_batch`."""
+        return await self._ask(batch_call(requests))
+
+    async def rerank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        top_n: int | None = None,
+        return_documents: bool = False,
+        pruned_text: bool = False,
+    ) -> tuple[Ranked, ...]:
+        """See `Client.rerank`."""
+        return await self._ask(
+            rerank_call(query, documents, top_n=top_n, return_documents=return_documents, pruned_text=pruned_text)
+        )
+
+    async def estimate(
+        self, query: str, documents: Sequence[AnyDocument], **options: Unpack[CompressOptions]
+    ) -> Estimate:
+        """See `Client.estimate`."""
+        return await self._ask(estimate_call(query, documents, options))
+
+    async def compressors(self) -> tuple[CompressorInfo, ...]:
+        """See `Client.compressors`."""
+        return await self._ask(COMPRESSORS)
+
+    async def info(self) -> ServerInfo:
+        """See `Client.info`."""
+        return await self._ask(INFO)
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def _ask(self, call: Call[T]) -> T:
+        attempt = 0
+        while True:
+            try:
+                response = await self._http.request(call.method, call.path, content=call.body)
+            except httpx2.HTTPError as error:
+                raise self._no_answer(error) from error
+            if (seconds := self._patience.wait(response, attempt)) is None:
+                return read(call, response)
+            await asyncio.sleep(seconds)
+            attempt += 1

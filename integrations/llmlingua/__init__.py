@@ -1,0 +1,1 @@
+"""A drop-in for the class of the `llmlingua` package."""

@@ -1,0 +1,1 @@
+"""The work behind the routes: models, a fair queue, jobs and caches."""

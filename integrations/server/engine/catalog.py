@@ -1,0 +1,191 @@
+"""The compressors and tokenizers that a server offers: loaded once, given to each request with its own options."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ctxprune.compressors import available, load
+from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.compressors.provence.compressor import Provence
+from ctxprune.compressors.provence.pruner import PrunerModel
+from ctxprune.compressors.recomp.checkpoint import DualEncoder
+from ctxprune.compressors.recomp.extractive import RecompExtractive
+from ctxprune.compressors.sentences import DSLR, RerankTruncate
+from ctxprune.errors import InputError, UnknownNameError
+from ctxprune.integrations.server.engine.ticket import ModelError
+from ctxprune.integrations.server.settings import Settings
+from ctxprune.models.sentence_encoders import Vectors
+from ctxprune.text import UnitKind
+from ctxprune.text.language import checked_language
+from ctxprune.tokens import TokenizerCounter, load_counter
+from ctxprune.types import Compressor, TokenCounter
+
+#: Names the pruner itself, which reranks whatever compressors are on offer; no caller can say this name.
+RERANKER = ""
+
+#: Sentences that are embedded between two looks at the clock, about a quarter of a second.
+PIECE_TEXTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A compressor as `GET /v1/compressors` lists it. threshold: its default; None when it needs a budget or rate."""
+
+    name: str
+    description: str
+    threshold: float | None
+    needs_query: bool
+
+
+class Catalog:
+    """Loads a compressor when it is first asked for. Safe to use from several threads.
+
+    pruner: the model that provence, dslr and rerank-truncate share. Raises UnknownNameError for a configured name
+    that `ctxprune.load` does not know.
+    """
+
+    def __init__(self, settings: Settings, pruner: PrunerModel) -> None:
+        self.pruner = pruner
+        self._tokenizers = settings.tokenizers
+        self._descriptions = {known.name: known.description for known in available()}
+        self.names = settings.compressors
+        for name in self.names:
+            if name not in self._descriptions:
+                raise UnknownNameError(f"no compressor named {name!r}; known: {', '.join(self._descriptions)}")
+        self._templates: dict[str, Compressor] = {}
+        self._counters: dict[str, TokenCounter] = {}
+        self._lock = threading.Lock()
+
+    def offers(self) -> list[Offer]:
+        """Loads those that are not loaded yet."""
+        return [self._offer(name) for name in self.names]
+
+    def counter(self, name: str) -> TokenCounter:
+        """The token counter that the operator calls `name`. Raises InputError for another."""
+        if name not in self._tokenizers:
+            raise InputError(f"tokenizer must be one of {', '.join(self._tokenizers)}, got {name!r:.80}")
+        with self._lock:
+            if name not in self._counters:
+                self._counters[name] = _named(load_counter(self._tokenizers[name]), name, self._tokenizers[name])
+            return self._counters[name]
+
+    def template(self, name: str) -> Compressor:
+        """The compressor as loaded, not to be changed. Raises InputError for one that is not offered."""
+        if name not in (*self.names, RERANKER):
+            raise InputError(f"compressor must be one of {', '.join(self.names)}, got {name!r:.80}")
+        with self._lock:
+            if name not in self._templates:
+                self._templates[name] = self._load(name)
+            return self._templates[name]
+
+    def compressor(
+        self,
+        name: str,
+        *,
+        pruner: PrunerModel,
+        counter: TokenCounter,
+        policy: Mapping[str, Any],
+        language: str | None = None,
+        units: UnitKind | None = None,
+        check: Callable[[], None] = lambda: None,
+    ) -> Compressor:
+        """A compressor of one request: the template's models behind `pruner`, with its own counter and policy.
+
+        policy: fields of `ctxprune.Policy`; those left out stay as the compressor has them. language: of the documents.
+        units: what to choose among. check: called between units of the work that needs no pruner; raises when it is of
+        no more use. Raises InputError for a value out of range, and for any policy, language or units where the
+        compressor has none.
+        """
+        template = self.template(name)
+        if not isinstance(template, ScoringCompressor):
+            if policy:
+                raise InputError(f"{name} takes no {', '.join(sorted(policy))}; leave it out")
+            mine = copy.copy(template)
+            if units is not None:
+                raise InputError(f"{name} takes no units; leave it out")
+            if language is not None:
+                mine.language = _language(name, mine, language)  # type: ignore[attr-defined]  # it has one
+            if hasattr(mine, "counter"):
+                mine.counter = counter
+            return mine
+        mine = copy.copy(template)
+        mine.counter = counter
+        mine.policy = mine.settled(replace(template.policy, **policy))
+        mine.language = checked_language(language) or template.language
+        mine.units = mine.checked_kind(units or template.units)
+        return _through(mine, pruner, check)
+
+    def _load(self, name: str) -> Compressor:
+        if name in ("provence", RERANKER):
+            return Provence(self.pruner)
+        if name == "dslr":
+            return DSLR(self.pruner)
+        if name == "rerank-truncate":
+            return RerankTruncate(Provence(self.pruner))
+        return load(name)
+
+    def _offer(self, name: str) -> Offer:
+        template = self.template(name)
+        threshold = getattr(template, "default_threshold", None)
+        return Offer(name, self._descriptions[name], threshold, getattr(template, "needs_query", True))
+
+
+def _language(name: str, compressor: Compressor, language: str) -> str | None:
+    if not hasattr(compressor, "language"):
+        raise InputError(f"{name} takes no language; leave it out")
+    return checked_language(language)
+
+
+def _through(compressor: ScoringCompressor, pruner: PrunerModel, check: Callable[[], None]) -> ScoringCompressor:
+    """The (already copied) compressor with the shared model replaced by the request's view of it."""
+    if isinstance(compressor, Provence):
+        compressor.model = pruner
+    elif isinstance(compressor, DSLR) and isinstance(compressor.scorer, PrunerModel):
+        compressor.scorer = pruner
+    elif isinstance(compressor, RerankTruncate) and isinstance(compressor.scorer, Provence):
+        compressor.scorer = Provence(pruner)
+    elif isinstance(compressor, RecompExtractive):
+        compressor.model = StoppingEncoder(compressor.model, check)
+        compressor.sentences = copy.copy(compressor.sentences)
+        compressor.sentences.model, compressor.sentences.units = compressor.model, compressor.units
+    return compressor
+
+
+class StoppingEncoder:
+    """A dual encoder that works in pieces, so that it can be ended, and whose faults are not taken for the caller's."""
+
+    def __init__(self, model: DualEncoder, check: Callable[[], None]) -> None:
+        self._model = model
+        self._check = check
+        self.name, self.similarity = model.name, model.similarity
+        self.with_title, self.default_threshold = model.with_title, model.default_threshold
+
+    def embed_queries(self, texts: Sequence[str]) -> Vectors:
+        self._check()
+        return self._finite(self._model.embed_queries(texts))
+
+    def embed_sentences(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of a text do not depend on its neighbours, so the pieces give what the whole would."""
+        parts = []
+        for first in range(0, max(len(texts), 1), PIECE_TEXTS):
+            self._check()
+            parts.append(self._finite(self._model.embed_sentences(texts[first : first + PIECE_TEXTS])))
+        return np.concatenate(parts)
+
+    def _finite(self, vectors: Vectors) -> Vectors:
+        if not np.isfinite(vectors).all():
+            raise ModelError(f"{self.name} gave vectors that are no finite numbers")
+        return vectors
+
+
+def _named(counter: TokenCounter, name: str, spec: str) -> TokenCounter:
+    """The counter under its public name, so that no path of the server's disk gets into an answer."""
+    if isinstance(counter, TokenizerCounter) and counter.name == spec != name:
+        counter.name = name
+    return counter

@@ -1,0 +1,304 @@
+"""Compress the marked context of one OpenAI request, turn by turn, and say what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import Field
+
+from ctxprune.errors import BudgetError, CtxpruneError, InputError
+from ctxprune.integrations.server.bodies import checked_model
+from ctxprune.integrations.server.compress import job_from
+from ctxprune.integrations.server.engine.cache import BoundedCache
+from ctxprune.integrations.server.engine.jobs import Job, Outcome
+from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
+from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.proxy.context import (
+    Marking,
+    Segment,
+    Turn,
+    any_marked,
+    find_turns,
+    prompt_segments,
+    replaced,
+    without_tags,
+)
+from ctxprune.integrations.server.proxy.marks import is_marked, keeps_balance
+from ctxprune.integrations.server.schemas import Options
+from ctxprune.integrations.server.service import Service
+from ctxprune.types import Document
+
+#: Bytes of an entry besides its texts, about.
+_OVERHEAD = 300
+
+#: The text of each segment; None for one that went as it came.
+Sent = tuple[str | None, ...]
+
+
+class TurnMemory:
+    """The turns of the last conversations. limit: bytes, about; 0 remembers nothing.
+
+    A turn that could not be compressed is remembered too: were it compressed at the next request, the upstream's
+    prompt cache would miss everything after it.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._sent: BoundedCache[bytes, Sent] = BoundedCache(limit, weigh=_weigh)
+
+    def get(self, key: bytes, segments: Sequence[Segment]) -> dict[Segment, str] | None:
+        """The texts of the segments that were changed; None for an unknown turn."""
+        sent = self._sent.get(key)
+        if sent is None or len(sent) != len(segments):
+            return None
+        return {segment: text for segment, text in zip(segments, sent, strict=True) if text is not None}
+
+    def put(self, key: bytes, segments: Sequence[Segment], texts: Mapping[Segment, str]) -> None:
+        """texts: those that were changed, of these segments and maybe others."""
+        found = ((segment, texts.get(segment)) for segment in segments)
+        self._sent.put(key, tuple(None if text == segment.text else text for segment, text in found))
+
+
+def conversation_keys(messages: Sequence[Any], turns: Sequence[Turn], *, scope: bytes = b"") -> list[bytes]:
+    """A key for the messages up to the end of each turn, and for what is context in it; each message is read once.
+
+    scope: what else must be the same: the caller, and the options that say how to compress. What one caller asked must
+    never be what another one sends.
+    """
+    digest, keys, start = hashlib.blake2b(scope, digest_size=16), [], 0
+    for turn in turns:
+        for message in messages[start : turn.end]:
+            digest.update(json.dumps(message, sort_keys=True).encode() + b"\n")
+        marked = digest.copy()
+        for segment in turn.segments:
+            marked.update(f"{segment.message},{segment.part},{segment.start},{segment.end}\n".encode())
+        keys.append(marked.digest())
+        start = turn.end
+    return keys
+
+
+def _weigh(sent: Sent) -> int:
+    # up to four bytes a character, as Python keeps them
+    return _OVERHEAD + sum(4 * len(text) for text in sent if text is not None)
+
+
+class ProxyOptions(Options):
+    """The request's field `ctxprune`, which is not passed on."""
+
+    enabled: bool | None = True
+    question: str | None = Field(default=None, max_length=20_000, description="Instead of the last user message.")
+    messages: list[int] | None = Field(default=None, description="Indices of messages that are context.")
+
+
+@dataclass(frozen=True, slots=True)
+class Rewriting:
+    """What to send upstream, and the headers that tell of it. reason: a word ("" when compressed)."""
+
+    body: dict[str, Any]
+    status: str
+    reason: str = ""
+    tokens_before: int = 0
+    tokens_after: int = 0
+
+    def headers(self) -> dict[str, str]:
+        named = {"x-ctxprune-reason": self.reason} if self.reason else {}
+        return {
+            "x-ctxprune-status": self.status,
+            "x-ctxprune-tokens-before": str(self.tokens_before),
+            "x-ctxprune-tokens-after": str(self.tokens_after),
+        } | named
+
+
+@dataclass(slots=True)
+class Texts:
+    """Compressed text by segment, and why some have none."""
+
+    by_segment: dict[Segment, str] = field(default_factory=dict)
+    causes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One request's marked context. keys: what stands for the conversation up to the end of each turn. build: the
+    request's body with texts in place of segments. seconds: how long the caller waits for the compression. caller: as
+    of `caller_of`."""
+
+    turns: Sequence[Turn]
+    keys: Sequence[bytes]
+    options: ProxyOptions
+    build: Callable[[Mapping[Segment, str]], dict[str, Any]]
+    seconds: float | None
+    caller: bytes
+
+    @property
+    def segments(self) -> list[Segment]:
+        return [segment for turn in self.turns for segment in turn.segments]
+
+
+class ProxyCompressor:
+    """Remembers what each turn was sent as, compressed or not, so that later turns send the same again."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self._memory = TurnMemory(service.settings.proxy_memory_bytes)
+
+    async def chat(self, body: Mapping[str, Any], *, seconds: float | None = None, caller: bytes = b"") -> Rewriting:
+        """Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only when set to fail closed."""
+        options, rest = _options(body)
+        messages = rest.get("messages")
+        if not isinstance(messages, list):
+            return Rewriting(rest, "passthrough", "no_messages")
+        clean = without_tags(messages)
+        fallback = rest | {"messages": clean}
+        if options.enabled is False:
+            return Rewriting(fallback, "passthrough", "disabled")
+        turns = find_turns(messages, self._marking(options, len(messages)))
+        if not turns and any_marked(messages):
+            return Rewriting(fallback, "passthrough", "unclear_marks")
+        keys = conversation_keys(clean, turns, scope=_scope(caller, options))
+        return await self._guarded(
+            Chat(turns, keys, options, lambda texts: fallback | {"messages": replaced(clean, texts)}, seconds, caller)
+        )
+
+    async def completion(
+        self, body: Mapping[str, Any], *, seconds: float | None = None, caller: bytes = b""
+    ) -> Rewriting:
+        """The same for a plain prompt, where context stands in `<context>` blocks."""
+        options, rest = _options(body)
+        prompt = rest.get("prompt")
+        if options.enabled is False:
+            return Rewriting(rest, "passthrough", "disabled")
+        if not isinstance(prompt, str):
+            return Rewriting(rest, "passthrough", "no_text_prompt")
+        segments, question = prompt_segments(prompt)
+        if not segments and is_marked(prompt):
+            return Rewriting(rest, "passthrough", "unclear_marks")
+        turns = [Turn(segments, question, 1, is_new=True)] if segments else []
+        clean = [{"role": "user", "content": prompt}]
+        keys = conversation_keys(clean, turns, scope=_scope(caller, options))
+
+        def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
+            return rest | {"prompt": replaced(clean, texts)[0]["content"]}
+
+        return await self._guarded(Chat(turns, keys, options, with_texts, seconds, caller))
+
+    def _marking(self, options: ProxyOptions, length: int) -> Marking:
+        settings = self.service.settings
+        listed = frozenset(options.messages or ())
+        if wrong := [at for at in listed if not 0 <= at < length]:
+            raise ApiError(422, f"ctxprune.messages must be indices below {length}, got {wrong[0]}")
+        limit = settings.tool_message_tokens
+        is_long = None if limit is None else lambda text: len(text) // CHARACTERS_A_TOKEN > limit
+        return Marking(name=settings.context_name, listed=listed, is_long=is_long)
+
+    async def _guarded(self, chat: Chat) -> Rewriting:
+        """Fail open: whatever goes wrong with compression, the original goes upstream and the headers say so."""
+        if not chat.turns:
+            return Rewriting(chat.build({}), "passthrough", "no_context")
+        try:
+            return await self._rewriting(chat, await self._compress(chat))
+        except (InputError, BudgetError) as error:  # of the caller's own options: an unknown compressor, no budget
+            raise ApiError(422, f"ctxprune: {error}") from None
+        except ApiError as error:
+            if self.service.settings.fail_closed:
+                raise ApiError(503, error.message, code=error.code, retry_after=error.retry_after) from None
+            return self._degraded(chat, error.code or "refused")
+        except Exception as error:
+            self.service.log.exception("the context could not be compressed", error=type(error).__name__)
+            if self.service.settings.fail_closed:
+                raise ApiError(503, "the context could not be compressed", code="compression_failed") from None
+            return self._degraded(chat, "internal")
+
+    def _degraded(self, chat: Chat, reason: str) -> Rewriting:
+        """Older turns as they were sent before, the new ones as they came."""
+        self.service.metrics.degraded(reason)
+        texts = Texts()
+        for turn, key in zip(chat.turns, chat.keys, strict=True):
+            self._recall(texts, turn, key)
+        self._remember(chat, texts)
+        return Rewriting(chat.build(texts.by_segment), "degraded", reason)
+
+    def _recall(self, texts: Texts, turn: Turn, key: bytes) -> bool:
+        """Whether it is known how the turn was sent before; a new turn was not, or its caller tries again."""
+        known = None if turn.is_new else self._memory.get(key, turn.segments)
+        texts.by_segment |= known or {}
+        return known is not None
+
+    def _remember(self, chat: Chat, texts: Texts) -> None:
+        for turn, key in zip(chat.turns, chat.keys, strict=True):
+            self._memory.put(key, turn.segments, texts.by_segment)
+
+    async def _compress(self, chat: Chat) -> Texts:
+        texts = Texts()
+        waiting: list[tuple[Turn, Job]] = []
+        for turn, key in zip(chat.turns, chat.keys, strict=True):
+            given = chat.options.question or ""
+            question = (given or turn.question) if turn.is_new else (turn.question or given)
+            if self._recall(texts, turn, key):
+                continue
+            if question:
+                waiting.append((turn, self._job(turn, question, chat)))
+            else:
+                texts.causes.append("no_question")
+        if waiting:
+            self._check_size([turn for turn, _ in waiting])
+            # a turn that went upstream whole, only because the server had just started, would stay whole in all later
+            # requests of its conversation
+            outcomes = await self.service.engine.compress(
+                [job for _, job in waiting], seconds=chat.seconds, wait_for_model=True
+            )
+            for (turn, _), outcome in zip(waiting, outcomes, strict=True):
+                _take(texts, turn, outcome)
+        self._remember(chat, texts)
+        return texts
+
+    def _check_size(self, turns: Sequence[Turn]) -> None:
+        limit, documents = self.service.settings.max_documents, sum(len(turn.segments) for turn in turns)
+        if documents > limit:
+            raise ApiError(413, f"at most {limit} stretches of context, got {documents}", code="too_many_documents")
+
+    def _job(self, turn: Turn, question: str, chat: Chat) -> Job:
+        documents = [Document(segment.text) for segment in turn.segments]
+        return job_from(chat.options, self.service, query=question, documents=documents, caller=chat.caller)
+
+    async def _rewriting(self, chat: Chat, texts: Texts) -> Rewriting:
+        before = [segment.text for segment in chat.segments]
+        after = [texts.by_segment.get(segment, segment.text) for segment in chat.segments]
+        engine = self.service.engine
+        counter = engine.runner.catalog.counter(chat.options.tokenizer or "default")
+        counts = await engine.in_thread(lambda: counter.count([*before, *after]))
+        degraded = next((cause for cause in texts.causes if cause != "no_question"), "")
+        status = "degraded" if degraded else "compressed" if before != after else "passthrough"
+        reason = degraded or (texts.causes[0] if texts.causes else "" if before != after else "nothing_to_remove")
+        return Rewriting(
+            chat.build(texts.by_segment), status, reason, sum(counts[: len(before)]), sum(counts[len(before) :])
+        )
+
+
+def _take(texts: Texts, turn: Turn, outcome: Outcome) -> None:
+    if outcome.cause:
+        texts.causes.append(outcome.cause)
+        return
+    by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
+    if len(by_index) != len(turn.segments):
+        raise CtxpruneError(f"{outcome.result.compressor} gives no text for each document; name another")
+    for index, segment in enumerate(turn.segments):
+        # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
+        is_whole = keeps_balance(segment.text, by_index[index])
+        texts.by_segment[segment] = by_index[index] if is_whole else segment.text
+
+
+def _scope(caller: bytes, options: ProxyOptions) -> bytes:
+    """What a remembered turn belongs to: a caller, and how that one wants it compressed. The question is the turn's own
+    and may change with the next; which messages are context is in the key of the turn."""
+    how = options.model_dump_json(exclude={"question", "messages", "enabled"}, exclude_defaults=True)
+    return hashlib.blake2b(caller + how.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _options(body: Mapping[str, Any]) -> tuple[ProxyOptions, dict[str, Any]]:
+    rest = {name: value for name, value in body.items() if name != "ctxprune"}
+    given = body.get("ctxprune")
+    return checked_model(ProxyOptions, {} if given is None else given, place=("ctxprune",)), rest

@@ -1,0 +1,205 @@
+"""Find the context that an OpenAI request marks as such, and put compressed text in its place; pure functions.
+
+Context is: a message whose `name` is the configured one; a message with `"ctxprune": true`; messages that the body's
+`ctxprune.messages` lists; what stands between `<context>` and `</context>` (see `proxy_marks`); and, when switched on,
+tool messages above a size. Assistant messages are never context. Everything else stays.
+
+A turn is a stretch of messages between assistant messages; the context of one turn is compressed together, for the
+question of that turn. So a later turn finds the same context and the same question, and the compressed message stays
+the same to the byte, which the upstream's prompt cache needs.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ctxprune.integrations.server.proxy.marks import Block, find_blocks, is_marked, whole_block
+from ctxprune.prompt import NO_CONTEXT
+
+#: Context may stand in messages of these roles.
+_ROLES = ("system", "developer", "user", "tool", "function")
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of context: `[start, end)` of the content of a message, or of one of its text parts."""
+
+    message: int
+    part: int | None
+    start: int
+    end: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The context of one turn. end: the index after its last message. question: "" when there is none to be found.
+    is_new: whether it is the turn that now asks for an answer."""
+
+    segments: tuple[Segment, ...]
+    question: str
+    end: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marking:
+    """How context is recognised. listed: indices of messages. is_long: of a tool message's text; None: tool messages
+    count only when marked."""
+
+    name: str
+    listed: frozenset[int] = frozenset()
+    is_long: Callable[[str], bool] | None = None
+
+
+def find_turns(messages: Sequence[Any], marking: Marking) -> list[Turn]:
+    """The turns that hold context, in order. Messages of an unknown shape hold none."""
+    found = [_marked(at, message, marking) for at, message in enumerate(messages)]
+    asked = [_asked(message, blocks) for message, blocks in zip(messages, found, strict=True)]
+    said = [at for at, text in enumerate(asked) if text]
+    last = max((at for at, message in enumerate(messages) if not _is_assistant(message)), default=-1)
+    turns, start = [], 0
+    for end in _turn_ends(messages):
+        segments = tuple(segment for each in found[start:end] for part in each for segment in part.segments)
+        if segments:
+            turns.append(Turn(segments, _question(asked, said, end), end, is_new=last < end))
+        start = end
+    return turns
+
+
+def replaced(messages: Sequence[Any], texts: Mapping[Segment, str]) -> list[Any]:
+    """New messages with each segment's text in its place; those without a segment are the same objects."""
+    changed = list(messages)
+    by_place: dict[tuple[int, int | None], list[Segment]] = {}
+    for segment in sorted(texts, key=lambda segment: segment.start):
+        by_place.setdefault((segment.message, segment.part), []).append(segment)
+    for (at, place), segments in by_place.items():
+        message = dict(changed[at])
+        if place is None:
+            message["content"] = _spliced(message["content"], segments, texts)
+        else:
+            parts = list(message["content"])
+            parts[place] = parts[place] | {"text": _spliced(parts[place]["text"], segments, texts)}
+            message["content"] = parts
+        changed[at] = message
+    return changed
+
+
+def without_tags(messages: Sequence[Any]) -> list[Any]:
+    """The messages without our own field, which the upstream would not know."""
+    return [
+        {name: value for name, value in message.items() if name != "ctxprune"}
+        if isinstance(message, dict) and "ctxprune" in message
+        else message
+        for message in messages
+    ]
+
+
+def prompt_segments(prompt: str) -> tuple[tuple[Segment, ...], str]:
+    """The context of a plain prompt, and what stands outside it."""
+    blocks = find_blocks(prompt)
+    marked = _MarkedPart(0, None, prompt, blocks)
+    return marked.segments, marked.outside
+
+
+def any_marked(messages: Sequence[Any]) -> bool:
+    """Whether any message holds something like a mark, clear or not."""
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    return any(is_marked(text) for content in contents for text in _texts(content))
+
+
+@dataclass(frozen=True, slots=True)
+class _MarkedPart:
+    """One text of a message and the blocks in it."""
+
+    message: int
+    part: int | None
+    text: str
+    blocks: Sequence[Block]
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        spans = sorted(span for block in self.blocks for span in block.prose)
+        return tuple(Segment(self.message, self.part, *span, self.text[slice(*span)]) for span in spans)
+
+    @property
+    def outside(self) -> str:
+        """What is left of the text without its blocks."""
+        parts, last = [], 0
+        for block in self.blocks:
+            parts += [self.text[last : block.start], " "]
+            last = block.end
+        return "".join([*parts, self.text[last:]]).strip()
+
+
+def _marked(at: int, message: Any, marking: Marking) -> list[_MarkedPart]:
+    """The texts of a message with their blocks; of an unknown role or shape: none."""
+    if not isinstance(message, dict) or message.get("role") not in _ROLES:
+        return []
+    content, whole = message.get("content"), _is_context(at, message, marking)
+    texts = [(None, content)] if isinstance(content, str) else _parts(content)
+    return [_MarkedPart(at, place, text, _blocks(text, whole=whole)) for place, text in texts]
+
+
+def _blocks(text: str, *, whole: bool) -> list[Block]:
+    blocks = find_blocks(text)
+    return [whole_block(text)] if whole and not blocks and text.strip() else blocks
+
+
+def _is_context(at: int, message: Mapping[str, Any], marking: Marking) -> bool:
+    if message.get("ctxprune") is False:
+        return False
+    if at in marking.listed or message.get("ctxprune") is True or message.get("name") == marking.name:
+        return True
+    is_tool = message["role"] in ("tool", "function")
+    return is_tool and marking.is_long is not None and marking.is_long("".join(_texts(message.get("content"))))
+
+
+def _asked(message: Any, parts: Sequence[_MarkedPart]) -> str:
+    """What a user message says outside its context; "" for other messages."""
+    if not isinstance(message, dict) or message.get("role") != "user":
+        return ""
+    return "\n".join(filter(None, (part.outside for part in parts)))
+
+
+def _parts(content: Any) -> list[tuple[int | None, str]]:
+    """The text parts of a message's content, each with its place in the list."""
+    return [
+        (place, part["text"])
+        for place, part in enumerate(content if isinstance(content, list) else ())
+        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    ]
+
+
+def _texts(content: Any) -> list[str]:
+    return [content] if isinstance(content, str) else [text for _, text in _parts(content)]
+
+
+def _turn_ends(messages: Sequence[Any]) -> list[int]:
+    return [at for at, message in enumerate(messages) if _is_assistant(message)] + [len(messages)]
+
+
+def _is_assistant(message: Any) -> bool:
+    return isinstance(message, dict) and message.get("role") == "assistant"
+
+
+def _question(asked: Sequence[str], said: Sequence[int], end: int) -> str:
+    """The last one up to the turn's end, else the first after it (a leading system turn).
+
+    Each is what the last user message was when the turn was new, or what it became with the first question.
+    said: the places where anything was asked.
+    """
+    place = bisect_left(said, end)
+    return asked[said[max(place - 1, 0)]] if said else ""
+
+
+def _spliced(content: str, segments: Sequence[Segment], texts: Mapping[Segment, str]) -> str:
+    parts, last = [], 0
+    for segment in segments:
+        # an empty message is refused by some upstreams, and an empty block reads like an oversight
+        parts += [content[last : segment.start], texts[segment] if texts[segment].strip() else NO_CONTEXT]
+        last = segment.end
+    return "".join([*parts, content[last:]])

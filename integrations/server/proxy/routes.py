@@ -1,0 +1,266 @@
+"""Pass a request on to the configured upstream and its answer back, byte for byte, and hang up when the caller does."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable, Mapping
+from typing import Any, Protocol
+from urllib.parse import quote
+
+import httpx2
+from fastapi import APIRouter
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from ctxprune.integrations.server.callers import KeyRing, caller_of
+from ctxprune.integrations.server.compress import seconds_of
+from ctxprune.integrations.server.errors import ApiError, json_bytes
+from ctxprune.integrations.server.gate import note
+from ctxprune.integrations.server.proxy.compress import ProxyCompressor, Rewriting
+from ctxprune.integrations.server.service import BrokenOffError, Service, while_connected
+from ctxprune.integrations.server.settings import Settings
+
+_HOP_BY_HOP = {
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+}
+#: Ours, or made anew for the other connection.
+_OWN = {"host", "content-length", "content-encoding", "expect", "x-api-key"}
+_PREFIX = "x-ctxprune-"
+
+
+class Upstream:
+    """One pool of connections to the one address in the settings; nothing in a request can name another.
+
+    Cookies are passed on and never stored, redirects are the caller's to follow.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._keys = KeyRing(settings.api_keys)
+        self.url = str(settings.upstream_url or "").rstrip("/")
+        self._timeout = httpx2.Timeout(settings.upstream_read_seconds, connect=settings.upstream_connect_seconds)
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_requests)
+        self._client = httpx2.AsyncClient(limits=limits, follow_redirects=False, trust_env=False)
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    def check(self) -> None:
+        """Raise ApiError 503 when no upstream is configured."""
+        if not self.url:
+            raise ApiError(503, "no upstream is configured; set CTXPRUNE_UPSTREAM_URL", code="upstream_missing")
+
+    async def send(self, request: Request, path: str, body: bytes) -> httpx2.Response:
+        """The upstream's answer, of which only the head has been read; the caller of this closes it.
+
+        path: after the configured address, quoted. Raises ApiError 502 when the upstream cannot be reached or speaks no
+        HTTP, 504 when it takes too long.
+        """
+        self.check()
+        query = f"?{request.url.query}" if request.url.query else ""
+        # built by hand: the client's own way would add its cookies, which are other callers' cookies
+        outgoing = httpx2.Request(
+            request.method,
+            self.url + path + query,
+            headers=self._headers(request.headers),
+            content=body,
+            extensions={"timeout": self._timeout.as_dict()},
+        )
+        try:
+            response = await self._client.send(outgoing, stream=True)
+        except httpx2.ProtocolError as error:
+            message = f"the upstream's answer is no valid HTTP, or was broken off ({type(error).__name__})"
+            raise ApiError(502, message, code="upstream_invalid") from None
+        except httpx2.TimeoutException:
+            raise ApiError(504, "the upstream did not answer in time", code="upstream_timeout") from None
+        except httpx2.HTTPError as error:
+            message = f"the upstream cannot be reached ({type(error).__name__})"
+            raise ApiError(502, message, code="upstream_unreachable") from None
+        if not 200 <= response.status_code <= 599:
+            await response.aclose()
+            message = f"the upstream answered with status {response.status_code}, which is none of HTTP's final ones"
+            raise ApiError(502, message, code="upstream_invalid")
+        return response
+
+    def _headers(self, headers: Headers) -> list[tuple[str, str]]:
+        """The caller's headers but those of its connection, our own, and a key that is meant for us."""
+        dropped = _HOP_BY_HOP | _OWN | _named(headers.getlist("connection"))
+        key = self.settings.upstream_api_key
+        if key is not None or self._is_ours(headers.get("authorization", "")):
+            dropped |= {"authorization"}
+        kept = [
+            (name, value) for name, value in headers.items() if name not in dropped and not name.startswith(_PREFIX)
+        ]
+        return kept + ([("authorization", f"Bearer {key.get_secret_value()}")] if key is not None else [])
+
+    def _is_ours(self, authorization: str) -> bool:
+        """Whether the key opens this server, so that the upstream must not see it."""
+        token = authorization.partition(" ")[2].strip()
+        return self._keys.opens([token])
+
+
+class Relay(Response):
+    """The upstream's answer, its bytes untouched and passed on as they come; `headers` are added."""
+
+    def __init__(self, upstream: httpx2.Response, headers: Mapping[str, str]) -> None:
+        super().__init__(status_code=upstream.status_code)
+        self.upstream = upstream
+        self.raw_headers = _answer_headers(upstream.headers.raw) + [
+            (name.encode(), value.encode("latin-1", "replace")) for name, value in headers.items()
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Raises BrokenOffError when the upstream breaks off; the connection to the caller is then broken off too."""
+        passing = asyncio.ensure_future(self._pass_on(send))
+        leaving = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait({passing, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if passing.done():
+                passing.result()
+        except httpx2.HTTPError as error:
+            raise BrokenOffError(type(error).__name__) from None
+        finally:
+            for unfinished in (passing, leaving):
+                unfinished.cancel()
+            await asyncio.gather(passing, leaving, return_exceptions=True)
+            await self.upstream.aclose()
+
+    async def _pass_on(self, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        async for chunk in self.upstream.aiter_raw():
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def _answer_headers(raw: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    pairs = [(name.lower(), value) for name, value in raw]
+    named = _named(value.decode("latin-1") for name, value in pairs if name == b"connection")
+    # the date is the server's to set, and who may read an answer from a browser is this server's to say
+    dropped = {name.encode("latin-1") for name in _HOP_BY_HOP | named | {"date"}}
+    if any(name == b"transfer-encoding" for name, _ in pairs):
+        dropped.add(b"content-length")  # which then means nothing
+    # the request id is ours; the upstream's is kept under another name
+    return [
+        (b"x-upstream-request-id" if name == b"x-request-id" else name, value)
+        for name, value in pairs
+        if name not in dropped and not name.startswith((b"access-control-", _PREFIX.encode()))
+    ]
+
+
+def _named(connection: Iterable[str]) -> set[str]:
+    """Headers that a Connection header declares to be of this hop only."""
+    return {name.strip().lower() for value in connection for name in value.split(",")}
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+_CHAT_EXAMPLE = {
+    "model": "my-llm",
+    "messages": [
+        {"role": "system", "content": "Answer from the context."},
+        {
+            "role": "user",
+            "content": "<context>The bridge is of granite. It was opened in 1911.</context>\nWhen was it opened?",
+        },
+    ],
+    "ctxprune": {"threshold": 0.1},
+    "stream": True,
+}
+_PROMPT_EXAMPLE = {
+    "model": "my-llm",
+    "prompt": "<context>The bridge is of granite. It was opened in 1911.</context>\nWhen was it opened?",
+}
+_HEADERS = {
+    "x-ctxprune-status": "compressed, passthrough or degraded",
+    "x-ctxprune-reason": "why nothing was removed, or what failed, in a word",
+    "x-ctxprune-tokens-before": "tokens of the marked context",
+    "x-ctxprune-tokens-after": "tokens of it that went upstream",
+}
+
+_ANSWERS: dict[str, Any] = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}
+
+
+class Rewrite(Protocol):
+    def __call__(
+        self, body: Mapping[str, Any], *, seconds: float | None, caller: bytes
+    ) -> Coroutine[Any, Any, Rewriting]: ...
+
+
+def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
+    """The routes over one service and its upstream."""
+    router = APIRouter(tags=["proxy"], route_class=service.route_class, responses=service.proxy_error_responses)
+    compressor = ProxyCompressor(service)
+
+    async def rewritten(request: Request, rewrite: Rewrite, path: str) -> Response:
+        upstream.check()
+        body = await request.json()
+        if not isinstance(body, dict):
+            raise ApiError(400, f"the body must be a JSON object, got {type(body).__name__}")
+        work = rewrite(body, seconds=seconds_of(request), caller=caller_of(request.headers))
+        rewriting = await while_connected(request, work)
+        # what was not rewritten goes on as it came, to the byte
+        sent = json_bytes(rewriting.body) if rewriting.body != body else await request.body()
+        note(request.scope, result=rewriting.status, reason=rewriting.reason)
+        note(request.scope, tokens_before=rewriting.tokens_before, tokens_after=rewriting.tokens_after)
+        if service.settings.log_text:
+            note(request.scope, body=rewriting.body)
+        return await relayed(request, path, sent, rewriting.headers())
+
+    async def relayed(request: Request, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
+        return Relay(await while_connected(request, upstream.send(request, path, body)), headers)
+
+    @router.post("/v1/chat/completions", **_documented("A chat request; the answer is the upstream's.", _CHAT_EXAMPLE))
+    async def chat_completions(request: Request) -> Response:
+        """Compress what is marked as context, then answer as the upstream does, streams included.
+
+        Marked is: a message named "context" or with `"ctxprune": true`, messages listed in `ctxprune.messages`, and
+        text between `<context>` and `</context>`.
+        """
+        return await rewritten(request, compressor.chat, "/chat/completions")
+
+    @router.post("/v1/completions", **_documented("A completion; the answer is the upstream's.", _PROMPT_EXAMPLE))
+    async def completions(request: Request) -> Response:
+        """The same for a plain prompt with `<context>` blocks."""
+        return await rewritten(request, compressor.completion, "/completions")
+
+    @router.get("/v1/models", response_description="The upstream's models.")
+    async def models(request: Request) -> Response:
+        """The upstream's list of models."""
+        return await relayed(request, "/models", b"", {})
+
+    @router.get("/v1/models/{model:path}", response_description="The upstream's model.")
+    async def one_model(request: Request, model: str) -> Response:
+        """One of the upstream's models."""
+        if {".", ".."} & set(model.split("/")):  # would name another address of the upstream, with the server's key
+            raise ApiError(404, "no such model")
+        return await relayed(request, f"/models/{quote(model)}", b"", {})
+
+    return router
+
+
+def _documented(description: str, example: Mapping[str, Any]) -> dict[str, Any]:
+    """What OpenAPI says of a body that is passed on, whatever fields it has."""
+    field = {"$ref": "#/components/schemas/ProxyOptions"}
+    schema = {"type": "object", "additionalProperties": True, "properties": {"ctxprune": field}}
+    content = {"application/json": {"schema": schema, "example": dict(example)}}
+    headers = {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
+    return {
+        "response_description": description,
+        "openapi_extra": {
+            "requestBody": {"required": True, "content": content},
+            "responses": {"200": {"description": description, "headers": headers, "content": _ANSWERS}},
+        },
+    }

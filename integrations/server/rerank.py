@@ -1,0 +1,250 @@
+"""Reranking in the dialects of Jina (/v1/rerank), Cohere (/v2/rerank) and Text Embeddings Inference (/rerank).
+
+Shapes follow the vendors' public API references. Fields that they know and this server has no use for are ignored, as
+are unknown ones, so that their clients work as they are. `pruned_text: true` is ours: each result then carries the
+document with only what helps with the question.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+
+from ctxprune.compressors.provence.compressor import Provence
+from ctxprune.integrations.server.callers import caller_of
+from ctxprune.integrations.server.compress import log_outcomes, seconds_of, token_headers
+from ctxprune.integrations.server.engine.catalog import RERANKER
+from ctxprune.integrations.server.engine.jobs import Job, Outcome
+from ctxprune.integrations.server.errors import ApiError, json_response
+from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.runtime.base import sigmoid
+from ctxprune.types import Document, Extract
+
+_LENIENT = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+_EXAMPLE: dict[str, Any] = {
+    "query": "When was the bridge opened?",
+    "documents": ["The ferry runs every hour.", "The bridge was opened in 1911."],
+    "top_n": 1,
+}
+
+
+class TextDocument(BaseModel):
+    model_config = _LENIENT
+    text: str
+
+
+_Documents = Annotated[
+    list[
+        Annotated[
+            Annotated[str, Tag("as_text")] | Annotated[TextDocument, Tag("as_object")],
+            Discriminator(lambda value: "as_text" if isinstance(value, str) else "as_object"),
+        ]
+    ],
+    FailFast(),
+]
+
+
+class _Rerank(BaseModel):
+    model_config = _LENIENT
+    query: str = Field(min_length=1, max_length=20_000)
+    pruned_text: bool | None = Field(default=False, description="Give each document's text with only what helps.")
+    language: str | None = Field(
+        default=None, max_length=35, description="Of the documents, e.g. de or pt-BR; by default each one's is guessed."
+    )
+
+
+class JinaRequest(_Rerank):
+    model_config = ConfigDict(**_LENIENT, json_schema_extra={"examples": [_EXAMPLE]})
+    model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
+    documents: _Documents
+    top_n: int | None = Field(default=None, gt=0)
+    return_documents: bool | None = True
+
+
+class CohereRequest(_Rerank):
+    model_config = ConfigDict(**_LENIENT, json_schema_extra={"examples": [_EXAMPLE | {"model": "any"}]})
+    model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
+    documents: _Documents
+    top_n: int | None = Field(default=None, gt=0)
+    max_tokens_per_doc: int | None = Field(default=None, description="Ignored: long documents are read to their end.")
+    return_documents: bool | None = False
+
+
+class TeiRequest(_Rerank):
+    model_config = ConfigDict(
+        **_LENIENT, json_schema_extra={"examples": [{"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}]}
+    )
+    texts: Annotated[list[str], FailFast()]
+    raw_scores: bool | None = Field(default=False, description="Log-odds instead of probabilities.")
+    return_text: bool | None = False
+    truncate: bool | None = Field(default=None, description="Ignored: long texts are read to their end.")
+
+
+def _dialect(body: Any) -> str:
+    has_documents = isinstance(body, dict) and "documents" in body and "texts" not in body
+    return "as_jina" if has_documents or isinstance(body, JinaRequest) else "as_tei"
+
+
+TeiOrJina = Annotated[
+    Annotated[TeiRequest, Tag("as_tei")] | Annotated[JinaRequest, Tag("as_jina")], Discriminator(_dialect)
+]
+
+
+class TextOut(BaseModel):
+    text: str
+
+
+class RankOut(BaseModel):
+    index: int
+    relevance_score: float
+    document: TextOut | None = None
+    pruned_text: str | None = None
+
+
+class JinaUsage(BaseModel):
+    total_tokens: int
+    prompt_tokens: int
+
+
+class JinaResponse(BaseModel):
+    model: str
+    object: str = "list"
+    usage: JinaUsage
+    results: list[RankOut]
+
+
+class CohereResponse(BaseModel):
+    id: str
+    results: list[RankOut]
+    meta: dict[str, Any]
+
+
+class TeiRank(BaseModel):
+    index: int
+    score: float
+    text: str | None = None
+    pruned_text: str | None = None
+
+
+def rerank_routes(service: Service) -> APIRouter:
+    """The routes over one service."""
+    router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
+
+    async def ranked(request: Request, body: _Rerank, texts: list[str]) -> tuple[list[Extract], Outcome]:
+        return await rank(service, request, body.query, texts, language=body.language)
+
+    @router.post("/v1/rerank", response_model=JinaResponse, response_model_exclude_none=True)
+    async def jina(body: JinaRequest, request: Request) -> Response:
+        """Jina's dialect."""
+        return await in_jinas_shape(body, request)
+
+    async def in_jinas_shape(body: JinaRequest, request: Request) -> Response:
+        texts = [_text(document) for document in body.documents]
+        extracts, outcome = await ranked(request, body, texts)
+        scores = probability_of(service)
+        results = [
+            _result(extract, scores(extract), with_text=body.return_documents is not False, pruned=body.pruned_text)
+            for extract in extracts[: body.top_n]
+        ]
+        tokens = outcome.result.tokens_before
+        row = {"model": _model(service), "object": "list", "results": results}
+        usage = {"total_tokens": tokens, "prompt_tokens": tokens}
+        return json_response(row | {"usage": usage}, headers=token_headers([outcome]))
+
+    @router.post("/v2/rerank", response_model=CohereResponse, response_model_exclude_none=True)
+    async def cohere(body: CohereRequest, request: Request) -> Response:
+        """Cohere's dialect."""
+        extracts, outcome = await ranked(request, body, [_text(document) for document in body.documents])
+        scores = probability_of(service)
+        results = [
+            _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
+            for extract in extracts[: body.top_n]
+        ]
+        meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+        row = {"id": str(uuid.uuid4()), "results": results, "meta": meta}
+        return json_response(row, headers=token_headers([outcome]))
+
+    example = {"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}
+    shown = {"requestBody": {"content": {"application/json": {"example": example}}}}
+
+    @router.post(
+        "/rerank", response_model=list[TeiRank] | JinaResponse, response_model_exclude_none=True, openapi_extra=shown
+    )
+    async def tei(body: TeiOrJina, request: Request) -> Response:
+        """The dialect of Text Embeddings Inference; with `documents` in place of `texts` Jina's, as other servers
+        answer it here."""
+        if isinstance(body, JinaRequest):
+            return await in_jinas_shape(body, request)
+        extracts, outcome = await ranked(request, body, body.texts)
+        scores = probability_of(service)
+        rows = []
+        for extract in extracts:
+            score = scores(extract)
+            row: dict[str, Any] = {"index": extract.index, "score": _log_odds(score) if body.raw_scores else score}
+            row |= {"text": extract.source.text} if body.return_text else {}
+            rows.append(row | ({"pruned_text": extract.text} if body.pruned_text else {}))
+        return json_response(rows, headers=token_headers([outcome]))
+
+    return router
+
+
+async def rank(
+    service: Service, request: Request, query: str, texts: list[str], *, language: str | None = None
+) -> tuple[list[Extract], Outcome]:
+    """The documents, most relevant first, each pruned at the default threshold. Earlier ones win ties.
+
+    Raises ApiError 424 when the model failed and 504 when it was too slow: a made-up order would help nobody.
+    """
+    documents = tuple(map(Document, texts))
+    caller = caller_of(request.headers)
+    job = Job(query=query, documents=documents, compressor=RERANKER, language=language, caller=caller)
+    (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
+    log_outcomes(service, request, [job], [outcome])
+    if outcome.cause:
+        raise ApiError(504 if outcome.cause == "deadline" else 424, outcome.result.reason or outcome.cause)
+    extracts = sorted(outcome.result.after.extracts, key=lambda extract: -_relevance(extract))
+    return extracts, outcome
+
+
+def probability_of(service: Service) -> Callable[[Extract], float]:
+    """From a scored document to its relevance in [0, 1], whatever scale the model's scores have."""
+    template = service.engine.runner.catalog.template(RERANKER)
+    is_logit = isinstance(template, Provence) and template.model.score == "logit"
+
+    def probability(extract: Extract) -> float:
+        score = _relevance(extract)
+        if score == -math.inf:
+            return 0.0
+        return float(sigmoid(np.array(score))) if is_logit else score
+
+    return probability
+
+
+def _relevance(extract: Extract) -> float:
+    """A document without any text was not judged: it comes last."""
+    return -math.inf if extract.score is None or not extract.units else extract.score
+
+
+def _result(extract: Extract, score: float, *, with_text: bool | None, pruned: bool | None) -> dict[str, Any]:
+    row: dict[str, Any] = {"index": extract.index, "relevance_score": score}
+    row |= {"document": {"text": extract.source.text}} if with_text else {}
+    return row | ({"pruned_text": extract.text} if pruned else {})
+
+
+def _text(document: str | TextDocument) -> str:
+    return document if isinstance(document, str) else document.text
+
+
+def _model(service: Service) -> str:
+    return service.engine.runner.catalog.pruner.name.replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _log_odds(probability: float) -> float:
+    inside = min(max(probability, 1e-9), 1 - 1e-9)
+    return math.log(inside / (1 - inside))

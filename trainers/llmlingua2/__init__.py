@@ -1,0 +1,1 @@
+"""Train the word pruner: targets, items, training, export."""

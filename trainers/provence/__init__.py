@@ -1,0 +1,1 @@
+"""Train the pruner: labels, pairs, training, the context head, export."""

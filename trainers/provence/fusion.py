@@ -1,0 +1,385 @@
+"""Fit the context head of a pruner on held-out training questions, in contexts of every size.
+
+    python -m ctxprune.trainers.provence.fusion --model FOLDER --data FILE[:LIMIT] ... --hold-out 0.05
+
+writes head and operating points into FOLDER/pruner.json. Only questions that the encoder was not trained on are used:
+on its own training questions the encoder looks better than it is, and the head would trust it too much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from ctxprune.compressors.provence.compressor import gather, sentences_of
+from ctxprune.compressors.provence.fusion import (
+    COLUMNS,
+    Array,
+    ContextHead,
+    SentenceEvidence,
+    context_table,
+    document_features,
+    sentence_features,
+)
+from ctxprune.compressors.provence.pruner import PrunerModel
+from ctxprune.data import read_questions
+from ctxprune.errors import InputError
+from ctxprune.trainers.provence.contexts import Library, contexts
+from ctxprune.trainers.provence.pairs import Pair
+from ctxprune.trainers.shared.corpora import Source, held_out
+from ctxprune.types import Context, Document
+
+#: With fewer contexts the fit would follow their accidents; sentences are then scored by their tokens alone.
+MIN_EXAMPLES = 100
+#: With fewer answerable contexts of a size its threshold is that of the next smaller size.
+MIN_CONTEXTS = 40
+
+#: What the weights of documents are pulled to, and how strongly.
+DOCUMENT_PRIOR = np.array([0.5, 0.5, 0.0, 0.0])
+PULL = 1.0
+#: How much of the prior order (see `context_head.PRIOR_ORDER`) is added to what the networks say.
+ORDER_SHARE = 0.5
+#: Networks in the average, their width, and the steps of each fit.
+NETWORKS, WIDTH, STEPS = 3, 16, 200
+#: Shares of answers kept by the operating points.
+OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
+#: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
+SIZES = (3, 12)
+#: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
+FLOOR = 0.5
+#: Contexts of so many sentences are small: their thresholds are safer.
+SMALL = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One context. features: (n, len(SENTENCE_FEATURES)); table: (n, len(COLUMNS)); labels, known, answers: (n,); gold:
+    (n_documents,) 1 relevant, 0 not.
+
+    known: False for sentences without a label, which then train the document weights only. answers: the sentences of
+    which any one answers. form: of `contexts.FORMS`.
+    """
+
+    features: Array
+    table: Array
+    labels: Array
+    known: Array
+    answers: Array
+    evidence: SentenceEvidence
+    gold: Array
+    source: str
+    form: str
+
+
+def example(pairs: Sequence[Pair], model: PrunerModel, source: str, form: str) -> Example | None:
+    """Read a context with the encoder and label its sentences by overlap; None when there is nothing to read."""
+    item = sentences_of(Context.of(pairs[0].question, [Document(pair.text, title=pair.title) for pair in pairs]))
+    if not item.extracts:
+        return None
+    evidence = gather(item, model.read(item.passages())).fusable
+    labels, known, answers = [], [], []
+    for extract, spans in zip(item.extracts, item.spans, strict=True):
+        pair = pairs[extract.index]
+        known += [pair.keep is not None] * len(spans)
+        labels += [_overlaps(span.start, span.end, pair.keep or ()) for span in spans]
+        answers += [any(low < span.end and high > span.start for low, high in pair.answers or ()) for span in spans]
+    gold = [float(pairs[extract.index].relevant) for extract in item.extracts]
+    features = sentence_features(evidence)
+    return Example(
+        features,
+        context_table(evidence, features),
+        np.array(labels, float),
+        np.array(known, bool),
+        np.array(answers if any(answers) else labels, float),
+        evidence,
+        np.array(gold),
+        source,
+        form,
+    )
+
+
+def _overlaps(start: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
+    """Whether the sentence and some span share more than half of the shorter of the two."""
+    return any(2 * (min(end, high) - max(start, low)) > min(end - start, high - low) for low, high in spans)
+
+
+def fit(examples: Sequence[Example], *, seed: int = 0) -> ContextHead:
+    """Fit the networks, then the weights of documents; every file weighs the same, and so does every form within it.
+
+    Raises InputError when no context has a relevant sentence.
+    """
+    usable = [one for one in examples if one.known.any()]
+    if not any(one.labels[one.known].any() for one in usable):
+        raise InputError("no held-out context has a relevant sentence; give more --data or a larger --hold-out")
+    rows = np.concatenate([one.table[one.known] for one in usable])
+    mean, scale = rows.mean(0), rows.std(0) + 1e-3
+    networks = [_network(usable, mean, scale, seed + place) for place in range(NETWORKS)]
+    skip, hidden, shift, out, bias = (np.stack(parts) for parts in zip(*networks, strict=True))
+    head = _ordered(usable, ContextHead(mean, scale, skip, hidden, shift, out, bias, DOCUMENT_PRIOR))
+    ranked = [one for one in examples if 0 < one.gold.sum() < len(one.gold)]
+    tables = [(document_features(one.evidence, one.features, head.logits(one.table)), one.gold) for one in ranked]
+    document = _ordering_weights(tables, _weights_of(ranked), DOCUMENT_PRIOR) if tables else DOCUMENT_PRIOR
+    return replace(head, document=document)
+
+
+def _ordered(examples: Sequence[Example], head: ContextHead) -> ContextHead:
+    """The head with a share of the prior order, which holds far from the training domains, calibrated anew.
+
+    log-odds = slope * (head + ORDER_SHARE * order_gap) + size * log sentences + bias, folded into the head's weights.
+    """
+    gap, sentences = COLUMNS.index("order_gap"), COLUMNS.index("sentences")
+    logits = [head.logits(one.table[one.known]) + ORDER_SHARE * one.table[one.known, gap] for one in examples]
+    inputs = torch.tensor(np.concatenate(logits))
+    size = torch.tensor(np.concatenate([one.table[one.known, sentences] for one in examples]))
+    labels = torch.tensor(np.concatenate([one.labels[one.known] for one in examples]))
+    sizes = torch.tensor([int(one.known.sum()) for one in examples])
+    weights = (_weights_of(examples) / sizes.sqrt()).repeat_interleave(sizes)
+    slope, rise, bias = (torch.tensor(value, dtype=torch.float64, requires_grad=True) for value in (1.0, 0.0, 0.0))
+
+    def loss() -> torch.Tensor:
+        errors = F.binary_cross_entropy_with_logits(slope * inputs + rise * size + bias, labels, reduction="none")
+        return (errors * weights).sum() / weights.sum()
+
+    _minimise(loss, [slope, rise, bias])
+    a, c, b = (float(value.detach()) for value in (slope, rise, bias))
+    skip = head.skip * a
+    skip[:, gap] += a * ORDER_SHARE * head.scale[gap]
+    skip[:, sentences] += c * head.scale[sentences]
+    shift = a * ORDER_SHARE * head.mean[gap] + c * head.mean[sentences] + b
+    return replace(head, skip=skip, out=head.out * a, bias=head.bias * a + shift)
+
+
+def _network(
+    examples: Sequence[Example], mean: Array, scale: Array, seed: int
+) -> tuple[Array, Array, Array, Array, Array]:
+    """One network's skip, hidden, hidden bias, out and bias: log-loss of every sentence and listwise loss of every
+    context. Columns are dropped at random while fitting, so that no single piece of evidence is leaned on."""
+    torch.manual_seed(seed)
+    inputs = torch.tensor(
+        np.clip((np.concatenate([one.table[one.known] for one in examples]) - mean) / scale, -4, 4), dtype=torch.float32
+    )
+    labels = torch.tensor(np.concatenate([one.labels[one.known] for one in examples]), dtype=torch.float32)
+    sizes = torch.tensor([int(one.known.sum()) for one in examples])
+    group = torch.repeat_interleave(torch.arange(len(examples)), sizes)
+    context_weight = _weights_of(examples).float()
+    weight = (context_weight / sizes.sqrt()).repeat_interleave(sizes)
+    weight = weight / weight.sum()
+    width = inputs.shape[1]
+    skip = torch.zeros(width, requires_grad=True)
+    hidden = (torch.randn(WIDTH, width) * 0.5 / width**0.5).requires_grad_()
+    shift = torch.zeros(WIDTH, requires_grad=True)
+    out = (torch.randn(WIDTH) * 0.1).requires_grad_()
+    bias = torch.tensor(-3.0, requires_grad=True)
+    parameters = [skip, hidden, shift, out, bias]
+    optimizer = torch.optim.AdamW(parameters, lr=0.02, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.02, total_steps=STEPS)
+    relevant = torch.zeros(len(examples)).index_add(0, group, labels)
+    listed = (relevant > 0) & (relevant < sizes)
+    for _ in range(STEPS):
+        seen = (torch.rand(width) > 0.1).float()  # the same columns for all: a mask an entry costs more than the rest
+        logits = inputs @ (skip * seen) + torch.tanh(inputs @ (hidden * seen).T + shift) @ out + bias
+        errors = F.binary_cross_entropy_with_logits(logits, labels, reduction="none")
+        loss = (errors * weight).sum() + 0.1 * _listwise(logits, labels, group, listed, context_weight)
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        schedule.step()
+    skip_, hidden_, shift_, out_, bias_ = (one.detach().double().numpy() for one in parameters)
+    return skip_, hidden_, shift_, out_, bias_
+
+
+def _listwise(
+    logits: torch.Tensor, labels: torch.Tensor, group: torch.Tensor, listed: torch.Tensor, weight: torch.Tensor
+) -> torch.Tensor:
+    """Weighted mean of -log(softmax mass of a context's relevant sentences), over the contexts `listed`."""
+    count = len(listed)
+    mass = torch.exp(logits.clamp(-20, 20))
+    total = torch.zeros(count).index_add(0, group, mass)
+    right = torch.zeros(count).index_add(0, group, mass * labels)
+    share = weight * listed
+    return -((right / total + 1e-6).log() * share).sum() / share.sum().clamp(min=1e-9)
+
+
+def cross_fitted(examples: Sequence[Example], *, folds: int = 4) -> list[Array]:
+    """Each context's log-odds by a head that was fitted without it."""
+    logits: list[Array] = [np.zeros(0)] * len(examples)
+    for fold in range(folds):
+        head = fit([one for place, one in enumerate(examples) if place % folds != fold], seed=fold * NETWORKS)
+        for place in range(fold, len(examples), folds):
+            logits[place] = head.logits(examples[place].table)
+    return logits
+
+
+def operating_points(
+    examples: Sequence[Example], logits: Sequence[Array], sources: Sequence[str] = ()
+) -> dict[str, list[list[float | None]]]:
+    """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
+
+    A threshold keeps the answer of the named share of answerable contexts of its size: it is the lower quantile of the
+    score of the answering sentence that scores best. Small contexts lose half of that share, since little is won by
+    removing from them. sources: whose questions the shares are to hold for (none: all), files weighing alike.
+    """
+    rows = [
+        (len(one.labels), float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))), one.source)
+        for one, one_logits in zip(examples, logits, strict=True)
+        if one.answers.any() and (not sources or one.source in sources)
+    ]
+    points: dict[str, list[list[float | None]]] = {}
+    for name, kept in OPERATING_POINTS.items():
+        steps: list[list[float | None]] = []
+        threshold = 0.0
+        for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
+            mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
+            if len(mine) >= MIN_CONTEXTS:
+                lost = (1 - kept) / 2 if high is not None and high <= SMALL else 1 - kept
+                threshold = _weighted_quantile(mine, lost)
+            steps.append([high, round(threshold, 4)])
+        points[name] = steps
+    return points
+
+
+def _weighted_quantile(rows: Sequence[tuple[float, str]], share: float) -> float:
+    """The score below which `share` of the weight lies, each source weighing as the root of its number of rows."""
+    counts = Counter(source for _, source in rows)
+    ordered = sorted(rows)
+    weights = np.array([counts[source] ** -0.5 for _, source in ordered])
+    place = int(np.searchsorted(np.cumsum(weights) / weights.sum(), share, side="right"))
+    return ordered[min(place, len(ordered) - 1)][0]
+
+
+def _weights_of(examples: Sequence[Example]) -> torch.Tensor:
+    """(n_examples,), summing to 1: files, and forms within them, count nearly alike however many contexts they gave."""
+    counts = Counter((one.source, one.form) for one in examples)
+    forms = Counter(source for source, _ in counts)
+    weights = torch.tensor([1.0 / counts[one.source, one.form] ** 0.5 / forms[one.source] for one in examples])
+    return weights / weights.sum()
+
+
+def _ordering_weights(rows: Sequence[tuple[Array, Array]], weights: torch.Tensor, prior: Array) -> Array:
+    """Weights that put relevant rows of each table first: -log(softmax mass on them), held near `prior`.
+
+    rows: (features (n, k), labels (n,)) a table. The pull is in units of each feature's spread, see `PULL`.
+    """
+    inputs = torch.tensor(np.concatenate([features for features, _ in rows]), dtype=torch.float64)
+    labels = torch.tensor(np.concatenate([labels for _, labels in rows]), dtype=torch.float64)
+    group = torch.repeat_interleave(torch.arange(len(rows)), torch.tensor([len(labels) for _, labels in rows]))
+    start, spread = torch.tensor(prior), inputs.std(0)
+    found = start.clone().requires_grad_()
+
+    def loss() -> torch.Tensor:
+        logits = inputs @ found
+        top = torch.full((len(rows),), -torch.inf, dtype=torch.float64)
+        top = top.scatter_reduce(0, group, logits.detach(), "amax")
+        mass = torch.exp(logits - top[group])
+        total = torch.zeros(len(rows), dtype=torch.float64).scatter_add(0, group, mass)
+        right = torch.zeros(len(rows), dtype=torch.float64).scatter_add(0, group, mass * labels)
+        return (-torch.log(right / total + 1e-6) * weights).sum() + PULL * (((found - start) * spread) ** 2).sum()
+
+    _minimise(loss, [found])
+    return np.asarray(found.detach().numpy(), dtype=np.float64)
+
+
+def _minimise(loss: Callable[[], torch.Tensor], parameters: list[torch.Tensor]) -> None:
+    """L-BFGS: the problems are small, smooth and convex or nearly so."""
+    optimizer = torch.optim.LBFGS(parameters, max_iter=100, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = loss()
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    optimizer.step(closure)  # type: ignore[no-untyped-call]
+
+
+def report(examples: Sequence[Example], head: ContextHead) -> dict[str, dict[str, float]]:
+    """By source: share of contexts whose best sentence, or three best, hold a relevant one; gold first."""
+    found: dict[str, list[tuple[float, float, float]]] = {}
+    for one in examples:
+        logits, ranks = head.score(one.evidence)
+        if not (one.labels * one.known).any():
+            continue
+        order = np.argsort(-logits)
+        found.setdefault(one.source, []).append(
+            (float(one.labels[order[:1]].any()), float(one.labels[order[:3]].any()), float(one.gold[ranks.argmax()]))
+        )
+    names = ("top1", "top3", "gold_first")
+    return {
+        source: {"n": float(len(rows)), **dict(zip(names, np.mean(rows, axis=0).round(4).tolist(), strict=True))}
+        for source, rows in found.items()
+    }
+
+
+def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: float, seed: int) -> list[Example]:
+    """Examples from the held-out questions of every file, at most `limit` of each, times `repeat` variations."""
+    examples: list[Example] = []
+    for source in sources:
+        rng = random.Random(f"{seed} {Path(source.path).name}")
+        everything = list(read_questions(source.path))
+        questions = [question for question in everything if held_out(question, hold_out)]
+        chosen = rng.sample(questions, min(source.limit or len(questions), len(questions)))
+        library, before = Library.of(everything), len(examples)
+        for _ in range(source.repeat):
+            for form, pairs in contexts(chosen, library, rng):
+                if pairs and (one := example(pairs, model, Path(source.path).name.split(".")[0], form)):
+                    examples.append(one)
+        print(f"{source.path}: {len(examples) - before} contexts", flush=True)
+    return examples
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description="Fit the context head of an exported pruner")
+    made.add_argument("--model", required=True, type=Path, help="folder with pruner.json and model.onnx")
+    made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]")
+    made.add_argument("--hold-out", type=float, default=0.05, help="as in the training run; 1 uses all questions")
+    made.add_argument(
+        "--points-from", nargs="+", default=[], metavar="NAME", help="files (without endings) that the points hold for"
+    )
+    made.add_argument("--seed", type=int, default=7)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parser().parse_args(argv)
+    model = PrunerModel.from_export(arguments.model)
+    sources = [Source.parse(text) for text in arguments.data]
+    examples = gather_examples(model, sources, hold_out=arguments.hold_out, seed=arguments.seed)
+    fit_and_save(examples, arguments.model, points_from=arguments.points_from)
+
+
+def fit_and_save(
+    examples: Sequence[Example], folder: Path, *, points_from: Sequence[str] = ()
+) -> dict[str, dict[str, float]]:
+    """Fit on all examples, write head, points, default threshold and floor into pruner.json; returns how a fit on
+    4/5 of them does on the rest.
+
+    Writes nothing and returns {} when there are fewer than `MIN_EXAMPLES`.
+    """
+    if len(examples) < MIN_EXAMPLES:
+        print(f"{len(examples)} held-out contexts are too few to fit a fusion (at least {MIN_EXAMPLES}); left out")
+        return {}
+    for_fit = [one for place, one in enumerate(examples) if place % 5]
+    figures = report(examples[::5], fit(for_fit))
+    print(json.dumps(figures, indent=1), flush=True)
+    points = operating_points(examples, cross_fitted(examples), points_from)
+    print(json.dumps(points), flush=True)
+    path = folder / "pruner.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config |= {"fusion": fit(examples).to_dict(), "operating_points": points}
+    config["default_threshold"] = points["balanced"][-1][1]
+    config["floor"] = round(float(points["safe"][-1][1] or 0.0) * FLOOR, 4)
+    path.write_text(json.dumps(config), encoding="utf-8")
+    return figures
+
+
+if __name__ == "__main__":
+    main()

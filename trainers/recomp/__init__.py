@@ -1,0 +1,1 @@
+"""Train RECOMP's compressors: labels, extractive encoder, abstractive summaries."""

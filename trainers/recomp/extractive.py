@@ -1,0 +1,339 @@
+"""Fine-tune a dual encoder to choose sentences (RECOMP, Xu et al., ICLR 2024, section 3.1) with sentence-transformers.
+
+    python -m ctxprune.trainers.recomp.extractive --base MODEL --data LABELS[:LIMIT[:REPEAT]] ... --validation FILE \\
+        --out FOLDER
+
+learns from the files of `recomp_labels`: the question's vector is to be nearest to its positive sentence among the
+sentences of the batch and its own hard negatives. The model that ranks the validation questions' sentences best is
+left in FOLDER; `--export FOLDER` adds an int8 ONNX export. The same command resumes a stopped run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import random
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from datasets import Dataset
+from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+from sentence_transformers.sentence_transformer.evaluation import SentenceEvaluator
+from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+from sentence_transformers.sentence_transformer.training_args import BatchSamplers
+
+from ctxprune.data.questions import LabelledDocument, Question, locatable, locate_answers
+from ctxprune.errors import CheckpointError, CtxpruneError, InputError
+from ctxprune.runtime.device import no_bars_off_terminal
+from ctxprune.text.words import bm25_scores
+from ctxprune.trainers.recomp.choice import Labelled, Unit, candidates, read_labels
+from ctxprune.trainers.recomp.export import export_selector
+from ctxprune.trainers.recomp.labels import Clock, load_questions, rate_factor
+from ctxprune.trainers.shared.corpora import Source
+from ctxprune.trainers.shared.loop import add_run_arguments
+
+Scores = npt.NDArray[np.floating[Any]]
+#: Texts in, one vector each out.
+Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
+CUTOFFS = (1, 2, 3, 5)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """A question with all texts to choose from and which of them are gold: at least one, and not all."""
+
+    question: str
+    texts: tuple[str, ...]
+    gold: tuple[bool, ...]
+
+
+def ranking_tasks(questions: Sequence[Question], unit: Unit = "sentence") -> list[Ranked]:
+    """The questions whose gold candidates are known and that leave something to choose."""
+    found = []
+    for question in questions:
+        pool = candidates(question, unit)
+        gold = tuple(bool(each.gold) for each in pool)
+        if any(gold) and not all(gold):
+            found.append(Ranked(question.text, tuple(each.titled for each in pool), gold))
+    return found
+
+
+def retrieval_tasks(questions: Sequence[Question]) -> list[Ranked]:
+    """The questions that have a gold passage, each with the distinct passages of all questions to choose from."""
+    passages = {each.titled: None for question in questions for each in candidates(question, "passage")}
+    texts = tuple(passages)
+    found = []
+    for question in questions:
+        gold = {each.titled for each in candidates(question, "passage") if each.gold}
+        if gold and len(gold) < len(texts):
+            found.append(Ranked(question.text, texts, tuple(text in gold for text in texts)))
+    return found
+
+
+def with_distractors(questions: Sequence[Question], documents: int, *, seed: int) -> list[Question]:
+    """Each question with up to `documents` documents: further ones come from the other questions, of the same title
+    first, none that is known or that holds an answer; a file of single passages becomes a choice."""
+    pool = {item.document.text: item for question in questions for item in question.documents}
+    by_title: dict[str, list[LabelledDocument]] = {}
+    for item in pool.values():
+        by_title.setdefault(item.document.title, []).append(item)
+    rng = random.Random(seed)
+    everything = list(pool.values())
+    return [_widened(question, documents, by_title, everything, rng) for question in questions]
+
+
+def _widened(
+    question: Question,
+    documents: int,
+    by_title: dict[str, list[LabelledDocument]],
+    everything: Sequence[LabelledDocument],
+    rng: random.Random,
+) -> Question:
+    missing = documents - len(question.documents)
+    if missing <= 0:
+        return question
+    near = [item for title in {each.document.title for each in question.documents} for item in by_title[title]]
+    drawn = [*rng.sample(near, len(near)), *rng.sample(everything, min(len(everything), 4 * documents))]
+    sought, seen = locatable(question.answers), {item.document.text for item in question.documents}
+    added: list[LabelledDocument] = []
+    for item in drawn:
+        text = item.document.text
+        if len(added) < missing and text not in seen and not locate_answers(text, sought):
+            seen.add(text)
+            added.append(LabelledDocument(item.document, relevant=()))
+    return replace(question, documents=(*question.documents, *added))
+
+
+def gold_rank(scores: Scores, gold: Sequence[bool]) -> int:
+    """The rank of the best gold one, from 1; others with the same score stand before it."""
+    flags = np.array(gold)
+    return 1 + int((scores[~flags] >= scores[flags].max()).sum())
+
+
+def figures(ranks: Sequence[int], recalls: Sequence[dict[int, float]]) -> dict[str, float]:
+    """Means over questions: mrr, hit@1, and recall@k, the share of gold ones among the k best, for the `CUTOFFS`."""
+    found = {"mrr": float(np.mean([1 / rank for rank in ranks])), "hit@1": float(np.mean([r == 1 for r in ranks]))}
+    return found | {f"recall@{k}": float(np.mean([each[k] for each in recalls])) for k in CUTOFFS}
+
+
+def recall(scores: Scores, gold: Sequence[bool]) -> dict[int, float]:
+    """The share of gold ones among the k best, for the `CUTOFFS`; equal scores in order."""
+    order = np.argsort(-scores, kind="stable")
+    flags = np.array(gold)
+    return {k: float(flags[order[:k]].sum() / flags.sum()) for k in CUTOFFS}
+
+
+def rank_by_vectors(tasks: Sequence[Ranked], embed_queries: Embed, embed_texts: Embed) -> list[Scores]:
+    """Dot products of each question with its texts; every distinct text is embedded once."""
+    texts = list(dict.fromkeys(text for task in tasks for text in task.texts))
+    row = {text: place for place, text in enumerate(texts)}
+    queries, vectors = embed_queries([task.question for task in tasks]), embed_texts(texts)
+    return [vectors[[row[text] for text in task.texts]] @ query for task, query in zip(tasks, queries, strict=True)]
+
+
+def rank_by_words(tasks: Sequence[Ranked]) -> list[Scores]:
+    return [bm25_scores(task.question, task.texts) for task in tasks]
+
+
+def measured(tasks: Sequence[Ranked], scores: Sequence[Scores]) -> dict[str, float]:
+    """`figures` of a ranking of all tasks."""
+    pairs = list(zip(tasks, scores, strict=True))
+    return figures(
+        [gold_rank(each, task.gold) for task, each in pairs], [recall(each, task.gold) for task, each in pairs]
+    )
+
+
+class SentenceRanking(SentenceEvaluator):
+    """Ranks by cosine and returns `recomp_ranking.measured`; the model with the best mrr is kept."""
+
+    primary = "mrr"
+
+    def __init__(self, tasks: Sequence[Ranked]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.tasks = tasks
+        self.primary_metric = self.primary
+        self.greater_is_better = True
+
+    @property
+    def description(self) -> str:
+        return "sentence ranking"
+
+    def __call__(  # type: ignore[override]  # the trainer of a SentenceTransformer passes one
+        self, model: SentenceTransformer, output_path: str | None = None, epoch: float = -1, steps: int = -1
+    ) -> dict[str, float]:
+        def embed(texts: Sequence[str]) -> Any:
+            vectors = model.encode(list(texts), batch_size=64, normalize_embeddings=True, show_progress_bar=False)
+            return np.asarray(vectors, dtype=np.float32)
+
+        return measured(self.tasks, rank_by_vectors(self.tasks, embed, embed))
+
+
+def training_rows(labelled: Sequence[Labelled], negatives: int) -> list[dict[str, str]]:
+    """One row a positive: anchor, positive, negative_1 ...; a question with fewer negatives repeats them."""
+    return [
+        {"anchor": each.question, "positive": text}
+        | {f"negative_{n + 1}": each.negatives[n % len(each.negatives)] for n in range(negatives)}
+        for each in labelled
+        for text in each.positives
+    ]
+
+
+def load_rows(sources: Sequence[Source], *, negatives: int, seed: int) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = []
+    for source in sources:
+        labelled = list(read_labels(source.path))
+        drawn = random.Random(f"{seed} {Path(source.path).name}")
+        chosen = drawn.sample(labelled, min(source.limit or len(labelled), len(labelled)))
+        made = training_rows(chosen, negatives) * source.repeat
+        rows += made
+        print(f"{source.path}: {len(chosen)} questions, {len(made)} rows", flush=True)
+    if not rows:
+        raise InputError("--data holds no labels; make them with python -m ctxprune.trainers.recomp.labels")
+    return rows
+
+
+def load_encoder(base: str, arguments: argparse.Namespace) -> SentenceTransformer:
+    """Eager attention: the backward pass of the fused kind is slow on a CPU."""
+    options = {"attn_implementation": "eager"} if arguments.cpu or not torch.cuda.is_available() else {}
+    try:
+        with no_bars_off_terminal():
+            model = SentenceTransformer(base, device="cpu" if arguments.cpu else None, model_kwargs=options)
+    except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
+        raise CheckpointError(f"cannot load the sentence-transformers model {base!r}: {error}") from error
+    model.max_seq_length = min(arguments.max_length, model.max_seq_length or arguments.max_length)
+    for name, parameter in model.named_parameters():
+        if arguments.freeze_embeddings and "embeddings" in name:
+            parameter.requires_grad = False
+    for part in model.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = arguments.dropout
+    return model
+
+
+def training_arguments(arguments: argparse.Namespace, *, steps: int, evaluated: bool) -> Any:
+    best: dict[str, Any] = {}
+    if evaluated:
+        best = {"eval_strategy": "steps", "eval_steps": arguments.evaluate_every, "load_best_model_at_end": True}
+        best["metric_for_best_model"] = f"eval_{SentenceRanking.primary}"
+    return SentenceTransformerTrainingArguments(
+        output_dir=str(arguments.out / "checkpoints"),
+        max_steps=steps,
+        per_device_train_batch_size=arguments.batch_size,
+        gradient_accumulation_steps=arguments.accumulate,
+        batch_sampler=BatchSamplers.NO_DUPLICATES,  # a positive of one question is no negative of another
+        bf16=arguments.precision == "bf16",
+        fp16=arguments.precision == "fp16",
+        use_cpu=arguments.cpu,
+        save_steps=arguments.evaluate_every,
+        save_total_limit=2,
+        logging_steps=20,
+        seed=arguments.seed,
+        disable_tqdm=not sys.stderr.isatty(),
+        report_to="none",
+        dataloader_pin_memory=False,
+        **best,
+    )
+
+
+def train(
+    model: SentenceTransformer,
+    rows: Sequence[dict[str, str]],
+    evaluator: SentenceRanking | None,
+    arguments: argparse.Namespace,
+) -> list[dict[str, float]]:
+    """Train in place and leave the best weights in `model`; returns the history of losses and evaluations."""
+    steps = arguments.max_steps or math.ceil(arguments.epochs * len(rows) / arguments.batch_size / arguments.accumulate)
+    clock = Clock(arguments.max_minutes)
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=arguments.lr, weight_decay=0.01)
+    rates = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: rate_factor(clock.progress(step, steps)))
+    trainer = SentenceTransformerTrainer(
+        model=model,
+        args=training_arguments(arguments, steps=steps, evaluated=evaluator is not None),
+        train_dataset=Dataset.from_list(list(rows)),
+        loss=MultipleNegativesRankingLoss(model, scale=arguments.scale),
+        evaluator=evaluator,
+        optimizers=(optimizer, rates),
+        callbacks=[clock],
+    )
+    checkpoints = arguments.out / "checkpoints"
+    trainer.train(resume_from_checkpoint=checkpoints.is_dir() and any(checkpoints.glob("checkpoint-*")))
+    return list(trainer.state.log_history)
+
+
+def validation(arguments: argparse.Namespace) -> SentenceRanking | None:
+    """The validation questions, each widened to `--documents` passages."""
+    if not arguments.validation:
+        return None
+    asked = load_questions([Source.parse(arguments.validation)], seed=arguments.seed)
+    tasks = ranking_tasks(with_distractors(asked, arguments.documents, seed=arguments.seed))
+    if not tasks:
+        raise InputError(f"--validation {arguments.validation} has no question with sentence labels")
+    return SentenceRanking(tasks)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(
+        prog="ctxprune train recomp-extractive", description="Fine-tune a dual encoder to choose sentences."
+    )
+    made.add_argument("--base", required=True, help="a sentence-transformers model: a folder or a hub id")
+    made.add_argument("--data", required=True, nargs="+", metavar="LABELS[:LIMIT[:REPEAT]]", help="of recomp-labels")
+    made.add_argument("--validation", metavar="FILE[:LIMIT]", help="questions whose sentence ranking picks the model")
+    made.add_argument("--documents", type=int, default=5, help="widen a validation question to so many passages")
+    made.add_argument("--out", required=True, type=Path, help="folder for the model, its checkpoints and the history")
+    made.add_argument("--export", type=Path, help="folder for the int8 ONNX export")
+    made.add_argument("--base-name", help="the base's name in the model card (default: as --base)")
+    made.add_argument("--recipe", default="", help="how labels and model were made, for the model card")
+    made.add_argument("--hard-negatives", type=int, default=2, help="a row; more of them take longer")
+    made.add_argument("--scale", type=float, default=20.0, help="of the cosines in the softmax")
+    add_run_arguments(made, lr=2e-5, max_length=256)
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        _train(arguments)
+    except CtxpruneError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    if arguments.hard_negatives < 1:
+        raise InputError(f"--hard-negatives must be at least 1, got {arguments.hard_negatives}")
+    if arguments.export and not arguments.validation:
+        raise InputError("--export needs --validation: the export is calibrated and compared on its texts")
+    sources = [Source.parse(text) for text in arguments.data]
+    rows = load_rows(sources, negatives=arguments.hard_negatives, seed=arguments.seed)
+    torch.manual_seed(arguments.seed)
+    model, evaluator = load_encoder(arguments.base, arguments), validation(arguments)
+    before = evaluator(model) if evaluator else {}
+    print("before", json.dumps(before), flush=True)
+    history = train(model, rows, evaluator, arguments)
+    after = evaluator(model) if evaluator else {}
+    print("after", json.dumps(after), flush=True)
+    model.save_pretrained(str(arguments.out), create_model_card=False)
+    figures = {"before": before, "after": after}
+    (arguments.out / "history.json").write_text(json.dumps({**figures, "log": history}, indent=1), encoding="utf-8")
+    if arguments.export:
+        export_selector(
+            arguments.out,
+            arguments.export,
+            qa=Path(Source.parse(arguments.validation).path),
+            base=arguments.base_name or arguments.base,
+            recipe=arguments.recipe,
+            figures=figures,
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

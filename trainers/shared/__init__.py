@@ -1,0 +1,1 @@
+"""What several trainers share: the loop, teachers, corpora, the export."""

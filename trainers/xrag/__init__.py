@@ -1,0 +1,1 @@
+"""Train the xRAG bridge: data, losses, warm start and training."""
