@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from benchmarks.measure import memory_mb
 from ctxprune.errors import CtxpruneError
+from ctxprune.runtime.device import memory_mb
 
 _FIRST = "The first call of a process is slower than those that follow."
 _WORD, _LABEL = "\x1e", "\x1f"
@@ -20,7 +20,10 @@ _WORD, _LABEL = "\x1e", "\x1f"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """model: a folder. texts: compressed by one call, or by a call each. unknown_ends: see `ctxprune.integrations.llmlingua.compressor`."""
+    """model: a folder. texts: compressed by one call, or by a call each.
+
+    unknown_ends: see `ctxprune.integrations.llmlingua.compressor`.
+    """
 
     package: Literal["llmlingua", "ctxprune"]
     model: str

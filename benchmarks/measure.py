@@ -24,7 +24,6 @@ from ctxprune.types import Context
 
 Task = Callable[[], float]
 
-_STATUS = Path("/proc/self/status")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 # A child's peak memory is never below that of the process that forked it, so a small one stands in between.
@@ -96,14 +95,6 @@ def speed_up(ours: Timing, theirs: Timing) -> dict[str, float]:
         raise InputError(f"paired runs must be equally many, got {len(ours.seconds)} and {len(theirs.seconds)}")
     ratios = np.array(theirs.seconds) / np.array(ours.seconds)
     return {"median": float(np.median(ratios)), "low": float(ratios.min()), "high": float(ratios.max())}
-
-
-def memory_mb() -> dict[str, float] | None:
-    """Resident memory of this process in MB (10^6 bytes), now and at its peak; None where there is no /proc."""
-    if not _STATUS.is_file():
-        return None
-    fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
-    return {name: int(fields[key].split()[0]) * 1024 / 1e6 for name, key in (("now", "VmRSS"), ("peak", "VmHWM"))}
 
 
 def run_child(command: Sequence[str]) -> tuple[float, float]:

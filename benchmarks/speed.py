@@ -22,12 +22,13 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import ctxprune
-from benchmarks.measure import Timing, contexts, machine, memory_mb, passages, run_child, stopwatch, time_in_turn
+from benchmarks.measure import Timing, contexts, machine, passages, run_child, stopwatch, time_in_turn
 from benchmarks.report import render
 from benchmarks.speed_torch import TorchWorker, matmul_peaks, throughput
 from ctxprune.data import sample_questions
 from ctxprune.errors import CtxpruneError
 from ctxprune.pipeline import Pipeline
+from ctxprune.runtime.device import memory_mb
 from ctxprune.types import Context
 
 #: Packages that take seconds to import; none may be loaded on the way to a result of the bundled model.

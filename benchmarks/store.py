@@ -22,9 +22,10 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.measure import machine, memory_mb, stopwatch
+from benchmarks.measure import machine, stopwatch
 from benchmarks.report import table
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.runtime.device import memory_mb
 from ctxprune.types import Document
 from ctxprune.vectors import VectorStore
 from ctxprune.vectors.files import DTYPES, Dtype

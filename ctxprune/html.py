@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ctxprune.prompt import title_line
 from ctxprune.text import model_text
-from ctxprune.types import Extract, Piece, SoftTokens, Span, Summary
-
-if TYPE_CHECKING:
-    from ctxprune.result import CompressionResult
+from ctxprune.types import Context, Extract, Piece, SoftTokens, Span, Summary
 
 # Kept text has a bar under it, removed text is struck through: told apart in black and white too.
 STYLE = """
@@ -59,19 +56,46 @@ PAGE = """<!doctype html>
 LEGEND = '<p class="legend"><mark>kept</mark> · <del>removed</del> · point at a passage for its score</p>'
 
 
-def render_html(result: CompressionResult) -> str:
+class Shown(Protocol):
+    """What a page shows of a `CompressionResult`."""
+
+    @property
+    def before(self) -> Context: ...
+    @property
+    def after(self) -> Context: ...
+    @property
+    def compressor(self) -> str: ...
+    @property
+    def reason(self) -> str | None: ...
+    @property
+    def budget(self) -> int | None: ...
+    @property
+    def tokens_before(self) -> int: ...
+    @property
+    def tokens_after(self) -> int: ...
+    @property
+    def tokenizer(self) -> str: ...
+    @property
+    def status(self) -> str: ...
+    @property
+    def over_budget(self) -> bool: ...
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+
+def render_html(result: Shown) -> str:
     """A fragment with its own scoped styles, for a notebook or a page of yours."""
     return f"<style>{STYLE}</style>\n{_section(result)}"
 
 
-def render_page(results: Sequence[CompressionResult]) -> str:
+def render_page(results: Sequence[Shown]) -> str:
     """A whole page, to be saved and opened from disk: one section a result."""
     title = f"ctxprune: {results[0].before.query}" if len(results) == 1 else f"ctxprune: {len(results)} results"
     body = "\n".join(map(_section, results)) or '<section class="ctxprune"><p>No results.</p></section>'
     return PAGE.format(title=_safe(title), style=STYLE, body=body)
 
 
-def _section(result: CompressionResult) -> str:
+def _section(result: Shown) -> str:
     pieces = sorted(result.after.pieces, key=lambda piece: piece.index)
     warnings = [f'<p class="warning">Note: {_safe(warning)}</p>' for warning in result.warnings]
     return "\n".join(
@@ -87,7 +111,7 @@ def _section(result: CompressionResult) -> str:
     )
 
 
-def _facts(result: CompressionResult, *, dropped: int) -> Iterator[str]:
+def _facts(result: Shown, *, dropped: int) -> Iterator[str]:
     share = min(result.tokens_after / max(result.tokens_before, 1), 1.0)
     facts = [
         f"<b>{result.tokens_before:,} → {result.tokens_after:,} tokens</b> ({share:.0%} left)",

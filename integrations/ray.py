@@ -205,6 +205,6 @@ def sidecar(
 
 
 try:
-    import ray  # noqa: F401
+    import ray
 except ImportError as error:
     raise MissingExtraError("ctxprune.integrations.ray", "ray") from error

@@ -19,7 +19,6 @@ from benchmarks.measure import (
     Timing,
     contexts,
     machine,
-    memory_mb,
     passages,
     run_child,
     speed_up,
@@ -55,6 +54,7 @@ from ctxprune.data import sample_corpus
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.pipeline import Pipeline
 from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime.device import memory_mb
 from ctxprune.runtime.torch import TorchRuntime
 
 TINY = EncoderSize(layers=2, width=16, heads=2, inner=24, vocabulary=40)

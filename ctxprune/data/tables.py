@@ -37,8 +37,8 @@ def read_dataset(source: str | Path, *, columns: Mapping[str, str], split: str =
       titles     a string, or one a document
       gold       one flag a document; without it a document is gold if an answer stands in it
       id         default: the row number from 0
-    Sentence labels come from the answers' places (`ctxprune.data.questions`). Raises InputError for an unknown field, a column
-    that is not there (naming those that are), a value of the wrong type, or a set that cannot be loaded.
+    Sentence labels come from the answers' places (`ctxprune.data.questions`). Raises InputError for an unknown field, a
+    column that is not there (naming those that are), a value of the wrong type, or a set that cannot be loaded.
     """
     unknown = [field for field in columns if field not in FIELDS]
     if unknown or "question" not in columns:

@@ -11,7 +11,6 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import AutoModelForSequenceClassification, PretrainedConfig
 
-from ctxprune.compressors.provence import hub as provence_files
 from ctxprune.errors import CheckpointError
 from ctxprune.models import encoders, hub
 from ctxprune.models.formats import PairFormat, Windows, lay_windows
@@ -53,8 +52,8 @@ class CrossEncoderScorer:
         folder = hub.resolve(source, revision=revision)
         model = _load_model(folder, what=str(source))
         tokenizer = hub.read_tokenizer(folder, model.config)
-        layout = provence_files.layout(tokenizer, folder, model.config, single_separator=False)
-        length = provence_files.max_length(max_length, model.config)
+        layout = encoders.layout(tokenizer, folder, model.config, single_separator=False)
+        length = encoders.max_length(max_length, model.config)
         return cls(TorchRuntime(RankLogits(model), device=device, dtype=dtype), tokenizer, layout, max_length=length)
 
     def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:

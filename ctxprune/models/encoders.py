@@ -21,7 +21,6 @@ from transformers import (
 )
 from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaModel, XLMRobertaPreTrainedModel
 
-from ctxprune.compressors.provence import checkpoint as provence_files
 from ctxprune.errors import CheckpointError
 from ctxprune.models import hub
 from ctxprune.models.formats import PairFormat, pair_format
@@ -33,10 +32,10 @@ _TRAINED_LENGTH = 512
 def layout(tokenizer: Tokenizer, folder: Path, config: PretrainedConfig, *, single_separator: bool) -> PairFormat:
     """How inputs are put together; tokenizer_config.json names the special tokens if the tokenizer has no template."""
     path = folder / "tokenizer_config.json"
-    names = checkpoint.read_json(path) if path.is_file() else {}
+    names = hub.read_json(path) if path.is_file() else {}
     return pair_format(
         tokenizer,
-        type_ids=backbones.uses_type_ids(config),
+        type_ids=uses_type_ids(config),
         single_separator=single_separator,
         cls_token=_content(names.get("cls_token")),
         sep_token=_content(names.get("sep_token")),
@@ -54,7 +53,7 @@ def max_length(wanted: Any, config: PretrainedConfig) -> int:
     wanted = _TRAINED_LENGTH if wanted is None else wanted
     if not isinstance(wanted, int) or wanted < 1:
         raise CheckpointError(f"max_length must be a positive number of tokens, got {wanted!r}; correct config.json")
-    return min(wanted, backbones.position_limit(config))
+    return min(wanted, position_limit(config))
 
 
 SUPPORTED = ("bert", "deberta-v2", "modernbert", "roberta", "xlm-roberta")
@@ -226,8 +225,8 @@ def load_bare_encoder(source: str | Path, *, revision: str | None = None) -> Loa
     return LoadedEncoder(
         module=MeanPooled(encoder).eval(),
         tokenizer=tokenizer,
-        layout=provence_files.layout(tokenizer, folder, config, single_separator=True),
-        max_tokens=provence_files.max_length(None, config),
+        layout=layout(tokenizer, folder, config, single_separator=True),
+        max_tokens=max_length(None, config),
     )
 
 

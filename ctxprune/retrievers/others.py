@@ -27,7 +27,7 @@ class PrecomputedRetriever:
 
     @classmethod
     def from_jsonl(cls, path: str | Path) -> Self:
-        """Read a file in the schema of `ctxprune.data.questions.read_jsonl`; a question that comes twice gets both lots.
+        """Read a file in the schema of `ctxprune.data.questions.read_jsonl`; a repeated question gets both lots.
 
         Raises InputError for a file or line that cannot be read.
         """

@@ -8,10 +8,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 _PACKAGES = ("ctxprune-rag", "numpy", "tokenizers", "onnxruntime", "torch", "transformers")
 DTYPES = ("float32", "bfloat16", "float16")
+_STATUS = Path("/proc/self/status")
 
 
 def best_device() -> str:
@@ -86,3 +88,11 @@ def no_bars_off_terminal() -> Iterator[None]:
         yield
     finally:
         logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def memory_mb() -> dict[str, float] | None:
+    """Resident memory of this process in MB (10^6 bytes), now and at its peak; None where there is no /proc."""
+    if not _STATUS.is_file():
+        return None
+    fields = dict(line.split(":", 1) for line in _STATUS.read_text().splitlines() if ":" in line)
+    return {name: int(fields[key].split()[0]) * 1024 / 1e6 for name, key in (("now", "VmRSS"), ("peak", "VmHWM"))}

@@ -12,7 +12,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from benchmarks.measure import memory_mb
 from ctxprune import __version__
 from ctxprune.errors import InputError
 from ctxprune.eval.config import NONE, Arm, EvalConfig, Step, arms_of
@@ -31,6 +30,7 @@ from ctxprune.eval.run.sampling import SampleWriter, Written
 from ctxprune.eval.run.score import METRICS
 from ctxprune.eval.run.sets import open_sets, outside_contexts
 from ctxprune.prompt import render_prompt
+from ctxprune.runtime.device import memory_mb
 from ctxprune.tokens import load_counter
 
 _DECIDING = ("torch", "transformers", "onnxruntime", "tokenizers", "sentencex", "numpy", "bm25s", "faiss-cpu")

@@ -1,6 +1,6 @@
 """The interface of llmlingua 0.2.2 with `use_llmlingua2=True`, for code that changes nothing but its import.
 
-`from ctxprune.integrations.llmlingua.compressor import PromptCompressor`. Kept words are those of llmlingua wherever it does not err;
+`from ctxprune.compat import PromptCompressor`. Kept words are those of llmlingua wherever it does not err;
 docs/llmlingua-differences.md lists what differs. New code has more from `ctxprune.compressors.llmlingua.compressor`.
 """
 

@@ -1,4 +1,4 @@
-"""Distil word targets from a language model that shortens texts by deletion: `python -m ctxprune.trainers.llmlingua2.deletion`.
+"""Distil word targets from a language model that shortens texts by deletion: `ctxprune train deletion`.
 
 The data step of LLMLingua-2 (Pan et al., ACL 2024, section 3.1-3.3): texts are cut into chunks at sentence ends, the
 teacher shortens each under five rules, its words are aligned to the chunk's, and unfaithful answers are dropped.

@@ -3,7 +3,7 @@
     python -m ctxprune.trainers.llmlingua2.train --base MODEL --data TARGETS[:LIMIT[:REPEAT]] ... --validation TARGETS \
         --out FOLDER
 
-TARGETS are files that a teacher wrote: `trainers/llmlingua2/deletion.py` (a language model that deletes words), `coverage.py`
+TARGETS are files that a teacher wrote: `deletion.py` (a language model that deletes words), `targets.py`
 (what people ask about) or `self_information.py`. The checkpoint in FOLDER is a plain *ForTokenClassification of two
 labels; `--export FOLDER` adds int8 ONNX with a parity report and a model card. The same command resumes a stopped run.
 Several processes: torchrun or accelerate; on a CPU, one process a core with one thread each is the fastest.

@@ -1,6 +1,7 @@
 """Make a trained pruner ready to ship: int8 ONNX with a parity report, the fitted context head, and a model card.
 
-    python -m ctxprune.trainers.provence.bundle --checkpoint FOLDER --data FILE[:LIMIT[:REPEAT]] ... --validation FILE --out DIR
+    python -m ctxprune.trainers.provence.bundle --checkpoint FOLDER --data FILE[:LIMIT[:REPEAT]] ... --validation FILE \
+        --out DIR
 
 The trainer calls this at its end; run it alone to export again. The result loads without torch:
 `ctxprune.load("provence", model=FOLDER)`.

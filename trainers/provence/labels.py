@@ -1,4 +1,6 @@
-"""Silver sentence labels from a language model that answers with citations: `python -m ctxprune.trainers.provence.labels`.
+"""Silver sentence labels from a language model that answers with citations.
+
+    python -m ctxprune.trainers.provence.labels --help
 
 The labelling step of Provence (Chirkova et al., ICLR 2025, section 3.2). Each passage of each question is one request;
 the sentences that the answer cites are the relevant ones, "No answer" makes all irrelevant, anything else is dropped

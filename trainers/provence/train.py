@@ -1,11 +1,12 @@
 """Train a Provence pruner: one encoder, a keep head over passage tokens and a rank head (Chirkova et al., ICLR 2025).
 
-    python -m ctxprune.trainers.provence.train --base MODEL --data FILE[:LIMIT[:REPEAT]] ... --validation FILE --out FOLDER
+    python -m ctxprune.trainers.provence.train --base MODEL --data FILE[:LIMIT[:REPEAT]] ... --validation FILE \
+        --out FOLDER
 
 reads labelled questions, trains, evaluates as it goes and leaves the checkpoint in FOLDER; `--export FOLDER` adds the
 int8 ONNX export with its parity report, the fitted score fusion and a model card. The same command resumes a stopped
-run. Several processes: `accelerate launch -m ctxprune.trainers.provence.train ...` or torchrun; on a CPU, one process a core
-with one thread each is the fastest.
+run. Several processes: `accelerate launch -m ctxprune.trainers.provence.train ...` or torchrun; on a CPU, one process a
+core with one thread each is the fastest.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class SummaryTarget:
 
 
 def write_summary_targets(path: Path, targets: Iterable[SummaryTarget]) -> int:
-    """One JSON object a line: the question as `ctxprune.data.questions.read_jsonl` reads it, with "target" and "scores".
+    """One JSON object a line: the question as `data.questions.read_jsonl` reads it, with "target" and "scores".
 
     The file appears when all is written. Returns the number of lines.
     """

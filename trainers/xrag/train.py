@@ -1,6 +1,7 @@
 """Train an xRAG bridge: one soft token a document for a frozen language model (Cheng et al., NeurIPS 2024).
 
-    python -m ctxprune.trainers.xrag.train --stage 1 --generator MODEL --data FILE[:LIMIT] ... --validation FILE --out FOLDER
+    python -m ctxprune.trainers.xrag.train --stage 1 --generator MODEL --data FILE[:LIMIT] ... --validation FILE \
+        --out FOLDER
     python -m ctxprune.trainers.xrag.train --stage 2 --init FOLDER --generator MODEL --data FILE[:LIMIT[:REPEAT]] ...
 
 Stage 1, paraphrase pretraining: the model writes a passage out of its soft token. Stage 2, context-aware instruction

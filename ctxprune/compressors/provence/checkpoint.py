@@ -10,8 +10,7 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.models import encoders as backbones
-from ctxprune.models import hub
+from ctxprune.models import encoders, hub
 from ctxprune.models.formats import PairFormat, special_tokens
 
 Family = Literal["provence", "xprovence", "open_provence"]
@@ -54,14 +53,14 @@ def encoder_config(family: Family, config: Mapping[str, Any], *, what: str) -> P
     """The config of the encoder inside; CheckpointError when it is missing or of no supported type."""
     if family != "open_provence":  # the config is the encoder's, under a model_type that only remote code knows
         model_type = "deberta-v2" if family == "provence" else "xlm-roberta"
-        return backbones.backbone_config(config, model_type=model_type, what=what)
+        return encoders.backbone_config(config, model_type=model_type, what=what)
     fields = config.get("base_model_config")
     if not fields:
         base = config.get("base_model_name_or_path")
         if not base:
             raise CheckpointError(f"{what}: config.json has neither base_model_config nor base_model_name_or_path")
         fields = hub.read_json(hub.resolve(base, weights=False) / "config.json")
-    return backbones.backbone_config(fields, model_type=fields.get("model_type"), what=what)
+    return encoders.backbone_config(fields, model_type=fields.get("model_type"), what=what)
 
 
 def ranking_head(weights: Mapping[str, Tensor], *, what: str) -> tuple[int, bool]:

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
-from ctxprune.compressors.provence import checkpoint as provence_files
+from ctxprune.compressors.provence import checkpoint
 from ctxprune.compressors.provence.checkpoint import Family
 from ctxprune.models import encoders, hub
 from ctxprune.models.formats import PairFormat, named_tokenizer
@@ -89,10 +89,10 @@ def load_pruner(source: str | Path, *, revision: str | None = None, attn_impleme
     folder = hub.resolve(source, revision=revision)
     config = hub.read_json(folder / "config.json")
     weights = hub.read_weights(folder)
-    family = provence_files.detect_family(config, weights, what=str(source))
+    family = checkpoint.detect_family(config, weights, what=str(source))
     what = f"the {family} checkpoint {source}"
-    backbone = provence_files.encoder_config(family, config, what=what)
-    weights = provence_files.open_provence_keys(family, weights)
+    backbone = checkpoint.encoder_config(family, config, what=what)
+    weights = checkpoint.open_provence_keys(family, weights)
     module = _filled(backbone, weights, bool(config.get("answer_head")), attn_implementation, what)
     tokenizer = hub.read_tokenizer(
         folder, backbone, config.get("tokenizer_name_or_path"), config.get("base_model_name_or_path")
@@ -101,9 +101,9 @@ def load_pruner(source: str | Path, *, revision: str | None = None, attn_impleme
     return LoadedPruner(
         module=module.eval(),
         tokenizer=tokenizer,
-        layout=provence_files.layout(tokenizer, folder, backbone, single_separator=naver),
-        max_length=provence_files.max_length(None if naver else config.get("max_length"), backbone),
-        default_threshold=provence_files.default_threshold(config, what=what),
+        layout=encoders.layout(tokenizer, folder, backbone, single_separator=naver),
+        max_length=encoders.max_length(None if naver else config.get("max_length"), backbone),
+        default_threshold=checkpoint.default_threshold(config, what=what),
         family=family,
         score="logit" if naver else "sigmoid",
     )
@@ -127,13 +127,13 @@ def new_pruner(
     what = f"the base model {base}"
     config = encoders.backbone_config(fields, model_type=fields.get("model_type"), what=what)
     model = encoders.build(config, labels=1, pooled=False, attn_implementation=attn_implementation)
-    hub.fill(model, provence_files.with_fresh_heads(model, hub.read_weights(folder)), what=what)
+    hub.fill(model, checkpoint.with_fresh_heads(model, hub.read_weights(folder)), what=what)
     tokenizer = hub.read_tokenizer(folder, config)
     return LoadedPruner(
         module=Pruner(model, answer_head=answer_head).eval(),
         tokenizer=tokenizer,
-        layout=provence_files.layout(tokenizer, folder, config, single_separator=False),
-        max_length=provence_files.max_length(max_length, config),
+        layout=encoders.layout(tokenizer, folder, config, single_separator=False),
+        max_length=encoders.max_length(max_length, config),
         default_threshold=None,
         family="open_provence",
         score="sigmoid",
@@ -146,14 +146,14 @@ def save_pruner(pruner: LoadedPruner, folder: str | Path, *, default_threshold: 
     default_threshold: stored as the checkpoint's own (default: what the pruner came with). Weights are saved in fp32.
     Raises InputError for a Provence or XProvence pruner, whose inputs and scores the layout cannot describe.
     """
-    fields = provence_files.config_fields(
+    fields = checkpoint.config_fields(
         pruner.module.ranking_model.config,
         family=pruner.family,
         max_length=pruner.max_length,
         default_threshold=pruner.default_threshold if default_threshold is None else default_threshold,
         answer_head=pruner.module.answer_head is not None,
     )
-    names = provence_files.special_names(pruner.tokenizer, pruner.layout)
+    names = checkpoint.special_names(pruner.tokenizer, pruner.layout)
     inputs = ["input_ids", "attention_mask"] + ["token_type_ids"] * (pruner.layout.passage_type_id > 0)
     extra = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": pruner.max_length}
     folder = Path(folder)
@@ -169,7 +169,7 @@ def save_pruner(pruner: LoadedPruner, folder: str | Path, *, default_threshold: 
 def _filled(
     backbone: PretrainedConfig, weights: hub.Weights, answer_head: bool, attn_implementation: str, what: str
 ) -> Pruner:
-    labels, pooled = provence_files.ranking_head(weights, what=what)
+    labels, pooled = checkpoint.ranking_head(weights, what=what)
     if not pooled:  # a head of its own leaves XLM-R's pooler without a use
         weights = {key: value for key, value in weights.items() if not key.startswith("ranking_model.roberta.pooler.")}
     with torch.random.fork_rng(devices=[]):  # random weights, soon overwritten, shall not move the caller's stream

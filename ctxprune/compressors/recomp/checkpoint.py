@@ -63,10 +63,10 @@ def load_dual_encoder(
     if (Path(source) / CONFIG).is_file():
         return load_export(Path(source))
     # both import torch, which exports do not need
-    from ctxprune.models import sentence_encoders as sentence_transformer
+    from ctxprune.models import sentence_encoders
 
-    if sentence_transformer.has_modules(source, revision=revision):
-        return sentence_transformer.SentenceTransformerPair(source, revision=revision, device=device)
+    if sentence_encoders.has_modules(source, revision=revision):
+        return sentence_encoders.SentenceTransformerPair(source, revision=revision, device=device)
     return _load_checkpoint(source, revision=revision, device=device, dtype=dtype)
 
 
