@@ -185,6 +185,8 @@ def identity(compressor: object) -> dict[str, str]:
         known["language"] = str(language)
     if (units := getattr(compressor, "units", "auto")) != "auto":
         known["units"] = str(units)
+    if others := getattr(compressor, "other_languages", None):
+        known["other_languages"] = str(others)
     for role in ("model", "scorer", "embedder"):
         if (part := getattr(compressor, role, None)) is not None:
             named = identity(part) or _part(part)

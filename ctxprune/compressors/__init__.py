@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.compressors.provence.compressor import BUNDLED, Provence, load_model
+from ctxprune.compressors.provence.compressor import BUNDLED, MULTILINGUAL, OTHER_LANGUAGES, Provence, load_model
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.types import Compressor
@@ -129,6 +129,9 @@ def _calibrated(name: str, source: str | Path | Calibration, options: dict[str, 
         if options.get(option) is not None:
             raise InputError(f"{option}={options[option]} beside a calibration would void its guarantee; give only one")
     calibration = source if isinstance(source, Calibration) else Calibration.read(source)
+    made_for = calibration.model.get("name")
+    if name == "provence" and made_for in (BUNDLED, MULTILINGUAL) and "other_languages" not in calibration.model:
+        options = {**options, "model": options.get("model") or made_for}  # its threshold is of this model's scores
     compressor = _loaded(name, options)
     calibration.check(compressor)
     if not isinstance(compressor, ScoringCompressor):
@@ -159,14 +162,19 @@ def _resolve(place: str) -> Callable[..., Compressor]:
 
 def provence(
     *,
-    model: str = BUNDLED,
+    model: str | None = None,
+    other_languages: str | None = None,
     revision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
     **options: Any,
 ) -> Provence:
-    """model: the bundled one by name, an exported folder, or a checkpoint's folder or hub id."""
-    return Provence(load_model(model, revision=revision, device=device, dtype=dtype), **options)
+    """model: a bundled one by name, an exported folder, or a checkpoint's folder or hub id. other_languages: a second
+    one, for contexts in other languages than English; without either, the bundled ones share the work."""
+    if model is None and other_languages is None:
+        other_languages = OTHER_LANGUAGES
+    first = load_model(model or BUNDLED, revision=revision, device=device, dtype=dtype)
+    return Provence(first, other_languages=other_languages, **options)
 
 
 def dslr(*, model: str = BUNDLED, **options: Any) -> DSLR:
@@ -176,7 +184,7 @@ def dslr(*, model: str = BUNDLED, **options: Any) -> DSLR:
     return DSLR.from_pretrained(model, **options)
 
 
-def rerank_truncate(*, scorer: str = BUNDLED, **options: Any) -> RerankTruncate:
+def rerank_truncate(*, scorer: str | None = None, **options: Any) -> RerankTruncate:
     """scorer: "retriever" for the documents' own scores, or the pruner (see `provence`) whose relevance to use."""
     if scorer == "retriever":
         return RerankTruncate("retriever", **options)

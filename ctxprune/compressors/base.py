@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, TypedDict
 
@@ -33,6 +33,15 @@ class Choice(TypedDict, total=False):
     policy: Policy | None
     language: str | None
     units: UnitKind
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Where scores of one model are cut: see the attributes of `ScoringCompressor` of these names."""
+
+    default_threshold: float | None
+    operating_points: OperatingPoints | None
+    policy: Policy
 
 
 class ScoringCompressor(ABC):
@@ -115,23 +124,28 @@ class ScoringCompressor(ABC):
         self, scored: Context, threshold: float | None, operating_point: str | None, budget: int | None
     ) -> Context:
         """What is kept of a context that `score` scored, by what is given and nothing else."""
-        points = self.operating_points
+        limits = self.limits(scored)
+        points, policy = limits.operating_points, limits.policy
         units = sum(sum(extract.kept) for extract in scored.extracts)
         if points is not None and operating_point is not None:
             threshold = points.threshold(operating_point, units)
-        relevant = self.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
+        relevant = limits.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
         counter = self.counter or default_counter()
         if budget is not None:
-            scored = cut_oversized(scored, budget=budget, counter=counter, protect=self.policy.protect)
+            scored = cut_oversized(scored, budget=budget, counter=counter, protect=policy.protect)
         chosen = select(
             scored,
             threshold=threshold,
             budget=budget,
             counter=counter,
-            policy=self.policy,
+            policy=policy,
             relevant=None if self.default_companions is None else relevant,
         )
         return note_untouched(scored, chosen, threshold) if budget is None else chosen
+
+    def limits(self, scored: Context) -> Limits:
+        """What holds for a context's scores; the same for all where there is one model."""
+        return Limits(self.default_threshold, self.operating_points, self.policy)
 
     def settled(self, policy: Policy) -> Policy:
         """The policy with this compressor's own floor and companions where it names none.

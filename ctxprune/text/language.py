@@ -6,6 +6,7 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import chain
 
@@ -225,6 +226,18 @@ def _guess(sample: str) -> str:
         return ""
     candidates = _LATIN if codes == "latin" else _rivals(codes)
     return _by_words(sample, candidates) if len(candidates) > 1 else candidates[0]
+
+
+def reads_as_english(question: str, documents: Sequence[str], language: str | None = None) -> bool:
+    """Whether a model of English alone can read them: the question is in no other language, and of what can be told of
+    the documents less than a third (in characters) is. language: of the documents, where it is known."""
+    if guess_language(question) not in ("", "en"):
+        return False
+    lengths: Counter[str] = Counter()
+    for text in documents:
+        lengths[language or guess_language(text)] += len(text)
+    others = lengths.total() - lengths["en"] - lengths[""]
+    return 2 * others <= lengths["en"]
 
 
 def function_words(language: str | None) -> frozenset[str]:

@@ -13,7 +13,8 @@ from typing import Any, TypeGuard
 
 from ctxprune import __version__, load
 from ctxprune.calibration import OperatingPoints
-from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.compressors.base import Limits, ScoringCompressor
+from ctxprune.compressors.provence.compressor import other_limits
 from ctxprune.data.questions import Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.eval.config import Step, budget_at
@@ -249,11 +250,19 @@ class Replay(ScoringCompressor):
         self.default_companions = about["default_companions"]
         points = about["operating_points"]
         self.operating_points = None if points is None else OperatingPoints.from_dict(points)
+        self._others, self._rounding = about.get("other_languages"), about.get("rounding")
+        self._own_model = about.get("model")
+        self.default_floor = about.get("default_floor")
         limits = {name: about[name] for name in ("threshold", "operating_point", "budget")}
         super().__init__(**limits, counter=counter, policy=_policy(about["policy"]))
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         return list(contexts)
+
+    def limits(self, scored: Context) -> Limits:
+        if self._others is None or self._rounding is None or scored.model in ("", self._own_model):
+            return super().limits(scored)
+        return other_limits(self._others, self._rounding, self.policy, own_floor=self.default_floor)
 
 
 def _about(compressor: Compressor) -> dict[str, Any]:
@@ -262,12 +271,16 @@ def _about(compressor: Compressor) -> dict[str, Any]:
         "scores": _only_scores(compressor),
         "policy": asdict(getattr(compressor, "policy", Policy())),
         "operating_points": None if points is None else points.to_dict(),
+        "model": getattr(getattr(compressor, "model", None), "name", None),
         **{name: getattr(compressor, name, None) for name in _LIMITS},
     }
 
 
 #: What decides a choice beside the policy, by the names of the compressor's attributes.
-_LIMITS = ("default_threshold", "default_companions", "threshold", "operating_point", "budget")
+_LIMITS = (
+    *("default_threshold", "default_companions", "default_floor", "threshold", "operating_point", "budget"),
+    *("other_languages", "rounding"),
+)
 
 
 def _only_scores(compressor: Compressor) -> TypeGuard[ScoringCompressor]:

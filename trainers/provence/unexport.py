@@ -21,7 +21,7 @@ import torch
 from ctxprune.compressors.provence.model import LoadedPruner, new_pruner, save_pruner
 from ctxprune.errors import CheckpointError
 from ctxprune.trainers.shared.rewrite import Int4Embedding
-from ctxprune.trainers.sharing import load_whole
+from ctxprune.trainers.shared.sharing import load_whole
 
 Tables = Mapping[str, npt.NDArray[Any]]
 #: What `trainers.rewrite` puts before the names of the module that it wraps.

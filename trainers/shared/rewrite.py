@@ -152,9 +152,9 @@ class Int8Embedding(nn.Module):
 class Int4Embedding(nn.Module):
     """An embedding table of 4 bits a value with one scale for 32 values: (...,) ids to (..., width) float32.
 
-    A byte holds the value of a column of the row's first half (low bits) and of its second half, each 0 to 15 for -8 to
-    7 scales. Half as large as int8; of use where the base came in 4 bits already, since its values are then found again
-    but for the rounding of the scales.
+    A byte holds the value of a column of the row's first half (low bits) and of its second half: 0 to 15 for -8 to 7
+    times the scale. Half as large as int8; of use where the base came in 4 bits already, since its values are then found
+    again but for the rounding of the scales.
     """
 
     weight: Tensor
@@ -173,7 +173,9 @@ class Int4Embedding(nn.Module):
     @staticmethod
     def decoded(packed: Tensor, scale: Tensor) -> Tensor:
         """packed: (..., width / 2) uint8; scale: (..., width / 32) float16. Returns (..., width) float32."""
-        values = torch.cat([packed & 15, packed >> 4], dim=-1).float() - 8.0
+        whole = packed.float()
+        high = (whole / 16).floor()  # the exporter has no shift of uint8
+        values = torch.cat([whole - 16 * high, high], dim=-1) - 8.0
         return (values.unflatten(-1, (-1, BLOCK)) * scale.float().unsqueeze(-1)).flatten(-2)
 
 

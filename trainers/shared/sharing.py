@@ -1,6 +1,8 @@
-"""Keep once what several bundled models have in common: `python -m ctxprune.trainers.sharing --name NAME FOLDER ...`.
+"""Keep once what several bundled models have in common.
 
-Takes out of every folder's model.onnx the embedding tables that are the same in all of them, byte for byte, and the
+    python -m ctxprune.trainers.shared.sharing --name NAME FOLDER ...
+
+takes out of every folder's model.onnx the embedding tables that are the same in all of them, byte for byte, and the
 tokenizer, and puts them into ctxprune/bundled/shared as NAME.safetensors and NAME.tokenizer.json. With one folder its
 embedding tables move, so that neither file grows too large. `ctxprune.runtime.shared` puts them together again.
 """
