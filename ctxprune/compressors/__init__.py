@@ -170,7 +170,7 @@ def provence(
     **options: Any,
 ) -> Provence:
     """model: a bundled one by name, an exported folder, or a checkpoint's folder or hub id. other_languages: a second
-    one, for contexts in other languages than English; without either, the bundled ones share the work."""
+    one, for contexts that are not in Latin letters; without either, the bundled ones share the work."""
     if model is None and other_languages is None:
         other_languages = OTHER_LANGUAGES
     first = load_model(model or BUNDLED, revision=revision, device=device, dtype=dtype)

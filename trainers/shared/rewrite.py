@@ -153,7 +153,7 @@ class Int4Embedding(nn.Module):
     """An embedding table of 4 bits a value with one scale for 32 values: (...,) ids to (..., width) float32.
 
     A byte holds the value of a column of the row's first half (low bits) and of its second half: 0 to 15 for -8 to 7
-    times the scale. Half as large as int8; of use where the base came in 4 bits already, since its values are then found
+    times the scale. Half as large as int8; of use where the base came in 4 bits already: its values are found
     again but for the rounding of the scales.
     """
 
