@@ -15,16 +15,20 @@ ALL_DEV := $(ALL)/.installed
 WHEEL := build/wheel
 # the tests and what they read beside themselves, copied away from the sources, so that only the wheel can be imported
 OUTSIDE := build/outside
-BESIDE_TESTS := benchmarks docs examples deploy README.md CHANGELOG.md pyproject.toml constraints.txt
+BESIDE_TESTS := benchmarks docs examples deploy light mkdocs.yml Makefile README.md CHANGELOG.md pyproject.toml constraints.txt
 # mypy does not follow editable installs into eval/, integrations/ and trainers/, so it reads an installed copy
 TYPED := build/typed
 
-.PHONY: install run test test-all ci-env wheel browser check bench clean
+.PHONY: install run test test-all ci-env wheel light browser check bench docs pictures clean
 
 install: $(DEV)
 
 run: $(CORE)
-	$(BIN)/ctxprune run
+	@$(BIN)/ctxprune run -q "When is a Flex ticket refunded?" -k 3
+	@printf '%s\n' '+ is kept, - is removed; behind it the place in the document and the score. Next, try:' \
+		'  $(BIN)/ctxprune run                                        six questions over the sample documents' \
+		'  $(BIN)/ctxprune compress -q "your question" --text FILE...  your own text, pruned' \
+		'  $(BIN)/ctxprune serve                                      a page to play with, at http://127.0.0.1:8080'
 
 test: $(DEV)
 	$(BIN)/python -m pytest
@@ -56,6 +60,18 @@ check: $(DEV)
 	rm -rf build
 	$(PIP) --no-deps --no-build-isolation --target $(TYPED) .
 	cd $(TYPED) && ../../$(BIN)/mypy --config-file ../../pyproject.toml --cache-dir ../../.mypy_cache -p ctxprune
+
+# the wheel of the light distribution
+light: $(DEV)
+	$(BIN)/python light/build.py dist
+
+# the site, with every broken link an error; outputs on the pages are written by tests/docs_pages.py
+docs: $(DEV)
+	$(BIN)/python -m mkdocs build --strict --site-dir build/site
+
+# those of README and the pages, from the current build; needs the environment of all tests
+pictures: ci-env
+	$(ALL)/bin/python docs/pictures/make.py
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks.speed

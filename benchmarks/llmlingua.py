@@ -24,10 +24,10 @@ from typing import Any
 
 from benchmarks.llmlingua_task import Outcome, Task, run_task
 from benchmarks.measure import machine
-from benchmarks.report import table
 from benchmarks.speed_torch import EncoderSize, TorchWorker
 from ctxprune.data.corpus import read_corpus
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.eval.report.markdown import compact as table
 from ctxprune.models.formats import plain_tokenizer
 from ctxprune.text import model_text
 

@@ -18,7 +18,8 @@ from ctxprune.compressors.recomp.checkpoint import DualEncoder
 from ctxprune.compressors.recomp.extractive import load_model
 from ctxprune.data.questions import Question
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.trainers.recomp.extractive import (
+from ctxprune.eval.report.markdown import compact
+from ctxprune.trainers.recomp.choice import (
     CUTOFFS,
     Ranked,
     measured,
@@ -47,14 +48,14 @@ def _rows(task: str, tasks: Sequence[Ranked], models: dict[str, DualEncoder]) ->
     return found
 
 
-def table(rows: Sequence[Row]) -> str:
+def render(rows: Sequence[Row]) -> str:
     """Markdown."""
     columns = ["file", "task", "model", "n", "mrr", "hit@1", *(f"recall@{k}" for k in CUTOFFS)]
-    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    for row in rows:
-        cells = (row[column] for column in columns)
-        lines.append(" | ".join(f"{cell:.3f}" if isinstance(cell, float) else str(cell) for cell in cells))
-    return "\n".join(f"| {line} |" for line in lines)
+    return compact(columns, [[_shown(row[column]) for column in columns] for row in rows])
+
+
+def _shown(cell: str | int | float) -> str:
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -71,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CtxpruneError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(table(rows))
+    print(render(rows))
     if arguments.out:
         arguments.out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.speed_torch import MINILM, PADDED
+from ctxprune.eval.report.markdown import compact as table
 
 Figures = Mapping[str, Any]
 
@@ -140,9 +141,3 @@ def _threads(figures: Figures) -> list[str]:
 
 def _seconds(timing: Figures) -> str:
     return f"{timing['median']:.3f} [{timing['low']:.3f}, {timing['high']:.3f}]"
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, all but the first column right-aligned; a "|" in a cell is escaped."""
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import machine, stopwatch
-from benchmarks.report import table
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.eval.report.markdown import compact as table
 from ctxprune.runtime.device import memory_mb
 from ctxprune.types import Document
 from ctxprune.vectors import VectorStore

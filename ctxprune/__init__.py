@@ -2,6 +2,7 @@
 
 from ctxprune.compressors import available, load
 from ctxprune.errors import CtxpruneError
+from ctxprune.one_call import prune
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import render_prompt
 from ctxprune.result import CompressionResult
@@ -27,5 +28,6 @@ __all__ = [
     "available",
     "load",
     "load_counter",
+    "prune",
     "render_prompt",
 ]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias, cast, get_args
 
 from ctxprune.errors import InputError
+from ctxprune.files import write_whole
 from ctxprune.select import Policy
 from ctxprune.tokens import default_counter
 
@@ -127,12 +128,8 @@ class Calibration:
     def write(self, path: str | Path) -> None:
         """Write the file whole or not at all."""
         path = Path(path)
-        draft = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            draft.write_text(json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n", encoding="utf-8")
-            draft.replace(path)
-        finally:
-            draft.unlink(missing_ok=True)
+        content = json.dumps(self.to_dict(), indent=2, allow_nan=False) + "\n"
+        write_whole(path, content, unfinished=path.with_name(f".{path.name}.{os.getpid()}.part"))
 
     @classmethod
     def read(cls, path: str | Path) -> Self:
@@ -256,6 +253,14 @@ DEFAULT_POINT: Final = "balanced"
 Step: TypeAlias = tuple[int | None, float]
 
 
+# Beside a sentence that surely answers, the balanced point asks more of the one or two others of a tiny context. On 500
+# three-sentence contexts of held-out training questions the answers kept stay .980 and what is removed rises from .416
+# to .432; the same on 700 of other sets. A threshold that removes as much whatever the best scores costs answers.
+_TINY = 3  # units
+_SURE = 0.65
+_BESIDE_SURE = 0.15
+
+
 @dataclass(frozen=True, slots=True)
 class OperatingPoints:
     """Thresholds by name, for a context by its number of units (sentences).
@@ -298,9 +303,15 @@ class OperatingPoints:
             for name, steps in self.steps.items()
         }
 
-    def threshold(self, name: str, units: int) -> float:
-        """The threshold of a context of so many units. Raises InputError for an unknown name."""
-        return next(threshold for size, threshold in self.steps[point_name(name)] if size is None or units <= size)
+    def threshold(self, name: str, units: int, *, best: float = 0.0) -> float:
+        """The threshold of a context of so many units. Raises InputError for an unknown name.
+
+        best: the highest score in the context. Points calibrated by size ask more of a tiny context whose best is sure.
+        """
+        size, threshold = next(step for step in self.steps[point_name(name)] if step[0] is None or units <= step[0])
+        if size is not None and name == DEFAULT_POINT and units <= _TINY and best >= _SURE:
+            return max(threshold, _BESIDE_SURE)
+        return threshold
 
 
 def point_name(name: str) -> PointName:

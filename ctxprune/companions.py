@@ -2,8 +2,8 @@
 
 A table row wants its header, a definition its term and a term the beginning of its definition, a list item the line
 that introduces the list, a sentence that opens with "It" or "However" the one before, and all of them the heading of
-their section. A numbered list is a procedure: when what introduces it answers the question, or most of its steps do,
-its steps are worth keeping only together.
+their section. A numbered list is a procedure, and so is a bulleted one that says what comes when: when what introduces
+it answers the question, or most of its steps do, its steps are worth keeping only together.
 """
 
 from __future__ import annotations
@@ -18,7 +18,19 @@ from ctxprune.budget import Group, Mask, Units, extracts
 from ctxprune.text.structure import Role, companions, structure
 from ctxprune.types import Context, Extract
 
-_NUMBERED = re.compile(r"[ \t>]*\(?\d{1,3}[.)][ \t]")
+_NUMBERED = re.compile(r"[ \t>]*(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)][ \t]")
+_BULLET = re.compile(r"[ \t>]*[-*+•‣◦–][ \t]")
+#: What tells steps from things side by side: an item that says when, or a heading that says how.
+_WHEN = re.compile(
+    r"\W{0,9}(?:wait|then|next|finally|afterwards?|after|before|once|until|repeat|when|first|warte|dann|danach|zuletzt"
+    r"|nachdem|sobald|attend|puis|ensuite|enfin|esper|luego|después|finalmente|poi|infine|daarna|wacht)",
+    re.IGNORECASE,
+)
+_HOW = re.compile(
+    r"how to\b|\bsteps?\b|\bprocedure\b|\binstructions\b|\bso geht\b|\bschritte?\b|\banleitung\b|\bétapes\b|\bcomment\b"
+    r"|\bpasos\b|\bcómo\b|\bpassi\b|\bstappen\b",
+    re.IGNORECASE,
+)
 #: What the step of a procedure may stand in, beside what leans on a step.
 _STEP_KINDS = ("list item", "code")
 
@@ -108,22 +120,30 @@ def _is_good(at: int, units: Units, level: float) -> bool:
 
 
 def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The numbered lists of at least two steps."""
+    """The numbered lists of at least two steps, and the bulleted ones that say what comes when, or how."""
     text, first = extract.source.text, 0
     while first < len(roles):
-        if roles[first].kind != "list item" or not _is_numbered(text, extract, first):
+        mark = next((each for each in (_NUMBERED, _BULLET) if _is_step(text, extract, roles, first, each)), None)
+        if mark is None:
             first += 1
             continue
         last = first + 1
         while last < len(roles) and _goes_on(text, extract, roles, first, last):
             last += 1
-        steps = [at for at in range(first, last) if _is_step(text, extract, roles, at)]
+        steps = [at for at in range(first, last) if _is_step(text, extract, roles, at, mark)]
         # a nested list is part of its step
         outer = min(roles[at].level for at in steps)
         steps = [at for at in steps if roles[at].level == outer]
-        if len(steps) > 1:
-            yield Procedure(tuple(steps), tuple(range(first, last)), tuple(_above(roles, first)))
+        above = tuple(_above(roles, first))
+        if len(steps) > 1 and (mark is _NUMBERED or _tells_how(text, extract, steps, above)):
+            yield Procedure(tuple(steps), tuple(range(first, last)), above)
         first = last
+
+
+def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequence[int]) -> bool:
+    items = (text[extract.units[at].start : extract.units[at].end] for at in steps)
+    heads = (text[extract.units[at].start : extract.units[at].end] for at in above)
+    return any(map(_WHEN.match, items)) or any(map(_HOW.search, heads))
 
 
 def _above(roles: Sequence[Role], first: int) -> Iterator[int]:
@@ -134,13 +154,11 @@ def _above(roles: Sequence[Role], first: int) -> Iterator[int]:
             return
 
 
-def _is_step(text: str, extract: Extract, roles: Sequence[Role], at: int) -> bool:
-    return roles[at].kind == "list item" and _is_numbered(text, extract, at)
-
-
-def _is_numbered(text: str, extract: Extract, at: int) -> bool:
+def _is_step(text: str, extract: Extract, roles: Sequence[Role], at: int, mark: re.Pattern[str]) -> bool:
+    """Whether a unit is an item of a list at the beginning of its line."""
     start = extract.units[at].start
-    return text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>") == "" and bool(_NUMBERED.match(text, start))
+    begins = text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>") == ""
+    return roles[at].kind == "list item" and begins and mark.match(text, start) is not None
 
 
 def _goes_on(text: str, extract: Extract, roles: Sequence[Role], first: int, at: int) -> bool:

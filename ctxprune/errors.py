@@ -5,6 +5,8 @@ CtxpruneError
 ├── BudgetError           a budget cannot be met, or was needed and not given (also a ValueError)
 ├── CheckpointError       a checkpoint is missing, damaged or of an unknown layout
 ├── MissingExtraError     an optional dependency is not installed (also an ImportError)
+├── UnknownOptionError    a compressor does not take an option of that name (also a ValueError and a TypeError)
+├── MissingPackageError   the light distribution lacks a package that the full one brings (also an ImportError)
 ├── UnknownNameError      no compressor, tokenizer or model of that name (also a LookupError)
 ├── GeneratorError        a generator or its endpoint failed
 └── NotOfferedError       another library's interface has it, ours leaves it out (also an AttributeError)
@@ -17,6 +19,10 @@ class CtxpruneError(Exception):
 
 class InputError(CtxpruneError, ValueError):
     """A value that the caller passed is unusable; the message names the value, the limit and the next step."""
+
+
+class UnknownOptionError(InputError, TypeError):
+    """A compressor does not take an option of that name; the message offers the name that is spelt alike."""
 
 
 class BudgetError(CtxpruneError, ValueError):
@@ -32,6 +38,16 @@ class MissingExtraError(CtxpruneError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency: pip install 'ctxprune-rag[{extra}]'")
+
+
+class MissingPackageError(CtxpruneError, ImportError):
+    """The light distribution lacks a package that the full one brings."""
+
+    def __init__(self, feature: str, package: str) -> None:
+        super().__init__(
+            f"{feature} needs the package {package!r}, which ctxprune-rag-light leaves out: pip uninstall "
+            "ctxprune-rag-light, then pip install ctxprune-rag"
+        )
 
 
 class UnknownNameError(CtxpruneError, LookupError):

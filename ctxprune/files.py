@@ -1,4 +1,4 @@
-"""One writer at a time in a folder that several processes share, and what an interrupted one left behind removed."""
+"""Files read by the line, written whole or not at all, and one writer at a time in a folder that several share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import shutil
 import stat
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -78,6 +78,58 @@ def json_object(line: str, place: str) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
     return row
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: bool = True) -> int:
+    """One JSON object a line, gzipped if the name ends in .gz; returns how many. The file appears when all is done."""
+    part = path.with_name(path.name + ".part")
+    part.parent.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with _new_text(part, gzipped=path.suffix == ".gz") as lines:
+        for row in rows:
+            lines.write(json.dumps(row, ensure_ascii=ascii_only) + "\n")
+            written += 1
+    part.replace(path)
+    return written
+
+
+def _new_text(path: Path, *, gzipped: bool) -> TextIO:
+    return cast(TextIO, gzip.open(path, "wt", encoding="utf-8")) if gzipped else path.open("w", encoding="utf-8")
+
+
+def write_whole(path: Path, content: bytes | str, *, unfinished: Path | None = None) -> None:
+    """Replace the file in one step; a crash of the process or the machine leaves the old one or the new one.
+
+    unfinished: where it is written first, on the same disk (default: beside it, with .part at the end of its name);
+    processes that may write the same file at a time need one each.
+    """
+    unfinished = unfinished or path.with_name(path.name + ".part")
+    try:
+        with unfinished.open("wb") as file:
+            file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        publish(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def publish(unfinished: Path, path: Path) -> None:
+    """Give a finished file or folder its name, for good: the folder it stands in is written to disk too."""
+    if unfinished.is_dir():
+        _sync(unfinished)
+    unfinished.replace(path)
+    _sync(path.parent)
+
+
+def _sync(folder: Path) -> None:
+    if os.name != "posix":  # elsewhere a folder cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 LOCK = ".lock"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from html import escape
+from itertools import groupby
 from typing import Protocol
 
 from ctxprune.prompt import title_line
@@ -34,6 +36,14 @@ STYLE = """
 .ctxprune mark { color: inherit; background: var(--keep-fill); border-bottom: 2px solid var(--keep);
   border-radius: .15rem .15rem 0 0; padding: .05rem 0; }
 .ctxprune del { color: var(--faint); text-decoration: line-through; }
+.ctxprune .pre { font: .82rem/1.5 ui-monospace, monospace; overflow-x: auto; white-space: pre; overflow-wrap: normal; }
+.ctxprune .gap { margin: .35rem 0; border-style: dashed; background: none; }
+.ctxprune .gap > summary { color: var(--faint); font: .85rem system-ui, sans-serif; padding: .2rem .6rem; }
+.ctxprune .gap > div { padding: .2rem .6rem; }
+.ctxprune .score { display: none; font: .75em ui-monospace, monospace; color: var(--faint); margin: 0 .3em;
+  text-decoration: none; }
+.ctxprune:has(.switch:checked) .score { display: inline; }
+.ctxprune .legend label { white-space: nowrap; cursor: pointer; }
 """
 
 PAGE = """<!doctype html>
@@ -53,7 +63,19 @@ PAGE = """<!doctype html>
 </html>
 """
 
-LEGEND = '<p class="legend"><mark>kept</mark> · <del>removed</del> · point at a passage for its score</p>'
+LEGEND = (
+    '<p class="legend"><mark>kept</mark> · <del>removed</del> · '
+    '<label><input type="checkbox" class="switch"/> show scores</label></p>'
+)
+
+#: A run of removed text is folded from so many units and characters on: less is quicker read than opened.
+_FOLDED_UNITS, _FOLDED_CHARACTERS = 4, 500
+#: Units of fewer characters on average are words.
+_WORD = 12
+#: Share of lines with layout from which a text is shown as it was typed.
+_LAID_OUT = 0.3
+#: Indentation, columns and table bars.
+_LAYOUT = re.compile(r"^(?: {2}|\t)|\S(?: {3,}|\t)\S|^\s*\|.*\|", re.MULTILINE)
 
 
 class Shown(Protocol):
@@ -114,16 +136,16 @@ def _section(result: Shown) -> str:
 def _facts(result: Shown, *, dropped: int) -> Iterator[str]:
     share = min(result.tokens_after / max(result.tokens_before, 1), 1.0)
     facts = [
-        f"<b>{result.tokens_before:,} → {result.tokens_after:,} tokens</b> ({share:.0%} left)",
+        f"<b>{result.tokens_before:,} → {result.tokens_after:,} tokens</b> ({share:.0%} kept)",
         _safe(result.tokenizer),
         _safe(result.compressor),
         result.status + (f": {_safe(result.reason)}" if result.reason else ""),
-        f"{dropped} of {len(result.after.pieces)} documents dropped",
+        f"{dropped} of {len(result.after.pieces)} documents without kept text",
     ]
     if result.budget is not None:
         facts.append(f"budget {result.budget:,}" + (" exceeded" if result.over_budget else ""))
     yield f'<p class="facts">{" · ".join(facts)}</p>'
-    label = f"{share:.0%} of the tokens are left"
+    label = f"{share:.0%} of the tokens are kept"
     yield f'<div class="meter" role="img" aria-label="{label}"><i style="width: {share:.1%}"></i></div>'
 
 
@@ -139,32 +161,58 @@ def _article(piece: Piece) -> str:
         return _details(head, f"soft tokens {shape} for {piece.generator}", _safe(piece.source.text), is_open=False)
     title = "title left out, " if piece.source.title and not title_line(piece) else ""
     score = "" if piece.score is None else f"score {piece.score:.3g}, "
-    count = f"{sum(piece.kept)} of {_plural(len(piece.units), 'unit')} kept"
-    return _details(
-        head, score + title + ("dropped" if piece.dropped else count), _passages(piece), is_open=not piece.dropped
-    )
+    count = f"{sum(piece.kept)} of {_plural(len(piece.units), _noun(piece))} kept"
+    facts = score + title + ("nothing kept" if piece.dropped else count)
+    laid_out = _is_laid_out(piece.source.text)
+    return _details(head, facts, "".join(_passages(piece)), is_open=not piece.dropped, laid_out=laid_out)
 
 
-def _details(head: str, facts: str, body: str, *, is_open: bool) -> str:
+def _noun(extract: Extract) -> str:
+    length = sum(unit.end - unit.start for unit in extract.units)
+    return "word" if len(extract.units) > 1 and length < _WORD * len(extract.units) else "sentence"
+
+
+def _is_laid_out(text: str) -> bool:
+    """Whether columns, indentation or tables carry meaning, so that letters must have one width."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return len(lines) > 2 and sum(bool(_LAYOUT.search(line)) for line in lines) >= _LAID_OUT * len(lines)
+
+
+def _details(head: str, facts: str, body: str, *, is_open: bool, laid_out: bool = False) -> str:
     state = " open" if is_open else ""
     return (
         f'<details{state}><summary><b dir="auto">{_safe(head)}</b><small>{_safe(facts)}</small></summary>'
-        f'<div class="text" dir="auto">{body}</div></details>'
+        f'<div class="text{" pre" if laid_out else ""}" dir="auto">{body}</div></details>'
     )
 
 
-def _passages(extract: Extract) -> str:
-    """The whole source text, every unit marked as kept or removed; what lies between units is white space mostly."""
-    text, parts, last = extract.source.text, [], 0
-    for unit, kept in zip(extract.units, extract.kept, strict=True):
-        parts += [_safe(text[last : unit.start]), _passage(text, unit, kept=kept)]
-        last = unit.end
-    return "".join([*parts, _safe(text[last:])])
+def _passages(extract: Extract) -> Iterator[str]:
+    """The whole source text, every unit marked as kept or removed; what lies between units is white space mostly.
+
+    A long run of removed units between others stands behind a line that says how many there are.
+    """
+    text, last = extract.source.text, 0
+    marked = list(zip(extract.units, extract.kept, strict=True))
+    for kept, run in groupby(marked, key=lambda pair: pair[1]):
+        units = [unit for unit, _ in run]
+        parts, start = [], last
+        for unit in units:
+            parts += [_safe(text[last : unit.start]), _passage(text, unit, kept=kept)]
+            last = unit.end
+        long = len(units) >= _FOLDED_UNITS and last - start >= _FOLDED_CHARACTERS
+        if kept or extract.dropped or not long:
+            yield from parts
+        else:
+            count = f"{_plural(len(units), _noun(extract))} removed"
+            yield f'<details class="gap"><summary>{count}</summary><div>{"".join(parts)}</div></details>'
+    yield _safe(text[last:])
 
 
 def _passage(text: str, unit: Span, *, kept: bool) -> str:
     tag, word = ("mark", "kept") if kept else ("del", "removed")
-    return f'<{tag} title="{word}, score {unit.score:.3f}">{_safe(text[unit.start : unit.end])}</{tag}>'
+    score = f"{unit.score:.3f}"
+    words = f'<{tag} title="{word}, score {score}">{_safe(text[unit.start : unit.end])}</{tag}>'
+    return f'{words}<small class="score">{score}</small>'
 
 
 def _plural(number: int, noun: str) -> str:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, get_args, overload
 
 from ctxprune.calibration import check_point
+from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.files import batched
 from ctxprune.prompt import count_contexts, piece_text, readable_text, same_text
 from ctxprune.result import STAGES, CompressionResult, Status
 from ctxprune.select import EMPTY, ORIGINAL
 from ctxprune.timing import record, stage
-from ctxprune.tokens import default_counter
-from ctxprune.types import Compressor, Context, SoftTokens, TokenCounter
+from ctxprune.tokens import CounterLike, as_counter, default_counter
+from ctxprune.types import Compressor, Context, SoftTokens
 
 logger = logging.getLogger(__name__)
 
@@ -29,38 +31,66 @@ def require_query(context: Context) -> None:
 
 
 class Pipeline:
-    """Compressors in a row; with none, every context passes through.
+    """One compressor, or several in a row; with none, every context passes through.
 
-    counter: counts tokens before and after (default: the last compressor's counter, else the bundled tokenizer).
+    counter: counts tokens before and after: a counter, the name of one, or a function of a text such as `len` (default:
+    the last compressor's counter, else the bundled tokenizer).
     on_error: "raise", or "passthrough" to return the original context with status "degraded" when anything fails.
     A compressor with the attribute `needs_query = False` may run on an empty question; one with
     `gives_soft_tokens = True` must be the last. Raises InputError for another compressor after it.
     """
 
     def __init__(
-        self, compressors: Sequence[Compressor], *, counter: TokenCounter | None = None, on_error: OnError = "raise"
+        self,
+        compressors: Compressor | Sequence[Compressor],
+        *,
+        counter: CounterLike | None = None,
+        on_error: OnError = "raise",
     ) -> None:
         if on_error not in get_args(OnError):
             raise InputError(f"on_error must be one of {', '.join(get_args(OnError))}, got {on_error!r}")
-        self.compressors = tuple(compressors)
+        self.compressors = (compressors,) if isinstance(compressors, Compressor) else tuple(compressors)
+        for compressor in self.compressors:
+            if not isinstance(compressor, Compressor):
+                raise InputError(f"{compressor!r:.80} is no compressor; pass what ctxprune.load(...) gives")
         _check_order(self.compressors)
         self.on_error = on_error
-        self.counter = counter or self._last("counter") or default_counter()
+        self.counter = as_counter(counter or self._last("counter") or default_counter())
 
     @property
     def name(self) -> str:
         """The compressors' names joined by "+"; "none" for an empty pipeline."""
         return "+".join(compressor.name for compressor in self.compressors) or "none"
 
+    @overload
     def run(
         self,
-        contexts: Sequence[Context],
+        contexts: Context,
         *,
         budget: int | None = None,
         threshold: float | None = None,
         operating_point: str | None = None,
-    ) -> list[CompressionResult]:
-        """Compress a batch; one result a context, in order.
+    ) -> CompressionResult: ...
+
+    @overload
+    def run(
+        self,
+        contexts: Iterable[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
+    ) -> list[CompressionResult]: ...
+
+    def run(
+        self,
+        contexts: Context | Iterable[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
+    ) -> CompressionResult | list[CompressionResult]:
+        """Compress one context, which gives one result, or a batch, which gives a list of one a context, in order.
 
         budget (generator tokens for the whole context) and threshold, or operating_point in its place, go to the last
         compressor; those before it use what they were built with. `seconds` are of the whole call. Raises InputError
@@ -68,45 +98,80 @@ class Pipeline:
         be counted by another tokenizer than the report's; else whatever a compressor raises, unless `on_error` is
         "passthrough".
         """
+        if isinstance(contexts, Context):
+            [result] = self.run([contexts], budget=budget, threshold=threshold, operating_point=operating_point)
+            return result
         contexts = list(contexts)
         limits = self._limits(budget, threshold, operating_point)
         budget = self._last("budget") if budget is None else budget
         self._check_counter(budget)
         with record() as seconds, stage("total"):
             outcomes = self._attempt(contexts, limits)
-            tokens = count_contexts([*contexts, *(after for after, _ in outcomes)], self.counter)
+            tokens = count_contexts([*contexts, *(outcome.after for outcome in outcomes)], self.counter)
         shares = {name: seconds.get(name, 0.0) for name in STAGES}
-        results = []
-        for place, (before, (after, error)) in enumerate(zip(contexts, outcomes, strict=True)):
-            status, reason = ("degraded", error) if error else self._judge(before, after, budget)
-            if _emptied(before, after) and not any(EMPTY in warning for warning in after.warnings):
-                after = after.warn(f"everything was removed: {EMPTY}")
-            result = CompressionResult(
-                before=before,
-                after=after,
-                compressor=self.name,
-                status=status,
-                reason=reason,
-                tokens_before=tokens[place],
-                tokens_after=tokens[len(contexts) + place],
-                tokenizer=self.counter.name,
-                exact=self.counter.exact,
-                budget=budget,
-                seconds=shares,
-            )
-            results.append(result)
-        return results
+        counts = zip(tokens[: len(contexts)], tokens[len(contexts) :], strict=True)
+        return [
+            self._result(before, outcome, counted, budget, shares)
+            for before, outcome, counted in zip(contexts, outcomes, counts, strict=True)
+        ]
 
+    def _result(
+        self,
+        before: Context,
+        outcome: _Outcome,
+        tokens: tuple[int, int],
+        budget: int | None,
+        seconds: Mapping[str, float],
+    ) -> CompressionResult:
+        after, error = outcome.after, outcome.error
+        status, reason = ("degraded", error) if error else self._judge(before, after, budget)
+        if _emptied(before, after) and not any(EMPTY in warning for warning in after.warnings):
+            after = after.warn(f"everything was removed: {EMPTY}")
+        return CompressionResult(
+            before=before,
+            after=after,
+            compressor=self.name,
+            status=status,
+            reason=reason,
+            tokens_before=tokens[0],
+            tokens_after=tokens[1],
+            tokenizer=self.counter.name,
+            exact=self.counter.exact,
+            budget=budget,
+            seconds=seconds,
+            scores=None if outcome.scored is None else _Scores(self, before, *outcome.scored),
+        )
+
+    @overload
     async def arun(
         self,
-        contexts: Sequence[Context],
+        contexts: Context,
         *,
         budget: int | None = None,
         threshold: float | None = None,
         operating_point: str | None = None,
-    ) -> list[CompressionResult]:
+    ) -> CompressionResult: ...
+
+    @overload
+    async def arun(
+        self,
+        contexts: Iterable[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
+    ) -> list[CompressionResult]: ...
+
+    async def arun(
+        self,
+        contexts: Context | Iterable[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
+    ) -> CompressionResult | list[CompressionResult]:
         """`run` in a worker thread, with the caller's context variables; the event loop stays free."""
-        import asyncio  # takes a tenth of a second, which whoever calls `run` need not wait for
+        import asyncio  # takes a tenth of a second, for which `run` need not wait
 
         return await asyncio.to_thread(
             self.run, contexts, budget=budget, threshold=threshold, operating_point=operating_point
@@ -158,10 +223,10 @@ class Pipeline:
                 f"{self.counter.name!r}; give both the same counter"
             )
 
-    def _attempt(self, contexts: list[Context], limits: Mapping[str, Any]) -> list[tuple[Context, str | None]]:
-        """(compressed context, None) or (original, error); after a failed batch each context gets its own try."""
+    def _attempt(self, contexts: list[Context], limits: Mapping[str, Any]) -> list[_Outcome]:
+        """Compressed contexts, or originals with the error; after a failed batch each context gets its own try."""
         try:
-            return [(after, None) for after in self._compress(contexts, limits)]
+            return self._compress(contexts, limits)
         except Exception as error:
             if self.on_error == "raise":
                 raise
@@ -170,23 +235,27 @@ class Pipeline:
             reason = f"{type(error).__name__}: {error}"
             expected = isinstance(error, CtxpruneError)
             logger.warning("context %r passes through uncompressed: %s", contexts[0].id, reason, exc_info=not expected)
-            return [(contexts[0], reason)]
+            return [_Outcome(contexts[0], error=reason)]
 
-    def _compress(self, contexts: list[Context], limits: Mapping[str, Any]) -> list[Context]:
+    def _compress(self, contexts: list[Context], limits: Mapping[str, Any]) -> list[_Outcome]:
         if any(getattr(compressor, "needs_query", True) for compressor in self.compressors):
             for context in contexts:
                 require_query(context)
-        for place, compressor in enumerate(self.compressors if contexts else ()):
-            if place == len(self.compressors) - 1:
-                compressed = compressor.compress(contexts, **limits)
-            else:
-                compressed = compressor.compress(contexts)
-            if len(compressed) != len(contexts):
-                raise CtxpruneError(
-                    f"{compressor.name} returned {len(compressed)} contexts for {len(contexts)}; it owes one each"
-                )
-            contexts = compressed
-        return contexts
+        if not contexts or not self.compressors:
+            return [_Outcome(context) for context in contexts]
+        for compressor in self.compressors[:-1]:
+            contexts = _counted(compressor, contexts, compressor.compress(contexts))
+        last = self.compressors[-1]
+        if not isinstance(last, ScoringCompressor) or type(last).compress is not ScoringCompressor.compress:
+            return [_Outcome(after) for after in _counted(last, contexts, last.compress(contexts, **limits))]
+        scored, chosen = last.compress_scored(contexts, **limits)
+        chosen = _counted(last, contexts, chosen)
+        if scored is None:
+            return [_Outcome(after) for after in chosen]
+        return [
+            _Outcome(after, scored=(entered, scores))
+            for after, entered, scores in zip(chosen, contexts, scored, strict=True)
+        ]
 
     def _judge(self, before: Context, after: Context, budget: int | None) -> tuple[Status, str | None]:
         if changed(before, after):
@@ -202,6 +271,46 @@ class Pipeline:
         if budget is None:
             return "passthrough", "nothing to remove at this threshold"
         return "passthrough", f"nothing to remove for a budget of {budget} tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """error: why `after` is the original. scored: what came to the last compressor, and its scores of that."""
+
+    after: Context
+    error: str | None = None
+    scored: tuple[Context, Context] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Scores:
+    """What a choice can be made from again: see `CompressionResult.at`."""
+
+    pipeline: Pipeline
+    before: Context
+    entered: Context
+    scored: Context
+
+    def choose(self, *, budget: int | None, threshold: float | None, operating_point: str | None) -> CompressionResult:
+        pipeline = self.pipeline
+        last = pipeline.compressors[-1]
+        assert isinstance(last, ScoringCompressor)  # nothing else leaves scores
+        limits = pipeline._limits(budget, threshold, operating_point)
+        pipeline._check_counter(limits["budget"])
+        with record() as seconds, stage("total"), stage("select"):
+            after = last.choose_again(self.entered, self.scored, **limits)
+            before_tokens, after_tokens = count_contexts([self.before, after], pipeline.counter)
+        outcome = _Outcome(after, scored=(self.entered, self.scored))
+        shares = {name: seconds.get(name, 0.0) for name in STAGES}
+        return pipeline._result(self.before, outcome, (before_tokens, after_tokens), limits["budget"], shares)
+
+
+def _counted(compressor: Compressor, contexts: list[Context], compressed: list[Context]) -> list[Context]:
+    if len(compressed) != len(contexts):
+        raise CtxpruneError(
+            f"{compressor.name} returned {len(compressed)} contexts for {len(contexts)}; it owes one each"
+        )
+    return compressed
 
 
 def changed(before: Context, after: Context) -> bool:

@@ -6,16 +6,25 @@ import base64
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from ctxprune.errors import InputError
 from ctxprune.html import render_html
-from ctxprune.prompt import readable_text
+from ctxprune.prompt import piece_text, readable_text
 from ctxprune.types import Context, Piece, SoftTokens, Span, Summary
 
 Status: TypeAlias = Literal["compressed", "passthrough", "degraded"]
 STAGES = ("tokenize", "infer", "select", "total")
+
+
+class Scores(Protocol):
+    """What a choice can be made from again."""
+
+    def choose(
+        self, *, budget: int | None, threshold: float | None, operating_point: str | None
+    ) -> CompressionResult: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +38,7 @@ class CompressionResult:
     tokens_before, tokens_after: counted by `tokenizer` over the prompt text, titles and separators included; `exact` is
     False when that tokenizer only estimates the generator's. budget: what `tokens_after` was to stay within.
     seconds: by stage, of the whole call: contexts that were compressed in one batch share these figures.
+    scores: of every unit, kept or not, for `at`; None where there are none. `str(result)` is its `text`.
     """
 
     before: Context
@@ -42,6 +52,34 @@ class CompressionResult:
     reason: str | None = None
     budget: int | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    scores: Scores | None = field(default=None, compare=False)
+
+    def __str__(self) -> str:
+        return self.text
+
+    def __repr__(self) -> str:
+        """One line, whatever the length of the texts."""
+        kept = sum(bool(piece_text(piece)) or isinstance(piece, SoftTokens) for piece in self.after.pieces)
+        return (
+            f"<CompressionResult {self.status} by {self.compressor}: {self.tokens_before} -> {self.tokens_after} "
+            f"tokens, {kept} of {len(self.before.pieces)} documents>"
+        )
+
+    def at(
+        self, *, threshold: float | None = None, budget: int | None = None, operating_point: str | None = None
+    ) -> CompressionResult:
+        """The result with another threshold, budget or operating point, from the scores and without the model.
+
+        What an earlier choice removed can come back. Only the last compressor of a pipeline chooses again; with none of
+        the three its own default holds. Raises InputError where nothing was scored (summaries, soft tokens, a failed
+        compressor, a result that was read from JSON), and what `Pipeline.run` raises for such limits.
+        """
+        if self.scores is None:
+            raise InputError(
+                f"this result of {self.compressor} carries no scores to choose by (status {self.status}); run the "
+                "pipeline again with the other limits"
+            )
+        return self.scores.choose(budget=budget, threshold=threshold, operating_point=operating_point)
 
     @property
     def text(self) -> str:

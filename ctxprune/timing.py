@@ -1,13 +1,36 @@
-"""Seconds by stage, recorded where the work happens and read by whoever asked for them."""
+"""Seconds by stage, and how far a long reading has come: recorded where the work happens, read by who asked."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import TypeVar
+
+T = TypeVar("T")
 
 _recorder: ContextVar[dict[str, float] | None] = ContextVar("ctxprune_seconds", default=None)
+_watcher: ContextVar[Callable[[int, int], None] | None] = ContextVar("ctxprune_watcher", default=None)
+
+
+@contextmanager
+def watch(report: Callable[[int, int], None]) -> Iterator[None]:
+    """Call `report(done, total)`, which count model inputs, as models read inside this block, in this thread."""
+    token = _watcher.set(report)
+    try:
+        yield
+    finally:
+        _watcher.reset(token)
+
+
+def watched(items: Iterable[T], total: int) -> Iterator[T]:
+    """The items as they are, each reported to `watch` once it is there."""
+    report = _watcher.get()
+    for done, item in enumerate(items, 1):
+        if report is not None:
+            report(done, total)
+        yield item
 
 
 @contextmanager
@@ -23,7 +46,7 @@ def record() -> Iterator[dict[str, float]]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Add the seconds of this block to the stage `name`; costs nothing to speak of when nobody records."""
+    """Add the seconds of this block to the stage `name`; free when nobody records."""
     seconds = _recorder.get()
     if seconds is None:
         yield

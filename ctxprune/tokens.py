@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
+from numbers import Integral
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias, cast
 
 from tokenizers import Tokenizer
 
-from ctxprune.errors import CheckpointError, MissingExtraError, UnknownNameError
+from ctxprune.errors import CheckpointError, InputError, MissingExtraError, UnknownNameError
 from ctxprune.runtime.shared import FOLDER
 from ctxprune.text import model_text
 from ctxprune.types import TokenCounter
@@ -22,6 +23,12 @@ BATCH_CHARACTERS = 2_000_000
 
 #: Where a text may be cut: the space after a word goes with the next word, as in byte-pair tokenizers.
 WORD_END = re.compile(r"(?<=\S)\s")
+
+#: What counts tokens, in every form that a caller may give.
+CounterLike: TypeAlias = TokenCounter | Callable[[str], int] | str
+
+#: Models and encodings that tiktoken counts for.
+_OPENAI_NAME = re.compile(r"(?:gpt|chatgpt|text-embedding|ft:gpt)-|o\d(?:-|$)|(?:cl100k|o200k|p50k|r50k)_")
 
 DEFAULT_TOKENIZER = FOLDER / "minilm-l6.tokenizer.json"
 
@@ -101,6 +108,47 @@ class TiktokenCounter:
         return totals
 
 
+class FunctionCounter:
+    """Counts with a function of one text. Exact: whoever passes one knows what the generator reads."""
+
+    exact = True
+
+    def __init__(self, function: Callable[[str], int]) -> None:
+        self.name = _function_name(function)
+        self._function = function
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [self._checked(self._function(text)) for text in texts]
+
+    def _checked(self, number: object) -> int:
+        if isinstance(number, bool) or not isinstance(number, Integral) or number < 0:
+            raise InputError(f"the counter {self.name} must return a whole number from 0 up, got {number!r:.80}")
+        return int(number)
+
+
+def _function_name(function: Callable[[str], int]) -> str:
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    code = getattr(function, "__code__", None)
+    # two lambdas have one name, and a budget must not be counted by the other
+    return f"{name}:{code.co_firstlineno}" if "<lambda>" in name and code is not None else name
+
+
+def as_counter(counter: CounterLike) -> TokenCounter:
+    """A counter as it is, one by name (see `load_counter`), or a function of one text such as `len`.
+
+    Raises InputError for anything else.
+    """
+    if isinstance(counter, str):
+        return load_counter(counter)
+    if callable(getattr(counter, "count", None)) and hasattr(counter, "name"):
+        return cast(TokenCounter, counter)
+    if callable(counter):
+        return FunctionCounter(counter)
+    raise InputError(
+        f"counter must be a name, a TokenCounter or a function from a text to a number, got {type(counter).__name__}"
+    )
+
+
 @lru_cache(maxsize=1)
 def default_counter() -> TokenCounter:
     """The bundled tokenizer, which stands in for the generator's: an estimate.
@@ -115,8 +163,9 @@ def default_counter() -> TokenCounter:
 def load_counter(spec: str) -> TokenCounter:
     """A counter by name.
 
-    spec: "default" (the bundled tokenizer, an estimate), "words", "tiktoken:<encoding or model>", a path to a
-    tokenizer.json or to a folder with one, or a hub id like "org/name".
+    spec: "default" (the bundled tokenizer, an estimate), "words", a model or encoding that tiktoken knows ("gpt-4o",
+    "o200k_base", or with "tiktoken:" before it), a path to a tokenizer.json or to a folder with one, or a hub id like
+    "org/name".
     Raises UnknownNameError for anything else, MissingExtraError when tiktoken is not installed, CheckpointError when a
     tokenizer cannot be read or fetched.
     """
@@ -131,10 +180,27 @@ def load_counter(spec: str) -> TokenCounter:
         return TokenizerCounter(_read(path / "tokenizer.json" if path.is_dir() else path), name=spec)
     if spec.count("/") == 1 and all(spec.split("/")) and path.suffix != ".json":
         return TokenizerCounter(_fetch(spec), name=spec)
+    if _of_tiktoken(spec):
+        return _tiktoken(spec)
     raise UnknownNameError(
-        f"no tokenizer {spec!r}; use default, words, tiktoken:<encoding or model>, a path to a tokenizer.json or its "
-        "folder, or a hub id like org/name"
+        f"no tokenizer {spec!r}; use default, words, tiktoken:<encoding or model>, a model of OpenAI (gpt-4o), a path "
+        "to a tokenizer.json or its folder, or a hub id like org/name"
     )
+
+
+def _of_tiktoken(name: str) -> bool:
+    """Whether tiktoken knows the model or encoding; without tiktoken, whether the name looks like one of OpenAI's."""
+    try:
+        import tiktoken
+    except ImportError:
+        return _OPENAI_NAME.match(name) is not None
+    if name in tiktoken.list_encoding_names():
+        return True
+    try:
+        tiktoken.encoding_name_for_model(name)
+    except KeyError:
+        return False
+    return True
 
 
 def _read(path: Path) -> Tokenizer:

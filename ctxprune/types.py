@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Protocol, TypeAlias, runtime_checkable
@@ -27,6 +28,89 @@ class Document:
         for name in ("text", "id", "title"):
             if not isinstance(value := getattr(self, name), str):
                 raise InputError(f"Document.{name} must be a string, got {type(value).__name__}: {value!r:.80}")
+
+    @classmethod
+    def of(cls, value: object) -> Document:
+        """A document from whatever holds one, told by its fields, so that no framework is imported.
+
+        A Document as it is, a string, a dict with "text", "page_content", "content" or "contents" (and "id", "title",
+        "score", "metadata"; its other fields go to the metadata), a document of LangChain, LlamaIndex or Haystack, or
+        a (document, score) pair as vector stores return. Title and score are looked up in the metadata too. Raises
+        InputError for anything else.
+        """
+        if isinstance(value, Document):
+            return value
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, tuple) and len(value) == 2 and _finite(value[1]) is not None:
+            return replace(cls.of(value[0]), score=_finite(value[1]))
+        if isinstance(value, Mapping):
+            return _from_fields(dict(value))
+        if (fields := _fields_of(value)) is not None:
+            return _from_fields(fields)
+        raise InputError(
+            f"a document must be a string, a dict, a Document, or a LangChain, LlamaIndex or Haystack document, got "
+            f"{type(value).__name__}: {value!r:.80}"
+        )
+
+
+#: Where dicts and frameworks keep the text.
+_TEXT_FIELDS = ("text", "page_content", "content", "contents")
+_ID_FIELDS = ("id", "_id", "id_", "node_id")
+_METADATA_FIELDS = ("metadata", "meta")
+_SCORE_FIELDS = ("score", "relevance_score")
+
+
+def _fields_of(value: object) -> dict[str, Any] | None:
+    """The fields of a framework's document; None when it is none.
+
+    LlamaIndex wraps a node and its score, and its nodes answer `get_content`, for some keep their text elsewhere.
+    """
+    if (node := getattr(value, "node", None)) is not None and hasattr(value, "score"):
+        inner = _fields_of(node)
+        return None if inner is None else inner | {"score": getattr(value, "score", None)}
+    fields = {
+        name: getattr(value, name)
+        for name in (*_TEXT_FIELDS[:3], *_ID_FIELDS, *_METADATA_FIELDS, "score")
+        if hasattr(value, name)
+    }
+    if callable(content := getattr(value, "get_content", None)) and "metadata" in fields:
+        fields["text"] = content()
+    return fields if any(name in fields for name in _TEXT_FIELDS) and _metadata_of(fields) is not None else None
+
+
+def _metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    return next((fields[name] for name in _METADATA_FIELDS if isinstance(fields.get(name), Mapping)), None)
+
+
+def _from_fields(fields: dict[str, Any]) -> Document:
+    text = next((fields[name] for name in _TEXT_FIELDS if fields.get(name) is not None), None)
+    if not isinstance(text, str):
+        got = "nothing" if text is None else type(text).__name__
+        raise InputError(
+            f"a document needs a string under one of {', '.join(_TEXT_FIELDS)}, got {got} with the fields "
+            f"{', '.join(map(str, fields)) or '(none)'}"
+        )
+    named = {*_TEXT_FIELDS, *_ID_FIELDS, *_METADATA_FIELDS, *_SCORE_FIELDS, "title"}
+    metadata = {**(_metadata_of(fields) or {}), **{key: each for key, each in fields.items() if key not in named}}
+    title = metadata.get("title") if fields.get("title") is None else fields["title"]
+    name = next((fields[key] for key in _ID_FIELDS if fields.get(key) is not None), "")
+    scores = (_finite(place.get(key)) for place in (fields, metadata) for key in _SCORE_FIELDS)
+    return Document(
+        text,
+        id=str(name),
+        title=title if isinstance(title, str) else "",
+        score=next((score for score in scores if score is not None), None),
+        metadata=metadata,
+    )
+
+
+def _finite(score: object) -> float | None:
+    """A retriever's score as a float (numpy's numbers are); None for nan and for what is no number."""
+    if isinstance(score, bool | str) or not hasattr(score, "__float__"):
+        return None
+    number = float(score)
+    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,10 +265,12 @@ class SoftTokens:
 Piece: TypeAlias = Extract | Summary | SoftTokens
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Context:
     """A question and what is known for it. `warnings` says what a compressor had to give up on the way.
 
+    pieces: retrieved documents in any form that `Document.of` reads, each kept whole, or what a compressor made of
+    them.
     model: the name of the model that scored it, set by compressors that choose among several.
     """
 
@@ -194,20 +280,24 @@ class Context:
     warnings: tuple[str, ...] = ()
     model: str = ""
 
-    @classmethod
-    def of(cls, query: str, documents: Sequence[Document | str], *, id: str = "") -> Context:
-        """Wrap retrieved documents, each kept whole. Strings become documents without a title."""
+    def __init__(
+        self, query: str, pieces: Iterable[object], id: str = "", warnings: tuple[str, ...] = (), model: str = ""
+    ) -> None:
         if not isinstance(query, str):
             raise InputError(f"the query must be a string, got {type(query).__name__}: {query!r:.80}")
-        if isinstance(documents, str):
-            raise InputError("documents must be a sequence of documents, got one string; wrap it in a list")
-        pieces = []
-        for index, document in enumerate(documents):
-            source = Document(document) if isinstance(document, str) else document
-            if not isinstance(source, Document):
-                raise InputError(f"document {index} must be a Document or a string, got {type(source).__name__}")
-            pieces.append(whole(source, index=index))
-        return cls(query, tuple(pieces), id=id)
+        if isinstance(pieces, str | bytes | Mapping) or not isinstance(pieces, Iterable):
+            kind = type(pieces).__name__
+            raise InputError(f"documents must be a sequence of documents, got one {kind}; wrap it in a list")
+        object.__setattr__(self, "query", query)
+        object.__setattr__(self, "pieces", tuple(_piece(index, each) for index, each in enumerate(pieces)))
+        object.__setattr__(self, "id", id)
+        object.__setattr__(self, "warnings", warnings)
+        object.__setattr__(self, "model", model)
+
+    @classmethod
+    def of(cls, query: str, documents: Iterable[object], *, id: str = "") -> Context:
+        """Wrap retrieved documents, each kept whole; see `Document.of` for what a document may be."""
+        return cls(query, documents, id)
 
     @property
     def extracts(self) -> tuple[Extract, ...]:
@@ -216,6 +306,15 @@ class Context:
     def warn(self, message: str) -> Context:
         """A copy that carries one more warning; the same message is kept once."""
         return self if message in self.warnings else replace(self, warnings=(*self.warnings, message))
+
+
+def _piece(index: int, value: object) -> Piece:
+    if isinstance(value, Extract | Summary | SoftTokens):
+        return value
+    try:
+        return whole(Document.of(value), index=index)
+    except InputError as error:
+        raise InputError(f"document {index}: {error}") from None
 
 
 def whole(document: Document, *, index: int = 0) -> Extract:

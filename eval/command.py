@@ -1,4 +1,4 @@
-"""`ctxprune eval run | report | compare | ls | calibrate`: the options, and what they become."""
+"""`ctxprune eval run | report | compare | ls | calibrate | break-even`: the options, and what they become."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Measure what compressors cost and what they do to answers, against baselines at equal tokens.",
 )
 
@@ -149,6 +150,53 @@ def calibrate(context: typer.Context) -> None:
     from ctxprune.eval.risk.calibrate import main as calibrate_from
 
     raise typer.Exit(calibrate_from(context.args))
+
+
+@app.command("break-even")
+def break_even(
+    prices: Annotated[
+        str, typer.Option(metavar="IN,OUT", help="Of a million input and output tokens, in any currency.")
+    ],
+    tokens: Annotated[str, typer.Option(metavar="BEFORE,AFTER", help="Tokens of the context.")],
+    output: Annotated[
+        str, typer.Option(metavar="BEFORE,AFTER", help="Tokens of the answer; pruned contexts can make it longer.")
+    ],
+    seconds: Annotated[float, typer.Option(help="The compressor takes for a request.")],
+    machine_hour: Annotated[float, typer.Option(help="Price of an hour of the compressor's machine.")] = 0.0,
+    other_tokens: Annotated[float, typer.Option(help="Input tokens that stay as they are.")] = 0.0,
+    cached_share: Annotated[
+        float, typer.Option(help="Of the unpruned context, what the provider's prompt cache would serve.")
+    ] = 0.0,
+    cached_price: Annotated[float | None, typer.Option(help="Of a million cached input tokens.")] = None,
+    speeds: Annotated[
+        str | None, typer.Option(metavar="READ,WRITE", help="Tokens a second of the generator, for the waiting times.")
+    ] = None,
+    requests: Annotated[int, typer.Option(min=1, help="That the bill is of.")] = 1000,
+) -> None:
+    """What compression saves or costs, answers included, and how far each figure can move before nothing is saved."""
+    from ctxprune.eval.break_even import Workload, table
+
+    pairs = {"prices": prices, "tokens": tokens, "output": output, **({} if speeds is None else {"speeds": speeds})}
+    numbers = {name: _numbers(text, f"--{name}") for name, text in pairs.items()}
+    for name, values in numbers.items():
+        if len(values) != 2:
+            raise InputError(f"--{name} takes two numbers with a comma between them, got {pairs[name]!r}")
+    work = Workload(
+        input_price=numbers["prices"][0],
+        output_price=numbers["prices"][1],
+        tokens_before=numbers["tokens"][0],
+        tokens_after=numbers["tokens"][1],
+        output_before=numbers["output"][0],
+        output_after=numbers["output"][1],
+        compress_seconds=seconds,
+        machine_hour=machine_hour,
+        other_tokens=other_tokens,
+        cached_share=cached_share,
+        cached_price=cached_price,
+        prefill=numbers["speeds"][0] if speeds else None,
+        decode=numbers["speeds"][1] if speeds else None,
+    )
+    sys.stdout.write(table(work, requests=requests))
 
 
 def _read_settings(path: Path | None) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Workers as Ray actors, each with its own model; Ray replaces none of them, so that the driver can count the dead."""
+"""Ray: workers as actors, a map over a Ray Data dataset, and the sidecar as a Ray Serve application.
+
+Ray replaces no actor by itself, so that the driver can count the dead.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import ray
 from fastapi import FastAPI
-from ray import serve
-from ray.data import ActorPoolStrategy, Dataset
-from ray.exceptions import RayError
 
 from ctxprune.errors import CtxpruneError, InputError, MissingExtraError
 from ctxprune.integrations.mapping.files import Work
 from ctxprune.integrations.mapping.worker import CompressTask, Died, Failed, Job, PartWorker, Reply, describe
 from ctxprune.integrations.server import Settings, create_app
+
+try:
+    import ray
+    from ray import serve
+    from ray.data import ActorPoolStrategy, Dataset
+    from ray.exceptions import RayError
+except ImportError as error:
+    raise MissingExtraError("ctxprune.integrations.ray", "ray") from error
 
 
 class Worker:
@@ -202,9 +209,3 @@ def sidecar(
         graceful_shutdown_timeout_s=float(settings.shutdown_seconds),
     )
     return deployment.bind()
-
-
-try:
-    import ray
-except ImportError as error:
-    raise MissingExtraError("ctxprune.integrations.ray", "ray") from error

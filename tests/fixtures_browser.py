@@ -59,6 +59,7 @@ class Tab:
     def fill(self, question, documents):
         """Replace what the page holds. documents: mappings with text, and maybe title and id."""
         page = self.page
+        page.evaluate("document.getElementById('fold').open = true")
         while page.locator("#documents > li").count() > 1:
             page.locator("#documents button").last.click()
         page.fill("#question", question)
@@ -70,9 +71,14 @@ class Tab:
 
     def prune(self):
         """Press the button and wait for the answer."""
+        self.idle()
         self.page.evaluate("document.getElementById('panels').replaceChildren()")
         self.page.click("#run")
         self.page.wait_for_selector(".panel")
+
+    def idle(self):
+        """Wait until no answer is awaited: the page asks for a first one by itself."""
+        self.page.wait_for_selector("#results:not([aria-busy])")
 
     def threshold(self, value, panel=0):
         """Move a slider as dragging it does. Returns where it stands: browsers round it to 15 digits."""

@@ -52,6 +52,9 @@ def row(dataset, compressor, settings, tokens, percent, *, generator=True):
         "metrics": metrics,
         "vs_full": vs_full if generator else {},
         "vs_rerank": {"match": difference(0.01, non_inferior=True)} if tested and generator else {},
+        "vs_baselines": {"lead": {"match": difference(0.3)}, "rerank-truncate": {"match": difference(0.01)}}
+        if tested and generator
+        else {},
     }
 
 

@@ -114,6 +114,23 @@ def test_the_steps_of_a_procedure_stay_together_when_it_answers(scores, whole, l
     assert all(step in kept for step in STEPS) == whole
 
 
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("# Filling\n\n- Open the lid.\n- Wait until it is cold.\n- Pour water in.\n", True),
+        ("# How to fill it\n\n* Open the lid.\n* Pour water in.\n", True),
+        ("# Füllen\n\n- Deckel öffnen.\n- Danach Wasser eingießen.\n", True),
+        ("# Filling\n\nStep 1: Open the lid.\n\nStep 2: Pour water in.\n\nStep 3: Shut it.\n", True),
+        ("# Filling\n\n- Water is best.\n- Tea is bad for it.\n", False),
+    ],
+)
+def test_steps_are_told_from_things_side_by_side(text, whole):
+    context = scored(text + "\n# Prices\n\nIt is cheap.\n", {"#": 0.9, "Prices": 0.01})
+    kept = lines(choose(context, threshold=0.5))
+    steps = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert all(step in kept for step in steps) == whole
+
+
 def test_a_procedure_that_does_not_fit_gives_its_best_steps():
     context = scored(MANUAL, {"remove scale": 0.9, "an hour": 0.8})
     kept = lines(choose(context, budget=17, floor=0.02))

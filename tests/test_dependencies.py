@@ -36,7 +36,11 @@ def third_party(source: str) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             # "from opentelemetry import trace" and "from opentelemetry.sdk import ..." are of two distributions
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return {name for name in names if name.split(".")[0] not in {*sys.stdlib_module_names, "ctxprune"} | RIVALS}
+    return {
+        name
+        for name in names
+        if name.split(".")[0] not in {*sys.stdlib_module_names, "ctxprune", "benchmarks"} | RIVALS
+    }
 
 
 def distribution(module: str) -> str:

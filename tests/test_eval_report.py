@@ -17,7 +17,7 @@ from ctxprune.errors import InputError, MissingExtraError
 from ctxprune.eval.report import markdown, write_report
 from ctxprune.eval.report import plots as run_plots
 from ctxprune.eval.report.folder import by_dataset, check_results, headlines, open_run, score_name
-from ctxprune.eval.report.leaderboard import board, costs, leaderboard, sweeps
+from ctxprune.eval.report.leaderboard import board, costs, in_short, leaderboard, sweeps
 from ctxprune.eval.report.pareto import Point, Price, Speed, break_even, break_even_speed, fit_line, frontier
 from ctxprune.eval.report.samples import MOST_PAIRS, Pairs, digest
 
@@ -112,6 +112,37 @@ def test_a_malformed_row_is_named(change, message):
 
 
 # leaderboard
+
+
+def test_the_first_line_says_how_it_went():
+    line = in_short(runs.results("towers", "bridges"))
+    assert line == (
+        "In short: against the full context 2 wins, 0 ties, 2 losses; against rerank at equal tokens 0 wins, 4 ties, "
+        "0 losses; against lead at equal tokens 4 wins, 0 ties, 0 losses; 67 to 83% of the tokens removed."
+    )
+    text = leaderboard(runs.results("towers", "bridges"))
+    assert text.split("\n\n")[1] == line
+    old = runs.results("towers")
+    for row in old["rows"]:
+        del row["vs_baselines"]
+    assert "against rerank" in in_short(check_results(old)) and "lead" not in in_short(old)
+    assert in_short({"rows": [row for row in old["rows"] if row["arm"] == "full"]}).startswith("Nothing was tested")
+
+
+def test_every_baseline_is_counted_and_stands_below_its_arm(tmp_path):
+    board_text = leaderboard(runs.results("towers"))
+    assert (
+        "against full: win / tie / loss | against rerank: win / tie / loss | against lead: win / tie / loss"
+        in board_text
+    )
+    folder = runs.write_run(tmp_path / "run")
+    write_report(folder)
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.index('class="short"') < page.index("<table")
+    tested = page.index('class="tested">provence threshold=0.1')
+    baseline = page.index("lead <small>at its tokens</small>")
+    assert tested < baseline < page.index('class="tested">provence threshold=0.5')
+    assert "prefers-color-scheme: dark) { figure" in page
 
 
 def test_the_leaderboard_shows_every_row_with_its_marks():

@@ -260,6 +260,10 @@ def test_rows_have_means_and_the_comparisons_that_exist():
     assert none["vs_full"]["em"]["p_holm"] is None
     ps = [row["vs_full"]["f1"]["p"] for row in (p, q)]
     assert [row["vs_full"]["f1"]["p_holm"] for row in (p, q)] == pytest.approx(holm(ps))
+    assert [list(row["vs_baselines"]) for row in found] == [[], [], ["rerank-truncate"], [], []]
+    again = p["vs_baselines"]["rerank-truncate"]
+    assert again["match"]["difference"] == p["vs_rerank"]["match"]["difference"]
+    assert again["match"]["low"] == p["vs_rerank"]["match"]["low"] and again["match"]["p_holm"] is None
     # one tested arm has a reranker at its tokens: nothing to correct
     assert p["vs_rerank"]["f1"]["p_holm"] == p["vs_rerank"]["f1"]["p"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ctxprune.errors import InputError
-from ctxprune.files import LOCK, only_writer, remove_matching
+from ctxprune.files import LOCK, only_writer, read_rows, remove_matching, write_rows, write_whole
 
 
 def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -93,3 +93,39 @@ def test_matching_names_are_removed_and_no_link_is_followed(tmp_path: Path) -> N
     remove_matching(folder, ".part-*", ".other-*")
     assert [path.name for path in folder.iterdir()] == ["part-4"]
     assert (outside / "kept.txt").exists()
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.jsonl.gz"])
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_rows_come_back_as_they_were_written(tmp_path: Path, name: str, ascii_only: bool) -> None:
+    rows = [{"text": "Größe\u2028und\nmehr"}, {"text": "", "n": [1, None]}]
+    path = tmp_path / "new" / name
+    assert write_rows(path, iter(rows), ascii_only=ascii_only) == 2
+    assert [row for _, row in read_rows(path)] == rows
+    assert [each.name for each in path.parent.iterdir()] == [name]
+    assert (path.read_bytes()[:2] == b"\x1f\x8b") == name.endswith(".gz")
+
+
+def test_rows_that_break_off_leave_the_old_file(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    assert write_rows(path, []) == 0
+    with pytest.raises(ZeroDivisionError):
+        write_rows(path, ({"n": 1 / n} for n in (1, 0)))
+    assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("content", [b"\x00\xff", "für immer\ud800"])
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(tmp_path: Path, content: bytes | str) -> None:
+    path = tmp_path / "whole"
+    for _ in range(2):
+        write_whole(path, content)
+        write_whole(path, content, unfinished=tmp_path / "mine.tmp")
+    expected = content if isinstance(content, bytes) else "für immer\\ud800".encode()
+    assert path.read_bytes() == expected and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_replaced_leaves_nothing_unfinished(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(OSError, match="taken"):
+        write_whole(tmp_path / "taken", b"new")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

@@ -14,7 +14,7 @@ from fixtures_endpoint import Endpoint, echo
 from fixtures_llama import WORDS, save_llama
 
 from ctxprune.errors import CheckpointError, GeneratorError, InputError
-from ctxprune.generators import Generator, LocalGenerator, OpenAIGenerator
+from ctxprune.generators import Generator, LocalGenerator, OpenAIGenerator, load_generator
 
 PROMPTS = ["the cat", "a river and a rock and the sea", "sun", "vote", "the cat sat on the mat and the moon", "sea sea"]
 
@@ -288,3 +288,20 @@ def test_bad_options(options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         OpenAIGenerator("tiny", **{"base_url": "http://localhost/v1", **options})
     assert "sk-secret" not in str(caught.value)
+
+
+def test_one_door_to_models_on_disk_and_to_endpoints(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = load_generator(str(llama), device="cpu", batch_size=2)
+    assert isinstance(local, LocalGenerator) and len(local.generate(["the cat"], max_new_tokens=1)) == 1
+    monkeypatch.setenv("KEY_OF_OURS", "secret")
+    with load_generator("m", base_url="http://x/v1", api_key_env="KEY_OF_OURS", concurrency=2) as remote:
+        assert isinstance(remote, OpenAIGenerator) and remote.name == "m"
+
+
+@pytest.mark.parametrize("value", [None, ""])
+def test_a_key_that_is_not_there_is_named(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KEY_OF_OURS", raising=False)
+    if value is not None:
+        monkeypatch.setenv("KEY_OF_OURS", value)
+    with pytest.raises(InputError, match="variable KEY_OF_OURS is not set; set it to the key of m"):
+        load_generator("m", base_url="http://x/v1", api_key_env="KEY_OF_OURS")

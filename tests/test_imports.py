@@ -12,12 +12,12 @@ import ctxprune
 #: Lowest first; a module imports from its own layer and those below. Packages are named by their first part.
 LAYERS = (
     {"errors"},
-    {"types", "bundled", "files"},
+    {"types", "timing", "bundled", "files"},
     {"text", "runtime"},
-    {"budget", "calibration", "companions", "oversized", "prompt", "select", "timing", "tokens", "models"},
+    {"budget", "calibration", "companions", "oversized", "prompt", "select", "tokens", "models"},
     {"data", "vectors", "retrievers"},
     {"compressors", "generators"},
-    {"html", "result", "pipeline"},
+    {"html", "result", "pipeline", "one_call", "tools"},
     {""},  # ctxprune/__init__.py
     {"cli", "eval", "integrations", "trainers"},
     {"compat"},  # a short name for the class in integrations/llmlingua
@@ -42,6 +42,7 @@ PUBLIC = [
     "available",
     "load",
     "load_counter",
+    "prune",
     "render_prompt",
 ]
 

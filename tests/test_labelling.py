@@ -26,7 +26,7 @@ from ctxprune.trainers.provence.labels import (
     parse_labels,
     write_labels,
 )
-from ctxprune.trainers.shared.loop import report_path
+from ctxprune.trainers.shared.teacher import report_path
 from ctxprune.types import Document
 
 PASSAGE = "Lima lies in Peru. It is the capital. It rarely rains there."

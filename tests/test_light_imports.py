@@ -49,3 +49,9 @@ def test_the_bundled_model():
     names = loaded(command(*COMPRESS, "-c", "provence"))
     assert "onnxruntime" in names
     assert not names & (HEAVY | {"asyncio", "rich"})
+
+
+def test_pruning_a_tools_output():
+    code = "from ctxprune.tools import prune_tool_output\n"
+    code += "assert prune_tool_output('{\"a\": [{\"b\": 1}, {\"b\": 2}]}', 'b?', compressor='provence').kind == 'json'"
+    assert not loaded(code) & (HEAVY - {"bm25s"} | {"asyncio"})

@@ -23,6 +23,7 @@ from ctxprune.integrations.mapping import worker as tasks
 from ctxprune.integrations.mapping.files import Line, Part, batches, parts
 from ctxprune.models.sentence_encoders import BundledEncoder
 
+OPEN_TASK = worker.open_task
 WORK = Work(compressor="bm25-sentences", budget=20, part_tokens=400, batch_tokens=120)
 OPTIONS = ("-c", "bm25-sentences", "--budget", "20")
 
@@ -129,7 +130,7 @@ def test_a_line_that_kills_is_found_and_left_out(source, tmp_path, inline, monke
     [failure] = summary.failures
     assert failure.line == f"{source}:18"
     assert "3 workers died (signal 9)" in failure.error
-    monkeypatch.setattr(worker, "open_task", tasks.open_task)
+    monkeypatch.setattr(worker, "open_task", OPEN_TASK)
     map_file(source, tmp_path / "whole", WORK)
     lines = joined(tmp_path / "whole").splitlines(keepends=True)
     assert joined(tmp_path / "out") == b"".join(lines[:17] + lines[18:])
@@ -143,7 +144,7 @@ def test_a_line_that_kills_ends_the_run_by_its_name_and_the_parts_before_stay(so
         map_file(source, tmp_path / "out", WORK, workers=2)
     done = len(list((tmp_path / "out" / "checkpoints").glob("*.json")))
     assert done >= 2
-    monkeypatch.setattr(worker, "open_task", tasks.open_task)
+    monkeypatch.setattr(worker, "open_task", OPEN_TASK)
     summary = map_file(source, tmp_path / "out", WORK)
     assert summary.found == done
     map_file(source, tmp_path / "whole", WORK)
@@ -195,7 +196,7 @@ def test_a_malformed_line_is_named_and_mended(tmp_path, inline, line, message):
 def test_left_out_lines_are_done_once_they_are_to_be(source, tmp_path, inline, monkeypatch):
     poisonous(monkeypatch, raises=[5])
     map_file(source, tmp_path / "out", WORK, on_error="skip")
-    monkeypatch.setattr(worker, "open_task", tasks.open_task)
+    monkeypatch.setattr(worker, "open_task", OPEN_TASK)
     summary = map_file(source, tmp_path / "out", WORK)
     assert (summary.made, summary.failures) == (1, ())
     assert not (tmp_path / "out" / "failures.jsonl").exists()
@@ -284,7 +285,6 @@ def test_arguments_are_checked(source, tmp_path, monkeypatch):
             map_file(tmp_path / "empty" / name, tmp_path / "out", WORK)
     assert not (tmp_path / "out").exists()
     monkeypatch.setitem(sys.modules, "ray", None)
-    monkeypatch.delitem(sys.modules, "ctxprune.integrations.ray", raising=False)
     monkeypatch.delitem(sys.modules, "ctxprune.integrations.ray", raising=False)
     with pytest.raises(MissingExtraError, match=r"ctxprune-rag\[ray\]"):
         map_file(source, tmp_path / "out", WORK, engine="ray")

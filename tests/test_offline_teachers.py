@@ -1,22 +1,20 @@
 """The offline teachers: what people ask of a passage, and how surprising its words are to a language model."""
 
 import json
-import math
 from itertools import combinations
 
 import numpy as np
 import pytest
-import torch
-from fixtures_checkpoints import bert_tokenizer
+from fixtures_llama import save_llama
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import LlamaConfig, LlamaForCausalLM
 
+from ctxprune.compressors.llmlingua.selective_context import SelectiveContext
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.text import split_words
 from ctxprune.trainers.llmlingua2 import self_information
 from ctxprune.trainers.llmlingua2 import targets as coverage
-from ctxprune.trainers.llmlingua2.self_information import SurprisalModel, ranks, self_information_targets, word_bits
+from ctxprune.trainers.llmlingua2.self_information import ranks, self_information_targets, word_bits
 from ctxprune.trainers.llmlingua2.targets import Coverage, coverage_targets, read_targets, touched_chance
 from ctxprune.types import Document
 
@@ -71,59 +69,22 @@ def test_coverage_command(tmp_path, capsys) -> None:
 
 @pytest.fixture(scope="module")
 def causal(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("causal")
-    tokenizer = bert_tokenizer()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        config = LlamaConfig(
-            vocab_size=tokenizer.get_vocab_size(),
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=24,
-            bos_token_id=2,
-            eos_token_id=3,
-        )
-        model = LlamaForCausalLM(config)
-        for parameter in model.parameters():
-            torch.nn.init.normal_(parameter, std=0.4)
-    model.save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return save_llama(tmp_path_factory.mktemp("causal"))
 
 
-def slow_bits(model: SurprisalModel, text: str) -> np.ndarray:
-    ids = [model._start, *model._tokenizer.encode(text, add_special_tokens=False).ids]
-    found = []
-    for place in range(1, len(ids)):
-        with torch.inference_mode():
-            logits = model._model(input_ids=torch.tensor([ids[:place]])).logits[0, -1].double()
-        found.append(-float(logits.log_softmax(-1)[ids[place]]) / math.log(2))
-    return np.array(found)
-
-
-def test_bits_are_those_of_one_token_at_a_time_whatever_the_batch(causal) -> None:
-    model = SurprisalModel(causal, device="cpu", dtype="float32", batch_tokens=24)
-    texts = ["the moon orbits mars", "", "a planet is red.", "cheese", "two moons and fear"]
-    for text, (offsets, bits) in zip(texts, model.bits(texts), strict=True):
-        assert len(offsets) == len(bits)
-        np.testing.assert_allclose(bits, slow_bits(model, text), atol=1e-4)
-
-
-def test_long_texts_are_read_in_windows_with_context(causal) -> None:
-    text = "the moon orbits mars. a planet is red. " * 4
-    whole = SurprisalModel(causal, device="cpu", dtype="float32").bits([text])[0][1]
-    cut = SurprisalModel(causal, device="cpu", dtype="float32", window=17).bits([text])[0][1]
-    assert len(whole) == len(cut)
-    np.testing.assert_allclose(cut[:16], whole[:16], atol=1e-4)
-    assert np.isfinite(cut).all()
-    assert (cut > 0).all()
+def test_words_sum_the_bits_of_their_tokens_whatever_is_read_with_them(causal) -> None:
+    model = SelectiveContext(causal, device="cpu")
+    texts = ["the cat sat on the mat", "", "sun", "a river and a rock. and the sea the sun"]
+    for text, words in zip(texts, word_bits(model, texts), strict=True):
+        [alone] = word_bits(model, [text])
+        np.testing.assert_allclose(words, alone, atol=1e-4)
+        assert len(words) == len(split_words(text)) and (words > 0).all()
 
 
 def test_words_sum_their_tokens_and_rank_among_their_text(causal) -> None:
-    model = SurprisalModel(causal, device="cpu", dtype="float32")
+    model = SelectiveContext(causal, device="cpu")
     texts = ["the moons orbits mars. unknownword", "red"]
-    for text, words, (_, bits) in zip(texts, word_bits(model, texts), model.bits(texts), strict=True):
+    for text, words, (_, bits) in zip(texts, word_bits(model, texts), model.information(texts), strict=True):
         assert len(words) == len(split_words(text))
         assert words.sum() == pytest.approx(bits.sum())
     long, short = self_information_targets([*texts, " "], model)

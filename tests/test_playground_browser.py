@@ -37,7 +37,7 @@ def url(browser):
 @pytest.fixture
 def tab(browser, url):
     tab = Tab(browser, url, viewport={"width": 1280, "height": 900})
-    tab.page.wait_for_selector("#compressor option", state="attached")
+    tab.page.wait_for_selector(".panel")
     yield tab
     assert tab.violations() == [] and tab.said == []
     tab.context.close()
@@ -115,6 +115,34 @@ def test_everything_works_by_keyboard(tab):
     assert page.evaluate(f"{unnamed}.length") == 0
 
 
+def test_it_opens_with_a_result_and_dims_it_once_the_input_differs(tab):
+    page = tab.page
+    assert page.locator(".panel").count() == 1 and "kept" in page.inner_text("#status")
+    assert "Fenwick" in tab.prompt()
+    assert page.get_attribute("#panels", "data-stale") is None
+    page.fill("#question", "What does parking cost?")
+    assert page.get_attribute("#panels", "data-stale") == "" and "result of before" in page.inner_text("#status")
+    tab.prune()
+    assert page.get_attribute("#panels", "data-stale") is None
+
+
+def test_documents_of_which_nothing_is_kept_stand_behind_one_line(tab):
+    page = tab.page
+    others = [{"text": f"Shop {number} sells shoes and socks. It is shut on Mondays."} for number in range(60)]
+    page.click("#paste summary")
+    page.fill("#paste-text", "\n---\n".join(each["text"] for each in others))
+    page.click("#paste-add")
+    tab.prune()
+    tab.threshold(0.3)
+    assert "documents of which nothing is kept" in page.inner_text(".dropped > summary")
+    assert page.locator(".dropped .document").count() >= 60
+    assert page.locator(".panel").bounding_box()["height"] < 1500
+    tab.threshold(0)
+    assert page.locator(".dropped").is_hidden() and page.locator(".panel details.document[open]").count() == 64
+    order = page.locator(".panel .document .number").all_text_contents()
+    assert order == [str(number) for number in range(1, 65)]
+
+
 def test_two_compressors_budget_and_samples(tab):
     page = tab.page
     page.click("text=Help desk")
@@ -158,7 +186,7 @@ def test_copied_code_runs(tab, url):
 def test_several_documents_are_pasted_at_once(tab):
     page = tab.page
     tab.fill("", [{}])
-    page.click("summary >> nth=0")
+    page.click("#paste summary")
     page.fill("#paste-text", f"# Bridge\n{BRIDGE}\n\n---\n\n{FERRY}\n---\n\n---\n#1 in town")
     page.click("#paste-add")
     values = page.locator("#documents [name=title], #documents [name=text]").evaluate_all(
@@ -199,12 +227,10 @@ def test_a_key_is_asked_for_and_kept_in_memory_alone(browser):
         for key in ("wrong", "gibt’s nicht"):
             page.fill("#key", key)
             page.click("#key-use")
-            page.wait_for_function(
-                "document.getElementById('server').textContent.startsWith('The server did not take')"
-            )
+            page.wait_for_selector("#server:has-text('The server did not take')")
         page.fill("#key", "secret")
         page.keyboard.press("Enter")
-        page.wait_for_selector("#compressor option", state="attached")
+        page.wait_for_selector(".panel")
         tab.fill(QUERY, [{"text": BRIDGE}])
         tab.prune()
         page.click("#copy-curl")
@@ -238,7 +264,9 @@ CONTRAST = """
 def test_on_a_phone_in_both_schemes(browser, url, scheme):
     tab = Tab(browser, url, viewport={"width": 390, "height": 844}, color_scheme=scheme, reduced_motion="reduce")
     page = tab.page
-    page.wait_for_selector("#compressor option", state="attached")
+    page.wait_for_selector(".panel")
+    assert not page.evaluate("document.getElementById('fold').open") and page.evaluate("window.scrollY") == 0
+    assert page.locator(".panel .kept").first.bounding_box()["y"] < 844, "the first result is in view"
     tab.fill(QUERY, [{**DOCUMENTS[0], "id": "i" * 80}, {"text": "w" * 300, "title": "t" * 90}])
     page.select_option("#rival", "dslr")
     tab.prune()
@@ -275,7 +303,7 @@ def test_works_behind_a_prefix(browser, url):
 
     with running(gateway) as front:
         tab = Tab(browser, front + "/prefix")
-        tab.page.wait_for_selector("#compressor option", state="attached")
+        tab.page.wait_for_selector(".panel")
         tab.prune()
         assert tab.page.url == front + "/prefix/playground/" and f'Client("{front}/prefix/")' in tab.page.input_value(
             "#snippet"

@@ -26,6 +26,7 @@ PLAIN = [
     "Wrap the hidden part in `<think>` and `</think>`.",
     "```xml\n<reasoning>\nfirst\n</reasoning>\n```\nThat is the layout.",
     'The tag "<think>" opens the block.',
+    "```python\nthinking = 1902\n```\nThat is the line.",
     "The <analysis> element has no closing partner in this file.",
     "analysis of the lamp shows soot",
     "x < think > y holds for no pair",
@@ -40,6 +41,9 @@ REASONED = [
     f"<scratchpad>\nMaybe 1902?\n</scratchpad>\n{ANSWER}",
     f"<seed:think>Maybe 1902?</seed:think>{ANSWER}",
     f"[THINK]Maybe 1902?[/THINK]{ANSWER}",
+    f"```thinking\nMaybe ``1902``?\n```\n{ANSWER}",
+    f"~~~reasoning\nMaybe 1902?\n~~~\n\n{ANSWER}",
+    f"<unused94>thought\nMaybe 1902?<unused95>{ANSWER}",
     f"◁think▷Maybe 1902?◁/think▷{ANSWER}",
     f"<|begin_of_thought|>Maybe 1902?<|end_of_thought|>\n<|begin_of_solution|>{ANSWER}<|end_of_solution|>",
     f"<|START_THINKING|>Maybe 1902?<|END_THINKING|><|START_RESPONSE|>{ANSWER}<|END_RESPONSE|>",
@@ -62,6 +66,7 @@ ONLY = [
     "Maybe 1902\n</think>\n ",
     "<|channel|>analysis<|message|>Maybe 1902, but",
     "[THINK]1902",
+    "```thinking\nMaybe 1902, but",
 ]
 
 

@@ -178,9 +178,53 @@ def test_html_marks_kept_and_removed_text_with_scores():
     assert ("mark", {"title": "kept, score 0.500"}) in seen.tags
     assert ("del", {"title": "removed, score 0.000"}) in seen.tags
     assert "[1] The title" in seen.texts["b"]
-    assert {"score 0.5, 1 of 2 units kept", "score 0, dropped"} <= set(seen.texts["small"])
+    assert {"score 0.5, 1 of 2 words kept", "score 0, nothing kept", "0.500", "0.000"} <= set(seen.texts["small"])
     assert "7 → 4 tokens" in seen.texts["b"]
     assert result._repr_html_() == render_html(result)
+
+
+SENTENCES = [f"Sentence number {number} tells of a house by the sea, of its roof and its door." for number in range(30)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "folds"), [((0, 29), ["28 sentences removed"]), ((0, 3, 6), ["23 sentences removed"])]
+)
+def test_long_runs_of_removed_text_are_folded(kept, folds):
+    text = " ".join(SENTENCES)
+    places = [text.index(sentence) for sentence in SENTENCES]
+    units = tuple(Span(start, start + len(each), 0.1) for start, each in zip(places, SENTENCES, strict=True))
+    extract = Extract(Document(text), units, tuple(place in kept for place in range(30)))
+    seen = outline(render_html(result_of(extract)))
+    assert seen.texts["summary"] == folds
+    assert [each for each in seen.texts["del"] if each != "removed"] == [
+        each for place, each in enumerate(SENTENCES) if place not in kept
+    ]
+    dropped = outline(render_html(result_of(Extract(Document(text), units, (False,) * 30))))
+    assert "summary" not in dropped.texts, "the document is folded as a whole"
+
+
+def test_scores_can_be_switched_on_without_a_pointer():
+    page = render_page([compress(Context.of("why?", ["a b. c d."]), threshold=0.5)])
+    assert '<input type="checkbox"' in page and ":has(.switch:checked) .score { display: inline; }" in page
+    assert page.count('<small class="score">') == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "monospace"),
+    [
+        ("def f(x):\n    if x:\n        return 1\n    return 2", True),
+        ("name     size\nbolt       3\nscrew     12", True),
+        ("| a | b |\n|---|---|\n| 1 | 2 |", True),
+        ("key\tvalue\none\t1\ntwo\t2", True),
+        ("A plain text.\nIt has three lines.\nAnd no layout.", False),
+        ("One line only    with a gap", False),
+        ("", False),
+    ],
+)
+def test_what_is_laid_out_keeps_letters_of_one_width(text, monospace):
+    units = (Span(0, len(text)),) if text else ()
+    page = render_html(result_of(Extract(Document(text), units, (True,) * len(units))))
+    assert ('class="text pre"' in page) == monospace
 
 
 @settings(deadline=None)

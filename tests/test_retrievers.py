@@ -368,8 +368,8 @@ def test_a_sentence_transformer_by_path(tmp_path: Path) -> None:
 
 def test_heavy_libraries_wait_until_they_are_used() -> None:
     modules = (
-        "retrievers, generators, embedders, text.lexical, compressors.baselines, compressors.embedding, "
-        "compressors.rerank"
+        "retrievers, generators, models.sentence_encoders, text.words, compressors.sentences, "
+        "compressors.recomp.extractive"
     )
     code = (
         f"import sys\nfor name in {modules!r}.split(', '): __import__('ctxprune.' + name)\n"

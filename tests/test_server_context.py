@@ -40,14 +40,12 @@ def test_each_kind_of_mark():
     assert texts([NAMED | {"ctxprune": False}, ASKED]) == []
 
 
-def test_tool_messages_only_when_switched_on():
+def test_tool_messages_are_context_only_when_marked():
     tool = {"role": "tool", "tool_call_id": "1", "content": "long result"}
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1"}]}
     assert texts([ASKED, call, tool]) == []
-    marking = Marking(name="context", is_long=lambda text: len(text) > 5)
-    assert texts([ASKED, call, tool], marking) == [["long result"]]
-    assert questions([ASKED, call, tool], marking) == ["What now?"]
-    assert texts([ASKED, call, tool | {"content": "short"}], marking) == []
+    assert texts([ASKED, call, tool | {"ctxprune": True}]) == [["long result"]]
+    assert questions([ASKED, call, tool | {"ctxprune": True}]) == ["What now?"]
 
 
 def test_the_question_is_what_the_user_said_outside_the_marks():

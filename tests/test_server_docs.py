@@ -11,6 +11,9 @@ from ctxprune.integrations.server import Settings
 
 PAGE = (Path(__file__).parents[1] / "docs" / "server.md").read_text(encoding="utf-8")
 
+#: A hash that was never given to anybody.
+NOBODYS = "0123456789abcdef01234567"
+
 
 @pytest.fixture(scope="module")
 def client():
@@ -34,7 +37,9 @@ def test_every_setting_is_in_the_table_with_its_default():
 
 def test_every_route_is_shown(client):
     shown = {command[1].removeprefix("localhost:8080") for command in commands()}
-    assert shown == {path.replace("{model}", "m") for path in client.get("/openapi.json").json()["paths"]}
+    assert shown == {
+        path.replace("{model}", "m").replace("{hash}", NOBODYS) for path in client.get("/openapi.json").json()["paths"]
+    }
 
 
 @pytest.mark.parametrize("command", commands(), ids=lambda command: command[1])
@@ -47,4 +52,4 @@ def test_the_commands_work(client, command):
         assert response.headers.get("x-ctxprune-status") in expected
     else:
         response = client.get(path)
-    assert response.status_code == 200
+    assert response.status_code == (404 if path.endswith(NOBODYS) else 200)

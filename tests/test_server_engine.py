@@ -63,8 +63,8 @@ def sequence(token, length=5):
     return TokenSequence(ids, np.zeros_like(ids))
 
 
-def ticket(seconds=600.0):
-    return Ticket(time.monotonic() + seconds)
+def ticket(seconds=600.0, caller=""):
+    return Ticket(time.monotonic() + seconds, caller=caller)
 
 
 class Asking(threading.Thread):
@@ -84,7 +84,7 @@ class Asking(threading.Thread):
 
 
 def queued(shared):
-    return sum(len(order.waiting) for order in list(shared._orders))
+    return sum(len(order.waiting) for orders in list(shared._orders.values()) for order in list(orders))
 
 
 def blocked(shared):
@@ -105,6 +105,33 @@ def test_small_requests_are_not_kept_waiting_by_large_ones(shared, encoder):
     assert [one.answer for one in asked] == [[0], list(range(100, 140)), [1, 2]]
     assert max(map(len, encoder.batches)) == 30 // 5
     assert {1, 2} <= {*encoder.batches[1]}
+
+
+def test_many_requests_of_one_caller_do_not_keep_another_waiting(shared, encoder):
+    crowd = [blocked(shared)] + [Asking(shared, range(100, 110), ticket(caller="crowd")) for _ in range(20)]
+    until(lambda: queued(shared) == 200)
+    alone = Asking(shared, [1, 2, 3, 4], ticket(caller="alone"))
+    until(lambda: queued(shared) == 204)
+    encoder.gate.set()
+    for one in [*crowd, alone]:
+        one.join(300)
+    assert alone.answer == [1, 2, 3, 4]
+    # half of each batch of six is the caller's who asked once
+    assert sum(token < 100 for token in encoder.batches[1]) == 3 and 4 in encoder.batches[2]
+
+
+def test_an_encoder_of_several_threads_gets_one_sequence_at_a_time(encoder):
+    encoder.threads = 3
+    shared = SharedRuntime(encoder, batch_tokens=30, metrics=Metrics())
+    asked = [Asking(shared, range(100, 120)), Asking(shared, [BAD, 1])]
+    until(lambda: queued(shared) == 22 - 3)  # one in each thread's hands
+    encoder.gate.set()
+    for one in asked:
+        one.join(300)
+    shared.close()
+    assert asked[0].answer == list(range(100, 120))
+    assert isinstance(asked[1].answer, ModelError)
+    assert {len(batch) for batch in encoder.batches} == {1}
 
 
 def test_a_sequence_larger_than_a_batch_goes_alone(shared, encoder):

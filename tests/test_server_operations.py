@@ -71,7 +71,7 @@ def test_who_leaves_is_no_longer_worked_for():
             assert held.begun.wait(300)
         until(lambda: engine.requests == 0 and engine.tokens == 0)
         held.gate.set()
-    assert held.calls == 1, "what waited behind the first batch need not be read"
+    assert held.calls <= held.runtime.threads, "what waited behind the first sequences need not be read"
     assert not len(engine.runner.reader.cache)
 
 
@@ -85,8 +85,8 @@ def test_cors_is_off_unless_asked_for(client):
 
 
 def test_all_bodies_together_are_bounded():
-    with sidecar(max_bodies_bytes=1000) as client:
-        response = client.post("/v1/compress", json=BODY | {"documents": ["x" * 2000]})
+    with sidecar(max_bodies_bytes=5000) as client:
+        response = client.post("/v1/compress", json=BODY | {"documents": ["x" * 3000]})
         assert (response.status_code, response.headers["retry-after"]) == (429, "1")
         assert client.post("/v1/compress", json=BODY).status_code == 200
         assert "ctxprune_bodies_bytes 0.0" in client.get("/metrics").text

@@ -74,5 +74,6 @@ def test_names_fit_together():
     assert set(re.findall(r'byId\("([\w-]+)"\)', SCRIPTS)) <= ids
     for attribute in ("for", "aria-describedby", "aria-labelledby"):
         assert set(re.findall(rf'\b{attribute}="([\w-]+)"', FILES["index.html"])) <= ids
-    linked = re.findall(r'(?:src|href)="([\w.]+)"', FILES["index.html"]) + re.findall(r'from "\./(.+?)"', SCRIPTS)
+    pages = FILES["index.html"] + FILES["stats.html"]
+    linked = re.findall(r'(?:src|href)="([\w.]+)"', pages) + re.findall(r'from "\./(.+?)"', SCRIPTS)
     assert set(linked) == FILES.keys() - {"index.html"}

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from ctxprune.trainers.provence.items import IGNORE, PairFamily, read_families, repeats
-from ctxprune.trainers.provence.losses import highest_by_item, listwise, sentence_table, twin_margin
+from ctxprune.trainers.provence.items import PairFamily, read_families, repeats
 from ctxprune.trainers.provence.pairs import Variation
+from ctxprune.trainers.provence.train import highest_by_item, listwise, sentence_table, twin_margin
 from ctxprune.trainers.shared.corpora import Source
+from ctxprune.trainers.shared.loop import IGNORE
 
 LEFT = "The mill stands by the river. It was built of brick in 1822. Storks nest on its roof every spring."
 RIGHT = "The tower stands on the hill. It was built of slate in 1790. A bell rings there at noon each day."

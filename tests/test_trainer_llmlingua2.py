@@ -18,11 +18,11 @@ from ctxprune.errors import InputError
 from ctxprune.models.formats import pair_format, plain_tokenizer
 from ctxprune.text import split_words
 from ctxprune.trainers.llmlingua2 import export as llmlingua2_export
+from ctxprune.trainers.llmlingua2.export import by_word, evaluate, keep_loss, kept_shares, new_word_pruner
 from ctxprune.trainers.llmlingua2.items import Forced, WordItem, collate_words, encode_targets
-from ctxprune.trainers.llmlingua2.pruner import by_word, evaluate, keep_loss, kept_shares, new_word_pruner
 from ctxprune.trainers.llmlingua2.targets import WordTargets, write_targets
 from ctxprune.trainers.llmlingua2.train import main
-from ctxprune.trainers.provence.items import IGNORE
+from ctxprune.trainers.shared.loop import IGNORE
 
 #: Words worth keeping in the training texts.
 WANTED = {"mars", "red", "cheese", "fear"}

@@ -12,11 +12,12 @@ from transformers import BertConfig, BertModel
 from ctxprune import Context, load
 from ctxprune.compressors.provence.model import load_pruner, new_pruner
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.trainers.provence.items import IGNORE, Item, batches, collate, encode
+from ctxprune.trainers.provence.items import Item, collate, encode
 from ctxprune.trainers.provence.pairs import Pair
-from ctxprune.trainers.provence.train import auc, losses, main
+from ctxprune.trainers.provence.train import losses, main
 from ctxprune.trainers.provence.unexport import read_back
 from ctxprune.trainers.shared.corpora import Source, held_out
+from ctxprune.trainers.shared.loop import IGNORE, auc, batches
 
 SENTENCES = ("the moon orbits mars.", "a planet is red.", "it is of cheese.", "two moons and fear.")
 

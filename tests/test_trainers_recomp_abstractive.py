@@ -24,10 +24,9 @@ from ctxprune.errors import GeneratorError, InputError
 from ctxprune.models.causal import PromptEncoder, load_causal_lm
 from ctxprune.prompt import readable_text
 from ctxprune.tokens import WordCounter
-from ctxprune.trainers.provence.items import IGNORE
 from ctxprune.trainers.recomp.abstractive import CausalTrainer, main
 from ctxprune.trainers.recomp.items import SummaryTarget, causal_batch, causal_example, examples, write_summary_targets
-from ctxprune.trainers.recomp.labels import Clock, rate_factor
+from ctxprune.trainers.shared.loop import IGNORE, Clock, rate_factor
 from ctxprune.types import Context, Document, Summary, whole
 
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing. is deprecated:FutureWarning")

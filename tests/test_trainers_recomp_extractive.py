@@ -19,19 +19,25 @@ from benchmarks import recomp_labels as recomp_evaluation
 from ctxprune.compressors.recomp.extractive import load_model
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.files import write_rows
 from ctxprune.models.sentence_encoders import SentenceTransformerEncoder
 from ctxprune.trainers.recomp import extractive
 from ctxprune.trainers.recomp import labels as recomp_labels
-from ctxprune.trainers.recomp.choice import Choice, Report, by_gold, by_worth, candidates, read_labels, shortlist
-from ctxprune.trainers.recomp.export import export_selector
-from ctxprune.trainers.recomp.extractive import (
+from ctxprune.trainers.recomp.choice import (
+    Choice,
+    Report,
+    by_gold,
+    by_worth,
+    candidates,
     gold_rank,
     ranking_tasks,
+    read_labels,
     recall,
     retrieval_tasks,
-    training_rows,
+    shortlist,
     with_distractors,
 )
+from ctxprune.trainers.recomp.extractive import export_selector, training_rows
 from ctxprune.trainers.recomp.labels import LabelOptions, gold_labels, scored_labels
 from ctxprune.types import Document
 
@@ -129,7 +135,7 @@ def test_a_decoded_match_outweighs_likelihood() -> None:
 
 def test_labels_are_read_as_they_were_written(tmp_path: Path) -> None:
     rows = gold_labels([question()], embedder=None, options=LabelOptions(), report=Report())
-    recomp_labels.write_labels(tmp_path / "labels.jsonl.gz", rows)
+    write_rows(tmp_path / "labels.jsonl.gz", rows)
     [labelled] = read_labels(tmp_path / "labels.jsonl.gz")
     assert labelled.positives == ("mars\nTwo moons orbit mars.",)
     assert "moon\nA planet is red." in labelled.negatives

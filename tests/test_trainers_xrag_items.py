@@ -25,13 +25,14 @@ from ctxprune.trainers.xrag.data import (
     PARAPHRASES,
     Exercise,
     SoftItem,
+    Trained,
     answer_items,
+    batch_losses,
     paraphrase_items,
     pieces,
     read_exercises,
     read_passages,
 )
-from ctxprune.trainers.xrag.loss import Trained, batch_losses
 from ctxprune.trainers.xrag.train import bags, evaluate, identified, warm_start
 from ctxprune.types import Context
 

@@ -473,7 +473,9 @@ def test_units_cover_any_mixture_of_lines(text: str, kind: str) -> None:
 @pytest.mark.parametrize(
     "piece",
     '\n¦ ¦(¦<p>¦<¦\fa\n¦12\n¦a,b\n¦a: b\n¦a   b\n¦x = (;\n¦-x\n¦"¦@@ -1 +1 @@\n¦# a\n¦Error¦at x(¦A1b2C3d4¦data:a;b,'
-    "¦commit ¦00:01 --> 2\n¦<!--¦<script>¦|¦\t¦> ".split(SEPARATOR),
+    "¦commit ¦00:01 --> 2\n¦<!--¦<script>¦|¦\t¦> "
+    "¦{|\n|-\n¦|===\n|a\n¦+--+--+\n¦=== ===\n¦a & b \\\\\n¦\\\\ a&¦\\begin{align}\n¦[a]\n----\n¦Q: a\n¦KIM. c\n"
+    "¦From: x\nTo: y\n¦<a><b>¦\x1b[¦a\b¦....¦a:  b\n¦a  b".split(SEPARATOR),
 )
 def test_work_grows_with_the_length_of_odd_texts(piece: str) -> None:
     """Four times the text may take eight times as long, not sixteen, whatever the machine does meanwhile."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from benchmarks.quality.measure import LEVELS
+from ctxprune.eval.report.markdown import compact
 
 Figures = Mapping[str, Any]
 
@@ -263,11 +264,8 @@ def _reliability(bins: Sequence[Figures]) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, figures right-aligned but for the first column; "" without rows."""
-    if not rows:
-        return ""
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+    """A Markdown table; "" without rows."""
+    return compact(head, rows) if rows else ""
 
 
 def _number(value: float) -> str:

@@ -1,1 +1,5 @@
-"""Weights that ship with the package, each with a model card."""
+"""Models and the sample corpus that come with the package."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).parent

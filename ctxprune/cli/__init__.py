@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
 from collections.abc import Sequence
 
-from ctxprune.errors import CtxpruneError
+from ctxprune.errors import CtxpruneError, MissingPackageError
 
 #: What a shell reports of a program that SIGPIPE ended.
 BROKEN_PIPE = 141
@@ -41,11 +42,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return _flushed(0)
 
 
+#: The disk, the quota or the largest size of a file.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
 def _message(error: Exception) -> str:
     if isinstance(error, CtxpruneError):
         return str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("ctxprune"):
+        return str(MissingPackageError("this command", error.name))
     if isinstance(error, OSError):
-        return f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+        said = f"{error.strerror or error}: {error.filename}" if error.filename else error.strerror or str(error)
+        return f"{said}; free some space and run the command again" if error.errno in _FULL else said
     return f"unexpected {type(error).__name__}: {error}; `ctxprune --debug ...` shows where"
 
 

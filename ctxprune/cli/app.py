@@ -10,13 +10,14 @@ from typing import Annotated
 import typer
 
 from ctxprune.cli.options import Compression
+from ctxprune.cli.output import View, notes
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
 
 app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     help="Prune retrieved documents for a question before the generator reads them.",
 )
@@ -75,7 +76,13 @@ UnitsOption = Annotated[
     UnitKind | None, typer.Option("--units", help="What to choose among (default: by the shape of the text).")
 ]
 Elision = Annotated[str, typer.Option(metavar="MARK", help='Between kept stretches, e.g. "[...]" (default: nothing).')]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a result.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a result (docs/result.md).")]
+AsText = Annotated[bool, typer.Option("--text", help="Print the pruned text alone, as it goes into a prompt.")]
+KeptOnly = Annotated[bool, typer.Option("--kept", help="Show only what is kept.")]
+Everything = Annotated[
+    bool, typer.Option("--all", help="Show everything, also of a long text (a terminal shows only what is kept).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress bar on stderr.")]
 Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows what was kept and removed.")]
 
 
@@ -131,13 +138,20 @@ def compress(
     units: UnitsOption = None,
     elision: Elision = "",
     as_json: AsJson = False,
+    as_text: AsText = False,
+    kept: KeptOnly = False,
+    everything: Everything = False,
     html: Html = None,
+    quiet: Quiet = False,
 ) -> None:
     """Prune documents for one question, or for a file of questions with documents."""
     if batch is None and question is None:
         raise typer.BadParameter("give the question with -q, or a file of questions with --batch")
     if batch is not None and (question is not None or inputs or html is not None):
         raise typer.BadParameter("--batch brings its own questions and documents; leave out -q, files and --html")
+    if batch is not None and (as_text or kept or everything):
+        raise typer.BadParameter("--batch writes a JSON object a line; leave out --text, --kept and --all")
+    view = View.of(as_json=as_json, text=as_text, kept=kept, everything=everything, html=html, quiet=quiet)
     if batch is None and not inputs and sys.stdin.isatty():
         raise typer.BadParameter("give files or a folder, or pipe a text into the command")
     compression = Compression(
@@ -165,9 +179,9 @@ def compress(
     from ctxprune.cli.compress import compress_batch, compress_one
 
     if batch is not None:
-        compress_batch(batch, compression)
+        compress_batch(batch, compression, quiet=quiet)
     else:
-        compress_one(question or "", inputs or [Path("-")], compression, as_json=as_json, html=html)
+        compress_one(question or "", inputs or [Path("-")], compression, view)
 
 
 @app.command()
@@ -212,7 +226,11 @@ def run(
     api_key_env: Annotated[str | None, typer.Option(metavar="NAME", help="Environment variable with the key.")] = None,
     show_prompt: Annotated[bool, typer.Option("--show-prompt", help="Show what the generator would read.")] = False,
     as_json: AsJson = False,
+    as_text: AsText = False,
+    kept: KeptOnly = False,
+    everything: Everything = False,
     html: Html = None,
+    quiet: Quiet = False,
 ) -> None:
     """From question to prompt: retrieve, prune, render, and answer when a generator is given."""
     compression = Compression(
@@ -237,17 +255,18 @@ def run(
         units=units,
         elision=elision,
     )
+    view = View.of(as_json=as_json, text=as_text, kept=kept, everything=everything, html=html, quiet=quiet)
     from ctxprune.cli.options import load_generator, load_questions, load_retriever
     from ctxprune.cli.run import Run
 
     asked = load_questions(question or (), questions, retriever=retriever, sample=corpus is None)
     Run(
         pipeline=compression.pipeline(),
-        retriever=load_retriever(retriever, corpus),
+        retriever=load_retriever(retriever, corpus, tell=notes(quiet=quiet)),
         generator=load_generator(generator, base_url=base_url, api_key_env=api_key_env) if generator else None,
         depth=depth,
         show_prompt=show_prompt,
-    ).report(asked, as_json=as_json, html=html)
+    ).report(asked, view)
 
 
 @app.command()
@@ -315,6 +334,44 @@ def serve(
     server.serve(host=host, port=port, settings=server.settings_from_environment(**options))
 
 
+@app.command(context_settings={"allow_interspersed_args": False})
+def mcp(
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="[COMMAND...]", help="With --wrap: the other server, or its URL.")
+    ] = None,
+    wrap: Annotated[
+        bool, typer.Option("--wrap", help="Stand in front of another server, whose results are pruned.")
+    ] = False,
+    http: Annotated[
+        bool, typer.Option("--http", help="Streamable HTTP at /mcp (default: standard input and output).")
+    ] = False,
+    host: Annotated[str, typer.Option(help="Of --http: address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Of --http: port to listen on.")] = 8090,
+    compressor: Compressor = "provence",
+    min_tokens: Annotated[int, typer.Option(min=0, help="Of --wrap: shorter results pass as they are.")] = 200,
+    budget: Annotated[int | None, typer.Option(metavar="TOKENS", help="Of --wrap: what each result may keep.")] = None,
+    threshold: Threshold = None,
+) -> None:
+    """Serve prune, rerank and retrieve_original to agents over MCP, or prune what another MCP server returns."""
+    if command and not wrap:
+        raise typer.BadParameter("give --wrap before the command of the server to stand in front of")
+    if wrap and not command:
+        raise typer.BadParameter("--wrap needs the command or the URL of the server to stand in front of")
+    if not wrap and (budget, threshold) != (None, None):
+        raise typer.BadParameter("--budget and --threshold are for --wrap; without it, callers give them")
+    from importlib import import_module
+
+    served, wrapping = (import_module(f"ctxprune.integrations.mcp.{name}") for name in ("command", "wrap"))
+    served.run(
+        transport="http" if http else "stdio",
+        host=host,
+        port=port,
+        compressor=compressor,
+        command=command if wrap else None,
+        wrapping=wrapping.Wrapping(min_tokens=min_tokens, budget=budget, threshold=threshold),
+    )
+
+
 @app.command()
 def models() -> None:
     """List the compressors, and the models inside the package."""
@@ -354,7 +411,10 @@ _TRAIN = {
     "unexport": ("ctxprune.trainers.provence.unexport", "Read an int8 export back, to go on training from it."),
 }
 _TOP = {
-    "eval": ("ctxprune.eval.command", "Benchmark compressors on questions: run, report, compare, ls, calibrate."),
+    "eval": (
+        "ctxprune.eval.command",
+        "Benchmark compressors on questions: run, report, compare, ls, calibrate, break-even.",
+    ),
     "map": ("ctxprune.integrations.mapping.command", "Compress, embed or score a whole file on several workers."),
 }
 

@@ -7,7 +7,17 @@ from contextlib import closing
 from pathlib import Path
 
 from ctxprune.cli.options import Compression, read_contexts, read_documents
-from ctxprune.cli.output import print_json, show_progress, show_result, write_html
+from ctxprune.cli.output import (
+    View,
+    notes,
+    notes_of,
+    print_json,
+    print_text,
+    reading_progress,
+    show_progress,
+    show_result,
+    write_html,
+)
 from ctxprune.errors import InputError
 from ctxprune.files import open_text
 from ctxprune.pipeline import Pipeline
@@ -15,23 +25,28 @@ from ctxprune.result import CompressionResult
 from ctxprune.types import Context
 
 
-def compress_one(
-    question: str, paths: Sequence[Path], compression: Compression, *, as_json: bool, html: Path | None
-) -> None:
-    context = Context.of(question, read_documents(paths))
-    (result,) = compression.pipeline().run([context])
-    if html is not None:
-        write_html(html, [result])
-    if as_json:
+def compress_one(question: str, paths: Sequence[Path], compression: Compression, view: View) -> None:
+    tell = notes(quiet=view.quiet)
+    context = Context.of(question, read_documents(paths, tell=tell))
+    pipeline = compression.pipeline()
+    with reading_progress(quiet=view.quiet):
+        result = pipeline.run(context)
+    if view.html is not None:
+        write_html(view.html, [result], tell=tell)
+    if view.as_json:
         print_json(result.to_dict(), indent=2)
+    elif view.text:
+        print_text(result.text)
+        for note in notes_of(result):
+            tell(f"note: {note}")
     else:
-        show_result(result)
+        show_result(result, view.detail)
 
 
-def compress_batch(path: Path, compression: Compression) -> None:
+def compress_batch(path: Path, compression: Compression, *, quiet: bool) -> None:
     """One JSON result a line, in order. A line that cannot be used ends it, after the results of those before."""
     stream = Readable(path, compression.pipeline())
-    with closing(show_progress(stream.results(), total=lambda: _lines(path))) as results:
+    with closing(show_progress(stream.results(), total=lambda: _lines(path), quiet=quiet)) as results:
         for result in results:
             print_json(result.to_dict())
     if stream.error is not None:

@@ -13,7 +13,7 @@ from ctxprune.cli.index import bundled_models
 from ctxprune.cli.output import Line, print_json, show
 from ctxprune.runtime.device import describe
 
-DISTRIBUTION = "ctxprune-rag"
+DISTRIBUTIONS = ("ctxprune-rag", "ctxprune-rag-light")
 _QUESTION = "When was the lighthouse built?"
 _RELEVANT = "The lighthouse was built in 1887."
 _DOCUMENTS = ("Bread is baked every morning.", _RELEVANT, "Cats sleep for most of the day.")
@@ -64,12 +64,17 @@ def self_test() -> dict[str, Any]:
     }
 
 
+def distribution() -> str:
+    """The name by which this package was installed."""
+    return next(filter(_installed, DISTRIBUTIONS), DISTRIBUTIONS[0])
+
+
 def extras() -> dict[str, list[str]]:
     """The packages that each extra lacks here."""
     missing: dict[str, list[str]] = {}
-    for requirement in metadata.requires(DISTRIBUTION) or []:
+    for requirement in metadata.requires(distribution()) or []:
         found = re.match(r"([\w.-]+).*\bextra\s*==\s*['\"]([\w-]+)['\"]", requirement)
-        if found and found[1] != DISTRIBUTION:
+        if found and found[1] != distribution():
             lacking = missing.setdefault(found[2], [])
             lacking += [] if _installed(found[1]) else [found[1]]
     return missing
@@ -99,7 +104,7 @@ def _lines(report: dict[str, Any]) -> Iterator[Line]:
     for name, model in report["models"].items():
         yield _row(name, f"{model['bytes'] / 1e6:.1f} MB, {model['licence'] or 'no licence stated'}")
     for extra, lacking in report["extras"].items():
-        advice = f"missing {', '.join(lacking)}: pip install '{DISTRIBUTION}[{extra}]'"
+        advice = f"missing {', '.join(lacking)}: pip install '{distribution()}[{extra}]'"
         yield _row(f"extra {extra}", advice if lacking else "installed")
     test = report["self_test"]
     if test["works"]:
@@ -108,7 +113,7 @@ def _lines(report: dict[str, Any]) -> Iterator[Line]:
         yield Line(f"bundled model works: {run_by}; {times}", "kept")
     else:
         yield Line(f"BROKEN: the bundled model does not work: {test['error']}", "head")
-        yield Line(f"next step: pip install --force-reinstall {DISTRIBUTION}")
+        yield Line(f"next step: pip install --force-reinstall {distribution()}")
 
 
 def _row(name: str, value: str) -> Line:

@@ -1,24 +1,25 @@
-"""The options by which `compress` and `run` build their pipeline."""
+"""The options by which `compress` and `run` build their pipeline, and what they read."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import json
-import os
+import re
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.cli.output import plural, printable
+from ctxprune.cli.output import note, plural, printable
 from ctxprune.compressors import load
 from ctxprune.data import SampleQuestion, sample_corpus, sample_questions
 from ctxprune.data.corpus import corpus_document, is_page, read_corpus
 from ctxprune.data.questions import answers_from, question_from_row, read_jsonl
+from ctxprune.data.webpages import decode_page, read_page
 from ctxprune.errors import BudgetError, InputError, UnknownNameError
 from ctxprune.files import json_object, read_lines, read_rows, split_lines
 from ctxprune.pipeline import Pipeline, require_query
@@ -107,18 +108,22 @@ _OWN = ("model", "rate", "operating_point", "language", "units")
 
 STANDARD_INPUT = Path("-")
 
+#: How web pages begin: comments and declarations may stand before <html>, and a byte-order mark before them.
+_PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
+_PAGE_BEGINS = 4096
 #: Names of skipped files that one line holds.
 _SHOWN = 5
 
 
-def read_documents(paths: Sequence[Path]) -> list[Document]:
+def read_documents(paths: Sequence[Path], *, tell: Callable[[str], None] = note) -> list[Document]:
     """The documents of all paths, in order; "-" is standard input.
 
     A .jsonl[.gz] file gives one document a line, `{"text" | "contents", "id"?, "title"?}`; any other file is one
-    document, a web page the text that it shows. What a folder holds of other kinds is named on stderr.
-    Raises InputError for a path that is not there and for what is no UTF-8 text.
+    document, a web page the text that it shows, also one that comes from standard input or has another suffix. tell:
+    takes a line that names what a folder holds of other kinds. Raises InputError for a path that is not there and for
+    what is no UTF-8 text.
     """
-    return [document for path in paths for document in _documents(path)]
+    return [document for path in paths for document in _documents(path, tell)]
 
 
 def read_contexts(path: Path, *, needs_query: bool) -> Iterator[Context]:
@@ -138,17 +143,17 @@ def read_contexts(path: Path, *, needs_query: bool) -> Iterator[Context]:
         yield context
 
 
-def tell_skipped(names: Sequence[str]) -> None:
-    """One line on stderr for the files of a folder that are not read."""
+def skipped_files(names: Sequence[str]) -> str:
+    """One line for the files of a folder that are not read."""
     shown = ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")
-    sys.stderr.write(f"skipped {plural(len(names), 'file')} of other kinds: {printable(shown)}\n")
+    return f"skipped {plural(len(names), 'file')} of other kinds: {printable(shown)}"
 
 
-def _documents(path: Path) -> Iterator[Document]:
+def _documents(path: Path, tell: Callable[[str], None]) -> Iterator[Document]:
     if path == STANDARD_INPUT:
         yield from _standard_input()
     elif path.is_dir():
-        yield from read_corpus(path, skipped=tell_skipped)
+        yield from read_corpus(path, skipped=lambda names: tell(skipped_files(names)))
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         for number, row in read_rows(path):
             yield _document(row, path.name, number, place=f"{path}:{number}")
@@ -157,31 +162,31 @@ def _documents(path: Path) -> Iterator[Document]:
     elif path.suffix in (".txt", ".md") or is_page(path):
         yield from read_corpus(path)
     else:
-        yield Document(_decoded(path.read_bytes(), str(path)), id=path.name, title=path.stem)
+        yield _whole(_gunzipped(path.read_bytes(), str(path)), str(path), id=path.name, title=path.stem)
 
 
 def _standard_input() -> Iterator[Document]:
     """One document a line when the first line is a JSON object with a text, else one document."""
-    content = _gunzipped(sys.stdin.buffer.read())
+    content = _gunzipped(sys.stdin.buffer.read(), "standard input")
     _, first = next(split_lines(io.BytesIO(content), "stdin"), (0, ""))
     if not first:
         raise InputError("standard input is empty; pipe a text into the command, or name files")
     if not _begins_with_document(first):
-        yield Document(_decoded(content, "standard input"), id="stdin")
+        yield _whole(content, "standard input", id="stdin", title="")
         return
     for number, line in split_lines(io.BytesIO(content), "stdin"):
         place = f"stdin:{number}"
         yield _document(json_object(line, place), "stdin", number, place=place)
 
 
-def _gunzipped(content: bytes) -> bytes:
-    """`ctxprune compress QUESTION < passages.jsonl.gz` reads what the file as an argument gives."""
+def _gunzipped(content: bytes, place: str) -> bytes:
+    """What gzip packed, told by its first bytes; anything else as it is."""
     if not content.startswith(b"\x1f\x8b"):
         return content
     try:
         return gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read standard input as gzip: {error}") from None
+        raise InputError(f"cannot read {place} as gzip: {error}") from None
 
 
 def _begins_with_document(line: str) -> bool:
@@ -195,6 +200,17 @@ def _begins_with_document(line: str) -> bool:
 def _document(row: dict[str, Any], name: str, number: int, *, place: str) -> Document:
     named = row if row.get("id") is not None or row.get("_id") is not None else {**row, "id": f"{name}:{number}"}
     return corpus_document(named, place)
+
+
+def _whole(content: bytes, place: str, *, id: str, title: str) -> Document:
+    """One document, the text of a web page where the content begins like one."""
+    if not _PAGE.match(content[:_PAGE_BEGINS]):
+        return Document(_decoded(content, place), id=id, title=title)
+    try:
+        page = read_page(decode_page(content))
+    except (UnicodeDecodeError, LookupError) as error:
+        raise InputError(f"cannot read {place} as a web page: {error}") from None
+    return Document(page.text, id=id, title=page.title or title, metadata={"extracted_from": "text/html"})
 
 
 def _decoded(content: bytes, place: str) -> str:
@@ -242,8 +258,11 @@ def load_questions(asked: Sequence[str], path: Path | None, *, retriever: str, s
     return [_of_sample(by_id[name]) for name in TELLING]
 
 
-def load_retriever(name: str, corpus: Path | None) -> Retriever:
-    """bm25, dense or hybrid over the corpus (None: the bundled sample), or a .jsonl file of retrieved documents."""
+def load_retriever(name: str, corpus: Path | None, *, tell: Callable[[str], None]) -> Retriever:
+    """bm25, dense or hybrid over the corpus (None: the bundled sample), or a .jsonl file of retrieved documents.
+
+    tell: takes a line that names the files of a folder that are not read.
+    """
     from ctxprune.retrievers import BM25Retriever, DenseRetriever, HybridRetriever, PrecomputedRetriever, StoreRetriever
 
     if is_file(name):
@@ -255,29 +274,31 @@ def load_retriever(name: str, corpus: Path | None) -> Retriever:
             f"no retriever {name!r}; use bm25, dense, hybrid, a folder that `ctxprune index --vectors` wrote, or a "
             ".jsonl file of retrieved documents"
         )
-    documents = sample_corpus() if corpus is None else list(read_corpus(corpus, skipped=tell_skipped))
+    documents = sample_corpus() if corpus is None else list(_corpus(corpus, tell))
     if name == "bm25":
         return BM25Retriever(documents)
     dense = DenseRetriever(documents)
     return dense if name == "dense" else HybridRetriever([BM25Retriever(documents), dense])
 
 
+def _corpus(path: Path, tell: Callable[[str], None]) -> Iterator[Document]:
+    return read_corpus(path, skipped=lambda names: tell(skipped_files(names)))
+
+
 def load_generator(spec: str, *, base_url: str | None, api_key_env: str | None) -> Generator:
     """spec: "local:PATH_OR_ID" or "openai:MODEL"; the key is read from the environment variable `api_key_env`."""
-    from ctxprune.generators import LocalGenerator, OpenAIGenerator
+    from ctxprune import generators
 
     kind, _, name = spec.partition(":")
     if kind not in ("local", "openai") or not name:
         raise InputError(f"--generator must be local:PATH_OR_ID or openai:MODEL, got {spec!r}")
     if kind == "local":
-        return LocalGenerator(name)
+        return generators.load_generator(name)
     if base_url is None:
         raise InputError(
             f"--generator {spec} needs the address of its endpoint; add --base-url http://localhost:8000/v1"
         )
-    if api_key_env is not None and api_key_env not in os.environ:
-        raise InputError(f"the environment variable {api_key_env} is not set; set it to the key, or drop --api-key-env")
-    return OpenAIGenerator(name, base_url=base_url, api_key=os.environ[api_key_env] if api_key_env else None)
+    return generators.load_generator(name, base_url=base_url, api_key_env=api_key_env)
 
 
 def is_file(retriever: str) -> bool:

@@ -7,20 +7,52 @@ import math
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from ctxprune.errors import InputError
 from ctxprune.html import render_page
 from ctxprune.result import CompressionResult
+from ctxprune.timing import watch
 from ctxprune.types import Extract, Piece, SoftTokens, Span, Summary
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
+
+#: "auto": everything, but on a terminal of a long text only what is kept, with a line that says so.
+Detail = Literal["auto", "all", "kept"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """What is printed, and whether stderr stays empty but for errors."""
+
+    as_json: bool = False
+    text: bool = False
+    detail: Detail = "auto"
+    html: Path | None = None
+    quiet: bool = False
+
+    @classmethod
+    def of(cls, *, as_json: bool, text: bool, kept: bool, everything: bool, html: Path | None, quiet: bool) -> View:
+        """Raises InputError for two of the forms together."""
+        forms = {"--json": as_json, "--text": text, "--kept": kept, "--all": everything}
+        chosen = [name for name, on in forms.items() if on]
+        if len(chosen) > 1:
+            raise InputError(f"{' and '.join(chosen)} print the result in different forms; give only one")
+        detail: Detail = "kept" if kept else "all" if everything else "auto"
+        return cls(as_json=as_json, text=text, detail=detail, html=html, quiet=quiet)
+
+
+#: Shorter waits need no bar.
+PATIENCE_SECONDS = 1.0
 
 # escape sequences with their parameters, then what is left of the control characters (tab and line feed stay)
 _CONTROL = re.compile(
@@ -47,14 +79,58 @@ def print_json(row: dict[str, Any], *, indent: int | None = None) -> None:
     sys.stdout.write(json.dumps(row, ensure_ascii=not utf8, allow_nan=False, indent=indent) + "\n")
 
 
-def write_html(path: Path, results: Sequence[CompressionResult]) -> None:
+def print_text(text: str) -> None:
+    """The text as it is, and on a terminal without what it would obey; nothing for no text."""
+    if text:
+        sys.stdout.write((printable(text) if sys.stdout.isatty() else text) + "\n")
+
+
+def write_html(path: Path, results: Sequence[CompressionResult], *, tell: Callable[[str], None]) -> None:
     path.write_text(render_page(results), encoding="utf-8")
-    sys.stderr.write(f"wrote {path}\n")
+    tell(f"wrote {path}")
 
 
-def show_progress(items: Iterable[T], *, total: Callable[[], int]) -> Generator[T]:
+def notes(*, quiet: bool) -> Callable[[str], None]:
+    """What writes a line to stderr, or nothing."""
+    return _no_note if quiet else note
+
+
+def note(line: str) -> None:
+    """Write a line to stderr."""
+    sys.stderr.write(line + "\n")
+
+
+def _no_note(line: str) -> None:
+    """For --quiet."""
+
+
+@contextmanager
+def reading_progress(*, quiet: bool) -> Iterator[None]:
+    """A bar on stderr while models read, on a terminal and once it has taken a second; gone again at the end."""
+    if quiet or not sys.stderr.isatty():
+        yield
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("reading"), BarColumn(), TimeRemainingColumn())
+    began = time.monotonic()
+    with Progress(*columns, console=Console(stderr=True), redirect_stdout=False, transient=True, disable=True) as bar:
+        task = bar.add_task("")
+
+        def report(done: int, total: int) -> None:
+            if bar.disable and time.monotonic() - began > PATIENCE_SECONDS:
+                bar.disable = False
+                bar.start()
+            bar.update(task, completed=done, total=total)
+
+        with watch(report):
+            yield
+
+
+def show_progress(items: Iterable[T], *, total: Callable[[], int], quiet: bool = False) -> Generator[T]:
     """The items as they are; on a terminal, with a bar on stderr. total: how many, asked for only then."""
-    if not sys.stderr.isatty():
+    if quiet or not sys.stderr.isatty():
         yield from items
         return
     from rich.console import Console
@@ -72,6 +148,8 @@ def show_progress(items: Iterable[T], *, total: Callable[[], int]) -> Generator[
 Look = Literal["head", "plain", "kept", "removed"]
 #: Characters of a removed sentence that are shown where the width is not known: enough to recognise it.
 EXCERPT = 90
+#: Passages that a terminal shows unasked.
+LONG = 200
 #: Units of fewer characters on average are words: a line for each would be no view of a text.
 WORD = 12
 _STYLES = {"head": "bold", "plain": "", "kept": "green", "removed": "dim"}
@@ -86,19 +164,52 @@ class Line:
     margin: str = ""
 
 
-def show_result(result: CompressionResult) -> None:
-    """Question, documents with all their sentences, figures."""
-    show([Line(f"Question: {result.after.query}", "head"), *result_lines(result, brief=False)])
+def show_result(result: CompressionResult, detail: Detail) -> None:
+    """Question, documents with their sentences, figures."""
+    show([Line(f"Question: {result.after.query}", "head"), *result_lines(result, detail, brief=False)])
 
 
-def result_lines(result: CompressionResult, *, brief: bool) -> Iterator[Line]:
-    """brief: a document of which nothing is kept takes one line for all its sentences."""
-    for piece in sorted(result.after.pieces, key=lambda piece: piece.index):
-        yield from _piece_lines(piece, brief=brief)
+def result_lines(result: CompressionResult, detail: Detail = "auto", *, brief: bool) -> Iterator[Line]:
+    """detail: see `Detail`. brief: a document of which nothing is kept takes one line for all its sentences."""
+    pieces = sorted(result.after.pieces, key=lambda piece: piece.index)
+    shortened = detail == "auto" and sys.stdout.isatty() and sum(map(_length, pieces)) > LONG
+    if detail == "kept" or shortened:
+        yield from _kept_lines(pieces, most=LONG if shortened else None)
+    else:
+        for piece in pieces:
+            yield from _piece_lines(piece, brief=brief)
+    if shortened:
+        yield Line("only kept text is shown, since this is long; --all shows everything, --text the kept text alone")
     yield Line(figures(result), "head")
-    for note in (result.reason, *result.warnings):
-        if note:
-            yield Line(f"note: {note}")
+    yield from (Line(f"note: {note}") for note in notes_of(result))
+
+
+def notes_of(result: CompressionResult) -> list[str]:
+    """Why it came out as it did, and what to look at."""
+    return [note for note in (result.reason, *result.warnings) if note]
+
+
+def _length(piece: Piece) -> int:
+    return len(list(_passages(piece))) if isinstance(piece, Extract) else 1
+
+
+def _kept_lines(pieces: Sequence[Piece], *, most: int | None) -> Iterator[Line]:
+    """Kept text without what was removed. most: so many passages, then how many more there are."""
+    dropped = [piece for piece in pieces if isinstance(piece, Extract) and piece.dropped]
+    left = sys.maxsize if most is None else most
+    hidden = 0
+    for piece in pieces:
+        if piece in dropped:
+            continue
+        head, *passages = [line for line in _piece_lines(piece, brief=False) if line.look != "removed"]
+        yield head
+        yield from passages[: max(left, 0)]
+        hidden += max(len(passages) - max(left, 0), 0)
+        left -= len(passages)
+    if hidden:
+        yield Line(f"  + {plural(hidden, 'more passage')}", "kept")
+    if dropped:
+        yield Line(f"{plural(len(dropped), 'document')} of which nothing is kept", "removed")
 
 
 def figures(result: CompressionResult) -> str:

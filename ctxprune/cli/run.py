@@ -5,11 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxprune.cli.options import Asked
-from ctxprune.cli.output import Line, plural, print_json, result_lines, show, tokens, write_html
+from ctxprune.cli.output import (
+    Detail,
+    Line,
+    View,
+    notes,
+    plural,
+    print_json,
+    print_text,
+    reading_progress,
+    result_lines,
+    show,
+    tokens,
+    write_html,
+)
 from ctxprune.data.questions import locate_answers
 from ctxprune.errors import GeneratorError
 from ctxprune.pipeline import Pipeline
@@ -79,41 +91,44 @@ class Run:
     depth: int
     show_prompt: bool
 
-    def report(self, questions: Sequence[Asked], *, as_json: bool, html: Path | None) -> None:
+    def report(self, questions: Sequence[Asked], view: View) -> None:
         """Print what comes of each question as it comes, then (but in JSON) the figures over all.
 
         Raises GeneratorError at the end when a reply was no answer. The generator's connections are closed.
         """
         try:
-            self._report(questions, as_json=as_json, html=html)
+            self._report(questions, view)
         finally:
             if close := getattr(self.generator, "close", None):
                 close()
 
-    def _report(self, questions: Sequence[Asked], *, as_json: bool, html: Path | None) -> None:
+    def _report(self, questions: Sequence[Asked], view: View) -> None:
         outcomes = []
-        for place, outcome in enumerate(self.outcomes(questions), 1):
+        for place, outcome in enumerate(self.outcomes(questions, quiet=view.quiet), 1):
             outcomes.append(outcome)
-            if as_json:
+            if view.as_json:
                 print_json(outcome.to_dict())
+            elif view.text:
+                print_text(outcome.result.text)
             else:
-                show(self._lines(outcome, place, len(questions)))
-        if html is not None:
-            write_html(html, [outcome.result for outcome in outcomes])
-        if not as_json:
+                show(self._lines(outcome, place, len(questions), view.detail))
+        if view.html is not None:
+            write_html(view.html, [outcome.result for outcome in outcomes], tell=notes(quiet=view.quiet))
+        if not view.as_json and not view.text:
             show(summary(outcomes))
         if failed := [outcome.reply for outcome in outcomes if outcome.reply is not None and outcome.reply.fault]:
             count = f"{len(failed)} of {plural(len(outcomes), 'question')}"
             raise GeneratorError(f"{count} got no answer: {failed[0].fault}")
 
-    def outcomes(self, questions: Sequence[Asked]) -> Iterator[Outcome]:
+    def outcomes(self, questions: Sequence[Asked], *, quiet: bool = True) -> Iterator[Outcome]:
         from ctxprune.retrievers import retrieve_contexts
 
         for first in range(0, len(questions), CHUNK):
             chunk = questions[first : first + CHUNK]
             contexts = retrieve_contexts(self.retriever, [asked.text for asked in chunk], self.depth)
             # one at a time, so that the seconds shown are those of the question
-            results = list(self.pipeline.iter_run(contexts, batch_size=1))
+            with reading_progress(quiet=quiet):
+                results = list(self.pipeline.iter_run(contexts, batch_size=1))
             for asked, result, answer in zip(chunk, results, self._answers(results), strict=True):
                 yield Outcome(asked, result, answer)
 
@@ -126,9 +141,9 @@ class Run:
             self.generator, [render_prompt(result.after) for result in results], max_new_tokens=ANSWER_TOKENS
         )
 
-    def _lines(self, outcome: Outcome, place: int, questions: int) -> Iterator[Line]:
+    def _lines(self, outcome: Outcome, place: int, questions: int, detail: Detail) -> Iterator[Line]:
         yield Line(f"Question {place} of {questions}: {outcome.asked.text}", "head")
-        yield from result_lines(outcome.result, brief=True)
+        yield from result_lines(outcome.result, detail, brief=True)
         if told := _told(outcome):
             yield Line(told)
         if self.show_prompt:

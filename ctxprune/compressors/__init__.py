@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxprune.compressors.provence.compressor import BUNDLED, MULTILINGUAL, OTHER_LANGUAGES, Provence, load_model
+from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
-from ctxprune.errors import InputError, UnknownNameError
+from ctxprune.errors import CtxpruneError, InputError, MissingPackageError, UnknownNameError, UnknownOptionError
 from ctxprune.types import Compressor
 
 if TYPE_CHECKING:
@@ -82,11 +83,47 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
     options = {name: value for name, value in options.items() if value is not None or name not in _WHY_NOT}
     try:
         return _loaded(name, options) if calibration is None else _calibrated(name, calibration, options)
+    except ModuleNotFoundError as error:
+        if isinstance(error, CtxpruneError) or error.name is None or error.name.startswith("ctxprune"):
+            raise
+        raise MissingPackageError(f"loading {name!r} with these options", error.name) from error
     except TypeError as error:
-        refused = next((option for option in _WHY_NOT if option in options and f"'{option}'" in str(error)), None)
+        refused = next((option for option in options if f"unexpected keyword argument '{option}'" in str(error)), None)
         if refused is None:
             raise
-        raise InputError(f"the compressor {name!r} {_WHY_NOT[refused]}; leave it out") from None
+        if refused in _WHY_NOT:
+            raise InputError(f"the compressor {name!r} {_WHY_NOT[refused]}; leave it out") from None
+        if refused == "cache":
+            raise UnknownOptionError(
+                f"the compressor {name!r} has no 'cache' to keep scores in; leave it out"
+            ) from None
+        raise UnknownOptionError(_unknown_option(name, refused)) from None
+
+
+def _unknown_option(name: str, option: str) -> str:
+    """What to say of an option that the compressor does not take; the name that is spelt alike is offered."""
+    from difflib import get_close_matches
+
+    near = get_close_matches(option, sorted(_options_of(name) - {option}), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else "leave it out"
+    return f"the compressor {name!r} takes no option '{option}'; {hint}"
+
+
+def _options_of(name: str) -> set[str]:
+    """The options of a built-in compressor, and those of its base classes; of others, what all compressors take."""
+    from inspect import signature
+    from typing import get_type_hints
+
+    from ctxprune.compressors.base import Choice
+
+    names = {*Choice.__annotations__, "model", "calibration", "revision", "device", "dtype"}
+    if name not in BUILT_IN:
+        return names
+    factory = _resolve(BUILT_IN[name][0])
+    built = factory if isinstance(factory, type) else get_type_hints(factory)["return"]
+    for function in (factory, *(vars(each)["__init__"] for each in built.__mro__ if "__init__" in vars(each))):
+        names |= {each.name for each in signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY}
+    return names
 
 
 #: Options of how text is split, and why some compressors have no use for them.
@@ -167,25 +204,35 @@ def provence(
     revision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
+    cache: DocumentCache | str | Path | None = None,
     **options: Any,
 ) -> Provence:
     """model: a bundled one by name, an exported folder, or a checkpoint's folder or hub id. other_languages: a second
-    one, for contexts that are not in Latin letters; without either, the bundled ones share the work."""
+    one, for contexts that are not in Latin letters; without either, the bundled ones share the work. cache: where the
+    readings of `model`, if it is an exported one, stay, for the same question and text: "memory", a file's path or a
+    `DocumentCache`."""
     if model is None and other_languages is None:
         other_languages = OTHER_LANGUAGES
-    first = load_model(model or BUNDLED, revision=revision, device=device, dtype=dtype)
+    first = load_model(model or BUNDLED, revision=revision, device=device, dtype=dtype).remembering(cache)
     return Provence(first, other_languages=other_languages, **options)
 
 
-def dslr(*, model: str = BUNDLED, **options: Any) -> DSLR:
-    """model: the rank head of the bundled pruner, or any cross-encoder's folder or hub id."""
+def dslr(*, model: str = BUNDLED, cache: DocumentCache | str | Path | None = None, **options: Any) -> DSLR:
+    """model: the rank head of the bundled pruner, or any cross-encoder's folder or hub id. cache: see `provence`."""
     if model == BUNDLED:
-        return DSLR(load_model(BUNDLED), **options)
+        return DSLR(load_model(BUNDLED).remembering(cache), **options)
+    if cache is not None:
+        raise InputError(f"the scores of {model} are not kept; leave cache out")
     return DSLR.from_pretrained(model, **options)
 
 
-def rerank_truncate(*, scorer: str | None = None, **options: Any) -> RerankTruncate:
-    """scorer: "retriever" for the documents' own scores, or the pruner (see `provence`) whose relevance to use."""
+def rerank_truncate(
+    *, scorer: str | None = None, cache: DocumentCache | str | Path | None = None, **options: Any
+) -> RerankTruncate:
+    """scorer: "retriever" for the documents' own scores, or the pruner (see `provence`) whose relevance to use. cache:
+    see `provence`."""
     if scorer == "retriever":
+        if cache is not None:
+            raise InputError("the retriever's scores come with the documents and are not kept; leave cache out")
         return RerankTruncate("retriever", **options)
-    return RerankTruncate(provence(model=scorer), **options)
+    return RerankTruncate(provence(model=scorer, cache=cache), **options)

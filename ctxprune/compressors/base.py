@@ -17,8 +17,8 @@ from ctxprune.text.language import checked_language, guess_language
 from ctxprune.text.markup import hushed
 from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
-from ctxprune.tokens import default_counter
-from ctxprune.types import Context, Extract, Span, TokenCounter
+from ctxprune.tokens import CounterLike, as_counter, default_counter
+from ctxprune.types import Context, Extract, Span
 
 Splitter = Callable[[str], list[Span]]
 
@@ -29,7 +29,7 @@ class Choice(TypedDict, total=False):
     threshold: float | None
     operating_point: str | None
     budget: int | None
-    counter: TokenCounter | None
+    counter: CounterLike | None
     policy: Policy | None
     language: str | None
     units: UnitKind
@@ -48,10 +48,11 @@ class ScoringCompressor(ABC):
     """Subclasses implement `score`; thresholds, budgets, titles and protected text are `select`'s business.
 
     threshold, operating_point, budget: used when `compress` is called without; operating_point: "safe", "balanced" or
-    "aggressive", in place of a threshold, where the compressor has `operating_points`. counter: measures the budget
-    (default: the bundled tokenizer). policy: see `ctxprune.select.Policy`; what it leaves to the compressor is settled
-    here. language: of the documents, by which sentences are split, an ISO 639 code or a tag ("de", "pt-BR"); None: each
-    document's is guessed. units: what to choose among: "auto" (sentences, and records where the text is records),
+    "aggressive", in place of a threshold, where the compressor has `operating_points`. counter: measures the budget: a
+    counter, the name of one, or a function of a text such as `len` (default: the bundled tokenizer). policy: see
+    `ctxprune.select.Policy`; what it leaves to the compressor is settled here. language: of the documents, by which
+    sentences are split, an ISO 639 code or a tag ("de", "pt-BR"); None: each document's is guessed. units: what to
+    choose among: "auto" (sentences, and records where the text is records),
     "sentences", "lines", "records" or "paragraphs".
     """
 
@@ -75,7 +76,7 @@ class ScoringCompressor(ABC):
         threshold: float | None = None,
         operating_point: str | None = None,
         budget: int | None = None,
-        counter: TokenCounter | None = None,
+        counter: CounterLike | None = None,
         policy: Policy | None = None,
         language: str | None = None,
         units: UnitKind = "auto",
@@ -83,7 +84,7 @@ class ScoringCompressor(ABC):
         self.threshold = threshold
         self.operating_point = operating_point
         self.budget = budget
-        self.counter = counter
+        self.counter = None if counter is None else as_counter(counter)
         self.policy = self.settled(policy or Policy())
         self.language = checked_language(language)
         self.units = self.checked_kind(units)
@@ -109,6 +110,38 @@ class ScoringCompressor(ABC):
         that is unknown or stands beside a threshold, BudgetError when a compressor that only ranks gets neither budget
         nor top_n.
         """
+        return self.compress_scored(contexts, budget=budget, threshold=threshold, operating_point=operating_point)[1]
+
+    def compress_scored(
+        self,
+        contexts: Sequence[Context],
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
+    ) -> tuple[list[Context] | None, list[Context]]:
+        """(the contexts with every score and nothing chosen, what `compress` returns); None where nothing was read."""
+        limits = self._limits(budget, threshold, operating_point)
+        scored = self.score(contexts)
+        with stage("select"):
+            return scored, [self.choose(context, *limits) for context in scored]
+
+    def choose_again(
+        self,
+        before: Context,
+        scored: Context,
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
+    ) -> Context:
+        """What `compress` makes of `before` with these limits, from the scores that `compress_scored` gave."""
+        return self.choose(scored, *self._limits(budget, threshold, operating_point))
+
+    def _limits(
+        self, budget: int | None, threshold: float | None, operating_point: str | None
+    ) -> tuple[float | None, str | None, int | None]:
+        """(threshold, operating point, budget) that hold, this compressor's own where none is given."""
         self._check(budget, threshold, operating_point)
         if threshold is None and operating_point is None:
             threshold, operating_point = self.threshold, self.operating_point
@@ -116,9 +149,7 @@ class ScoringCompressor(ABC):
         limited = threshold is not None or operating_point is not None or budget is not None
         if not limited and not self.policy.limits_number:
             threshold, operating_point = self._default()
-        scored = self.score(contexts)
-        with stage("select"):
-            return [self.choose(context, threshold, operating_point, budget) for context in scored]
+        return threshold, operating_point, budget
 
     def choose(
         self, scored: Context, threshold: float | None, operating_point: str | None, budget: int | None
@@ -126,10 +157,11 @@ class ScoringCompressor(ABC):
         """What is kept of a context that `score` scored, by what is given and nothing else."""
         limits = self.limits(scored)
         points, policy = limits.operating_points, limits.policy
-        units = sum(sum(extract.kept) for extract in scored.extracts)
+        scores = [unit.score for extract in scored.extracts for unit in extract.kept_units()]
+        units, best = len(scores), max(scores, default=0.0)
         if points is not None and operating_point is not None:
-            threshold = points.threshold(operating_point, units)
-        relevant = limits.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
+            threshold = points.threshold(operating_point, units, best=best)
+        relevant = limits.default_threshold if points is None else points.threshold(DEFAULT_POINT, units, best=best)
         counter = self.counter or default_counter()
         if budget is not None:
             scored = cut_oversized(scored, budget=budget, counter=counter, protect=policy.protect)

@@ -1,8 +1,9 @@
-"""What a model said of a document, as bytes found by the document's text, for what does not depend on the question."""
+"""What a model said of a text, as bytes found by what it read, so that it need not read it again."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,11 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
+from zipfile import BadZipFile
 
 import numpy as np
 
 from ctxprune.errors import InputError
 from ctxprune.files import CopiedLock
+from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
 
 #: Keys asked for in one statement; SQLite's oldest limit on variables is 999.
 _SQL_VARIABLES = 500
@@ -179,3 +182,56 @@ def to_bytes(scores: Array) -> bytes:
 def from_bytes(stored: bytes) -> Array:
     """(n,) in [0, 1], off by at most 1/510 from what `to_bytes` was given."""
     return np.frombuffer(stored, np.uint8).astype(np.float64) / 255.0
+
+
+class KeptOutputs:
+    """An encoder that remembers its outputs by the tokens that it read, so that they are the same bit for bit.
+
+    fingerprint: tells models apart that share a cache. What a question and a document gave is found again only for the
+    same question, title and stretch of text.
+    """
+
+    def __init__(self, runtime: EncoderRuntime, cache: DocumentCache, fingerprint: str) -> None:
+        self.runtime, self.cache, self.fingerprint = runtime, cache, fingerprint
+
+    @property
+    def device(self) -> str:
+        return self.runtime.device
+
+    @property
+    def dtype(self) -> str:
+        return self.runtime.dtype
+
+    def forward(self, sequences: Sequence[TokenSequence]) -> list[EncoderOutput]:
+        keys = [self._key(sequence) for sequence in sequences]
+        stored = dict(zip(keys, self.cache.get(keys), strict=True))
+        known = {key: output for key, entry in stored.items() if (output := _outputs(entry)) is not None}
+        fresh = {key: sequence for key, sequence in zip(keys, sequences, strict=True) if key not in known}
+        if fresh:
+            made = dict(zip(fresh, self.runtime.forward(list(fresh.values())), strict=True))
+            self.cache.put({key: _stored(output) for key, output in made.items()})
+            known |= made
+        return [known[key] for key in keys]
+
+    def _key(self, sequence: TokenSequence) -> bytes:
+        digest = hashlib.blake2b(f"outputs 1\0{self.fingerprint}\0{len(sequence)}\0".encode(), digest_size=16)
+        for part in (sequence.ids, sequence.type_ids):
+            digest.update(np.ascontiguousarray(part, dtype="<i8").tobytes())
+        return digest.digest()
+
+
+def _stored(output: EncoderOutput) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **output)  # type: ignore[arg-type]  # names of outputs are none of savez's own options
+    return file.getvalue()
+
+
+def _outputs(stored: bytes | None) -> EncoderOutput | None:
+    """What `_stored` packed; None for nothing, and for what is damaged, which is then read anew."""
+    if not stored:
+        return None
+    try:
+        with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (ValueError, OSError, EOFError, KeyError, BadZipFile):
+        return None

@@ -1,5 +1,9 @@
 """Generators: prompts or contexts in, answers out."""
 
+import os
+from typing import Any
+
+from ctxprune.errors import InputError
 from ctxprune.generators.base import ContextGenerator, Generator
 from ctxprune.generators.local import LocalGenerator, TextOnly
 from ctxprune.generators.openai import OpenAIGenerator
@@ -7,4 +11,22 @@ from ctxprune.generators.replies import Reply, generated
 from ctxprune.generators.vllm import PromptEmbedsGenerator
 
 __all__ = ["ContextGenerator", "Generator", "LocalGenerator", "OpenAIGenerator", "PromptEmbedsGenerator", "Reply"]
-__all__ += ["TextOnly", "generated"]
+__all__ += ["TextOnly", "generated", "load_generator"]
+
+
+def load_generator(
+    model: str, *, base_url: str | None = None, api_key_env: str | None = None, concurrency: int = 8, **local: Any
+) -> LocalGenerator | OpenAIGenerator:
+    """The model behind an OpenAI-compatible endpoint, or without `base_url` one on disk or of the hub.
+
+    api_key_env: the environment variable that holds the endpoint's key. concurrency: requests in flight. local: options
+    of `LocalGenerator`. Raises InputError when the variable is not set or empty.
+    """
+    if base_url is None:
+        return LocalGenerator(model, **local)
+    key = os.environ.get(api_key_env) if api_key_env else None
+    if api_key_env and not key:
+        raise InputError(
+            f"the environment variable {api_key_env} is not set; set it to the key of {model}, or name no variable"
+        )
+    return OpenAIGenerator(model, base_url=base_url, api_key=key, concurrency=concurrency)

@@ -22,8 +22,9 @@ REFUSED: Final = "the model refused"
 _NAMES = r"(?:seed:)?think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|antthinking"
 #: Opening marks, which come first in each pair, with the closing ones; the names in angle brackets must agree.
 _TAG = re.compile(
-    rf"(?P<close></\s*(?P<closes>{_NAMES})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>)"
-    rf"|(?P<open><\s*(?P<opens>{_NAMES})(?:\s[^<>\n]{{0,200}})?>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>)",
+    rf"(?P<close></\s*(?P<closes>{_NAMES})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>|<unused95>)"
+    rf"|(?P<open><\s*(?P<opens>{_NAMES})(?:\s[^<>\n]{{0,200}})?>|\[THINK\]|◁think▷|<\|begin_of_thought\|>|<\|START_THINKING\|>"
+    r"|<unused94>(?:thought\b)?)",
     re.IGNORECASE,
 )
 #: Code and quoted marks: an answer that explains "`<think>`" is one.
@@ -35,6 +36,8 @@ _ORPHAN = re.compile(r"(?:seed:)?think(?:ing)?|thoughts?|reasoning", re.IGNORECA
 _CHANNEL = re.compile(r"<\|channel\|>\s*(?P<name>\w+)[^<]*<\|message\|>")
 #: gpt-oss decoded without its special tokens: the names of roles and channels stay.
 _BARE_CHANNEL = re.compile(r"analysis(?=[A-Z\"'“(\d]|\s*\S).*?assistant\s*final(?P<answer>.*)\Z", re.DOTALL)
+#: Reasoning in a code block of that name, before the answer.
+_FENCED = re.compile(rf"\s*(`{{3,}}|~{{3,}})[ \t]*(?:{_NAMES})[ \t]*\n", re.IGNORECASE)
 _FRAME = re.compile(
     r"<\|(?:begin_of_solution|end_of_solution|START_RESPONSE|END_RESPONSE|start|end|return|call|message|channel)\|>",
     re.IGNORECASE,
@@ -128,6 +131,9 @@ def without_reasoning(raw: str) -> tuple[str, bool]:
     A block is left out wherever it stands; what comes before a closing mark without an opening one, as prompts that
     open the block for the model leave it; and what follows an opening mark at the start of a line that none closes.
     """
+    if fenced := _FENCED.match(raw):
+        closing = re.compile(rf"^[ \t]*{fenced[1]}[ \t]*$", re.MULTILINE).search(raw, fenced.end())
+        return (without_reasoning(raw[closing.end() :])[0] if closing else ""), True
     channels = list(_CHANNEL.finditer(raw))
     if channels:
         return _final(raw, channels)

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
+from ctxprune.bundled import FOLDER
 from ctxprune.errors import CheckpointError
 from ctxprune.files import batched
 from ctxprune.models.formats import PairFormat
@@ -94,7 +95,7 @@ def _mean(output: EncoderOutput) -> npt.NDArray[np.float64]:
     return mean
 
 
-BUNDLED_FOLDER = Path(__file__).parent / "bundled" / "minilm-encoder"
+BUNDLED_FOLDER = FOLDER / "minilm-encoder"
 #: Before the name of an embedder whose vectors are not scaled to length one.
 RAW = "raw:"
 #: The model was trained on at most so many tokens, its two special tokens included.

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+_LIGHT = "ctxprune-rag-light"
 _PACKAGES = ("ctxprune-rag", "numpy", "tokenizers", "onnxruntime", "torch", "transformers")
 DTYPES = ("float32", "bfloat16", "float16")
 _STATUS = Path("/proc/self/status")
@@ -48,12 +49,13 @@ def describe(*, probe_torch: bool = False) -> dict[str, Any]:
 
     probe_torch: imports torch, which takes seconds, and adds "devices", "device" and "dtype".
     """
+    names = _PACKAGES if _version(_LIGHT) is None else (_LIGHT, *_PACKAGES[1:4])
     report: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "cpus": cpus(),
-        "packages": {name: _version(name) for name in _PACKAGES},
+        "packages": {name: _version(name) for name in names},
     }
     return report | _torch_report() if probe_torch else report
 

@@ -12,12 +12,13 @@ from typing import Any, Self
 
 import numpy as np
 
-import ctxprune.bundled
+from ctxprune.bundled import FOLDER
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import cpus
 from ctxprune.runtime.digests import check_digest
 from ctxprune.runtime.shared import shared_tables
+from ctxprune.timing import watched
 
 #: Keys in the file's metadata: number format of the weights, and the longest input in tokens.
 DTYPE, MAX_LENGTH = "ctxprune.dtype", "ctxprune.max_length"
@@ -71,11 +72,11 @@ class OnnxRuntime:
         for sequence in sequences:
             self._check(sequence)
         if len(sequences) < 2 or self.threads == 1:
-            return [self._run(sequence) for sequence in sequences]
+            return list(watched(map(self._run, sequences), len(sequences)))
         longest_first = sorted(range(len(sequences)), key=lambda index: -len(sequences[index]))
         outputs = self._workers().map(self._run, [sequences[index] for index in longest_first])
         results: list[EncoderOutput] = [{} for _ in sequences]
-        for index, output in zip(longest_first, outputs, strict=True):
+        for index, output in zip(longest_first, watched(outputs, len(sequences)), strict=True):
             results[index] = output
         return results
 
@@ -90,7 +91,7 @@ class OnnxRuntime:
         """A pickle or a deep copy opens the file again: by name where it came with the package, else by its path."""
         if self._session is None:
             raise InputError(f"the runtime of {self.path} is closed and cannot be copied; copy it before close()")
-        bundled = Path(ctxprune.bundled.__file__).parent
+        bundled = FOLDER
         path = self.path.absolute()
         inside = path.is_relative_to(bundled)
         return _reopened, (type(self), str(path.relative_to(bundled) if inside else path), inside, self.threads)
@@ -157,7 +158,7 @@ class OnnxRuntime:
 
 
 def _reopened(kind: type[OnnxRuntime], path: str, bundled: bool, threads: int) -> OnnxRuntime:
-    return kind(Path(ctxprune.bundled.__file__).parent / path if bundled else path, threads=threads)
+    return kind(FOLDER / path if bundled else path, threads=threads)
 
 
 def _open(path: Path) -> Any:

@@ -13,6 +13,7 @@ from ctxprune.errors import InputError
 from ctxprune.files import CopiedLock
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import DTYPES, best_device, best_dtype
+from ctxprune.timing import watched
 
 
 class TorchRuntime:
@@ -62,7 +63,8 @@ class TorchRuntime:
             raise InputError("a sequence holds no tokens; every input needs at least its special tokens")
         batches = list(batch_by_length([len(sequence) for sequence in sequences], self._max_batch_tokens))
         with self._lock, torch.inference_mode():
-            computed = [self._run([sequences[index] for index in batch]) for batch in batches]
+            runs = (self._run([sequences[index] for index in batch]) for batch in batches)
+            computed = list(watched(runs, len(batches)))
             arrays = _to_host(computed)
         results: list[EncoderOutput] = [{} for _ in sequences]
         for batch, outputs in zip(batches, arrays, strict=True):

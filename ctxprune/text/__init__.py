@@ -26,7 +26,7 @@ from ctxprune.text.atoms import (
     trim,
 )
 from ctxprune.text.language import checked_language, guess_language
-from ctxprune.text.markup import APART, blobs, closes, is_html, tag_cuts
+from ctxprune.text.markup import APART, blobs, closes, is_html, tag_cuts, xml_records
 from ctxprune.text.normal import NormalText, normalise
 from ctxprune.text.sentences import HAN, HAN_CHARACTER, Block, Prose, UnitKind, blocks, sentence_ends
 from ctxprune.types import Span
@@ -89,7 +89,7 @@ def split_sentences(
     language = checked_language(language) or guess_language(normal.text)
     divided = list(blocks(normal.text, units))
     tags = units in ("auto", "sentences", "paragraphs") and is_html(normal.text)
-    cuts = normal.cuts(_cuts(normal.text, divided, language, tags=tags))
+    cuts = normal.cuts(_cuts(normal.text, divided, language, tags=tags, shapes=units in ("auto", "records")))
     apart = [span for span in blobs(text) if span[1] - span[0] >= APART]
     if held := merge([*spaced_spans(text, extra=atoms), *apart]):
         cuts = [cut for cut in cuts if enclosing(held, cut) is None]
@@ -115,14 +115,18 @@ def checked_units(units: UnitKind) -> UnitKind:
     return units
 
 
-def _cuts(text: str, divided: Sequence[Block], language: str, *, tags: bool) -> list[int]:
-    """Where blocks begin, sentences end and, with `tags`, the blocks of HTML part."""
+def _cuts(text: str, divided: Sequence[Block], language: str, *, tags: bool, shapes: bool) -> list[int]:
+    """Where blocks begin, sentences end and, with `tags`, the blocks of HTML part; none within a record of XML."""
     cuts = [block.start for block in divided]
     for block in divided:
         if block.divisible:
             cuts.extend(sentence_ends(Prose(text, block.start, block.end, language)))
-    # closing tags stay with what they close
-    return [*(cut for cut in cuts if not closes(text, cut)), *tag_cuts(text)] if tags else cuts
+    if tags:  # closing tags stay with what they close
+        cuts = [*(cut for cut in cuts if not closes(text, cut)), *tag_cuts(text)]
+    if records := xml_records(text) if shapes else []:
+        edges = [edge for record in records for edge in record]
+        cuts = [*(cut for cut in cuts if enclosing(records, cut) is None), *edges]
+    return cuts
 
 
 def _prose(text: str, normal: NormalText, divided: Sequence[Block]) -> list[Offsets]:

@@ -29,7 +29,7 @@ _LEADING = {
         "sra sres srta sta sto ud uds vd vds"
     ),
     "pt": (
-        "apto arq av cel cfr d dr dra drs eng exma exmo ilma ilmo p.ex prof profa r sr sra sres srs srta sto sta "
+        "apto aprox arq av cel cfr d dr dra drs eng exma exmo ilma ilmo p.ex prof profa r sr sra sres srs srta sto sta "
         "trav v.g"
     ),
     "it": (
@@ -51,6 +51,7 @@ _LEADING = {
     "cs": "bc čl doc dr ing mgr mudr např phdr prof resp sv tj tzn tzv",
     "ro": "av bd cca dl dlui dna dr dra ex prof str",
     "hu": "dr id ifj ill kb özv pl prof ún",
+    "vi": "bs gs pgs q tp ths ts tx",
     "id": "dr drs hj ir jl no prof sdr tn ny yth",
     "ru": (
         "акад англ вкл г-жа г-н гр доц им ин изд кн лат напр нем пл пос пр просп проф св см ср т.е т.к тел тов ул устар"

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ctxprune.text.atoms import fences
+from ctxprune.text.grids import mark_grids
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.records import mark_diffs, mark_records, mark_settings
+from ctxprune.text.speakers import mark_questions, mark_senders
 from ctxprune.text.tables import mark_tables
 
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
@@ -39,14 +41,19 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
     if len(lines) < 2:
         return lines, kinds
     tags = is_html(text)
+    if shapes and not tags:
+        mark_grids(lines, kinds)
     if shapes:
         mark_diffs(lines, kinds)
         mark_records(lines, kinds, tags=tags)
     if shapes and not tags:
+        mark_senders(lines, kinds)
         mark_settings(lines, kinds)
         mark_tables(lines, kinds)
+        mark_questions(lines, kinds)
     if not tags:
         mark_headings(lines, kinds)
+        mark_terms(lines, kinds)
         mark_comments(lines, kinds)
     if shapes and not tags:
         mark_verse(lines, kinds)
@@ -96,6 +103,25 @@ def _is_term(lines: Sequence[Line], place: int, text: str) -> bool:
     if after is None or min(before.indent, after.indent) < line.indent + 4:
         return False
     return len(text) < 60 and not _SENTENCE_END.search(text) and _SENTENCE_END.search(before.text) is not None
+
+
+def mark_terms(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Terms at the margin with their definition set in below, where there are several."""
+    terms = [each.start for each in paragraphs(kinds) if _defines(lines, kinds, each)]
+    if len(terms) > 1:
+        for place in terms:
+            kinds[place] = "term"
+
+
+def _defines(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> bool:
+    """Whether the first line is short and the others, which begin a sentence, are all set deeper."""
+    first = lines[paragraph.start]
+    if len(paragraph) < 2 or kinds[paragraph.start] != "plain" or kinds[paragraph.start + 1] != "plain":
+        return False
+    deeper = all(lines[place].indent > first.indent + 1 for place in paragraph[1:])
+    text, below = first.text.strip(), lines[paragraph.start + 1].text.strip()
+    ended = _SENTENCE_END.search(text) or _HALF.search(text)
+    return deeper and len(text) < 60 and not ended and not below[0].islower() and len(below) > len(text)
 
 
 def mark_comments(lines: Sequence[Line], kinds: list[Kind]) -> None:
@@ -182,6 +208,8 @@ def _furniture(lines: Sequence[Line]) -> tuple[set[int], set[int]]:
     for place, line in enumerate(lines):
         if "\f" in line.text:
             near |= set(_beside(lines, place, -1)) | set(_beside(lines, place, 1))
+    if near:
+        near |= set(_beside(lines, 0, 1))  # the first page has its running title too
     forms = Counter(_form(lines[place].text) for place in near)
     sure = {
         place

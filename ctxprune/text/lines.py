@@ -40,9 +40,13 @@ _OPENING = re.compile(
     (?P<fence>`{3,}|~{3,})
     |(?P<under>(?:={3,}|-{3,}|\|?[ \t]*:?-{2,}:?[ \t]*[|+][ \t:|+-]*|(?:[=-]{2,}[ \t]+)+[=-]{2,})\s*$)
     |(?P<heading>\#{1,6}[ \t]|={2,6}[^=\n]{1,200}={2,6}\s*$|={3,60}[ ][^=\n]{1,100}[ ]={3,60}\s*$
+        |={1,6}[ ][^\W\d_a-z][^=\n]{0,100}$|\\(?:part|chapter|(?:sub){0,2}section|paragraph)\*?[\[{][^\n]{0,200}$
         |\*\*[^*\n]{1,200}\*\*:?\s*$)
     |(?P<row>[|│┃║]|\+(?:[-=]{2,}\+)+\s*$|[┌├└╔╠╚┏┣┗][─═━])
-    |(?P<item>[-*+•‣◦▪●·–][ \t]|\(?\d{1,3}[.)][ \t]|\(?(?:[A-Za-z]|[ivx]{1,4})\)[ \t])
+    |(?P<item>[-*+•‣◦▪●·–][ \t]|\\item\b
+        |(?:Step|Schritt|[ÉE]tape|Paso|Passo|Stap|Krok|Шаг)[ ]\d{1,2}[.:)][ \t]
+        |\(?\d{1,3}[.)][ \t]|\(?(?:[A-Za-z]|[ivx]{1,4})\)[ \t])
+    |(?P<term>\.\.[ ][\w:-]{1,60}::)
     |(?P<turn>(?:[\[(]?\d{1,2}:\d\d(?::\d\d)?[\])]?[ \t]+)?(?![a-z])[^\W\d_][\w.'’&/-]*+
         (?:[ \t][\w.'’&()/\#-]++){0,4}+[ \t]?(?::(?=\s)|：))
     )""",
@@ -51,6 +55,15 @@ _OPENING = re.compile(
 _CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
 _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
+_LEADERS = re.compile(r"(?:\.{4}|(?:\. ){4}|…{2})[ .…]*\s*[\dIVXLivxl]{1,6}\s*$")  # of a table of contents
+#: How a line ends whose sentence goes on with a number: "... added under section" / "7. This requirement ...".
+_REFERENCE_WORD = re.compile(
+    r"(?:§|\b(?:abschnitt|absatz|and|annex|appendix|article|artikel|articles|bis|chapter|clause|clauses|figure|in|item|"
+    r"kapitel|line|no|number|of|oder|or|page|para|paragraph|part|rule|schedule|section|sections|seite|step|table|the|to|"
+    r"under|und|version|art\.|abs\.|cl\.|fig\.|nos?\.|nr\.|pp?\.|sec\.|vol\.|et|ou|l'article|alinéa|sección|y|o))$",
+    re.IGNORECASE,
+)
+_NUMBERED = re.compile(r"[ \t>\f]*(\d{1,3})[.)][ \t]")
 _INDENTATION = re.compile(r"[ \t\f]*")
 _QUOTE = re.compile(r"\f?[ \t]{0,3}>[> \t]*")
 
@@ -89,6 +102,8 @@ def kind_of(line: str) -> Kind:
         return "blank"
     if (match := _OPENING.match(line)) and match.lastgroup:
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds
+    if line.rstrip()[-1].isalnum() and _LEADERS.search(line[-200:]):
+        return "row"
     if ("|" in line or "│" in line or "┃" in line) and _CELL.search(line):
         return "plain" if _PROSE.search(line) else "row"
     if line.strip().count("\t") > 1:
@@ -99,12 +114,24 @@ def kind_of(line: str) -> Kind:
 def kinds_of(lines: Sequence[Line], code: Sequence[Offsets]) -> list[Kind]:
     """The kind of each line; those inside one of the `code` spans are its fence and code."""
     if not code:
-        return [kind_of(line.text) for line in lines]
+        return _without_references(lines, [kind_of(line.text) for line in lines])
     kinds: list[Kind] = []
     for line in lines:
         inside = enclosing(code, line.start + 1)
         begins = inside is not None and inside[0] >= line.start
         kinds.append("fence" if begins else "code" if inside else kind_of(line.text))
+    return _without_references(lines, kinds)
+
+
+def _without_references(lines: Sequence[Line], kinds: list[Kind]) -> list[Kind]:
+    """A number that a line break parted from its "section" or "page" begins no list item."""
+    for place in range(1, len(kinds)):
+        number, before = _NUMBERED.match(lines[place].text), lines[place - 1].text
+        if kinds[place] != "item" or number is None or kinds[place - 1] not in ("plain", "item"):
+            continue
+        counts_on = (last := _NUMBERED.match(before)) is not None and int(last[1]) + 1 == int(number[1])
+        if not counts_on and _REFERENCE_WORD.search(before.rstrip()):
+            kinds[place] = "plain"
     return kinds
 
 

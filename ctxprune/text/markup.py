@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -26,6 +27,10 @@ _CLOSING = re.compile(r"\s*</[a-zA-Z]")
 _PAGE = re.compile(r"<!doctype html|<html[\s>]|<body[\s>]", re.IGNORECASE)
 _ROW_LIMIT = 600  # characters; the cells of a longer row are units of their own, as in pages laid out by tables
 _ROW = re.compile(r"<tr\b[^<>]{0,2000}>(.*?)(?=</?t(?:r|able|body|head|foot)\b|\Z)", re.IGNORECASE | re.DOTALL)
+_LIST_TAG = re.compile(r"<(/?)(?:ul|ol|dl|menu)\b", re.IGNORECASE)
+_XML = re.compile(r"\s*<(?:\?xml\b|[A-Za-z_][\w:.-]{0,60}(?:\s[^<>]{0,2000})?>\s*<)")
+_HTML_TAG = re.compile(r"<(?:html|body|div|p|span|table|ul|ol|dl|h[1-6]|br|a)\b(?![:.-])", re.IGNORECASE)
+_ELEMENT = re.compile(r"<(/?)([A-Za-z_][\w:.-]{0,60})(?:\s[^<>]{0,2000}?)?(/?)>")
 _SILENT_OPENING = re.compile(r"(?<!`)<(script|style)\b[^<>]{0,4000}>|<!--", re.IGNORECASE)
 
 
@@ -85,6 +90,43 @@ def tag_cuts(text: str) -> list[int]:
         run.append(match)
     cuts += _cut_of(run, rows)
     return sorted(set(cuts))
+
+
+def xml_records(text: str) -> list[Offsets]:
+    """Elements of XML that come again and hold others, the outermost that are no longer than a record: one unit each.
+
+    Empty for HTML, whose blocks say where units end.
+    """
+    if not _XML.match(text) or _HTML_TAG.search(text):
+        return []
+    opened: list[tuple[str, int]] = []
+    elements: list[tuple[int, int, str]] = []
+    holders: set[int] = set()
+    for tag in _ELEMENT.finditer(text):
+        closing, name, empty = tag[1], tag[2], tag[3]
+        if empty:
+            holders.update(start for _, start in opened[-1:])
+        elif not closing:
+            holders.update(start for _, start in opened[-1:])
+            opened.append((name, tag.start()))
+        elif opened and opened[-1][0] == name:
+            elements.append((opened.pop()[1], tag.end(), name))
+    names = Counter(name for _, _, name in elements)
+    records: list[Offsets] = []
+    for start, end, name in sorted(elements):
+        again = names[name] > 1 and start in holders and end - start <= _ROW_LIMIT
+        if again and (not records or start >= records[-1][1]):
+            records.append((start, end))
+    return records
+
+
+def list_depths(text: str) -> tuple[list[int], list[int]]:
+    """Where lists of HTML open and close, and how deep the text is in lists after each, from the text's start on."""
+    places, depths = [0], [0]
+    for tag in _LIST_TAG.finditer(text):
+        places.append(tag.start())
+        depths.append(max(0, depths[-1] + (-1 if tag[1] else 1)))
+    return places, depths
 
 
 def closes(text: str, place: int) -> bool:

@@ -59,6 +59,11 @@ _UNUSUAL_OR_APART = re.compile(
 )
 _FIXED = {"broken": "", "line": "\n", "paragraph": "\n\n", "space": " ", "invisible": "", "hyphen": "-", "note": ""}
 
+# Colours and titles of terminals, and letters printed one over another ("N", back, "N") for bold or underlined.
+_TERMINAL = re.compile(
+    r"\x1b\[[0-?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,500}(?:\x07|\x1b\\)|\x1b[()#][0-9A-Z]|\x1b[=>78DEHMc]"
+    r"|[^\n\x08]\x08"
+)
 # A hyphen at a line end, or where a line end has become a blank.
 _BREAK = re.compile(r"-(?:[ \t]*\n[ \t\f]*| +)")
 _LETTERS = re.compile(rf"{_LETTER}+")
@@ -142,13 +147,16 @@ class NormalText:
 
     def read(self, spans: Sequence[Offsets]) -> list[str]:
         """What `source[start:end]` reads as, for each span of the source."""
-        text = self.text
+        return [self.text[start:end] for start, end in self.places(spans)]
+
+    def places(self, spans: Sequence[Offsets]) -> list[Offsets]:
+        """Where spans of the source lie in `text`."""
         if not self._layers:
-            return [text[start:end] for start, end in spans]
+            return list(spans)
         first, last = np.array(spans, np.int64).reshape(-1, 2).T
         for layer in self._layers:
             first, last = layer.forth(first, ends=False), layer.forth(last, ends=True)
-        return [text[start:end] for start, end in zip(first.tolist(), last.tolist(), strict=True)]
+        return list(zip(first.tolist(), last.tolist(), strict=True))
 
 
 def normalise(text: str, *, keep_gaps: bool = False) -> NormalText:
@@ -158,12 +166,12 @@ def normalise(text: str, *, keep_gaps: bool = False) -> NormalText:
 
     Undone: hyphenation at line ends, soft hyphens, zero-width characters, byte order marks, ligatures and other forms
     of letters and digits, spaces other than the blank, accents apart from their letters, line ends of other systems,
-    note marks after words, lines stretched to the margin or with empty ones between them. Lone surrogates become
-    U+FFFD.
+    note marks after words, lines stretched to the margin or with empty ones between them, colours and overstriking of
+    terminals. Lone surrogates become U+FFFD.
     """
     layers: list[_Layer] = []
     joints: list[Offsets] = []
-    for step in (_characters, _single_spaced, _mended if keep_gaps else _words_in_one):
+    for step in (_terminal, _characters, _single_spaced, _mended if keep_gaps else _words_in_one):
         edits = list(step(text))
         if not edits:
             continue
@@ -216,6 +224,12 @@ def _moved(
     inside = positions < stop[near]
     moved = np.where(inside, new_stop[near] if ends else new_begin[near], positions - stop[near] + new_stop[near])
     return np.where(place < 0, positions, moved)
+
+
+def _terminal(text: str) -> Iterator[Edit]:
+    """What tells a terminal to colour or to overstrike."""
+    if "\x1b" in text or "\b" in text:
+        yield from ((match.start(), match.end(), "") for match in _TERMINAL.finditer(text))
 
 
 def _characters(text: str) -> Iterator[Edit]:

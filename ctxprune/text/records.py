@@ -11,6 +11,14 @@ from ctxprune.text.lines import Kind, Line, paragraphs
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}"
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}"
 _TIME = r"\d{1,2}[:.h]\d\d(?:[:.]\d\d(?:[.,]\d{1,9})?)?"
+_DATE = (
+    r"(?:\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}|\d{1,2}[ -][A-Z][a-zé]{2,8}\.?[ -]\d{2,4}|[A-Z][a-z]{2,8} \d{1,2}(?:, \d{4})?)"
+)
+_RECENT = (
+    "(?i:today|yesterday|heute|gestern|hier|aujourd'hui|ayer|hoy|ieri|oggi|gisteren|vandaag|ontem|hoje"
+    "|(?:mon|tues|wednes|thurs|fri|satur|sun)day)"
+)
+_CLOCK = r"\d{1,2}[:h]\d\d(?::\d\d)?(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?"
 _LEVEL = (
     "TRACE|DEBUG|VERBOSE|INFO|NOTICE|WARN|WARNING|ERROR|ERR|CRIT|CRITICAL|ALERT|EMERG|FATAL|SEVERE|PANIC|FINE|FINER"
     "|FINEST"
@@ -29,9 +37,16 @@ _START = re.compile(
     |(?P<kernel>(?:<\d{{1,3}}>)?\[[ ]{{0,8}}\d{{1,9}}\.\d{{3,9}}\])
     |(?P<access>[\w.:-]{{1,64}}[ ]\S{{1,40}}[ ]\S{{1,40}}[ ]\[\d{{1,2}}/[A-Z][a-z]{{2}}/\d{{4}}:)
     |(?P<time>[\[(]?{_TIME}(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?(?:[ \t]{{1,4}}[-–|>*<\w\[("'“‘„¿¡]|$))
+    |(?P<dated>[\[(](?:{_RECENT}|{_DATE}),?[ ]{_CLOCK}[\])])
     |(?P<author>[^\W\d_][\w.'’-]{{0,30}}(?:[ ][\w.'’-]{{1,30}}){{0,3}}(?:[ ]{{1,4}}|\t|,[ ]|[ ][-–—·|][ ])
-        (?:\w{{3,9}}[ ](?:at|um|à)[ ])?[\[(]?{_TIME}(?:[ ]?[AaPp]\.?[Mm]\.?)?[\])]?:?(?:[ ]|$))
+        [\[(]?(?:(?:\w{{3,9}}|{_DATE}),?[ ](?:(?:at|um|à|a[ ]las|alle|om)[ ])?)?{_CLOCK}[\])]?:?(?:[ ]|$))
     |(?P<commit>commit[ ][0-9a-f]{{7,64}}\b)
+    |(?P<hash>(?=[0-9a-f]{{0,11}}[0-9])(?=[0-9]{{0,11}}[a-f])[0-9a-f]{{7,12}}[ ]\S)
+    |(?P<place>(?=[^\s:(]{{0,200}}[./\\])[^\s:()]{{1,200}}(?::\d{{1,6}}){{1,2}}:[ ]{{1,2}}\S
+        |(?=[^\s:(]{{0,200}}\.)[^\s:()]{{1,200}}\(\d{{1,6}}(?:,\d{{1,6}})?\):[ ]
+        |(?:error|warning)(?:\[\w{{1,20}}\])?:[ ]\S)
+    |(?P<outcome>(?:ok|changed|skipping|fatal|failed|unreachable|included):[ ]\[|(?:PLAY|TASK|RUNNING[ ]HANDLER)[ ]\S
+        |(?:PASS|FAIL|PASSED|FAILED|XFAIL|SKIPPED|---[ ](?:PASS|FAIL|SKIP):|(?:not[ ])?ok[ ]\d)[ ]\S)
     |(?P<epoch>\d{{10}}(?:\d{{3}}|\.\d{{1,9}})?[ \t])
     |(?P<date>\d{{4}}-\d\d-\d\d[ \t:])
     |(?P<level>[\[(<]?(?:{_LEVEL})[\])>]?(?:[ \t]*[:|\[-]|[ \t]{{1,8}}\S)|\[(?i:{_LEVEL})[ \t]*\])
@@ -42,7 +57,10 @@ _START = re.compile(
     re.VERBOSE,
 )
 #: Families whose shape alone tells a record; the others must be dense among the lines around them.
-_SURE = frozenset({"stamp", "kernel", "access", "json", "pairs", "commit"})
+_SURE = frozenset({"stamp", "kernel", "access", "json", "pairs", "commit", "dated"})
+#: Families whose records go on at the margin as they please: messages below a line of their own, excerpts of code.
+_LOOSE = frozenset({"author", "place"})
+_NAME = re.compile(r"[^\W\d_][\w.'’-]{0,30}(?:,?[ ][\w.'’()-]{1,30}){0,3}")
 _CUE = re.compile(r"[ \t]*(?:\d{1,3}:)?\d{1,2}:\d\d[.,]\d{1,3}[ \t]*-->")
 _TRACE_HEAD = re.compile(
     r"[ \t|+-]*(?:Traceback \(most recent call last\):|Exception in thread |panic: |goroutine \d+ \["
@@ -111,6 +129,7 @@ def _is_log(lines: Sequence[Line], starts: Sequence[str | None], paragraph: rang
         if place > first
     )
     sure = sum(family in _SURE for family in families)
+    sure += sum(family in _LOOSE for family in families) if set(families) <= _LOOSE else 0
     return loose <= 2 * len(families) or loose <= 8 * sure
 
 
@@ -120,10 +139,20 @@ def _mark_log(lines: Sequence[Line], kinds: list[Kind], starts: Sequence[str | N
         if starts[place] is not None:
             opened = starts[place]
             kinds[place] = "record"
+            if place > paragraph.start and starts[place - 1] is None and _is_signed(lines[place - 1], lines[place]):
+                kinds[place - 1], kinds[place] = "record", "more"
         elif opened == "date" and kinds[place] == "item":
             continue  # an entry of a change log, below its date
         elif opened is not None:
             kinds[place] = "more"
+
+
+def _is_signed(name: Line, stamp: Line) -> bool:
+    """Whether a line with nothing but a time belongs to the name above it."""
+    match = _START.match(stamp.text)
+    if match is None or match.lastgroup != "stamp" or stamp.text[match.end() :].strip(" ])APMapm."):
+        return False
+    return _NAME.fullmatch(name.text.strip()) is not None
 
 
 def mark_traces(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> None:
@@ -151,12 +180,19 @@ def _join(kinds: list[Kind], previous: range, paragraph: range) -> None:
         kinds[place] = "more"
 
 
+def _numbers_cue(lines: Sequence[Line], place: int) -> bool:
+    """Whether the line above a cue is its number, or its name: then nothing is above that."""
+    above = lines[place - 1].text.strip()
+    alone = place == 1 or not lines[place - 2].text.strip()
+    return above.isdigit() or (0 < len(above) < 60 and alone and not _CUE.match(above) and above != "WEBVTT")
+
+
 def mark_cues(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Subtitles (SRT, VTT): number, times and words are one record."""
+    """Subtitles (SRT, VTT): number or name, times and words are one record."""
     for place, line in enumerate(lines):
         if not _CUE.match(line.text):
             continue
-        numbered = place > 0 and lines[place - 1].text.strip().isdigit()
+        numbered = place > 0 and _numbers_cue(lines, place)
         kinds[place] = "more" if numbered else "record"
         if numbered:
             kinds[place - 1] = "record"
@@ -174,6 +210,22 @@ _SETTING = re.compile(
     rf"[ \t]*(?:-[ \t]+)?(?:export[ \t]+|set[ \t]+|;[ \t]*)?{_KEY}[ \t]*(?:=(?!=)|:=|\+=|:(?=[ \t]|$)|=>)[ \t]*"
     r"(?P<value>.*)"
 )
+#: "Start Time:   Sat", a value set in a column of its own: no speech, whatever stands in it.
+_ALIGNED = re.compile(
+    r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){0,3}:(?=[ \t]{2,}\S|[ \t]*$)[ \t]*(?P<value>.*)"
+)
+_SPOKEN = re.compile(r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){1,3}:[ \t]+(?P<value>.+)")
+_COLUMNS = re.compile(r"[ \t]*\S+(?: \S+){0,3} {2,}\S.{0,300}? {2,}\S")
+#: A block's opening line ("server {", 'resource "x" "y" {'), and instructions without a sign between name and value.
+_BLOCK_OPENS = re.compile(r"[ \t]*[\w.-]{1,60}(?:[ ]\"?[\w.*/:~^$-]{1,100}\"?){0,4}[ ]*\{[ \t]*$")
+_INSTRUCTION = re.compile(
+    r"""[ \t]*(?:(?:FROM|RUN|COPY|ADD|ENV|ARG|CMD|ENTRYPOINT|EXPOSE|WORKDIR|USER|VOLUME|LABEL|HEALTHCHECK|SHELL)[ ]\S
+    |(?:[\d*][\d*/,-]{0,20}[ \t]+){5}\S|@(?:reboot|(?:hour|dai|week|month|year|annual)ly|midnight)[ \t]+\S
+    |(?:[A-Z][a-z]+){2,6}[ \t]+[^ \t=:][^.!?]{0,200}$
+    |<[A-Z]\w{2,40}(?:[ ][^<>]{1,200})?>[ \t]*$)""",
+    re.VERBOSE,
+)
+_CLOSING = re.compile(r"[ \t]*</[A-Z]\w{2,40}>[ \t]*$")
 _SECTION = re.compile(r"[ \t]*\[{1,2}[\w .:/\"'@-]{1,100}\]{1,2}[ \t]*$")
 _COMMENT = re.compile(r"[ \t]*(?:#|//|;|--[ ])")
 _BRACKETS = re.compile(r"[ \t]*[\[\]{}(),;]{1,6}[ \t]*$")
@@ -203,6 +255,7 @@ _WEAK_CODE = re.compile(r".{0,300}?(?:[=(){}\[\];]|->|::|//|/\*|\*/|#[ ])")
 _PROSE_LINE = re.compile(r"[ \t]*(?:[^\W\d_]{1,20}[,;:]?[ ]){5}")
 _DIFF_HEAD = re.compile(r"(?:diff --git |diff -|Index: |--- \S)")
 _HUNK = re.compile(r"@@ -\d+(?:,\d+)? \+\d+(?:,\d+)? @@|@@@ ")
+_ITEM = re.compile(r"[ \t]*(?:\(?(?:\d{1,3}|[A-Za-z]|[ivx]{1,4})[.)]|[-*•–])[ \t]")  # of a list of clauses
 _HUNK_SIZE = 600  # characters of a hunk after which its next change begins a unit of its own
 
 
@@ -231,18 +284,47 @@ def _is_settings(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range)
     content = [place for place in paragraph if not _COMMENT.match(lines[place].text)]
     if not content:
         return False
-    values = [match for place in content if (match := _SETTING.match(lines[place].text))]
+    column = _value_column(lines, content)
+    values = [match for place in content if (match := _setting(lines[place].text, column))]
     sections = sum(_SECTION.match(lines[place].text) is not None for place in content)
-    brackets = sum(_BRACKETS.match(lines[place].text) is not None for place in content)
-    turns = sum(kinds[place] == "turn" and lines[place].indent == 0 for place in content)
-    hits = len(values) + sections + brackets
+    brackets = sum(_is_bracket(lines[place].text) for place in content)
+    instructions = sum(_INSTRUCTION.match(lines[place].text) is not None for place in content)
+    turns = sum(
+        kinds[place] == "turn" and lines[place].indent == 0 and not _ALIGNED.match(lines[place].text)
+        for place in content
+    )
+    hits = len(values) + sections + brackets + instructions
     if hits < (2 if sections else 3) and not (
         len(content) == hits == 2 and all(_is_assignment(each) for each in values)
     ):
         return False
     sentences = sum(_PROSE_VALUE.match(each["value"]) is not None for each in values)
     deeper = sum(lines[place].indent > lines[content[0]].indent for place in content)
-    return 5 * (hits + deeper // 2) >= 3 * len(content) and hits > 2 * turns and hits > 3 * sentences
+    aligned = sum(_ALIGNED.match(lines[place].text) is not None for place in content)
+    spoken = hits <= 2 * turns and aligned < max(3, turns)
+    return 5 * (hits + deeper // 2) >= 3 * len(content) and not spoken and hits > 3 * sentences
+
+
+def _setting(line: str, column: int | None) -> re.Match[str] | None:
+    """A key with its value; one of several words where its value stands at the `column` of others."""
+    if match := _SETTING.match(line) or _ALIGNED.match(line):
+        return match
+    match = _SPOKEN.match(line)
+    return match if match and match.start("value") == column else None
+
+
+def _value_column(lines: Sequence[Line], places: Sequence[int]) -> int | None:
+    """Where the values of at least two lines begin that are set apart from their keys."""
+    columns = Counter(
+        match.start("value") for place in places if (match := _ALIGNED.match(lines[place].text)) and match["value"]
+    )
+    column, number = columns.most_common(1)[0] if columns else (0, 0)
+    return column if number > 1 else None
+
+
+def _is_bracket(line: str) -> bool:
+    """Whether a line only opens or closes a block."""
+    return any(pattern.match(line) for pattern in (_BRACKETS, _BLOCK_OPENS, _CLOSING))
 
 
 def _is_assignment(match: re.Match[str]) -> bool:
@@ -256,13 +338,19 @@ def _mark_settings(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -
     """
     opening = commented = False
     column = 0
+    values = _value_column(lines, paragraph)
+    instructed = any(_INSTRUCTION.match(lines[place].text) for place in paragraph)
     for place in paragraph:
         line = lines[place]
         comment = _COMMENT.match(line.text) is not None
-        setting = None if comment else _SETTING.match(line.text)
-        opens = setting is not None and _OPENS.match(setting["value"]) is not None
+        setting = None if comment else _setting(line.text, values)
+        opens = _BLOCK_OPENS.match(line.text) is not None or (
+            setting is not None and _OPENS.match(setting["value"]) is not None
+        )
         dash = line.text.lstrip().startswith("- ")
-        starts = comment or setting is not None or _SECTION.match(line.text) is not None or dash
+        starts = comment or setting is not None or _SECTION.match(line.text) is not None or dash or opens
+        starts |= instructed and not _goes_on(lines, place) and not _CLOSING.match(line.text)
+        starts |= bool(_COLUMNS.match(line.text) and line.text.strip("-= \t"))
         if _BRACKETS.match(line.text):
             starts = opens = line.text.strip()[0] in "[{("
         chained = opening and (opens or line.text.strip("[{( \t") == "") and not dash and not comment
@@ -274,6 +362,11 @@ def _mark_settings(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -
             column = line.indent + 1
         elif line.indent < column:
             column = 0
+
+
+def _goes_on(lines: Sequence[Line], place: int) -> bool:
+    """Whether the line above says that it goes on here."""
+    return place > 0 and lines[place - 1].text.rstrip().endswith("\\")
 
 
 def _is_code(lines: Sequence[Line], paragraph: range) -> bool:
@@ -293,7 +386,7 @@ def _is_statement(line: str) -> bool:
     """Whether a line by itself is code beyond doubt."""
     line = line.rstrip()
     if line.endswith(";"):
-        return "=" in line[:300] or "(" in line[:300]
+        return ("=" in line[:300] or "(" in line[:300]) and not (_ITEM.match(line) or _PROSE_LINE.match(line))
     if line.endswith("{"):
         return line[:-1].rstrip()[-1:].isalnum() or line[:-1].rstrip().endswith(")")
     return _CODE.match(line) is not None
@@ -337,8 +430,8 @@ def _mark_diff(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
         if head:
             kinds[place] = "more"
             continue
-        if text[:1] not in tuple(" +-\\<>") and text:
-            return place
+        if (text[:1] not in tuple(" +-\\<>") and text) or text.rstrip() == "--":
+            return place  # the line above a patch's version among them
         if not text and not (
             place + 1 < len(lines) and lines[place + 1].text[:1] in tuple(" +-<>@") and lines[place + 1].text
         ):

@@ -13,6 +13,7 @@ from ctxprune.text.abbreviations import is_abbreviation
 from ctxprune.text.language import function_words
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line, paragraphs
+from ctxprune.text.speakers import is_part
 
 # Han, kana and their punctuation, each with its variation selectors: scripts that set no blanks between words.
 HAN = (
@@ -40,13 +41,16 @@ _PAIRS = {
     "《": "》",
     "〈": "〉",
 }
+#: The number of a note that extraction has set on the line: "of oak.2 It".
+_NOTE = r"(?<=[a-z]{3}[.?!])[1-9]\d?(?=\s+[A-Z\"“])"
 _PAIR_LIMIT = 200  # characters; a longer quotation is split like other text
 
 
 def _events(marks: str) -> re.Pattern[str]:
     return re.compile(
         rf"([{marks}{re.escape(''.join(_PAIRS))}])"
-        rf"(?:(?<=[{marks}])([{marks}]*+)((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>)*+))?"
+        rf"(?:(?<=[{marks}])([{marks}]*+)"
+        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE})*+))?"
     )
 
 
@@ -60,6 +64,11 @@ _INITIAL = re.compile(r"[^\W\d_A-Za-z\u1100-\u11ff\u3040-\u9fff\uac00-\ud7ff]|.*
 _HANGUL = re.compile(r"[\u1100-\u11ff\uac00-\ud7ff]\Z")
 # Where the danda ends sentences, a full stop after a short word shortens it.
 _INDIC = re.compile(r"[\u0900-\u0d7f]{1,6}")
+_ITEM_NUMBER = re.compile(r"\s*\(\w{1,4}\)\s*")
+_HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
+_WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
+_KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
+_LEADERS = re.compile(r"(?:\. ){3,}\.$")
 _MARKER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
 
 # Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
@@ -170,6 +179,12 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False
     if place - last < 12 and _MARKER.fullmatch(text, last, place):
         return False  # "1." of an enumeration
+    if last == prose.start and event[1] == "." and is_part(text, last, place):
+        return False  # "HAMLET. To be"
+    if not text[:place].strip() or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
+        return False  # "cp . /tmp"
+    if word[0].isdigit() and (len(mark) > 4 or _LEADERS.search(text, max(last, place - 12), place + 1)):
+        return False  # "Chapter 3 ........ 17"
     if mark not in (".", "!"):
         return True
     return not _abbreviated(prose, place, mark, word.capitalize() if caseless else word)
@@ -193,6 +208,8 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
         return True
     if token.isdigit() and _LISTED.search(before):
         return True
+    if language == "ko" and _KOREAN_DATE.search(before):
+        return word[0].isdigit() or len(word) < 3  # a particle follows the day
     if (
         mark == "."
         and (ruled := is_abbreviation(before, word, prose.text[place + 1 : place + 40], language)) is not None
@@ -201,12 +218,16 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
     if (language != "en" and len(token) > 1 and token.lower() in function_words(language)) or _HANGUL.search(token):
         return False
     if language in ("en", ""):
-        if (_BEFORE_NUMBER if word[0].isdigit() else _NEVER_LAST).fullmatch(token):
+        if _NEVER_LAST.fullmatch(token) or (word[0].isdigit() and _BEFORE_NUMBER.fullmatch(token)):
+            return True
+        if _HOUR.search(before) and _WEEKDAY.fullmatch(word):
             return True
         if not word[0].isdigit() and _ORDINARY.fullmatch(token):
             return False
         if len(token) > 1 and token.isalpha() and token.isupper() and not word.isupper():
             return False  # "in DC. Later": as an abbreviation it would be "D.C."
+    if number := _ITEM_NUMBER.match(before):  # sentencex takes what follows "(1)" for one sentence
+        before = before[number.end() :]
     sentences: list[str] = sentencex.segment(language or "en", f"{before}{mark} {word}")
     return sentences[-1] != word
 

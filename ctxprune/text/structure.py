@@ -10,7 +10,9 @@ from typing import Literal
 
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line
-from ctxprune.text.markup import is_html, silent_units
+from ctxprune.text.markup import is_html, list_depths, silent_units
+from ctxprune.text.normal import normalise
+from ctxprune.text.speakers import answers, asks
 from ctxprune.types import Span
 
 RoleKind = Literal[
@@ -37,7 +39,8 @@ _LEANS = re.compile(
     r"|It|Its|He|She|They|His|Her|Their|This|These|That|Those|Such|Both|Neither|The (?:former|latter|same)|There"
     r"|Er|Sie|Es|Dies\w{0,2}|Ihr\w{0,2}|Il|Elle|Ils|Elles|Ce|Cette|Ces|Él|Ella|Ellos|Esto|Esta|Este)\b"
 )
-_MARKDOWN = re.compile(r"[ \t>]*(#{1,6})[ \t]")
+_MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
+_TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
 _TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|pre|script|style)\b", re.IGNORECASE)
 _UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
@@ -83,6 +86,7 @@ class _Open:
     header: int | None = None
     term: int | None = None
     sentence: int | None = None
+    question: int | None = None
 
 
 def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
@@ -90,10 +94,14 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
 
     Linear in the text's length, and in the depth of its lists.
     """
+    silent = silent_units(text, units)
+    normal = normalise(text, keep_gaps=True)
+    places = normal.places([(unit.start, unit.end) for unit in units])
+    text, units = normal.text, [Span(start, end) for start, end in places]
     lines, kinds = layout(text)
     starts = [line.start for line in lines]
-    silent = silent_units(text, units)
     html = is_html(text)
+    depths = list_depths(text) if html else ([0], [0])
     levels = _heading_levels(text, lines, kinds)
     state, roles, last_line = _Open([], []), list[Role](), -1
     for index, unit in enumerate(units):
@@ -105,11 +113,14 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
             kind = "blob"
         if last_line >= 0 and any(kinds[at] == "blank" for at in range(last_line + 1, place)):
             _close_paragraph(state, line.indent)
+        column = _column(line) if first else line.indent
+        if html:
+            column = _nesting(text, unit, kind, depths)
         role = _role(
             state,
             kind,
             index,
-            _column(line) if first else line.indent,
+            column,
             levels.get(place, 0),
             first=first,
             text=text,
@@ -153,13 +164,23 @@ def _heading_levels(text: str, lines: Sequence[Line], kinds: Sequence[Kind]) -> 
     levels = {}
     for place, line in enumerate(lines):
         if kinds[place] == "heading":
-            marks, number = _MARKDOWN.match(line.text), _NUMBERED.match(line.text)
+            marks, number, tex = (pattern.match(line.text) for pattern in (_MARKDOWN, _NUMBERED, _TEX))
+            if tex and tex.lastindex:
+                levels[place] = tex.lastindex
+                continue
             levels[place] = len(marks[1]) if marks else number[1].count(".") + 1 if number else 1 + (line.indent > 0)
     return levels
 
 
 def _column(line: Line) -> int:
     return line.indent + 100 * line.quote
+
+
+def _nesting(text: str, unit: Span, kind: RoleKind, depths: tuple[list[int], list[int]]) -> int:
+    """How deep a unit of HTML stands in lists; what is no item stands deeper than the item it is in."""
+    tag = _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
+    depth = depths[1][bisect_right(depths[0], tag.start(1) if tag else unit.start) - 1]
+    return 2 * depth + (depth > 0 and kind not in ("list item", "term"))
 
 
 def _close_paragraph(state: _Open, indent: int) -> None:
@@ -187,7 +208,9 @@ def _role(
     if kind in ("list item", "record", "term"):
         return _item_role(state, kind, index, indent, heading)
     if kind in ("code", "blob"):
+        inside = kind == "code" and state.items and indent > state.items[-1][0]
         leans, state.sentence = state.sentence if state.intro is None else state.intro, None
+        leans = state.items[-1][1] if inside else leans
         return Role(kind, heading if leans is None else leans)
     return _prose_role(state, kind, index, indent, heading, first=first, text=text, unit=unit)
 
@@ -206,7 +229,7 @@ def _heading_role(state: _Open, index: int, level: int) -> Role:
     parent = state.headings[-1][1] if state.headings else None
     state.headings.append((level, index))
     state.items.clear()
-    state.intro = state.header = state.term = state.sentence = None
+    state.intro = state.header = state.term = state.sentence = state.question = None
     return Role("heading", parent, "helpful", level)
 
 
@@ -237,6 +260,10 @@ def _prose_role(
     if first and not (state.items and indent > state.items[-1][0]):
         state.items.clear()
         state.term = None
+    if first and asks(text, unit.start, unit.end):
+        state.question = index
+    elif first and state.question is not None and answers(text, unit.start, unit.end):
+        return Role("prose", state.question)
     if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")):
         state.intro = index
         return Role("list intro", before if before is not None and _LEANS.match(text, unit.start) else heading)

@@ -15,6 +15,7 @@ _WIDE_GAP = re.compile(r"\S(?: {3,}|[ ]*\t)\s*\S")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")
 _FRAME = re.compile(r"\s*[+|┌├└╔╠╚┏┣┗][-=+─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛|]{3,}\s*$")
 _NUMBER = re.compile(r"[-+$€£]?\d[\d.,:/ %-]*\w{0,3}")
+_HEADER_WORDS = 6  # of a cell that names a column
 _WIDTH = 400  # columns looked at when gutters are sought
 
 
@@ -43,8 +44,8 @@ def _mark_bar_headers(lines: Sequence[Line], kinds: list[Kind]) -> None:
 
 def _mark_delimited(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int]) -> bool:
     """Rows with the same number of delimiters; in a table found so, rows that differ count too."""
-    for delimiter in ("\t", ",", ";", "|"):
-        for skip in (0, 1):  # a title may stand above the table
+    for skip in (0, 1):  # a title may stand above the table
+        for delimiter in ("\t", ",", ";", "|"):
             rows = _rows(lines, free[skip:], delimiter)
             if len(rows) >= 2 and _is_delimited([text for _, text in rows], delimiter):
                 _write(kinds, [places for places, _ in rows], [_cells(text, delimiter) for _, text in rows])
@@ -93,6 +94,8 @@ def _is_delimited(rows: Sequence[str], delimiter: str) -> bool:
         indented = all(row.startswith("\t") for row in rows)
         return not indented and 3 * sum(_WORDS.match(row) is not None for row in rows) <= len(rows)
     joined = "\n".join(rows)
+    if usual < 6 and 2 * joined.count(f'"{delimiter}"') >= len(rows) and joined.count('"') % 2 == 0:
+        return True  # cells in quotes may be sentences
     delimiters = joined.count(delimiter)
     spaced = joined.count(delimiter + " ")
     if sum(map(len, rows)) > _LONG_CELL * (delimiters + len(rows)):
@@ -197,6 +200,10 @@ def _write(kinds: list[Kind], rows: Sequence[Sequence[int]], cells: Sequence[Seq
 def _is_header(cells: Sequence[Sequence[str]]) -> bool:
     """Whether the first row names the columns: no number in it, and its cells do not come again below."""
     first = [cell.strip().strip('"') for cell in cells[0]]
+    if first[0].endswith(":"):
+        return False  # a name with its value
+    if sum(len(cell.split()) > _HEADER_WORDS for cell in first) * 2 >= len(first):
+        return False  # prose set in columns
     if not all(first[1:]) or any(_NUMBER.fullmatch(cell) for cell in first):
         return False
     below = {cell.strip().strip('"') for row in cells[1:200] for cell in row}

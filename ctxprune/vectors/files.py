@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.files import LOCK
+from ctxprune.files import LOCK, write_whole
 from ctxprune.types import Document
 
 #: Bytes read at a time when a file is checked.
@@ -80,24 +80,6 @@ def file_checksum(path: Path) -> str:
     return hashed.hexdigest()
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Replace the file in one step; a crash leaves the old one or the new one."""
-    unfinished = path.with_name(path.name + ".part")
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    publish(unfinished, path)
-
-
-def publish(unfinished: Path, path: Path) -> None:
-    """Give a finished file or folder its name, for good: the folder it stands in is written to disk too."""
-    if unfinished.is_dir():
-        _sync(unfinished)
-    unfinished.replace(path)
-    _sync(path.parent)
-
-
 def remove_leftovers(folder: Path, known: Collection[str]) -> None:
     """Remove what an interrupted writer left behind; raises InputError for what no writer of ours puts there."""
     for path in folder.iterdir():
@@ -106,16 +88,6 @@ def remove_leftovers(folder: Path, known: Collection[str]) -> None:
     for path in folder.iterdir():
         if path.name not in known and path.name != LOCK:
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 MANIFEST = "manifest.json"
@@ -173,7 +145,7 @@ class Manifest:
     def write(self, folder: Path) -> None:
         content = asdict(self)
         row = {"format": _FORMAT, "checksum": _checksum(content), **content}
-        write_whole(folder / MANIFEST, (json.dumps(row, indent=1) + "\n").encode())
+        write_whole(folder / MANIFEST, json.dumps(row, indent=1) + "\n")
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.files import batched, only_writer
+from ctxprune.files import batched, only_writer, publish
 from ctxprune.models.sentence_encoders import Embedder, load_embedder
 from ctxprune.types import Document
 from ctxprune.vectors.files import (
@@ -26,7 +26,6 @@ from ctxprune.vectors.files import (
     StoredFile,
     file_checksum,
     indexed_text,
-    publish,
     remove_leftovers,
 )
 from ctxprune.vectors.search import Scores, build_index, nothing

@@ -109,6 +109,8 @@ def check_results(results: Mapping[str, Any], *, where: str = RESULTS) -> Result
         _check_fields(row, _ROW_FIELDS, f"{where}, row {number}")
         for field, centre in _FIGURE_FIELDS.items():
             _check_figures(row[field], centre, f"{where}, row {number}, {field}")
+        for name, figures in row.get("vs_baselines", {}).items():  # runs of earlier versions have none
+            _check_figures(figures, "difference", f"{where}, row {number}, vs_baselines, {name}")
         key = (row["dataset"], row["arm"])
         if key in seen:
             raise InputError(f"{where}, row {number}: dataset {key[0]!r} and arm {key[1]!r} stand twice")

@@ -7,13 +7,24 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from ctxprune.eval.report.folder import Row, Run, by_dataset, is_tested, label, metric_names, score_name, show_interval
+from ctxprune.eval.report.folder import (
+    TOKENS_OF,
+    Row,
+    Run,
+    by_dataset,
+    is_tested,
+    label,
+    metric_names,
+    score_name,
+    show_interval,
+)
 from ctxprune.eval.report.leaderboard import (
     Board,
     Cell,
     board,
     differences,
     generator_line,
+    in_short,
     reading,
     speed_board,
     speed_note,
@@ -49,6 +60,8 @@ th:first-child { text-align: left; min-width: 11rem; max-width: 18rem; white-spa
 thead th { white-space: normal; min-width: 3.5rem; color: var(--faint); font-weight: 600; vertical-align: bottom; }
 tbody th { font-weight: 500; }
 th.tested { font-weight: 700; }
+tbody th.baseline { padding-left: 1.6rem; color: var(--faint); }
+.short { font-size: 1.1rem; font-weight: 600; }
 td.win { color: var(--win); }
 td.loss { color: var(--loss); font-weight: 600; }
 .said, thead th.said { text-align: left; }
@@ -58,6 +71,9 @@ td.said { white-space: pre-wrap; min-width: 14rem; max-width: 30rem; overflow-wr
 figure { margin: 0; padding: .5rem; background: #ffffff; border: 1px solid var(--line); border-radius: .5rem; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { color: #5b6576; font-size: .87rem; text-align: center; }
+@media (prefers-color-scheme: dark) { figure { background: #14181f; } figcaption { color: var(--faint); }
+  /* white becomes the page's black, colours keep their hue */
+  figure img { filter: invert(.92) hue-rotate(180deg); } }
 details { margin: .5rem 0; border: 1px solid var(--line); border-radius: .5rem; padding: 0 .8rem; }
 details[open] { padding-bottom: .5rem; }
 summary { padding: .5rem 0; cursor: pointer; overflow-wrap: anywhere; }
@@ -113,6 +129,7 @@ def page(run: Run, digests: Mapping[str, Digest], plots: Sequence[Plot], folder:
 def _opening(run: Run, datasets: Mapping[str, Sequence[Row]], anchors: Mapping[str, str]) -> Iterator[str]:
     tested = dict.fromkeys(row["compressor"] for rows in datasets.values() for row in rows if is_tested(row))
     yield f"<h1>Benchmark run {safe(run.id)}</h1>\n"
+    yield f'<p class="short">{safe(in_short(run.results))}</p>\n'
     yield f"<p>Tested: {', '.join(f'<code>{safe(name)}</code>' for name in tested) or 'nothing'}.</p>\n"
     links = (f'<li><a href="#{anchors[name]}" dir="auto">{safe(name)}</a></li>' for name in datasets)
     last = '<li><a href="#origin">Settings and versions</a></li>'
@@ -196,7 +213,7 @@ def _plain(fact: object) -> str:
 def _table(found: Board, caption: str) -> str:
     head = "".join(f'<th scope="col">{safe(each)}</th>' for each in found.head)
     body = "".join(
-        f'<tr><th scope="row" class="{cells[0].tone}">{safe(cells[0].text)}</th>'
+        f'<tr><th scope="row" class="{cells[0].tone}">{_arm(cells[0])}</th>'
         + "".join(f'<td class="{cell.tone}">{safe(cell.text)}</td>' for cell in cells[1:])
         + "</tr>\n"
         for cells in found.rows
@@ -205,6 +222,14 @@ def _table(found: Board, caption: str) -> str:
         f'<div class="scroll" tabindex="0" role="region" aria-label="{safe(caption)}"><table>'
         f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n"
     )
+
+
+def _arm(cell: Cell) -> str:
+    """The first cell of a row. Baselines stand below the arm whose tokens they were given, so they need not name it."""
+    if cell.tone != "baseline":
+        return safe(cell.text)
+    name = cell.text.partition(f" {TOKENS_OF}=")[0]
+    return f'<span title="{safe(cell.text)}">{safe(name)} <small>at its tokens</small></span>'
 
 
 def _fold(title: str, body: str) -> str:

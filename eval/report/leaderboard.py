@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from ctxprune.eval.report import markdown
 from ctxprune.eval.report.folder import (
+    RERANK,
     Results,
     Row,
     by_dataset,
@@ -41,13 +43,13 @@ from ctxprune.eval.report.samples import Digest, Pair
 from ctxprune.eval.statistics import Interval
 from ctxprune.text import model_text
 
-Tone: TypeAlias = Literal["", "win", "tie", "loss", "tested"]
+Tone: TypeAlias = Literal["", "win", "tie", "loss", "tested", "baseline"]
 _AGAINST = {"vs_full": "full", "vs_rerank": "rerank"}
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What one place of the table says; tone: good or bad news, or the name of a tested arm."""
+    """What one place of the table says; tone: good or bad news, or whose name it is: a tested arm's or a baseline's."""
 
     text: str
     tone: Tone = ""
@@ -63,7 +65,7 @@ class Board:
 
 def leaderboard(results: Results) -> str:
     """All datasets as Markdown. The same results give the same text; no row is left out."""
-    parts = ["# Leaderboard", reading(results)]
+    parts = ["# Leaderboard", markdown.plain(in_short(results)), reading(results)]
     if tally := standings(results):
         parts += ["## Wins, ties and losses", _markdown(tally)]
     for dataset, rows in by_dataset(results).items():
@@ -84,7 +86,7 @@ def board(rows: Sequence[Row], results: Results) -> Board:
 
 def _cells(row: Row, score: str, rest: Sequence[str], best: set[str], results: Results) -> Iterator[Cell]:
     before, after = (show("tokens_after", row[key]) for key in ("tokens_before", "tokens_after"))
-    yield Cell(row["arm"], "tested" if is_tested(row) else "")
+    yield Cell(row["arm"], "tested" if is_tested(row) else "baseline" if is_baseline(row) else "")
     yield Cell(f"{row['n']:,}")
     yield Cell(f"{before} → {after}")
     yield Cell(show("removed", removed(row)))
@@ -126,23 +128,63 @@ def verdict(figure: Mapping[str, Any]) -> Tone:
 
 
 def standings(results: Results) -> Board | None:
-    """How often each tested arm wins, ties and loses over the datasets, by each dataset's score; None without any."""
-    counts: dict[str, dict[str, dict[str, int]]] = {}
+    """How often each tested arm wins, ties and loses over the datasets, by each dataset's score; None without any.
+
+    A column for the full context and for every baseline at equal tokens.
+    """
+    counts = _counts(results)
+    if not counts:
+        return None
+    names = list(dict.fromkeys(name for tallies in counts.values() for name in tallies))
+    lines = [(Cell(arm), *(_tally(tallies.get(name, Counter())) for name in names)) for arm, tallies in counts.items()]
+    return Board(("arm", *(f"against {name}: win / tie / loss" for name in names)), tuple(lines))
+
+
+def _counts(results: Results) -> dict[str, dict[str, Counter[str]]]:
+    """Verdicts by tested arm, then by what it is compared with; what is compared with nothing has no counts."""
+    counts: dict[str, dict[str, Counter[str]]] = {}
     for rows in by_dataset(results).values():
         score = score_name(rows)
         for row in filter(is_tested, rows):
-            for against in _AGAINST:
-                tally = counts.setdefault(row["arm"], {}).setdefault(against, dict.fromkeys(("win", "tie", "loss"), 0))
-                if found := verdict(row[against].get(score, {})):
-                    tally[found] += 1
-    if not counts:
-        return None
-    lines = [(Cell(arm), *(_tally(tallies[against]) for against in _AGAINST)) for arm, tallies in counts.items()]
-    return Board(("arm", *(f"against {name}: win / tie / loss" for name in _AGAINST.values())), tuple(lines))
+            tallies = counts.setdefault(row["arm"], {name: Counter() for name in _AGAINST.values()})
+            others = {name: row[against] for against, name in _AGAINST.items()}
+            baselines = row.get("vs_baselines", {})
+            others |= {name: figures for name, figures in baselines.items() if name != RERANK}
+            for name, figures in others.items():
+                if found := verdict(figures.get(score, {})):
+                    tallies.setdefault(name, Counter())[found] += 1
+    return counts
 
 
 def _tally(tally: Mapping[str, int]) -> Cell:
-    return Cell(f"{tally['win']} / {tally['tie']} / {tally['loss']}" if any(tally.values()) else "–")
+    found = [tally.get(name, 0) for name in ("win", "tie", "loss")]
+    return Cell(" / ".join(map(str, found)) if any(found) else "–")
+
+
+def in_short(results: Results) -> str:
+    """The run in one line: how often the tested arms win and lose, and how much of the tokens they remove."""
+    tested = [row for rows in by_dataset(results).values() for row in filter(is_tested, rows)]
+    if not tested:
+        return "Nothing was tested in this run."
+    total: dict[str, Counter[str]] = {}
+    for tallies in _counts(results).values():
+        for name, tally in tallies.items():
+            total.setdefault(name, Counter()).update(tally)
+    parts = [
+        f"against {'the full context' if name == 'full' else name + ' at equal tokens'} {_phrase(tally)}"
+        for name, tally in total.items()
+        if tally
+    ]
+    shares = [share for row in tested if not math.isnan(share := removed(row))]
+    went = f"{100 * min(shares):.0f} to {100 * max(shares):.0f}% of the tokens removed" if shares else ""
+    return "In short: " + "; ".join([*parts, *([went] if went else [])] or ["nothing was measured"]) + "."
+
+
+def _phrase(tally: Mapping[str, int]) -> str:
+    counted = [
+        (tally.get(name, 0), name, many) for name, many in (("win", "wins"), ("tie", "ties"), ("loss", "losses"))
+    ]
+    return ", ".join(f"{number} {name if number == 1 else many}" for number, name, many in counted)
 
 
 def reading(results: Results) -> str:

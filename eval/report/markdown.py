@@ -16,6 +16,12 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([padded[0], rule, *padded[1:]])
 
 
+def compact(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table without padding, so that a new figure changes no other row; all but the first column right-aligned."""
+    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
 def code(text: str) -> str:
     """The text as inline code, whatever back-ticks it holds (CommonMark, section 6.1)."""
     fence = "`" * (1 + max((len(run) for run in re.findall("`+", text)), default=0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -13,7 +12,7 @@ from ctxprune.errors import InputError
 from ctxprune.eval.config import GeneratorConfig, Step
 from ctxprune.eval.run.compress import model_hash
 from ctxprune.eval.run.folder import Store, key
-from ctxprune.generators import Generator, LocalGenerator, OpenAIGenerator, Reply, generated
+from ctxprune.generators import Generator, OpenAIGenerator, Reply, generated, load_generator
 from ctxprune.generators.replies import reply_of
 
 
@@ -100,7 +99,7 @@ class Answerer:
 
     def _loaded(self) -> Generator:
         if self._generator is None:
-            self._generator = load_generator(self.config)
+            self._generator = configured(self.config)
         return self._generator
 
 
@@ -111,22 +110,15 @@ def _reply(row: Mapping[str, object]) -> Reply:
     return Reply(str(row["text"]), str(row["fault"]), bool(row["cut"]))
 
 
-def load_generator(config: GeneratorConfig) -> Generator:
+def configured(config: GeneratorConfig) -> Generator:
     """The generator of the settings. Raises InputError when the environment lacks the key."""
     model = str(config.model)
-    if config.kind == "local":
-        return LocalGenerator(
-            model,
-            device=config.device,
-            dtype=config.dtype,
-            batch_size=config.batch_size,
-            chat=config.chat,
-            gguf_file=config.gguf_file,
+    if config.kind == "openai":
+        return load_generator(
+            model, base_url=str(config.base_url), api_key_env=config.api_key_env, concurrency=config.batch_size
         )
-    if config.api_key_env is not None and config.api_key_env not in os.environ:
-        raise InputError(f"the environment variable {config.api_key_env} is not set; set it to the key of {model}")
-    api_key = os.environ[config.api_key_env] if config.api_key_env else None
-    return OpenAIGenerator(model, base_url=str(config.base_url), api_key=api_key, concurrency=config.batch_size)
+    names = ("device", "dtype", "batch_size", "chat", "gguf_file")
+    return load_generator(model, **{name: getattr(config, name) for name in names})
 
 
 def tokenizer_of(config: GeneratorConfig) -> str:

@@ -17,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ctxprune import files
 from ctxprune.errors import InputError
 from ctxprune.files import LOCK, only_writer, remove_matching
 
@@ -55,14 +56,9 @@ def _check_settings(folder: Path, config_hash: str) -> None:
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all. Raises InputError when it cannot be written."""
-    part = path.with_name(path.name + ".part")
+    """Write a file of the run whole or not at all. Raises InputError when it cannot be written."""
     try:
-        with part.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
+        files.write_whole(path, text)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error}; free some space and run again, the cache is kept") from None
 

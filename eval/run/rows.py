@@ -1,4 +1,4 @@
-"""The rows of results.json: for each arm of a dataset its means with intervals, and how it compares with two others."""
+"""The rows of results.json: for each arm of a dataset its means with intervals, and how it compares with others."""
 
 from __future__ import annotations
 
@@ -21,6 +21,9 @@ COMPARED: Final = (
 )
 #: Of the compared metrics, those that count what is spent; a margin in points means nothing for them.
 LOWER_IS_BETTER: Final = frozenset({"tokens_after"})
+
+#: Of these, what may be a dataset's score; a tested arm is compared by them with all of its baselines.
+SCORES: Final = ("match", "f1", "correct", "answer_in_context", "sentence_recall")
 
 Row = dict[str, Any]
 
@@ -69,9 +72,10 @@ def rows(
 
     columns: by the arm's id, the same questions in the same order. `vs_full` compares with arm "full", `vs_rerank` a
     tested arm with rerank-truncate at its tokens; {} where there is none, and without the metrics that no question
-    allows. p_holm: corrected over the tested arms, for each metric and comparison; None for references and baselines,
-    which are not tested. non_inferior: None for counts of what is spent. Intervals do not depend on the other arms.
-    Raises InputError for an arm without columns and for columns of different lengths.
+    allows. `vs_baselines` has, by compressor, the scores against every baseline at the tokens of a tested arm. p_holm:
+    corrected over the tested arms, for each metric and comparison; None for references and baselines, which are not
+    tested. non_inferior: None for counts of what is spent. Intervals do not depend on the other arms. Raises InputError
+    for an arm without columns and for columns of different lengths.
     """
     statistics = statistics or Statistics()
     _check(dataset, arms, columns)
@@ -82,8 +86,23 @@ def rows(
     return [
         _row(dataset, arm, columns[arm.id], statistics)
         | {"vs_full": full_cells[arm.id], "vs_rerank": rerank_cells[arm.id]}
+        | {"vs_baselines": _baselines(dataset, arm, arms, columns, statistics)}
         for arm in arms
     ]
+
+
+def _baselines(
+    dataset: str, arm: Arm, arms: Sequence[Arm], columns: Mapping[str, MetricColumns], statistics: Statistics
+) -> dict[str, dict[str, Row]]:
+    """The scores of a tested arm against each of its baselines; not corrected, as only the reranker is tested for."""
+    return {
+        other.compressor: {
+            metric: _cell(metric, comparison, math.nan, statistics)
+            for metric, comparison in _versus(dataset, arm.id, other.id, columns, statistics, SCORES).items()
+        }
+        for other in arms
+        if other.matched_to == arm.id
+    }
 
 
 def _check(dataset: str, arms: Sequence[Arm], columns: Mapping[str, MetricColumns]) -> None:
@@ -108,7 +127,12 @@ def _rerank(arms: Iterable[Arm], arm: Arm) -> str | None:
 
 
 def _versus(
-    dataset: str, ours: str, theirs: str | None, columns: Mapping[str, MetricColumns], statistics: Statistics
+    dataset: str,
+    ours: str,
+    theirs: str | None,
+    columns: Mapping[str, MetricColumns],
+    statistics: Statistics,
+    metrics: Sequence[str] = COMPARED,
 ) -> dict[str, Comparison]:
     """The comparisons of one arm with another, by metric; those without a pair are left out."""
     if theirs is None:
@@ -122,7 +146,7 @@ def _versus(
             resamples=statistics.resamples,
             confidence=statistics.confidence,
         )
-        for metric in COMPARED
+        for metric in metrics
     }
     return {metric: comparison for metric, comparison in found.items() if comparison.n}
 

@@ -18,7 +18,12 @@ from ctxprune.text import UnitKind
 #: Seconds between two lines of progress on a terminal.
 _PROGRESS_SECONDS = 2.0
 
-app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def main(argv: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 
 from ctxprune import __version__
 from ctxprune.errors import InputError
-from ctxprune.files import LOCK, only_writer, remove_matching
+from ctxprune.files import LOCK, only_writer, remove_matching, write_whole
 from ctxprune.files import read_lines as file_lines
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
@@ -280,7 +280,11 @@ class OutputFolder:
 
     def take_in_hand(self, part: Part, places: Sequence[int]) -> None:
         """Note which lines of the part are being worked on, for whoever finds the worker dead."""
-        (self.working / part.name).write_text(json.dumps(list(places)), encoding="utf-8")
+        path = self.working / part.name
+        try:
+            path.write_text(json.dumps(list(places)), encoding="utf-8")
+        except OSError as error:
+            raise _unwritable(path, error) from None
 
     def in_hand(self, part: Part) -> tuple[int, ...]:
         """The lines that a worker had in hand when it died; () when it had none yet."""
@@ -333,13 +337,19 @@ def _check_same(path: Path, settings: dict[str, Any]) -> None:
 
 
 def _write_whole(path: Path, content: bytes, *, scratch: Path) -> None:
-    """So that it is there whole or not at all, whenever the process or the machine stops."""
-    unfinished = scratch / f"{path.name}.{os.getpid()}.tmp"
-    with unfinished.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    """So that it is there whole or not at all, whenever the process or the machine stops. Raises InputError when it
+    cannot be written."""
+    try:
+        write_whole(path, content, unfinished=scratch / f"{path.name}.{os.getpid()}.tmp")
+    except OSError as error:
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"cannot write {path}: {error.strerror or error}; free some space or permit it, then run the same command: "
+        "finished parts stay"
+    )
 
 
 def _rows(failures: Sequence[Failure]) -> list[dict[str, str]]:

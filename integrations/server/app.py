@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -30,8 +32,11 @@ from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
 from ctxprune.integrations.server.gate import Gate
+from ctxprune.integrations.server.gateway.compresr import compresr_routes
+from ctxprune.integrations.server.gateway.dialects import Gateway, gateway_routes
+from ctxprune.integrations.server.highlight import highlight_routes
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, json_log, no_tracing, opentelemetry_tracing
-from ctxprune.integrations.server.pages import operation_routes, playground_routes
+from ctxprune.integrations.server.pages import DOCS_PATH, PLAYGROUND_PATH, operation_routes, playground_routes
 from ctxprune.integrations.server.proxy.compress import ProxyOptions
 from ctxprune.integrations.server.proxy.routes import Upstream, proxy_routes
 from ctxprune.integrations.server.rerank import rerank_routes
@@ -54,7 +59,7 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     settings = settings or Settings()
     metrics, log = Metrics(), log or json_log()
     service = Service(settings, Engine(settings, metrics, log), metrics, log)
-    upstream = Upstream(settings)
+    upstream, gateway = Upstream(settings), Gateway(service)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -66,11 +71,15 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
         await upstream.close()
         await service.engine.close()
 
-    # no pages with scripts from elsewhere: docs_url and redoc_url load theirs from a CDN
-    app = FastAPI(title="ctxprune", version=__version__, description=DESCRIPTION, docs_url=None, redoc_url=None)
+    # no page with scripts from elsewhere unless it is asked for: /docs loads its own from a CDN
+    docs_url = DOCS_PATH if settings.docs else None
+    app = FastAPI(title="ctxprune", version=__version__, description=DESCRIPTION, docs_url=docs_url, redoc_url=None)
     app.router.lifespan_context = lifespan
     app.state.service, app.state.load_error = service, None
-    for routes in (operation_routes(service), compress_routes(service), rerank_routes(service), playground_routes()):
+    ranking = (rerank_routes(service), highlight_routes(service))
+    gateways = (gateway_routes(service, gateway), compresr_routes(service, gateway))
+    own = (compress_routes(service, gateway.headroom), *ranking, *gateways)
+    for routes in (operation_routes(service), *own, playground_routes()):
         app.include_router(routes)
     app.include_router(proxy_routes(service, upstream))
     _answer_errors(app)
@@ -162,7 +171,7 @@ def _document(app: FastAPI) -> None:
 
 
 #: Python's own is 5 ms.
-SWITCH_SECONDS = 0.001
+SWITCH_SECONDS = 0.0005
 
 
 class DrainingServer(uvicorn.Server):
@@ -183,12 +192,28 @@ class DrainingServer(uvicorn.Server):
         self.service.draining = True
         self._until = time.monotonic() + self.drain_seconds
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Also says where it can be reached, once it can be."""
+        await super().startup(sockets)
+        for address in sorted({_address(each.getsockname()) for server in self.servers for each in server.sockets}):
+            sys.stderr.write(f"ctxprune serves at {address}, the playground at {address}{PLAYGROUND_PATH}/\n")
+        sys.stderr.flush()
+
     async def on_tick(self, counter: int) -> bool:
         """Called ten times a second; True ends the server, also one that can never become ready."""
         if self.app.state.load_error is not None:
             return True
+        if self.service.engine.ready and not gc.get_freeze_count():
+            gc.freeze()  # what is loaded stays: looking through it for garbage would stop every thread meanwhile
         is_drained = self._until is not None and time.monotonic() >= self._until
         return await super().on_tick(counter) or is_drained
+
+
+def _address(name: tuple[Any, ...]) -> str:
+    """A socket's name as a browser takes it; one that listens everywhere is reached at this machine's own name."""
+    host, port = name[:2]
+    host = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}"
 
 
 def serve(*, host: str = "127.0.0.1", port: int = 8080, settings: Settings | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -13,10 +14,12 @@ from ctxprune.integrations.server.errors import ApiError, parse_json, validation
 
 #: Values in one body (each number, text, list, object and name counts), and lists or objects within each other.
 MAX_VALUES, MAX_DEPTH = 200_000, 64
+#: A body of no more bytes is looked at in the event loop: another thread costs more than the work.
+SMALL_BODY = 8_192
+#: Bytes of a value in memory besides those of its text, about.
+VALUE_BYTES = 100
 #: Names that an object of ours may have, where unknown ones are an error each.
 MAX_FIELDS = 64
-#: A body of no more bytes is read in the event loop: another thread costs more than the work.
-SMALL_BODY = 8_192
 #: Entries of a list that may each be wrong; the count of others, which have limits of their own, is checked elsewhere.
 ENTRIES = {"protect": 32, "messages": 10_000}
 
@@ -47,10 +50,22 @@ def check_shape(body: bytes) -> None:
             raise ApiError(400, f"the body is nested too deeply: more than {MAX_DEPTH} lists or objects in each other")
 
 
+def parsed_bytes(body: bytes) -> int:
+    """Bytes that the values of a JSON body take, about, at most: one letter beyond those of Latin makes Python keep two
+    for each letter of its text, one beyond the basic plane four."""
+    letters = np.frombuffer(body, np.uint8)
+    highest = int(letters.max(initial=0))
+    is_wide = highest >= 0xF0 or _HIGH_SURROGATE.search(body) is not None
+    width = 4 if is_wide else 2 if highest >= 0xC4 or b"\\u" in body else 1
+    values = min(sum(map(body.count, (b",", b"[", b"{"))), MAX_VALUES)
+    return width * int(((letters & 0xC0) != 0x80).sum()) + VALUE_BYTES * values
+
+
 def _too_many(values: int) -> ApiError:
     return ApiError(413, f"the body holds about {values} values, the limit is {MAX_VALUES}; split the request")
 
 
+_HIGH_SURROGATE = re.compile(rb"\\u[dD][89abAB]")
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 
 

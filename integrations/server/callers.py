@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
+from typing import Generic, TypeVar
 
 from pydantic import SecretStr
 from starlette.datastructures import Headers
@@ -58,6 +60,8 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
+T = TypeVar("T")
+
 #: Set for each request before its route runs; work outside a request is nobody's.
 CALLER: ContextVar[str] = ContextVar("ctxprune_caller", default="")
 
@@ -87,3 +91,73 @@ class Shares:
         self._by_caller[caller] -= amount
         if self._by_caller[caller] <= 0:  # or the names of all who ever called would stay
             del self._by_caller[caller]
+
+
+class Rota(Generic[T]):
+    """Who of those that wait may go on: callers one after the other, each in the order in which it came.
+
+    total: how many may be at work at a time. of_one: how many of one caller. Whoever uses it from several threads holds
+    a lock.
+    """
+
+    def __init__(self, total: int, of_one: int) -> None:
+        self.total, self.of_one = total, of_one
+        self._working: Counter[str] = Counter()
+        self._waiting: dict[str, deque[T]] = {}  # in the order of their callers' turns
+
+    def wait(self, caller: str, item: T) -> None:
+        self._waiting.setdefault(caller, deque()).append(item)
+
+    def withdraw(self, caller: str, item: T) -> None:
+        """Wait no longer."""
+        self._waiting[caller].remove(item)
+        if not self._waiting[caller]:
+            del self._waiting[caller]
+
+    def end(self, caller: str) -> None:
+        """One of the caller's that was at work is done."""
+        self._working[caller] -= 1
+        if not self._working[caller]:
+            del self._working[caller]
+
+    def begin(self) -> Iterator[T]:
+        """Those that may go on now; they count as at work."""
+        while self._working.total() < self.total:
+            caller = next((name for name in self._waiting if self._working[name] < self.of_one), None)
+            if caller is None:
+                return
+            waiting = self._waiting.pop(caller)
+            item = waiting.popleft()
+            if waiting:
+                self._waiting[caller] = waiting  # behind all others
+            self._working[caller] += 1
+            yield item
+
+
+class Lanes:
+    """Turns for work that the event loop hands to threads; only its thread comes here."""
+
+    def __init__(self, total: int, of_one: int) -> None:
+        self._rota: Rota[asyncio.Future[None]] = Rota(total, of_one)
+
+    async def enter(self, caller: str) -> None:
+        """Wait for a turn, which `leave` ends."""
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._rota.wait(caller, turn)
+        self._go_on()
+        try:
+            await asyncio.shield(turn)  # a turn that was cancelled could still be given away before this is told of it
+        except asyncio.CancelledError:
+            if turn.done():  # the turn came at the same moment
+                self.leave(caller)
+            else:
+                self._rota.withdraw(caller, turn)
+            raise
+
+    def leave(self, caller: str) -> None:
+        self._rota.end(caller)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        for turn in self._rota.begin():
+            turn.set_result(None)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Request, Response
+from pydantic import Discriminator, Tag
 
 from ctxprune import __version__
 from ctxprune.errors import InputError
@@ -16,6 +17,7 @@ from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
 from ctxprune.integrations.server.gate import note
+from ctxprune.integrations.server.gateway.schemas import HeadroomRequest
 from ctxprune.integrations.server.patterns import Pattern, checked_patterns
 from ctxprune.integrations.server.service import Service, while_connected
 from ctxprune.types import Document, Extract, Span
@@ -73,22 +75,52 @@ def _span(unit: Span) -> str:
 
 #: An answer of no more sentences and tokens is written in about a millisecond, less than another thread costs.
 SMALL_UNITS, SMALL_TOKENS = 100, 4000
+#: Compiling a pattern takes as long as looking at so many characters, and more.
+PATTERN_SIZE = 100_000
 _POLICY = ("keep_title", "min_keep", "floor", "top_p", "companions", "on_empty", "order", "elision")
 
 
-def compress_routes(service: Service) -> APIRouter:
-    """The routes over one service."""
+Conversations = Callable[[HeadroomRequest, Request], Awaitable[Response]]
+
+
+def _dialect(body: Any) -> str:
+    return (
+        "as_messages"
+        if isinstance(body, HeadroomRequest)
+        or (isinstance(body, dict) and "messages" in body and "documents" not in body)
+        else "as_documents"
+    )
+
+
+DocumentsOrMessages = Annotated[
+    Annotated[schemas.CompressRequest, Tag("as_documents")] | Annotated[HeadroomRequest, Tag("as_messages")],
+    Discriminator(_dialect),
+]
+
+
+def compress_routes(service: Service, conversations: Conversations) -> APIRouter:
+    """The routes over one service. conversations: answers what comes as messages instead of documents."""
     router = APIRouter(tags=["compress"], route_class=service.route_class, responses=service.error_responses)
     engine, settings = service.engine, service.settings
 
-    @router.post("/v1/compress", response_model=schemas.CompressResponse, response_model_exclude_none=True)
-    async def compress(body: schemas.CompressRequest, request: Request) -> Response:
+    shown = {"requestBody": {"content": {"application/json": {"example": schemas.EXAMPLE}}}}
+
+    @router.post(
+        "/v1/compress",
+        response_model=schemas.CompressResponse,
+        response_model_exclude_none=True,
+        openapi_extra=shown,
+    )
+    async def compress(body: DocumentsOrMessages, request: Request) -> Response:
         """Keep what helps to answer the question.
 
-        The text of each document is made of slices of the original, whose offsets are given.
+        The text of each document is made of slices of the original, whose offsets are given. `messages` in place of
+        `documents` are answered in Headroom's shape: as many of them, those that hold retrieved text shorter.
         """
+        if isinstance(body, HeadroomRequest):
+            return await conversations(body, request)
         caller = caller_of(request.headers)
-        job = await engine.in_thread(lambda: job_of(body, service, caller=caller))
+        job = await engine.in_thread(lambda: job_of(body, service, caller=caller), size=size_of(body))
         (outcome,) = await while_connected(request, engine.compress([job], seconds=seconds_of(request)))
         log_outcomes(service, request, [job], [outcome])
         return await _rendered(service, lambda: response_bytes(body, outcome), [outcome])
@@ -97,7 +129,8 @@ def compress_routes(service: Service) -> APIRouter:
     async def compress_batch(body: schemas.BatchRequest, request: Request) -> Response:
         """Several requests at once, answered in order; one that cannot be answered fails them all."""
         caller = caller_of(request.headers)
-        jobs = await engine.in_thread(lambda: jobs_of(body, service, caller=caller))
+        size = sum(map(size_of, body.requests))
+        jobs = await engine.in_thread(lambda: jobs_of(body, service, caller=caller), size=size)
         outcomes = await while_connected(request, engine.compress(jobs, seconds=seconds_of(request)))
         log_outcomes(service, request, jobs, outcomes)
         pairs = list(zip(body.requests, outcomes, strict=True))
@@ -113,7 +146,7 @@ def compress_routes(service: Service) -> APIRouter:
     async def estimate(body: schemas.CompressRequest, request: Request) -> Response:
         """What a request would mean in tokens, without running a model."""
         caller = caller_of(request.headers)
-        job = await engine.in_thread(lambda: job_of(body, service, caller=caller))
+        job = await engine.in_thread(lambda: job_of(body, service, caller=caller), size=size_of(body))
         runner = engine.runner
         plan = await engine.in_thread(lambda: runner.plan(job))
         row = {
@@ -174,6 +207,12 @@ def compress_routes(service: Service) -> APIRouter:
         )
 
     return router
+
+
+def size_of(body: schemas.CompressRequest) -> int:
+    """Characters to look at before there is a job; a pattern, which must be compiled, counts as many."""
+    texts = (item if isinstance(item, str) else item.text for item in body.documents)
+    return PATTERN_SIZE * len(body.protect or ()) + sum(map(len, texts))
 
 
 def jobs_of(body: schemas.BatchRequest, service: Service, *, caller: bytes) -> list[Job]:

@@ -14,8 +14,24 @@ from typing import Any
 
 from starlette.responses import Response
 
-#: Routes whose callers are OpenAI clients.
-PROXY_PATHS = ("/v1/chat/completions", "/v1/completions", "/v1/models")
+#: Routes whose callers are clients of Anthropic, and those of OpenAI's clients.
+ANTHROPIC_PATH = "/v1/messages"
+PROXY_PATHS = (
+    ANTHROPIC_PATH,
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/models",
+    "/v1/responses",
+    "/v1/embeddings",
+    "/v1/moderations",
+    "/v1/audio",
+    "/v1/images",
+    "/v1/files",
+    "/v1/uploads",
+    "/v1/batches",
+    "/v1/vector_stores",
+    "/v1/fine_tuning",
+)
 
 _TYPES = {
     401: ("Unauthorized", "authentication_error"),
@@ -69,6 +85,8 @@ def error_body(path: str, error: ApiError) -> dict[str, Any]:
     if not is_proxy(path):
         return {"error": error.message, "error_type": error.error_type}
     kind = _TYPES.get(error.status, ("", "invalid_request_error"))[1]
+    if path.startswith(ANTHROPIC_PATH):
+        return {"type": "error", "error": {"type": kind, "message": error.message}}
     return {"error": {"message": error.message, "type": kind, "param": None, "code": error.code}}
 
 
@@ -126,6 +144,6 @@ def _place(loc: Sequence[str | int]) -> str:
     for part in loc[1:] if loc[:1] == ("body",) else loc:
         if isinstance(part, int):
             place += f"[{part}]"
-        elif part not in ("as_text", "as_object", "as_tei", "as_jina"):  # the tags of a union
+        elif part not in ("as_text", "as_object", "as_tei", "as_jina", "as_documents", "as_messages"):  # tags
             place += f".{part[:60]}" if place else part[:60]
     return place or "body"

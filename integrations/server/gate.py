@@ -11,12 +11,12 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ctxprune.integrations.server.bodies import decoded, too_large
+from ctxprune.integrations.server.bodies import SMALL_BODY, decoded, parsed_bytes, too_large
 from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, offered_keys
 from ctxprune.integrations.server.connections import Throttle, send_at_once
 from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, no_tracing
-from ctxprune.integrations.server.pages import is_playground
+from ctxprune.integrations.server.pages import is_page
 from ctxprune.integrations.server.service import BrokenOffError, GoneError
 from ctxprune.integrations.server.settings import Settings
 
@@ -24,6 +24,8 @@ from ctxprune.integrations.server.settings import Settings
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
+#: The gateways' route whose bodies hold conversations with their images.
+WHOLE_CONVERSATIONS = "/beta/litellm_basic_guardrail_api"
 #: How much of a refused body is read and thrown away: so long, and so many times the largest body.
 DISCARD_SECONDS, DISCARD_BODIES = 1.0, 4
 #: Methods whose bodies a route may look at.
@@ -80,7 +82,7 @@ class Gate:
             self._note(exchange)
 
     async def _answer(self, scope: Scope, receive: Receive, exchange: Exchange) -> None:
-        is_open = scope["path"] in OPEN_PATHS or is_playground(scope["path"])
+        is_open = scope["path"] in OPEN_PATHS or is_page(scope["path"], docs=self.settings.docs)
         exchange.unread = announces_body(exchange.headers)
         if "transfer-encoding" in exchange.headers and "content-length" in exchange.headers:
             # two who disagree on where a body ends could be made to see different requests
@@ -95,11 +97,11 @@ class Gate:
         replayed = False
 
         async def receive_again() -> Message:
-            nonlocal replayed
+            nonlocal replayed, body
             if replayed:
                 return await receive()
-            replayed = True
-            return {"type": "http.request", "body": body, "more_body": False}
+            replayed, whole, body = True, body, b""  # whoever takes it makes a copy of its own
+            return {"type": "http.request", "body": whole, "more_body": False}
 
         await self.app(scope, receive_again, exchange.send)
 
@@ -137,16 +139,25 @@ class Gate:
                 await _discard(receive, DISCARD_BODIES * limit)
             raise too_large(limit)
         exchange.unread = False
-        plain = decoded(bytes(body), ", ".join(exchange.headers.getlist("content-encoding")), limit=limit)
-        self._hold(exchange, len(plain) - len(body))
-        if len(plain) > self.settings.max_body_bytes:
-            _check_shape(plain, self.settings.max_body_bytes)
+        came, coding = bytes(body), ", ".join(exchange.headers.getlist("content-encoding"))
+        body.clear()
+
+        def read() -> tuple[bytes, int]:
+            plain = decoded(came, coding, limit=limit)
+            if len(plain) > self.settings.max_body_bytes:
+                _check_shape(plain, self.settings.max_body_bytes)
+            return plain, parsed_bytes(plain)
+
+        plain, parsed = read() if len(came) <= SMALL_BODY and not coding else await asyncio.to_thread(read)
+        self._hold(exchange, len(plain) - len(came) + parsed)
         return plain
 
     def _limit(self, exchange: Exchange) -> int:
         """Images travel in the proxy's bodies, which it passes on."""
         settings = self.settings
-        larger = is_proxy(exchange.scope["path"]) and settings.upstream_url is not None
+        path = exchange.scope["path"]
+        has_upstream = settings.upstream_url is not None or settings.anthropic_url is not None
+        larger = (has_upstream and is_proxy(path)) or path == WHOLE_CONVERSATIONS
         return max(settings.max_body_bytes, settings.max_proxy_body_bytes) if larger else settings.max_body_bytes
 
     def _hold(self, exchange: Exchange, size: int) -> None:

@@ -115,6 +115,13 @@ def json_log(stream: TextIO | None = None) -> Log:
 #: What a span tells of the notes for the log; never any text.
 _TOLD = ("compressor", "documents", "result", "reason", "tokens_before", "tokens_after")
 
+#: The same in the names that OpenTelemetry has for requests to language models.
+_TOLD_AS = {
+    "model": "gen_ai.request.model",
+    "input_tokens": "gen_ai.usage.input_tokens",
+    "output_tokens": "gen_ai.usage.output_tokens",
+}
+
 
 class Traced(Protocol):
     """A request; all but its headers are known when it ends."""
@@ -164,6 +171,9 @@ def opentelemetry_tracing(provider: Any = None) -> Tracing:
                 for name in _TOLD:
                     if name in request.notes:
                         span.set_attribute(f"ctxprune.{name}", request.notes[name])
+                for name, attribute in _TOLD_AS.items():
+                    if request.notes.get(name):
+                        span.set_attribute(attribute, request.notes[name])
                 if request.status >= 500:
                     span.set_status(trace.StatusCode.ERROR)
 

@@ -15,7 +15,9 @@ from ctxprune.integrations.server.schemas import StatusResponse
 from ctxprune.integrations.server.service import Service
 
 #: The page's own address has a slash at its end, so that its relative links work behind any prefix.
-PREFIX = "/playground"
+PLAYGROUND_PATH = "/playground"
+#: FastAPI's page of the API, where the settings switch it on.
+DOCS_PATH = "/docs"
 POLICY = "; ".join(
     [
         "default-src 'none'",
@@ -51,11 +53,15 @@ class Page:
 
 
 def playground_routes() -> APIRouter:
-    """The page's files, read once; they hold no secret, so no key is asked for them (see `is_playground`)."""
+    """The page's files, read once; they hold no secret, so no key is asked for them (see `is_page`)."""
     router = APIRouter(include_in_schema=False)
     pages = load_pages()
 
-    @router.api_route(PREFIX, methods=["GET", "HEAD"])
+    @router.api_route("/", methods=["GET", "HEAD"])
+    async def root() -> Response:
+        return Response(status_code=307, headers={"location": "playground/"})
+
+    @router.api_route(PLAYGROUND_PATH, methods=["GET", "HEAD"])
     async def without_slash() -> Response:
         # relative, since only the browser knows what prefix it came by
         return Response(status_code=307, headers={"location": "playground/"})
@@ -65,9 +71,14 @@ def playground_routes() -> APIRouter:
     return router
 
 
-def is_playground(path: str) -> bool:
-    """Whether a request for `path` is for one of the page's files."""
-    return path == PREFIX or path.startswith(PREFIX + "/")
+def is_page(path: str, *, docs: bool = False) -> bool:
+    """Whether a request for `path` is for one of the page's files or for what leads to it.
+
+    docs: the page of the API, and the document that it shows, count too.
+    """
+    if docs and path in (DOCS_PATH, "/openapi.json"):
+        return True
+    return path in ("/", PLAYGROUND_PATH) or path.startswith(PLAYGROUND_PATH + "/")
 
 
 def load_pages() -> dict[str, Page]:
@@ -79,7 +90,7 @@ def load_pages() -> dict[str, Page]:
             body = file.read_bytes()
             etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
             name = "" if file.name == "index.html" else file.name
-            pages[f"{PREFIX}/{name}"] = Page(body, f"{_MEDIA_TYPES[suffix]}; charset=utf-8", etag)
+            pages[f"{PLAYGROUND_PATH}/{name}"] = Page(body, f"{_MEDIA_TYPES[suffix]}; charset=utf-8", etag)
     return pages
 
 

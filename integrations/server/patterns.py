@@ -20,6 +20,9 @@ from ctxprune.integrations.server.engine.ticket import Ticket
 #: Places of a pattern times bytes of one text, a few seconds' worth at worst: one search cannot be interrupted.
 MAX_STEPS = 20_000_000
 
+#: Seconds of the processor for compiling a request's patterns: each keeps Python from all other threads.
+COMPILE_SECONDS = 0.5
+
 #: Bytes of a compiled pattern and of what RE2 remembers while it searches.
 MAX_MEMORY = 1 << 20
 
@@ -63,12 +66,20 @@ def checked_patterns(
     """The patterns, ready for `Search`; with `regex` false they are literal texts.
 
     texts: what they will be searched for in. known: patterns of the same request, which are not compiled again.
-    Raises InputError, which names it, for what RE2 does not take, and for a pattern too long for the longest text.
+    Raises InputError, which names it, for what RE2 does not take, for patterns that take too long to compile, and for
+    one too long for the longest text.
     """
     known = {} if known is None else known
+    began = time.thread_time()  # of this thread alone: on a busy machine patterns are not worse
     for pattern in patterns:
-        if pattern not in known:
-            known[pattern] = _checked(pattern if regex else re.escape(pattern))
+        if pattern in known:
+            continue
+        if time.thread_time() - began > COMPILE_SECONDS:
+            raise InputError(
+                f"protect took longer than {COMPILE_SECONDS:g} s to compile, up to {pattern!r:.80}; name fewer "
+                "patterns, or such as repeat less often"
+            )
+        known[pattern] = _checked(pattern if regex else re.escape(pattern))
     checked = tuple(known[pattern] for pattern in patterns)
     longest = max((len(text.encode("utf-8", "replace")) for text in texts), default=0)
     for one in checked:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -21,10 +22,14 @@ from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.compress import log_outcomes, seconds_of, token_headers
 from ctxprune.integrations.server.engine.catalog import RERANKER
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.errors import ApiError, json_response
+from ctxprune.integrations.server.errors import ApiError, json_bytes
 from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.integrations.server.truncation import Cuts
 from ctxprune.runtime.base import sigmoid
 from ctxprune.types import Document, Extract
+
+#: What other servers call a chunk of a long document.
+CHUNK_TOKENS = 512
 
 _LENIENT = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 _EXAMPLE: dict[str, Any] = {
@@ -59,7 +64,23 @@ class _Rerank(BaseModel):
     )
 
 
-class JinaRequest(_Rerank):
+class _Cut(_Rerank):
+    """What other servers cut long inputs by. A text that is cut is only ranked by its beginning."""
+
+    max_tokens_per_query: int | None = Field(default=None, gt=0, description="Read so many tokens of the query.")
+    truncate_prompt_tokens: int | None = Field(
+        default=None, ge=-1, description="Read so many tokens of query and document together; -1 and null: all."
+    )
+    max_chunks_per_doc: int | None = Field(default=None, gt=0, description=f"Read {CHUNK_TOKENS} tokens times that.")
+
+    @property
+    def cuts(self) -> Cuts:
+        together = self.truncate_prompt_tokens if (self.truncate_prompt_tokens or 0) > 0 else None
+        chunks = None if self.max_chunks_per_doc is None else self.max_chunks_per_doc * CHUNK_TOKENS
+        return Cuts(query=self.max_tokens_per_query, document=chunks, together=together)
+
+
+class JinaRequest(_Cut):
     model_config = ConfigDict(**_LENIENT, json_schema_extra={"examples": [_EXAMPLE]})
     model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
     documents: _Documents
@@ -67,7 +88,7 @@ class JinaRequest(_Rerank):
     return_documents: bool | None = True
 
 
-class CohereRequest(_Rerank):
+class CohereRequest(_Cut):
     model_config = ConfigDict(**_LENIENT, json_schema_extra={"examples": [_EXAMPLE | {"model": "any"}]})
     model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
     documents: _Documents
@@ -137,7 +158,15 @@ def rerank_routes(service: Service) -> APIRouter:
     router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
 
     async def ranked(request: Request, body: _Rerank, texts: list[str]) -> tuple[list[Extract], Outcome]:
-        return await rank(service, request, body.query, texts, language=body.language)
+        cuts = body.cuts if isinstance(body, _Cut) else Cuts()
+        if cuts == Cuts():
+            return await rank(service, request, body.query, texts, language=body.language)
+        runner = service.engine.runner
+        query, read = await service.engine.in_thread(
+            lambda: cuts.applied(body.query, texts, runner.catalog.counter("default"))
+        )
+        extracts, outcome = await rank(service, request, query, read, language=body.language)
+        return [_whole(extract, texts[extract.index]) for extract in extracts], outcome
 
     @router.post("/v1/rerank", response_model=JinaResponse, response_model_exclude_none=True)
     async def jina(body: JinaRequest, request: Request) -> Response:
@@ -148,27 +177,33 @@ def rerank_routes(service: Service) -> APIRouter:
         texts = [_text(document) for document in body.documents]
         extracts, outcome = await ranked(request, body, texts)
         scores = probability_of(service)
-        results = [
-            _result(extract, scores(extract), with_text=body.return_documents is not False, pruned=body.pruned_text)
-            for extract in extracts[: body.top_n]
-        ]
         tokens = outcome.result.tokens_before
-        row = {"model": _model(service), "object": "list", "results": results}
-        usage = {"total_tokens": tokens, "prompt_tokens": tokens}
-        return json_response(row | {"usage": usage}, headers=token_headers([outcome]))
+
+        def answer() -> dict[str, Any]:
+            results = [
+                _result(extract, scores(extract), with_text=body.return_documents is not False, pruned=body.pruned_text)
+                for extract in extracts[: body.top_n]
+            ]
+            usage = {"total_tokens": tokens, "prompt_tokens": tokens}
+            return {"model": _model(service), "object": "list", "results": results, "usage": usage}
+
+        return await _written(service, answer, outcome)
 
     @router.post("/v2/rerank", response_model=CohereResponse, response_model_exclude_none=True)
     async def cohere(body: CohereRequest, request: Request) -> Response:
         """Cohere's dialect."""
         extracts, outcome = await ranked(request, body, [_text(document) for document in body.documents])
         scores = probability_of(service)
-        results = [
-            _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
-            for extract in extracts[: body.top_n]
-        ]
-        meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
-        row = {"id": str(uuid.uuid4()), "results": results, "meta": meta}
-        return json_response(row, headers=token_headers([outcome]))
+
+        def answer() -> dict[str, Any]:
+            results = [
+                _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
+                for extract in extracts[: body.top_n]
+            ]
+            meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+            return {"id": str(uuid.uuid4()), "results": results, "meta": meta}
+
+        return await _written(service, answer, outcome)
 
     example = {"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}
     shown = {"requestBody": {"content": {"application/json": {"example": example}}}}
@@ -183,13 +218,14 @@ def rerank_routes(service: Service) -> APIRouter:
             return await in_jinas_shape(body, request)
         extracts, outcome = await ranked(request, body, body.texts)
         scores = probability_of(service)
-        rows = []
-        for extract in extracts:
+
+        def row(extract: Extract) -> dict[str, Any]:
             score = scores(extract)
-            row: dict[str, Any] = {"index": extract.index, "score": _log_odds(score) if body.raw_scores else score}
-            row |= {"text": extract.source.text} if body.return_text else {}
-            rows.append(row | ({"pruned_text": extract.text} if body.pruned_text else {}))
-        return json_response(rows, headers=token_headers([outcome]))
+            named: dict[str, Any] = {"index": extract.index, "score": _log_odds(score) if body.raw_scores else score}
+            named |= {"text": extract.source.text} if body.return_text else {}
+            return named | ({"pruned_text": extract.text} if body.pruned_text else {})
+
+        return await _written(service, lambda: list(map(row, extracts)), outcome)
 
     return router
 
@@ -210,6 +246,13 @@ async def rank(
         raise ApiError(504 if outcome.cause == "deadline" else 424, outcome.result.reason or outcome.cause)
     extracts = sorted(outcome.result.after.extracts, key=lambda extract: -_relevance(extract))
     return extracts, outcome
+
+
+async def _written(service: Service, answer: Callable[[], Any], outcome: Outcome) -> Response:
+    """The answer as JSON, put together in a thread when the texts in it are long."""
+    size = sum(len(extract.source.text) for extract in outcome.result.after.extracts)
+    content = await service.engine.in_thread(lambda: json_bytes(answer()), size=size)
+    return Response(content, headers=token_headers([outcome]), media_type="application/json")
 
 
 def probability_of(service: Service) -> Callable[[Extract], float]:
@@ -235,6 +278,11 @@ def _result(extract: Extract, score: float, *, with_text: bool | None, pruned: b
     row: dict[str, Any] = {"index": extract.index, "relevance_score": score}
     row |= {"document": {"text": extract.source.text}} if with_text else {}
     return row | ({"pruned_text": extract.text} if pruned else {})
+
+
+def _whole(extract: Extract, text: str) -> Extract:
+    """The ranked beginning with all of its document again; the offsets stay right."""
+    return replace(extract, source=replace(extract.source, text=text))
 
 
 def _text(document: str | TextDocument) -> str:

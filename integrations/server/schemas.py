@@ -15,7 +15,7 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MAX_TOKENS = 100_000_000
 MAX_PATTERNS, MAX_PATTERN_CHARACTERS = 32, 200
 
-_EXAMPLE: dict[str, Any] = {
+EXAMPLE: dict[str, Any] = {
     "query": "When was the Harrow Bridge opened?",
     "documents": [
         {
@@ -112,7 +112,7 @@ class Options(BaseModel):
 class CompressRequest(Options):
     """A question and what was retrieved for it."""
 
-    model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [EXAMPLE]})
     query: str = Field(max_length=20_000)
     documents: Annotated[list[AnyDocument], FailFast()]
     return_spans: bool | None = Field(
@@ -126,7 +126,7 @@ class CompressRequest(Options):
 class BatchRequest(BaseModel):
     """Several questions, each with its own documents and options; answered in order."""
 
-    model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [{"requests": [_EXAMPLE]}]})
+    model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [{"requests": [EXAMPLE]}]})
     requests: Annotated[list[CompressRequest], FailFast()] = Field(min_length=1)
 
 

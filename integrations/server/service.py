@@ -12,9 +12,9 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.requests import Request
 
-from ctxprune.integrations.server.bodies import SMALL_BODY, checked_counts, checked_model, measured_json
+from ctxprune.integrations.server.bodies import checked_counts, checked_model, measured_json
 from ctxprune.integrations.server.engine.engine import Engine
-from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.errors import ApiError, validation_message
 from ctxprune.integrations.server.observe import Log, Metrics
 from ctxprune.integrations.server.schemas import ErrorResponse, OpenAIErrorResponse
 from ctxprune.integrations.server.settings import Settings
@@ -71,22 +71,24 @@ class StrictRoute(APIRoute):
             strict = StrictRequest(request.scope, request.receive)
             if request.method == "POST":
                 body = await _json_body(strict)
-                strict.parsed = await self._in_thread(len(body), lambda: self._checked(body))
+                strict.parsed = await self.service.engine.in_thread(lambda: self._checked(body), size=len(body))
             return await handle(strict)
 
         return strictly
-
-    async def _in_thread(self, size: int, work: Callable[[], Any]) -> Any:
-        return work() if size <= SMALL_BODY else await self.service.engine.in_thread(work)
 
     def _checked(self, body: bytes) -> Any:
         """The model of the route's body, which FastAPI takes as it is; plain values where there is none."""
         parsed = measured_json(body)
         model = self.body_field.field_info.annotation if self.body_field else None
-        if self.body_field:  # also where the body is of one model or another, which FastAPI tells apart
+        if self.body_field:  # also where the body is of one model or another
             checked_counts(parsed, self.service.list_limits)
         if isinstance(model, type) and issubclass(model, BaseModel):
             return checked_model(model, parsed)
+        if self.body_field:
+            value, errors = self.body_field.validate(parsed, {}, loc=())
+            if errors:
+                raise ApiError(422, validation_message(errors))
+            return value
         if isinstance(parsed, dict) and "ctxprune" in parsed:
             checked_counts(parsed["ctxprune"], {}, place="ctxprune.")
         return parsed

@@ -23,12 +23,12 @@ from ctxprune.text import split_sentences, split_words
 from ctxprune.tokens import load_counter
 from ctxprune.trainers.llmlingua2.targets import Alignment, WordTargets, align, write_targets
 from ctxprune.trainers.shared.corpora import read_texts
-from ctxprune.trainers.shared.loop import data_step
 from ctxprune.trainers.shared.teacher import (
     AnswerCache,
     add_teacher_arguments,
     answer_all,
     check_teacher_arguments,
+    data_step,
     open_teacher,
     positive,
     teacher_name,

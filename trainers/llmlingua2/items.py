@@ -15,7 +15,7 @@ from ctxprune.runtime.base import TokenSequence
 from ctxprune.text import split_words
 from ctxprune.text.normal import normalise, readable
 from ctxprune.trainers.llmlingua2.targets import WordTargets
-from ctxprune.trainers.provence.items import IGNORE
+from ctxprune.trainers.shared.loop import IGNORE, padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +117,9 @@ def _windows(
 
 def collate_words(batch: Sequence[WordItem], pad_id: int, device: torch.device | str) -> dict[str, torch.Tensor]:
     """Pad to the longest. Returns ids, mask: (batch, seq) int64, keep: (batch, seq) float32 with IGNORE at padding."""
-    width = max(len(item.ids) for item in batch)
-    ids = np.full((len(batch), width), pad_id, dtype=np.int64)
-    mask = np.zeros((len(batch), width), dtype=np.int64)
-    keep = np.full((len(batch), width), IGNORE, dtype=np.float32)
-    for row, item in enumerate(batch):
-        ids[row, : len(item.ids)] = item.ids
-        mask[row, : len(item.ids)] = 1
-        keep[row, : len(item.ids)] = item.keep
-    arrays = {"ids": ids, "mask": mask, "keep": keep}
-    return {name: torch.from_numpy(array).to(device) for name, array in arrays.items()}
+    columns = {
+        "ids": padded([item.ids for item in batch], pad_id),
+        "mask": padded([np.ones_like(item.ids) for item in batch], 0),
+        "keep": padded([item.keep for item in batch], IGNORE, np.float32),
+    }
+    return {name: column.to(device) for name, column in columns.items()}

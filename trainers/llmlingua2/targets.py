@@ -9,10 +9,7 @@ chance that a few of them, drawn at random, touch the word: so passages with fiv
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import math
-import random
 import re
 import sys
 import unicodedata
@@ -20,12 +17,12 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 from ctxprune.data import read_questions
 from ctxprune.data.questions import LabelledDocument, Question, locatable, locate_answers
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.files import read_rows
+from ctxprune.files import read_rows, write_rows
 from ctxprune.text import split_words
 from ctxprune.text.words import stem, tokenise
 from ctxprune.trainers.shared.corpora import Source
@@ -64,17 +61,12 @@ def read_targets(path: str | Path) -> Iterator[WordTargets]:
 
 def write_targets(path: str | Path, texts: Iterable[WordTargets], *, teacher: str, decimals: int = 4) -> int:
     """Write one row a text, with the teacher's name; returns how many. The file appears when all is done."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with _open_new(part, gzipped=path.suffix == ".gz") as lines:
-        for item in texts:
-            rounded = [None if target is None else round(target, decimals) for target in item.targets]
-            lines.write(json.dumps({"text": item.text, "targets": rounded, "teacher": teacher}) + "\n")
-            count += 1
-    part.replace(path)
-    return count
+    return write_rows(Path(path), (_to_row(item, teacher, decimals) for item in texts))
+
+
+def _to_row(item: WordTargets, teacher: str, decimals: int) -> dict[str, Any]:
+    rounded = [None if target is None else round(target, decimals) for target in item.targets]
+    return {"text": item.text, "targets": rounded, "teacher": teacher}
 
 
 def _from_row(row: dict[str, Any]) -> WordTargets:
@@ -86,10 +78,6 @@ def _from_row(row: dict[str, Any]) -> WordTargets:
     ):
         raise InputError("field 'targets' must be a list with a number or null for each word; run a teacher first")
     return WordTargets(text, tuple(targets))
-
-
-def _open_new(path: Path, *, gzipped: bool) -> TextIO:
-    return cast(TextIO, gzip.open(path, "wt", encoding="utf-8")) if gzipped else path.open("w", encoding="utf-8")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,9 +170,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _of_source(source: Source, options: Coverage) -> Iterator[WordTargets]:
     """Passages of one file; LIMIT counts passages here, drawn at random, and REPEAT writes them again."""
-    made = list(coverage_targets(read_questions(source.path), options))
-    if source.limit is not None and source.limit < len(made):
-        made = random.Random(Path(source.path).name).sample(made, source.limit)
+    made = source.draw(coverage_targets(read_questions(source.path), options), Path(source.path).name)
     return (item for _ in range(source.repeat) for item in made)
 
 

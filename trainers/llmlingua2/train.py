@@ -14,9 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
-import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -24,23 +22,28 @@ import torch
 from ctxprune.compressors.llmlingua.checkpoint import KeepClassifier
 from ctxprune.errors import InputError
 from ctxprune.models.formats import special_tokens
-from ctxprune.trainers.llmlingua2.export import Card, export_word_pruner
+from ctxprune.trainers.llmlingua2.export import (
+    Card,
+    evaluate,
+    export_word_pruner,
+    keep_loss,
+    new_word_pruner,
+    save_word_pruner,
+)
 from ctxprune.trainers.llmlingua2.items import Forced, WordItem, collate_words, encode_targets
-from ctxprune.trainers.llmlingua2.pruner import evaluate, keep_loss, new_word_pruner, save_word_pruner
 from ctxprune.trainers.llmlingua2.targets import WordTargets, read_targets
-from ctxprune.trainers.shared.corpora import Source
-from ctxprune.trainers.shared.loop import Run, add_run_arguments, schedule
+from ctxprune.trainers.shared.card import command_line
+from ctxprune.trainers.shared.corpora import Source, drawn
+from ctxprune.trainers.shared.loop import BatchLoss, Run, add_run_arguments, batches, schedule
 
 
 def load_targets(sources: Sequence[Source], *, seed: int) -> list[WordTargets]:
     """The texts of all files, in file order; LIMIT draws at random, REPEAT goes over them again."""
     texts: list[WordTargets] = []
     for source in sources:
-        everything = list(read_targets(source.path))
-        if source.limit is not None and source.limit < len(everything):
-            everything = random.Random(f"{seed} {Path(source.path).name}").sample(everything, source.limit)
-        texts += everything * source.repeat
-        print(f"{source.path}: {len(everything)} texts", flush=True)
+        chosen = source.draw(read_targets(source.path), source.key(seed))
+        texts += chosen * source.repeat
+        print(f"{source.path}: {len(chosen)} texts", flush=True)
     if not texts:
         raise InputError(
             "the --data files hold no texts; write some with a teacher, such as ctxprune.trainers.llmlingua2.targets"
@@ -48,43 +51,12 @@ def load_targets(sources: Sequence[Source], *, seed: int) -> list[WordTargets]:
     return texts
 
 
-def train(
-    run: Run, plan: Sequence[Sequence[WordItem]], validation: Sequence[WordItem], pad_id: int, checkpoint: Path
-) -> None:
-    """Go through the plan from where the run stands; evaluate and save every `--evaluate-every` steps."""
-    arguments, accelerator = run.arguments, run.accelerator
-    run.module.train()
-    average = math.nan
-    for group in run.groups(plan):
-        started = time.monotonic()
-        for rate_group in run.optimizer.param_groups:
-            rate_group["lr"] = run.learning_rate()
-        for members in group:
-            batch = collate_words(run.share(members), pad_id, accelerator.device)
-            with accelerator.accumulate(run.module):
-                with accelerator.autocast():
-                    logits = run.module(batch["ids"], batch["mask"])["keep"]
-                loss = keep_loss(logits, batch["keep"], positive_weight=arguments.positive_weight)
-                accelerator.backward(loss)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(run.module.parameters(), 1.0)
-                run.optimizer.step()
-                run.optimizer.zero_grad()
-            value = float(loss.detach())
-            average = value if math.isnan(average) else 0.98 * average + 0.02 * value
-        run.step += 1
-        run.seconds += run.agreed(time.monotonic() - started)
-        if run.step % 20 == 0 and accelerator.is_main_process:
-            shown = f"{run.seconds:.0f} s lr {run.learning_rate():.2e} loss {average:.4f}"
-            print(f"step {run.step}/{run.steps} {shown}", flush=True)
-        if run.step % arguments.evaluate_every == 0 or run.finished:
-            if validation:
-                measured = evaluate(run.module, validation, pad_id=pad_id, accelerator=accelerator)
-                run.history.append({"step": run.step, "seconds": run.seconds, **measured})
-                print("validation", json.dumps({k: round(v, 4) for k, v in run.history[-1].items()}), flush=True)
-            run.save(checkpoint)
-        if run.finished:
-            return
+def batch_loss(run: Run, members: Sequence[WordItem], pad_id: int) -> BatchLoss:
+    batch = collate_words(members, pad_id, run.accelerator.device)
+    with run.accelerator.autocast():
+        logits = run.module(batch["ids"], batch["mask"])["keep"]
+    loss = keep_loss(logits, batch["keep"], positive_weight=run.arguments.positive_weight)
+    return BatchLoss(loss, {"loss": float(loss.detach())})
 
 
 def parser() -> argparse.ArgumentParser:
@@ -106,16 +78,6 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def command_line(arguments: argparse.Namespace) -> str:
-    """The command that made the model, as a Markdown code block."""
-    given = []
-    for name, value in vars(arguments).items():
-        if value:
-            shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
-            given.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {shown}"))
-    return "    python -m ctxprune.trainers.llmlingua2.train " + " ".join(given)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -131,14 +93,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     items = encoded(load_targets(sources, seed=arguments.seed))
     print(f"{len(items)} windows, {sum(len(item.ids) for item in items)} tokens", flush=True)
     held = list(read_targets(arguments.validation)) if arguments.validation else []
-    held = random.Random(arguments.seed).sample(held, min(200, len(held)))
-    plan = schedule(items, arguments)
+    held = drawn(held, 200, arguments.seed)
+    validation = encoded(held)
+    plan = schedule(arguments, lambda rng: batches(items, arguments.batch_size, rng))
     run = Run(KeepClassifier(pruner.model), arguments, steps=math.ceil(len(plan) / arguments.accumulate))
     checkpoint = arguments.out / "training.pt"
-    if checkpoint.exists():
-        run.restore(checkpoint)
+    run.resume(checkpoint)
     pad_id = special_tokens(pruner.tokenizer).get("[PAD]", 0)  # any id will do: padding is masked
-    train(run, plan, encoded(held), pad_id, checkpoint)
+
+    def evaluated(_: Mapping[str, float]) -> dict[str, float]:
+        return evaluate(run.module, validation, pad_id=pad_id, accelerator=run.accelerator) if validation else {}
+
+    run.train(plan, lambda batch: batch_loss(run, batch, pad_id), evaluated, checkpoint)
     if run.accelerator.is_main_process:
         save_word_pruner(pruner, arguments.out)
         (arguments.out / "history.json").write_text(json.dumps(run.history, indent=1))
@@ -147,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 name=arguments.export.name,
                 base=arguments.base_name or arguments.base,
                 licence=arguments.base_licence,
-                recipe=arguments.recipe or command_line(arguments),
+                recipe=arguments.recipe or command_line("ctxprune.trainers.llmlingua2.train", arguments),
             )
             export_word_pruner(pruner, arguments.export, validation=held, card=card, seed=arguments.seed)
 

@@ -25,7 +25,8 @@ from ctxprune.files import read_rows
 from ctxprune.runtime.base import TokenSequence
 from ctxprune.runtime.torch import TorchRuntime
 from ctxprune.trainers.provence.fusion import fit_and_save, gather_examples
-from ctxprune.trainers.shared.corpora import Source
+from ctxprune.trainers.shared.card import model_card
+from ctxprune.trainers.shared.corpora import Source, drawn
 from ctxprune.trainers.shared.export import export_int8
 
 #: Tokens of an input at run time: longer windows cost more attention and were rare in training.
@@ -102,6 +103,24 @@ def data_table(sources: Sequence[Source]) -> str:
     return "\n".join(lines)
 
 
+_ABOUT = """\
+A query-aware context pruner and reranker after Provence (Chirkova et al., ICLR 2025): one encoder pass over a
+question and a passage gives keep log-odds for every token, an answer-position score for every token and a relevance
+score for the passage; a small fitted context head turns them, with the words shared by question and sentence and with
+what the rest of the context looks like, into one calibrated probability a sentence."""
+_FILES = """\
+- Files: `model.onnx` (int8 weights, one scale an output channel), `tokenizer.json`, `pruner.json` (window, threshold,
+  operating points, context head), `parity.json` (int8 against the fp32 original)
+- Licence of the weights: Apache-2.0. The training data keeps its own licences, named below."""
+_HELD_OUT = """\
+A share of the passages of every file was kept out of training and used to fit the context head and the operating
+points, in contexts of one sentence to several articles."""
+_EXPLAINED = """\
+`validation`: on passages of the validation questions, as they are. `parity`: int8 against fp32. `fusion`: fitted on
+four fifths of the held-out contexts and judged on the rest, by file: the share whose best sentence (top1), or one of
+the three best (top3), is relevant, and whose best document is a gold one."""
+
+
 def write_card(
     out: Path,
     *,
@@ -113,42 +132,15 @@ def write_card(
     language: str = "English. Other languages are scored, but were not trained for.",
 ) -> None:
     """README.md of the export; figures are those of `bundle` and of the training history."""
-    card = f"""---
-license: apache-2.0
-base_model: {base}
----
-# {out.name}
-
-A query-aware context pruner and reranker after Provence (Chirkova et al., ICLR 2025): one encoder pass over a
-question and a passage gives keep log-odds for every token, an answer-position score for every token and a relevance
-score for the passage; a small fitted context head turns them, with the words shared by question and sentence and with
-what the rest of the context looks like, into one calibrated probability a sentence.
-
-- Base model: {base} ({licence})
-- Files: `model.onnx` (int8 weights, one scale an output channel), `tokenizer.json`, `pruner.json` (window, threshold,
-  operating points, context head), `parity.json` (int8 against the fp32 original)
-- Licence of the weights: Apache-2.0. The training data keeps its own licences, named below.
-- Language: {language}
-
-## Recipe
-
-{recipe}
-
-{data_table(sources)}
-
-A share of the passages of every file was kept out of training and used to fit the context head and the operating
-points, in contexts of one sentence to several articles.
-
-## Figures
-
-`validation`: on passages of the validation questions, as they are. `parity`: int8 against fp32. `fusion`: fitted on
-four fifths of the held-out contexts and judged on the rest, by file: the share whose best sentence (top1), or one of
-the three best (top3), is relevant, and whose best document is a gold one.
-
-```json
-{json.dumps(figures, indent=1)}
-```
-"""
+    card = model_card(
+        out.name,
+        base=base,
+        about=_ABOUT,
+        files=f"- Base model: {base} ({licence})\n{_FILES}\n- Language: {language}",
+        recipe=f"{recipe}\n\n{data_table(sources)}\n\n{_HELD_OUT}",
+        explained=_EXPLAINED,
+        figures=figures,
+    )
     (out / "README.md").write_text(card, encoding="utf-8")
 
 
@@ -178,7 +170,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         load_pruner(arguments.checkpoint),
         arguments.out,
         sources=[Source(source.path, arguments.fusion_limit, source.repeat) for source in sources],
-        validation=random.Random(arguments.seed).sample(validation, min(400, len(validation))),
+        validation=drawn(validation, 400, arguments.seed),
         hold_out=arguments.hold_out,
         seed=arguments.seed,
         name=arguments.name,

@@ -323,7 +323,7 @@ def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: 
     """Examples from the held-out questions of every file, at most `limit` of each, times `repeat` variations."""
     examples: list[Example] = []
     for source in sources:
-        rng = random.Random(f"{seed} {Path(source.path).name}")
+        rng = random.Random(source.key(seed))
         everything = list(read_questions(source.path))
         questions = [question for question in everything if held_out(question, hold_out)]
         chosen = rng.sample(questions, min(source.limit or len(questions), len(questions)))

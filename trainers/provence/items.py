@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,19 +22,7 @@ from ctxprune.text.normal import normalise, readable
 from ctxprune.text.words import query_terms, tokenise
 from ctxprune.trainers.provence.pairs import Negatives, Pair, Variation, raw_pairs, restyled, vary
 from ctxprune.trainers.shared.corpora import Source, held_out
-
-#: The label of tokens that no loss looks at: question, title, special tokens, padding.
-IGNORE = -100
-
-
-class HasIds(Protocol):
-    """Any encoded training item: token ids of shape (n,), and whatever labels its trainer needs."""
-
-    @property
-    def ids(self) -> np.ndarray[Any, Any]: ...
-
-
-Encoded = TypeVar("Encoded", bound=HasIds)
+from ctxprune.trainers.shared.loop import IGNORE, padded
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,38 +74,20 @@ def covered(offsets: np.ndarray[Any, Any], spans: Sequence[tuple[int, int]]) -> 
     return inside
 
 
-def batches(items: Sequence[Encoded], size: int, rng: random.Random) -> list[list[Encoded]]:
-    """Shuffled batches of similar lengths: sorted within stretches of 50 batches, so that little is padding."""
-    order = list(range(len(items)))
-    rng.shuffle(order)
-    made = []
-    for begin in range(0, len(order), size * 50):
-        stretch = sorted(order[begin : begin + size * 50], key=lambda place: len(items[place].ids))
-        made += [[items[place] for place in stretch[i : i + size]] for i in range(0, len(stretch), size)]
-    rng.shuffle(made)
-    return made
-
-
 def collate(batch: Sequence[Item], pad_id: int, device: torch.device | str) -> dict[str, torch.Tensor]:
     """Pad to the longest: ids, types, mask, keep, answer, sentence as (batch, seq) int64, rank as (batch,) float."""
-    width = max(len(item.ids) for item in batch)
 
-    def padded(name: str, value: int) -> torch.Tensor:
-        rows = np.full((len(batch), width), value, dtype=np.int64)
-        for row, item in zip(rows, batch, strict=True):
-            row[: len(item.ids)] = getattr(item, name)
-        return torch.from_numpy(rows).to(device)
+    def column(name: str, value: int) -> torch.Tensor:
+        return padded([getattr(item, name) for item in batch], value).to(device)
 
-    mask = torch.tensor([[1] * len(item.ids) + [0] * (width - len(item.ids)) for item in batch], device=device)
-    rank = torch.tensor([item.rank for item in batch], device=device)
     return {
-        "ids": padded("ids", pad_id),
-        "types": padded("types", 0),
-        "mask": mask,
-        "keep": padded("keep", IGNORE),
-        "answer": padded("answer", IGNORE),
-        "sentence": padded("sentence", IGNORE),
-        "rank": rank,
+        "ids": column("ids", pad_id),
+        "types": column("types", 0),
+        "mask": padded([np.ones_like(item.ids) for item in batch], 0).to(device),
+        "keep": column("keep", IGNORE),
+        "answer": column("answer", IGNORE),
+        "sentence": column("sentence", IGNORE),
+        "rank": torch.tensor([item.rank for item in batch], device=device),
     }
 
 
@@ -163,7 +133,7 @@ def read_families(
     families: list[PairFamily] = []
     used: Counter[int] = Counter()
     for source in sources:
-        rng = random.Random(f"{seed} {Path(source.path).name}")
+        rng = random.Random(source.key(seed))
         pool = _units(Path(source.path))
         if not pool:
             continue

@@ -10,21 +10,19 @@ and counted. The output is our JSONL schema, which the trainer reads.
 from __future__ import annotations
 
 import argparse
-import gzip
-import json
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO, cast, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ctxprune.data import Format, read_questions
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
+from ctxprune.files import batched, write_rows
 from ctxprune.text import split_sentences
-from ctxprune.trainers.shared.loop import data_step
 from ctxprune.trainers.shared.teacher import (
     AnswerCache,
     Cited,
@@ -34,6 +32,7 @@ from ctxprune.trainers.shared.teacher import (
     add_teacher_arguments,
     answer_all,
     check_teacher_arguments,
+    data_step,
     numbered_prompt,
     open_teacher,
     parse_labels,
@@ -187,25 +186,18 @@ def write_labels(
 
     The file appears when all is done; until then the work is in the cache. on_batch: called with the report so far.
     """
-    out = Path(out)
-    part = out.with_name(out.name + ".part")
     report = LabelReport()
-    part.parent.mkdir(parents=True, exist_ok=True)
-    with _open_new(part, gzipped=out.suffix == ".gz") as lines:
-        stream = iter(questions)
-        while batch := list(islice(stream, batch_size)):
-            kept, batch_report = label_questions(batch, generator, model=model, cache=cache, options=options)
-            for question in kept:
-                lines.write(json.dumps(row_from_question(question) | {"label_quality": "silver", "labeller": model}))
-                lines.write("\n")
-            report += batch_report
+
+    def rows() -> Iterator[dict[str, Any]]:
+        nonlocal report
+        for batch in batched(questions, batch_size):
+            kept, of_batch = label_questions(batch, generator, model=model, cache=cache, options=options)
+            yield from (row_from_question(each) | {"label_quality": "silver", "labeller": model} for each in kept)
+            report += of_batch
             on_batch(report)
-    part.replace(out)
+
+    write_rows(Path(out), rows())
     return report
-
-
-def _open_new(path: Path, *, gzipped: bool) -> TextIO:
-    return cast(TextIO, gzip.open(path, "wt", encoding="utf-8")) if gzipped else path.open("w", encoding="utf-8")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

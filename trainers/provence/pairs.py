@@ -60,56 +60,11 @@ class Variation:
 
 # Two characters of a script without spaces stand for a word, else a Japanese paragraph would be one.
 _WORD = re.compile(rf"[{UNSPACED_SCRIPTS}]{{1,2}}|(?:(?![{UNSPACED_SCRIPTS}])\S)+")
-_QUESTION_WORDS = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "of",
-        "in",
-        "on",
-        "at",
-        "to",
-        "by",
-        "for",
-        "from",
-        "with",
-        "and",
-        "or",
-        "is",
-        "are",
-        "was",
-        "were",
-        "be",
-        "been",
-        "do",
-        "does",
-        "did",
-        "has",
-        "have",
-        "had",
-        "it",
-        "its",
-        "their",
-        "his",
-        "her",
-        "what",
-        "which",
-        "who",
-        "whom",
-        "whose",
-        "when",
-        "where",
-        "why",
-        "how",
-        "that",
-        "this",
-        "these",
-        "those",
-        "there",
-        "as",
-    ]
-)
+_WORDS_OF_QUESTIONS = """
+a an the of in on at to by for from with and or is are was were be been do does did has have had it its their his her
+what which who whom whose when where why how that this these those there as
+"""
+_QUESTION_WORDS = frozenset(_WORDS_OF_QUESTIONS.split())
 _ENTITY = re.compile(r"(?:[A-Z][\w'’-]+(?:\s+(?:of\s+|the\s+)?[A-Z][\w'’-]+)*)|\b\d[\d,.]*\b")
 
 

@@ -14,25 +14,23 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
-import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
+from torch import Tensor
 from torch.nn import functional as F
 
-from ctxprune.compressors.provence.model import load_pruner, new_pruner, save_pruner
+from ctxprune.compressors.provence.model import LoadedPruner, load_pruner, new_pruner, save_pruner
 from ctxprune.data import read_questions
 from ctxprune.data.questions import Question
 from ctxprune.models.formats import special_tokens
 from ctxprune.trainers.provence.bundle import bundle, write_card
 from ctxprune.trainers.provence.items import (
-    IGNORE,
     Family,
     Item,
     collate,
@@ -43,10 +41,10 @@ from ctxprune.trainers.provence.items import (
     read_families,
     repeats,
 )
-from ctxprune.trainers.provence.losses import SentenceTable, highest_by_item, listwise, sentence_table, twin_margin
 from ctxprune.trainers.provence.pairs import Variation, plain_pairs
-from ctxprune.trainers.shared.corpora import Source
-from ctxprune.trainers.shared.loop import Run, add_run_arguments
+from ctxprune.trainers.shared.card import command_line
+from ctxprune.trainers.shared.corpora import Source, drawn
+from ctxprune.trainers.shared.loop import IGNORE, BatchLoss, Run, add_run_arguments, auc, schedule
 
 #: Margins, in log-odds, by which the answerable twin's best sentence and best answer token must lead.
 TWIN_MARGIN = 3.0
@@ -54,7 +52,7 @@ TWIN_MARGIN = 3.0
 _PART = 12
 
 
-def losses(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> dict[str, torch.Tensor]:
+def losses(outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
     """Of one part of a batch: cross-entropy of the keep head over labelled passage tokens, of the rank head over pairs,
     and of the answer head.
 
@@ -76,10 +74,13 @@ def losses(outputs: dict[str, torch.Tensor], batch: dict[str, Any]) -> dict[str,
 
 
 def comparing_losses(
-    parts: Sequence[tuple[dict[str, torch.Tensor], dict[str, Any]]], whole: dict[str, Any]
-) -> dict[str, torch.Tensor]:
+    parts: Sequence[tuple[dict[str, Tensor], dict[str, Any]]], whole: dict[str, Any]
+) -> dict[str, Tensor]:
     """Of a whole batch, read in parts: listwise over the sentences and over the passages of each question, and twins.
 
+    Log-odds of a sentence are those of the mean keep probability of its tokens, the very figure that pruning goes by.
+    The ranking by margins follows the composite loss of LooComp (arXiv 2603.09222) in spirit: what is needed far above,
+    the rest near zero.
     parts: (outputs, part of the batch), items in the batch's order. whole: "question" and "twins" of
     `numbered`, "rank": (items,).
     """
@@ -102,14 +103,14 @@ def comparing_losses(
     }
 
 
-def forward(module: torch.nn.Module, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
-    outputs: dict[str, torch.Tensor] = module(batch["ids"], batch["mask"], batch["types"])
+def forward(module: torch.nn.Module, batch: dict[str, Any]) -> dict[str, Tensor]:
+    outputs: dict[str, Tensor] = module(batch["ids"], batch["mask"], batch["types"])
     return outputs
 
 
 def batch_losses(
     module: torch.nn.Module, families: Sequence[Family], pad_id: int, accelerator: Accelerator
-) -> dict[str, torch.Tensor]:
+) -> dict[str, Tensor]:
     """All losses of a batch of families; its items go through the encoder in parts of similar length."""
     questions, twins = numbered(families)
     items = [item for family in families for item in family.items]
@@ -127,6 +128,97 @@ def batch_losses(
         weighted.append((len(part["rank"]) / len(order), losses(outputs, part)))
     result = {name: sum(share * each[name] for share, each in weighted) for name in ("keep", "rank", "answer")}
     return {**result, **comparing_losses(parts, whole)}  # type: ignore[dict-item]
+
+
+def weighted(run: Run, families: Sequence[Family], pad_id: int) -> BatchLoss:
+    """All losses of a batch in one, each with the weight that the arguments give it."""
+    arguments = run.arguments
+    weights = {"keep": 1.0, "rank": arguments.rank_weight, "answer": arguments.answer_weight}
+    weights |= dict.fromkeys(("sentences", "passages", "twins"), arguments.list_weight)
+    with run.accelerator.autocast():
+        found = batch_losses(run.module, families, pad_id, run.accelerator)
+    total = sum((weights[name] * value for name, value in found.items()), torch.zeros(()))
+    return BatchLoss(total, {name: float(value.detach()) for name, value in found.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class SentenceTable:
+    """The sentences of a batch. logits, labels: (n_sentences,), labels 1.0, 0.0 or NaN; item: (n_sentences,) int."""
+
+    logits: Tensor
+    labels: Tensor
+    item: Tensor
+
+    @classmethod
+    def join(cls, tables: Sequence[SentenceTable]) -> SentenceTable:
+        """Tables of parts of a batch as one; their items are already numbered over the batch."""
+        return cls(
+            torch.cat([table.logits for table in tables]),
+            torch.cat([table.labels for table in tables]),
+            torch.cat([table.item for table in tables]),
+        )
+
+
+def sentence_table(token_logits: Tensor, keep: Tensor, sentence: Tensor, first_item: int = 0) -> SentenceTable:
+    """token_logits: (b, s, 2); keep, sentence: (b, s), IGNORE where there is no label or no sentence.
+
+    A sentence is relevant when more than half of its tokens are; its label is NaN where they have none.
+    """
+    rows, width = sentence.shape[0], int(sentence.max()) + 1 if bool((sentence >= 0).any()) else 1
+    inside = sentence != IGNORE
+    place = (torch.arange(rows, device=sentence.device)[:, None] * width + sentence)[inside]
+
+    def summed(values: Tensor) -> Tensor:
+        return torch.zeros(rows * width, device=sentence.device).scatter_add(0, place, values)
+
+    count = summed(torch.ones_like(place, dtype=torch.float32))
+    mean = summed(token_logits.float().softmax(-1)[..., 1][inside]) / count.clamp(min=1)
+    labelled = summed((keep[inside] != IGNORE).float())
+    share = summed((keep[inside] == 1).float()) / count.clamp(min=1)
+    labels = torch.where(labelled > 0, (share > 0.5).float(), torch.nan)
+    there = (count > 0).nonzero().squeeze(1)
+    probability = mean[there].clamp(1e-4, 1 - 1e-4)
+    return SentenceTable(
+        probability.log() - (1 - probability).log(), labels[there], there.div(width, rounding_mode="floor") + first_item
+    )
+
+
+def listwise(logits: Tensor, labels: Tensor, group: Tensor) -> Tensor:
+    """Mean over relevant entries of -log softmax among themselves and the irrelevant ones of their group.
+
+    logits, labels: (n,); group: (n,) int. Entries whose label is NaN have no part; zero without a group of both kinds.
+    """
+    known = ~labels.isnan()
+    logits, labels, group = logits[known], labels[known], group[known]
+    losses = []
+    for number in sorted(set(group.tolist())):
+        mine, relevant = logits[group == number], labels[group == number] == 1
+        if bool(relevant.any()) and not bool(relevant.all()):
+            against = torch.logsumexp(mine[~relevant], 0)
+            losses.append((torch.logaddexp(mine[relevant], against) - mine[relevant]).mean())
+    return torch.stack(losses).mean() if losses else logits.sum() * 0.0
+
+
+def twin_margin(
+    highest: Tensor, relevant: Tensor, question: Tensor, twins: Sequence[tuple[int, int]], margin: float
+) -> Tensor:
+    """Mean of max(0, margin - (best of the answerable twin - best of the unanswerable one)).
+
+    highest: (items,) best log-odds of a passage. relevant: (items,) bool. question: (items,) int. The answerable twin
+    is measured where its answer is, so that a passage elsewhere cannot stand in; zero without twins.
+    """
+    losses = []
+    for answerable, unanswerable in twins:
+        right, wrong = highest[(question == answerable) & relevant], highest[question == unanswerable]
+        if len(right) and len(wrong):
+            losses.append(F.relu(margin - (right.max() - wrong.max())))
+    return torch.stack(losses).mean() if losses else highest.sum() * 0.0
+
+
+def highest_by_item(table: SentenceTable, items: int) -> Tensor:
+    """(items,) the best sentence's log-odds; -10 for a passage without sentences."""
+    start = torch.full((items,), -10.0, device=table.logits.device)
+    return start.scatter_reduce(0, table.item, table.logits, "amax", include_self=False)
 
 
 @torch.inference_mode()
@@ -162,98 +254,45 @@ def evaluate(
     return found
 
 
-def auc(scores: np.ndarray[Any, Any], labels: np.ndarray[Any, Any]) -> float:
-    """Area under the ROC curve by the rank-sum formula; NaN when only one class is present."""
-    positives = int((labels == 1).sum())
-    negatives = len(labels) - positives
-    if not positives or not negatives:
-        return math.nan
-    order = np.argsort(scores, kind="stable")
-    ranks = np.empty(len(scores))
-    ranks[order] = np.arange(1, len(scores) + 1)
-    return float((ranks[labels == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
-
-
-def train(
-    run: Run, plan: Sequence[Sequence[Family]], validation: Sequence[Item], pad_id: int, checkpoint: Path
-) -> None:
-    """Go through the plan from where the run stands; evaluate and save every `--evaluate-every` steps."""
-    arguments, accelerator = run.arguments, run.accelerator
-    weights = {"keep": 1.0, "rank": arguments.rank_weight, "answer": arguments.answer_weight}
-    weights |= dict.fromkeys(("sentences", "passages", "twins"), arguments.list_weight)
-    run.module.train()
-    averages: dict[str, float] = {}
-    for group in run.groups(plan):
-        started = time.monotonic()
-        for rate_group in run.optimizer.param_groups:
-            rate_group["lr"] = run.learning_rate()
-        for members in group:
-            with accelerator.accumulate(run.module):
-                with accelerator.autocast():
-                    found = batch_losses(run.module, run.share(members), pad_id, accelerator)
-                accelerator.backward(sum((weights[name] * value for name, value in found.items()), torch.zeros(())))
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(run.module.parameters(), 1.0)
-                run.optimizer.step()
-                run.optimizer.zero_grad()
-            for name, value in found.items():
-                averages[name] = 0.98 * averages.get(name, float(value.detach())) + 0.02 * float(value.detach())
-        run.step += 1
-        run.seconds += run.agreed(time.monotonic() - started)
-        if run.step % 20 == 0 and accelerator.is_main_process:
-            shown = " ".join(f"{name} {value:.4f}" for name, value in averages.items())
-            print(f"step {run.step}/{run.steps} {run.seconds:.0f} s lr {run.learning_rate():.2e} {shown}", flush=True)
-        if validation and (run.step % arguments.evaluate_every == 0 or run.finished):
-            measured = evaluate(run.module, validation, pad_id=pad_id, accelerator=accelerator)
-            run.history.append({"step": run.step, "seconds": run.seconds, **measured})
-            print(
-                "validation", json.dumps({name: round(value, 4) for name, value in run.history[-1].items()}), flush=True
-            )
-        if run.step % arguments.evaluate_every == 0 or run.finished:
-            run.save(checkpoint)
-        if run.finished:
-            return
-
-
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(
-        prog="ctxprune train provence", description=__doc__.split("\n", 1)[0] if __doc__ else ""
-    )
-    made.add_argument("--base", required=True, help="encoder to start from: a folder or a hub id")
-    made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]", help="training questions")
-    made.add_argument("--warm-start", help="a trained pruner to go on from, in place of the base")
-    made.add_argument("--validation", nargs="+", default=[], help="questions for the evaluations during training")
-    made.add_argument("--out", required=True, type=Path, help="folder for the checkpoint and the report")
-    made.add_argument("--export", type=Path, help="folder for the int8 export with fusion and model card")
-    made.add_argument("--base-licence", default="not stated", help="for the model card")
-    made.add_argument("--hold-out", type=float, default=0.05, help="share of passages kept out for fitting the fusion")
+    made = argparse.ArgumentParser(prog="ctxprune train provence", description=(__doc__ or "").split("\n", 1)[0])
+    add = made.add_argument
+    add("--base", required=True, help="encoder to start from: a folder or a hub id")
+    add("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]", help="training questions")
+    add("--warm-start", help="a trained pruner to go on from, in place of the base")
+    add("--validation", nargs="+", default=[], help="questions for the evaluations during training")
+    add("--out", required=True, type=Path, help="folder for the checkpoint and the report")
+    add("--export", type=Path, help="folder for the int8 export with fusion and model card")
+    add("--base-licence", default="not stated", help="for the model card")
+    add("--hold-out", type=float, default=0.05, help="share of passages kept out for fitting the fusion")
     add_run_arguments(made, lr=2e-4, max_length=384)
-    made.add_argument("--freeze-layers", type=int, default=0, help="lowest layers to leave as they are")
-    made.add_argument("--rank-weight", type=float, default=0.5)
-    made.add_argument(
-        "--list-weight", type=float, default=0.2, help="weight of each loss that compares: see listwise.py"
-    )
-    made.add_argument("--batch-tokens", type=int, default=6000, help="padded tokens a batch, over all processes")
-    made.add_argument("--per-passage", type=int, default=2, help="questions on one gold passage at most (0: no limit)")
-    made.add_argument(
-        "--answer-weight", type=float, default=1.0, help="weight of the answer head's loss; 0 leaves the head out"
-    )
+    add("--freeze-layers", type=int, default=0, help="lowest layers to leave as they are")
+    add("--rank-weight", type=float, default=0.5)
+    add("--list-weight", type=float, default=0.2, help="of each loss that compares sentences or passages")
+    add("--batch-tokens", type=int, default=6000, help="padded tokens a batch, over all processes")
+    add("--per-passage", type=int, default=2, help="questions on one gold passage at most (0: no limit)")
+    add("--answer-weight", type=float, default=1.0, help="of the answer head's loss; 0 leaves the head out")
     return made
+
+
+def starting_pruner(arguments: argparse.Namespace) -> LoadedPruner:
+    """The pruner to be trained: one trained before, or the base with fresh heads; its lowest layers frozen if asked."""
+    if arguments.warm_start:
+        pruner = load_pruner(arguments.warm_start, attn_implementation="sdpa")
+    else:
+        answer_head = arguments.answer_weight > 0
+        pruner = new_pruner(arguments.base, answer_head=answer_head, attn_implementation="sdpa")
+    for name, parameter in pruner.module.named_parameters():
+        if any(f"layer.{place}." in name for place in range(arguments.freeze_layers)):
+            parameter.requires_grad = False
+    return pruner
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
-    answer_head = arguments.answer_weight > 0
-    pruner = (
-        load_pruner(arguments.warm_start, attn_implementation="sdpa")
-        if arguments.warm_start
-        else new_pruner(arguments.base, answer_head=answer_head, attn_implementation="sdpa")
-    )
-    for name, parameter in pruner.module.named_parameters():
-        if any(f"layer.{place}." in name for place in range(arguments.freeze_layers)):
-            parameter.requires_grad = False
+    pruner = starting_pruner(arguments)
     sources = [Source.parse(text) for text in arguments.data]
     pairs = read_families(
         sources,
@@ -265,28 +304,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     families = encode_families(pairs, pruner, max_length=arguments.max_length)
     tokens = sum(len(item.ids) for family in families for item in family.items)
     print(f"{len(families)} families, {tokens} tokens, {repeats(pairs):.0%} of the passages are repeats", flush=True)
-    asked = [question for path in arguments.validation for question in drawn(path, arguments.seed)]
+    asked = [one for path in arguments.validation for one in drawn(list(read_questions(path)), 300, arguments.seed)]
     validation = encode(list(plain_pairs(asked)), pruner, max_length=arguments.max_length)
-    rng = random.Random(arguments.seed)
-    plan = [batch for _ in range(arguments.epochs) for batch in family_batches(families, arguments.batch_tokens, rng)]
-    plan = plan[: arguments.max_steps * arguments.accumulate or None]
+    plan = schedule(arguments, lambda rng: family_batches(families, arguments.batch_tokens, rng))
     run = Run(pruner.module, arguments, steps=math.ceil(len(plan) / arguments.accumulate))
     checkpoint = arguments.out / "training.pt"
-    if checkpoint.exists():
-        run.restore(checkpoint)
+    run.resume(checkpoint)
     pad_id = special_tokens(pruner.tokenizer).get("[PAD]", 0)  # any id will do: padding is masked
-    train(run, plan, validation, pad_id, checkpoint)
+
+    def evaluated(_: Mapping[str, float]) -> dict[str, float]:
+        return evaluate(run.module, validation, pad_id=pad_id, accelerator=run.accelerator) if validation else {}
+
+    run.train(plan, lambda batch: weighted(run, batch, pad_id), evaluated, checkpoint)
     if run.accelerator.is_main_process:
         save_pruner(pruner, arguments.out)
         (arguments.out / "history.json").write_text(json.dumps(run.history, indent=1))
         if arguments.export:
             export(arguments, sources, asked)
-
-
-def drawn(path: str, seed: int, count: int = 300) -> list[Question]:
-    """At most `count` questions of a file, the same for the same seed."""
-    questions = list(read_questions(path))
-    return random.Random(seed).sample(questions, min(count, len(questions)))
 
 
 def export(arguments: argparse.Namespace, sources: Sequence[Source], validation: Sequence[Question]) -> None:
@@ -300,14 +334,11 @@ def export(arguments: argparse.Namespace, sources: Sequence[Source], validation:
         seed=arguments.seed,
         name=arguments.export.name,
     )
-    recipe = "    python -m ctxprune.trainers.provence.train " + " ".join(
-        f"--{name.replace('_', '-')} {value}" for name, value in vars(arguments).items() if value
-    )
     write_card(
         arguments.export,
         base=arguments.base,
         licence=arguments.base_licence,
-        recipe=recipe,
+        recipe=command_line("ctxprune.trainers.provence.train", arguments),
         sources=sources,
         figures=figures,
     )

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,11 +27,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.models.causal import load_causal_lm, trailing_log_probabilities
 from ctxprune.models.seq2seq import SUPPORTED, load_seq2seq, model_config, name_base
-from ctxprune.trainers.provence.items import IGNORE
 from ctxprune.trainers.recomp.items import Example, Fitting, SummaryTarget, causal_batch, examples, read_summary_targets
-from ctxprune.trainers.recomp.labels import Clock, rate_factor
 from ctxprune.trainers.shared.corpora import Source
-from ctxprune.trainers.shared.loop import add_run_arguments
+from ctxprune.trainers.shared.loop import IGNORE, Clock, add_run_arguments, rate_factor
 
 
 class CausalTrainer(Trainer):
@@ -117,12 +114,10 @@ def load_targets(sources: Sequence[Source], *, seed: int) -> list[SummaryTarget]
     """The targets of all files, in file order; LIMIT draws at random, REPEAT goes over them again."""
     targets: list[SummaryTarget] = []
     for source in sources:
-        everything = list(read_summary_targets(source.path))
-        if source.limit is not None and source.limit < len(everything):
-            everything = random.Random(f"{seed} {Path(source.path).name}").sample(everything, source.limit)
-        targets += everything * source.repeat
-        empty = sum(not made.target for made in everything)
-        print(f"{source.path}: {len(everything)} targets, {empty} of them empty", flush=True)
+        chosen = source.draw(read_summary_targets(source.path), source.key(seed))
+        targets += chosen * source.repeat
+        empty = sum(not made.target for made in chosen)
+        print(f"{source.path}: {len(chosen)} targets, {empty} of them empty", flush=True)
     if not targets:
         raise InputError("the --data files hold no targets; make some with ctxprune.trainers.recomp.summaries")
     return targets

@@ -3,7 +3,7 @@
     python -m ctxprune.trainers.recomp.extractive --base MODEL --data LABELS[:LIMIT[:REPEAT]] ... --validation FILE \\
         --out FOLDER
 
-learns from the files of `recomp_labels`: the question's vector is to be nearest to its positive sentence among the
+learns from the files of `labels.py`: the question's vector is to be nearest to its positive sentence among the
 sentences of the batch and its own hard negatives. The model that ranks the validation questions' sentences best is
 left in FOLDER; `--export FOLDER` adds an int8 ONNX export. The same command resumes a stopped run.
 """
@@ -13,15 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import random
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from datasets import Dataset
 from sentence_transformers import SentenceTransformer, SentenceTransformerTrainer, SentenceTransformerTrainingArguments
@@ -29,129 +27,27 @@ from sentence_transformers.sentence_transformer.evaluation import SentenceEvalua
 from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
-from ctxprune.data.questions import LabelledDocument, Question, locatable, locate_answers
 from ctxprune.errors import CheckpointError, CtxpruneError, InputError
 from ctxprune.runtime.device import no_bars_off_terminal
-from ctxprune.text.words import bm25_scores
-from ctxprune.trainers.recomp.choice import Labelled, Unit, candidates, read_labels
-from ctxprune.trainers.recomp.export import export_selector
-from ctxprune.trainers.recomp.labels import Clock, load_questions, rate_factor
-from ctxprune.trainers.shared.corpora import Source
-from ctxprune.trainers.shared.loop import add_run_arguments
-
-Scores = npt.NDArray[np.floating[Any]]
-#: Texts in, one vector each out.
-Embed = Callable[[Sequence[str]], npt.NDArray[np.float32]]
-CUTOFFS = (1, 2, 3, 5)
-
-
-@dataclass(frozen=True, slots=True)
-class Ranked:
-    """A question with all texts to choose from and which of them are gold: at least one, and not all."""
-
-    question: str
-    texts: tuple[str, ...]
-    gold: tuple[bool, ...]
-
-
-def ranking_tasks(questions: Sequence[Question], unit: Unit = "sentence") -> list[Ranked]:
-    """The questions whose gold candidates are known and that leave something to choose."""
-    found = []
-    for question in questions:
-        pool = candidates(question, unit)
-        gold = tuple(bool(each.gold) for each in pool)
-        if any(gold) and not all(gold):
-            found.append(Ranked(question.text, tuple(each.titled for each in pool), gold))
-    return found
-
-
-def retrieval_tasks(questions: Sequence[Question]) -> list[Ranked]:
-    """The questions that have a gold passage, each with the distinct passages of all questions to choose from."""
-    passages = {each.titled: None for question in questions for each in candidates(question, "passage")}
-    texts = tuple(passages)
-    found = []
-    for question in questions:
-        gold = {each.titled for each in candidates(question, "passage") if each.gold}
-        if gold and len(gold) < len(texts):
-            found.append(Ranked(question.text, texts, tuple(text in gold for text in texts)))
-    return found
-
-
-def with_distractors(questions: Sequence[Question], documents: int, *, seed: int) -> list[Question]:
-    """Each question with up to `documents` documents: further ones come from the other questions, of the same title
-    first, none that is known or that holds an answer; a file of single passages becomes a choice."""
-    pool = {item.document.text: item for question in questions for item in question.documents}
-    by_title: dict[str, list[LabelledDocument]] = {}
-    for item in pool.values():
-        by_title.setdefault(item.document.title, []).append(item)
-    rng = random.Random(seed)
-    everything = list(pool.values())
-    return [_widened(question, documents, by_title, everything, rng) for question in questions]
-
-
-def _widened(
-    question: Question,
-    documents: int,
-    by_title: dict[str, list[LabelledDocument]],
-    everything: Sequence[LabelledDocument],
-    rng: random.Random,
-) -> Question:
-    missing = documents - len(question.documents)
-    if missing <= 0:
-        return question
-    near = [item for title in {each.document.title for each in question.documents} for item in by_title[title]]
-    drawn = [*rng.sample(near, len(near)), *rng.sample(everything, min(len(everything), 4 * documents))]
-    sought, seen = locatable(question.answers), {item.document.text for item in question.documents}
-    added: list[LabelledDocument] = []
-    for item in drawn:
-        text = item.document.text
-        if len(added) < missing and text not in seen and not locate_answers(text, sought):
-            seen.add(text)
-            added.append(LabelledDocument(item.document, relevant=()))
-    return replace(question, documents=(*question.documents, *added))
-
-
-def gold_rank(scores: Scores, gold: Sequence[bool]) -> int:
-    """The rank of the best gold one, from 1; others with the same score stand before it."""
-    flags = np.array(gold)
-    return 1 + int((scores[~flags] >= scores[flags].max()).sum())
-
-
-def figures(ranks: Sequence[int], recalls: Sequence[dict[int, float]]) -> dict[str, float]:
-    """Means over questions: mrr, hit@1, and recall@k, the share of gold ones among the k best, for the `CUTOFFS`."""
-    found = {"mrr": float(np.mean([1 / rank for rank in ranks])), "hit@1": float(np.mean([r == 1 for r in ranks]))}
-    return found | {f"recall@{k}": float(np.mean([each[k] for each in recalls])) for k in CUTOFFS}
-
-
-def recall(scores: Scores, gold: Sequence[bool]) -> dict[int, float]:
-    """The share of gold ones among the k best, for the `CUTOFFS`; equal scores in order."""
-    order = np.argsort(-scores, kind="stable")
-    flags = np.array(gold)
-    return {k: float(flags[order[:k]].sum() / flags.sum()) for k in CUTOFFS}
-
-
-def rank_by_vectors(tasks: Sequence[Ranked], embed_queries: Embed, embed_texts: Embed) -> list[Scores]:
-    """Dot products of each question with its texts; every distinct text is embedded once."""
-    texts = list(dict.fromkeys(text for task in tasks for text in task.texts))
-    row = {text: place for place, text in enumerate(texts)}
-    queries, vectors = embed_queries([task.question for task in tasks]), embed_texts(texts)
-    return [vectors[[row[text] for text in task.texts]] @ query for task, query in zip(tasks, queries, strict=True)]
-
-
-def rank_by_words(tasks: Sequence[Ranked]) -> list[Scores]:
-    return [bm25_scores(task.question, task.texts) for task in tasks]
-
-
-def measured(tasks: Sequence[Ranked], scores: Sequence[Scores]) -> dict[str, float]:
-    """`figures` of a ranking of all tasks."""
-    pairs = list(zip(tasks, scores, strict=True))
-    return figures(
-        [gold_rank(each, task.gold) for task, each in pairs], [recall(each, task.gold) for task, each in pairs]
-    )
+from ctxprune.trainers.recomp.choice import (
+    Labelled,
+    Ranked,
+    measured,
+    rank_by_vectors,
+    ranking_tasks,
+    read_labels,
+    with_distractors,
+)
+from ctxprune.trainers.recomp.labels import load_questions
+from ctxprune.trainers.shared.card import model_card
+from ctxprune.trainers.shared.corpora import Source, drawn
+from ctxprune.trainers.shared.export import WINDOW_TOKENS, Agreement, export_encoder
+from ctxprune.trainers.shared.loop import Clock, add_run_arguments, rate_factor
+from ctxprune.trainers.shared.rewrite import ParityReport
 
 
 class SentenceRanking(SentenceEvaluator):
-    """Ranks by cosine and returns `recomp_ranking.measured`; the model with the best mrr is kept."""
+    """Ranks by cosine and returns `choice.measured`; the model with the best mrr is kept."""
 
     primary = "mrr"
 
@@ -189,8 +85,7 @@ def load_rows(sources: Sequence[Source], *, negatives: int, seed: int) -> list[d
     rows: list[dict[str, str]] = []
     for source in sources:
         labelled = list(read_labels(source.path))
-        drawn = random.Random(f"{seed} {Path(source.path).name}")
-        chosen = drawn.sample(labelled, min(source.limit or len(labelled), len(labelled)))
+        chosen = drawn(labelled, source.limit or len(labelled), source.key(seed))
         made = training_rows(chosen, negatives) * source.repeat
         rows += made
         print(f"{source.path}: {len(chosen)} questions, {len(made)} rows", flush=True)
@@ -277,6 +172,61 @@ def validation(arguments: argparse.Namespace) -> SentenceRanking | None:
     if not tasks:
         raise InputError(f"--validation {arguments.validation} has no question with sentence labels")
     return SentenceRanking(tasks)
+
+
+def export_selector(
+    folder: Path, out: Path, *, qa: Path, base: str, recipe: str, figures: dict[str, Any], texts: int = 500
+) -> None:
+    """Write model.onnx, tokenizer.json, parity.json, recomp.json and README.md into `out`.
+
+    folder: a sentence-transformers model of a BERT with mean pooling; another is a CheckpointError. qa: questions with
+    documents; the first texts calibrate the quantisation, `texts` of those after them are compared on.
+    """
+    check_pooling(folder)
+    report, agreement = export_encoder(folder, qa, out, questions=min(texts, 300), documents=texts)
+    settings = {
+        "name": out.name,
+        "base": base,
+        "pooling": "mean",
+        "similarity": "cosine",
+        "max_tokens": WINDOW_TOKENS,
+        "with_title": True,
+    }
+    (out / "recomp.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    card = selector_card(report, agreement, name=out.name, base=base, recipe=recipe, figures=figures)
+    (out / "README.md").write_text(card, encoding="utf-8")
+
+
+def check_pooling(folder: Path) -> None:
+    """Raises CheckpointError unless the model takes the mean over its tokens, as the export's reader does."""
+    pooling = [part for part in SentenceTransformer(str(folder), device="cpu") if hasattr(part, "pooling_mode")]
+    modes = [str(part.pooling_mode) for part in pooling]
+    if modes != ["mean"]:
+        raise CheckpointError(f"{folder} pools by {', '.join(modes) or 'nothing known'}; the export needs mean pooling")
+
+
+_ABOUT = """\
+A sentence selector after RECOMP's extractive compressor (Xu et al., ICLR 2024): a dual encoder whose question vector is
+near to the sentences that help to answer it. A vector is the mean over the tokens' last hidden states, scaled to
+length one; a sentence is read after its document's title and a line break."""
+_EXPLAINED = """\
+Sentence ranking on the validation questions before and after training, and the int8 vectors against those in fp32:"""
+
+
+def selector_card(
+    report: ParityReport, agreement: Agreement, *, name: str, base: str, recipe: str, figures: dict[str, Any]
+) -> str:
+    """Markdown; every figure in it was measured by the run that wrote it."""
+    return model_card(
+        name,
+        base=base,
+        about=_ABOUT,
+        files=f"- Base model: `{base}`\n- `model.onnx` ({report.file_bytes / 1e6:.1f} MB, int8 weights), "
+        "`tokenizer.json`, `recomp.json` (how to read it),\n  `parity.json` (int8 against fp32 outputs)",
+        recipe=recipe or "not stated",
+        explained=_EXPLAINED,
+        figures={**figures, "int8": asdict(agreement)},
+    )
 
 
 def parser() -> argparse.ArgumentParser:

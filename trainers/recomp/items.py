@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,11 +14,11 @@ import torch
 from ctxprune.compressors.recomp.summaries import NOTHING, chat_prompt, seq2seq_source
 from ctxprune.data.questions import LabelledDocument, Offsets, Question, question_from_row, row_from_question
 from ctxprune.errors import InputError
-from ctxprune.files import read_rows
+from ctxprune.files import read_rows, write_rows
 from ctxprune.models.causal import PromptEncoder, left_padded
 from ctxprune.prompt import piece_text
 from ctxprune.text import model_text, split_sentences
-from ctxprune.trainers.provence.items import IGNORE
+from ctxprune.trainers.shared.loop import IGNORE
 from ctxprune.types import Compressor, Context, Document, Extract, Span, TokenCounter, indentation, joiner, whole
 
 
@@ -161,16 +160,8 @@ def write_summary_targets(path: Path, targets: Iterable[SummaryTarget]) -> int:
 
     The file appears when all is written. Returns the number of lines.
     """
-    part = path.with_name(path.name + ".part")
-    part.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
-    with part.open("w", encoding="utf-8") as lines:
-        for made in targets:
-            row = row_from_question(made.question) | {"target": made.target, "scores": dict(made.scores)}
-            lines.write(json.dumps(row) + "\n")
-            written += 1
-    part.replace(path)
-    return written
+    rows = (row_from_question(made.question) | {"target": made.target, "scores": dict(made.scores)} for made in targets)
+    return write_rows(path, rows)
 
 
 def read_summary_targets(path: str | Path) -> Iterator[SummaryTarget]:

@@ -10,22 +10,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import random
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
-
-from transformers import TrainerCallback
+from typing import get_args
 
 from ctxprune.data import read_questions
 from ctxprune.data.questions import Offsets, Question
 from ctxprune.errors import CtxpruneError, InputError
-from ctxprune.files import batched
+from ctxprune.files import batched, write_rows
 from ctxprune.models.causal import AnswerLikelihood
 from ctxprune.models.sentence_encoders import Embedder, load_embedder
 from ctxprune.text.words import query_terms, tokenise
@@ -37,7 +34,6 @@ from ctxprune.trainers.recomp.choice import (
     by_worth,
     label_row,
     shortlist,
-    write_labels,
 )
 from ctxprune.trainers.recomp.judges import Judge, LikelihoodJudge, MatchJudge
 from ctxprune.trainers.shared.corpora import Source
@@ -133,13 +129,7 @@ def _worth(
 
 def load_questions(sources: Sequence[Source], *, seed: int) -> list[Question]:
     """The questions of all sources; a limit draws at random, the same ones at every call with the same seed."""
-    found: list[Question] = []
-    for source in sources:
-        everything = list(read_questions(source.path))
-        if source.limit is not None and source.limit < len(everything):
-            everything = random.Random(f"{seed} {Path(source.path).name}").sample(everything, source.limit)
-        found += everything
-    return found
+    return [question for source in sources for question in source.draw(read_questions(source.path), source.key(seed))]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -172,14 +162,15 @@ def _label(arguments: argparse.Namespace) -> Report:
     embedder = None if arguments.encoder == "none" else load_embedder(arguments.encoder)
     report, asked = Report(), _counted(questions[: arguments.limit])
     if arguments.labels == "gold":
-        write_labels(arguments.out, gold_labels(asked, embedder=embedder, options=options, report=report))
+        rows = gold_labels(asked, embedder=embedder, options=options, report=report)
+        write_rows(arguments.out, rows, ascii_only=False)
         return report
     scorer = AnswerLikelihood(arguments.local, dtype=arguments.dtype)
     with AnswerCache(arguments.cache or f"{arguments.out}.scores") as cache:
         match = _decoder(arguments.local, cache) if arguments.decode else None
         judge = LikelihoodJudge(scorer, cache)
         rows = scored_labels(asked, judge, match=match, embedder=embedder, options=options, report=report)
-        write_labels(arguments.out, rows)
+        write_rows(arguments.out, rows, ascii_only=False)
     return report
 
 
@@ -279,51 +270,6 @@ def _needed(document: str, start: int, end: int, answers: Offsets, query: str) -
 
 def _joined(parts: Iterator[str]) -> str:
     return " ".join(dict.fromkeys(" ".join(part.split()) for part in parts))
-
-
-#: Share of a run in which the learning rate rises.
-WARM_UP = 0.05
-
-
-def rate_factor(progress: float) -> float:
-    """Share of the full learning rate at `progress` (0 to 1): linear warm-up, then linear to zero."""
-    if progress < WARM_UP:
-        return (progress + 1e-3) / WARM_UP
-    return max(0.0, (1 - progress) / (1 - WARM_UP))
-
-
-class Clock(TrainerCallback):
-    """Counts seconds over all starts of a run (0 minutes: no limit); evaluates and saves where the run ends.
-
-    The seconds are in the run's log, and so in its checkpoints. clock: seconds, never going back.
-    """
-
-    def __init__(self, minutes: float, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._allowed = minutes * 60
-        self._clock = clock
-        self._before = 0.0
-        self._started = clock()
-
-    @property
-    def seconds(self) -> float:
-        return self._before + self._clock() - self._started
-
-    def progress(self, step: int, steps: int) -> float:
-        """0 to 1: by steps, or by the time allowed when that runs out first."""
-        return min(1.0, max(step / steps, self.seconds / self._allowed if self._allowed else 0.0))
-
-    def on_train_begin(self, args: Any, state: Any, control: Any, **further: Any) -> None:
-        self._before = max((row.get("seconds", 0.0) for row in state.log_history), default=0.0)
-        self._started = self._clock()
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **further: Any) -> None:
-        timed_out = bool(self._allowed) and self.seconds >= self._allowed
-        if timed_out or state.global_step >= state.max_steps:
-            control.should_training_stop = control.should_log = control.should_save = True
-            control.should_evaluate = args.eval_strategy != "no"
-
-    def on_log(self, args: Any, state: Any, control: Any, **further: Any) -> None:
-        state.log_history[-1]["seconds"] = round(self.seconds, 1)
 
 
 if __name__ == "__main__":

@@ -48,12 +48,12 @@ from ctxprune.trainers.recomp.judges import (
     summary_prompt,
 )
 from ctxprune.trainers.recomp.labels import gold_clauses, gold_sentences
-from ctxprune.trainers.shared.loop import data_step
 from ctxprune.trainers.shared.teacher import (
     AnswerCache,
     add_teacher_arguments,
     answer_all,
     check_teacher_arguments,
+    data_step,
     open_teacher,
     positive,
     teacher_name,

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ctxprune.data.questions import Question, question_from_row
 from ctxprune.errors import InputError
 from ctxprune.files import open_text, read_rows
+
+T = TypeVar("T")
 
 
 def read_texts(source: str, *, split: str = "train", column: str = "text") -> Iterator[str]:
@@ -90,6 +92,22 @@ class Source:
         except ValueError:
             raise InputError(f"--data takes FILE[:LIMIT[:REPEAT]] with whole numbers, got {text!r}") from None
         return cls(path, limit or None, repeat or 1)
+
+    def key(self, seed: int) -> str:
+        """What a draw from this file is seeded with, so that each file's draw is its own and the same everywhere."""
+        return f"{seed} {Path(self.path).name}"
+
+    def draw(self, items: Iterable[T], key: str) -> list[T]:
+        """LIMIT of the items in random order, the same for the same key; all in their own order where no more exist."""
+        everything = list(items)
+        if self.limit is None or self.limit >= len(everything):
+            return everything
+        return drawn(everything, self.limit, key)
+
+
+def drawn(items: Sequence[T], count: int, key: int | str) -> list[T]:
+    """At most `count` of the items in random order, the same for the same key."""
+    return random.Random(key).sample(items, min(count, len(items)))
 
 
 def held_out(question: Question, share: float) -> bool:

@@ -9,16 +9,16 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from ctxprune.errors import InputError
+from ctxprune.errors import CtxpruneError, GeneratorError, InputError
 from ctxprune.generators.replies import CUT, generated, reply_of
 
 if TYPE_CHECKING:
@@ -150,16 +150,16 @@ def teacher_name(arguments: argparse.Namespace) -> str:
 
 @contextmanager
 def open_teacher(arguments: argparse.Namespace) -> Iterator[Generator]:
-    from ctxprune.generators import LocalGenerator, OpenAIGenerator
+    from ctxprune.generators import OpenAIGenerator, load_generator
 
-    if arguments.local:
-        yield LocalGenerator(arguments.local, gguf_file=arguments.gguf_file)
-        return
-    key = os.environ.get(arguments.api_key_env) if arguments.api_key_env else None
-    if arguments.api_key_env and not key:
-        raise InputError(f"environment variable {arguments.api_key_env} is empty; set it or leave out --api-key-env")
-    options = {"base_url": arguments.endpoint, "api_key": key, "concurrency": arguments.concurrency}
-    with OpenAIGenerator(arguments.model, **options) as generator:
+    generator = load_generator(
+        arguments.local or arguments.model,
+        base_url=arguments.endpoint,
+        api_key_env=arguments.api_key_env,
+        concurrency=arguments.concurrency,
+        gguf_file=arguments.gguf_file,
+    )
+    with generator if isinstance(generator, OpenAIGenerator) else nullcontext():
         yield generator
 
 
@@ -287,3 +287,22 @@ def _key(model: str, prompt: str) -> str:
 
 def _digest(key: str, answer: str) -> str:
     return hashlib.blake2b(json.dumps([key, answer]).encode(), digest_size=12).hexdigest()
+
+
+def data_step(work: Callable[[], Mapping[str, Any]], *, out: Path) -> int:
+    """Do the work, which writes `out`; print its report and write it beside `out`. Returns the exit code."""
+    try:
+        shown = json.dumps(work(), indent=2)
+        report_path(out).write_text(shown + "\n", encoding="utf-8")
+    except (CtxpruneError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, GeneratorError):
+            print("the answers so far are kept; run the same command to go on", file=sys.stderr)
+        return 1
+    print(shown)
+    return 0
+
+
+def report_path(out: Path) -> Path:
+    """labels.jsonl, labels.jsonl.gz -> labels.report.json."""
+    return out.with_name(out.name.removesuffix(".gz").removesuffix(".jsonl") + ".report.json")

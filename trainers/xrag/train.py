@@ -14,12 +14,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import math
 import random
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,17 +32,20 @@ from ctxprune.generators.soft_prompt import Parts, answers_nll
 from ctxprune.models.causal import load_causal_lm
 from ctxprune.models.hub import write_json
 from ctxprune.models.sentence_encoders import RAW, Embedder, embedder_name, load_embedder
-from ctxprune.trainers.shared.corpora import Source
-from ctxprune.trainers.shared.loop import Run, add_run_arguments, schedule
+from ctxprune.trainers.shared.corpora import Source, drawn
+from ctxprune.trainers.shared.loop import BatchLoss, Run, add_run_arguments, batches, schedule
 from ctxprune.trainers.xrag.data import (
     SoftItem,
+    Trained,
     answer_items,
+    batch_losses,
     embedded_texts,
     paraphrase_items,
+    prompt,
     read_exercises,
     read_passages,
+    soft_tokens,
 )
-from ctxprune.trainers.xrag.loss import Trained, batch_losses, prompt, soft_tokens
 
 #: Documents to tell apart, and how much of each is read to tell; chance is 1 / CANDIDATES.
 CANDIDATES, IDENTIFY_TOKENS = 32, 32
@@ -181,56 +182,28 @@ def checksum(model: Any) -> str:
     return digest.hexdigest()
 
 
-def train(run: Run, model: Any, plan: Sequence[Sequence[SoftItem]], held: Sequence[SoftItem], checkpoint: Path) -> None:
-    """Go through the plan from where the run stands; evaluate and save every `--evaluate-every` steps."""
-    arguments, accelerator = run.arguments, run.accelerator
-    tokens = run.history[-1]["tokens"] if run.history else 0.0
-    averages: dict[str, float] = {}
-    for group in run.groups(plan):
-        started = time.monotonic()
-        for rate_group in run.optimizer.param_groups:
-            rate_group["lr"] = run.learning_rate()
-        for batch in group:
-            with accelerator.accumulate(run.module):
-                losses = batch_losses(model, run.module, run.share(batch), alpha=arguments.alpha)
-                accelerator.backward(losses.total)
-                if accelerator.sync_gradients:
-                    accelerator.clip_grad_norm_(run.module.parameters(), 1.0)
-                run.optimizer.step()
-                run.optimizer.zero_grad()
-            tokens += losses.tokens
-            for name in ("nll", "constant", "kl"):
-                value = getattr(losses, name)
-                if not math.isnan(value):
-                    averages[name] = 0.95 * averages.get(name, value) + 0.05 * value
-        run.step += 1
-        run.seconds += run.agreed(time.monotonic() - started)
-        shown = {f"train_{name}": value for name, value in averages.items()} | {"tokens": float(tokens)}
-        if run.step % 20 == 0 and accelerator.is_main_process:
-            print(
-                f"step {run.step}/{run.steps} {run.seconds:.0f} s lr {run.learning_rate():.1e} {_json(shown)}",
-                flush=True,
-            )
-        if run.step % arguments.evaluate_every == 0 or run.finished:
-            measured = _measured(run, model, held)
-            run.history.append({"step": run.step, "seconds": run.seconds, **shown, **measured})
-            run.save(checkpoint)
-        if run.finished:
-            return
+class Stage:
+    """What the training loop asks of a stage: the loss of a batch, and the figures of a line of the history.
 
+    tokens: that the language model has read so far, over all starts of the run.
+    """
 
-def _measured(run: Run, model: Any, held: Sequence[SoftItem]) -> dict[str, float]:
-    if not held:
-        return {}
-    identify = run.arguments.identify if run.arguments.stage == 1 else 0
-    measured = evaluate(model, run.accelerator.unwrap_model(run.module), held, identify=identify)
-    if run.accelerator.is_main_process:
-        print(f"validation at step {run.step}: {_json(measured)}", flush=True)
-    return measured
+    def __init__(self, run: Run, model: Any, held: Sequence[SoftItem]) -> None:
+        self.run, self.model, self.held = run, model, held
+        self.tokens = run.history[-1]["tokens"] if run.history else 0.0
 
+    def loss(self, batch: Sequence[SoftItem]) -> BatchLoss:
+        losses = batch_losses(self.model, self.run.module, batch, alpha=self.run.arguments.alpha)
+        self.tokens += losses.tokens
+        return BatchLoss(losses.total, {f"train_{name}": getattr(losses, name) for name in ("nll", "constant", "kl")})
 
-def _json(values: dict[str, float]) -> str:
-    return json.dumps({name: round(value, 4) for name, value in values.items()})
+    def measured(self, means: Mapping[str, float]) -> dict[str, float]:
+        figures = {**means, "tokens": float(self.tokens)}
+        if not self.held:
+            return figures
+        arguments, trained = self.run.arguments, self.run.accelerator.unwrap_model(self.run.module)
+        identify = arguments.identify if arguments.stage == 1 else 0
+        return figures | evaluate(self.model, trained, self.held, identify=identify)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -295,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     training = items(arguments.data)
     held = items(arguments.validation) if arguments.validation else []
-    held = random.Random(arguments.seed).sample(held, min(arguments.validation_items, len(held)))
+    held = drawn(held, arguments.validation_items, arguments.seed)
     print(f"{len(training)} items, {sum(len(item.ids) for item in training)} tokens; {len(held)} held out", flush=True)
     checkpoint = arguments.out / "training.pt"
     fresh = start is None and not checkpoint.exists() and arguments.stage == 1
@@ -304,12 +277,12 @@ def main(argv: Sequence[str] | None = None) -> None:
         projector = start.projector
         if start.constant is not None:
             constant = torch.from_numpy(start.constant / projector.output_scale)
-    plan = schedule(training, arguments)
+    plan = schedule(arguments, lambda rng: batches(training, arguments.batch_size, rng))
     run = Run(Trained(projector, constant), arguments, steps=math.ceil(len(plan) / arguments.accumulate))
     model.to(run.accelerator.device)
-    if checkpoint.exists():
-        run.restore(checkpoint)
-    train(run, model, plan, held, checkpoint)
+    run.resume(checkpoint)
+    stage = Stage(run, model, held)
+    run.train(plan, stage.loss, stage.measured, checkpoint, newest=0.05)
     if checksum(model) != frozen:
         raise InputError("the language model's weights changed during training; they must stay frozen")
     if run.accelerator.is_main_process:

@@ -34,8 +34,8 @@ from ctxprune.prompt import count_contexts
 from ctxprune.select import Policy, note_untouched, select
 from ctxprune.text.words import STOP_WORDS
 from ctxprune.timing import stage
-from ctxprune.tokens import default_counter
-from ctxprune.types import Context, Extract, Span, TokenCounter
+from ctxprune.tokens import CounterLike, default_counter
+from ctxprune.types import Context, Extract, Span
 
 Scope = Literal["context", "document"]
 Weight = Literal["none", "sentence"]
@@ -71,7 +71,7 @@ class WordCompressor(ScoringCompressor):
         threshold: float | None = None,
         operating_point: str | None = None,
         budget: int | None = None,
-        counter: TokenCounter | None = None,
+        counter: CounterLike | None = None,
         policy: Policy | None = None,
         language: str | None = None,
     ) -> None:
@@ -113,34 +113,56 @@ class WordCompressor(ScoringCompressor):
                 for context in contexts
             ]
 
-    def compress(
+    def compress_scored(
         self,
         contexts: Sequence[Context],
         *,
         budget: int | None = None,
         threshold: float | None = None,
         operating_point: str | None = None,
-    ) -> list[Context]:
+    ) -> tuple[list[Context] | None, list[Context]]:
         """Score, then keep by `threshold`, `budget` or the compressor's own threshold, budget or rate.
 
         A `rate` is a budget of that share of the tokens that come in, over the whole context or for each document
         (`scope`). At rate 1.0 the contexts come back as they are and nothing is read. Whatever is kept at a lower rate
         or budget is kept at every higher one. Raises InputError and BudgetError as `ScoringCompressor.compress`.
         """
+        budget, rate, threshold = self._word_limits(budget, threshold, operating_point)
+        if rate is not None and rate >= 1.0 and threshold is None and self.document_rate is None:
+            return None, list(contexts)
+        scored = self.score(contexts)
+        with stage("select"):
+            return scored, [
+                self._chosen(before, after, budget, rate, threshold)
+                for before, after in zip(contexts, scored, strict=True)
+            ]
+
+    def choose_again(
+        self,
+        before: Context,
+        scored: Context,
+        *,
+        budget: int | None = None,
+        threshold: float | None = None,
+        operating_point: str | None = None,
+    ) -> Context:
+        tokens, rate, threshold = self._word_limits(budget, threshold, operating_point)
+        return self._chosen(before, scored, tokens, rate, threshold)
+
+    def _word_limits(
+        self, budget: int | None, threshold: float | None, operating_point: str | None
+    ) -> tuple[int | None, float | None, float | None]:
+        """(budget, rate, threshold) that hold, this compressor's own where none is given."""
         self._check(budget, threshold, operating_point)
         asked = budget is not None or threshold is not None
         budget = self.budget if budget is None else budget
         threshold = self.threshold if threshold is None else threshold
         rate = None if asked or budget is not None else self.rate
-        if rate is not None and rate >= 1.0 and threshold is None and self.document_rate is None:
-            return list(contexts)
         if budget is None and rate is None and threshold is None and not self.policy.limits_number:
             threshold = self.default_threshold
             if threshold is None:
                 raise BudgetError(f"{self.name} only ranks text; pass rate= or budget=<generator tokens>")
-        scored = self.score(contexts)
-        with stage("select"):
-            return [self._chosen(*pair, budget, rate, threshold) for pair in zip(contexts, scored, strict=True)]
+        return budget, rate, threshold
 
     def _chosen(
         self, before: Context, context: Context, budget: int | None, rate: float | None, threshold: float | None

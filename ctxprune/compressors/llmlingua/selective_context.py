@@ -72,7 +72,7 @@ class SelectiveContext(WordCompressor):
 
     def words(self, texts: Sequence[str]) -> list[Words]:
         distinct = list(dict.fromkeys(texts))
-        information = dict(zip(distinct, self._information(distinct), strict=True))
+        information = dict(zip(distinct, self.information(distinct), strict=True))
         return [self._units(text, *information[text]) for text in texts]
 
     def _units(self, text: str, offsets: IntArray, bits: Array) -> Words:
@@ -87,8 +87,9 @@ class SelectiveContext(WordCompressor):
         pooled = sums[last] - sums[first]
         return Words(starts, ends, pooled / np.maximum(last - first, 1) if self.pooling == "mean" else pooled)
 
-    def _information(self, texts: Sequence[str]) -> list[tuple[IntArray, Array]]:
-        """For each text (n_tokens, 2) offsets and (n_tokens,) bits, a token seen with as much before it as there is."""
+    def information(self, texts: Sequence[str]) -> list[tuple[IntArray, Array]]:
+        """For each text (n_tokens, 2) offsets and (n_tokens,) bits: -log2 P of every token given what is before it, of
+        which it sees as much as a window holds."""
         with stage("tokenize"):
             normal = [normalise(text) for text in texts]
             encoded = [

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,8 @@ from tokenizers import Tokenizer
 
 from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.provence.fusion import Scorer, read_scorer
-from ctxprune.errors import CheckpointError
+from ctxprune.compressors.readings import DocumentCache, KeptOutputs, open_cache
+from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.formats import PairFormat, Windows, lay_windows, pair_format, plain_tokenizer, seams, stitch
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, FloatArray, IntArray, sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
@@ -118,6 +120,19 @@ class PrunerModel:
         runtime = TorchRuntime(loaded.module, device=device, dtype=dtype)
         threshold = 0.1 if loaded.default_threshold is None else loaded.default_threshold
         return cls(source, runtime, loaded.tokenizer, loaded.layout, loaded.max_length, threshold, loaded.score)
+
+    def remembering(self, cache: DocumentCache | str | Path | None) -> PrunerModel:
+        """The same model with its readings kept in a cache (see `open_cache`); itself without one.
+
+        Raises InputError for checkpoints on torch, whose weights have no digest to be found by.
+        """
+        kept = open_cache(cache)
+        if kept is None:
+            return self
+        if not isinstance(self.runtime, OnnxRuntime):
+            raise InputError(f"{self.name} runs on torch and its readings are not kept; export it, or leave cache out")
+        digest = hashlib.blake2b(self.runtime.path.read_bytes(), digest_size=16).hexdigest()
+        return replace(self, runtime=KeptOutputs(self.runtime, kept, digest))
 
     def read(self, passages: Sequence[Passage]) -> list[Reading]:
         """One reading a passage, in order; a passage longer than the model's input is read in overlapping windows."""

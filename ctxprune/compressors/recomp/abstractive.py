@@ -38,8 +38,8 @@ from ctxprune.select import Policy
 from ctxprune.text import split_sentences
 from ctxprune.text.language import checked_language
 from ctxprune.timing import stage
-from ctxprune.tokens import default_counter, load_counter
-from ctxprune.types import Compressor, Context, Extract, Piece, SoftTokens, Summary, TokenCounter
+from ctxprune.tokens import CounterLike, as_counter, default_counter, load_counter
+from ctxprune.types import Compressor, Context, Extract, Piece, SoftTokens, Summary
 
 OnUnfaithful = Literal["keep", "drop", "extractive"]
 
@@ -81,7 +81,7 @@ class RecompAbstractive:
         min_names: float = MIN_NAMES,
         budget: int | None = None,
         threshold: float | None = None,
-        counter: TokenCounter | None = None,
+        counter: CounterLike | None = None,
         policy: Policy | None = None,
         language: str | None = None,
     ) -> None:
@@ -100,7 +100,7 @@ class RecompAbstractive:
         self._check(budget, threshold)
         self.language = checked_language(language)
         self.budget = budget
-        self.counter = counter
+        self.counter = None if counter is None else as_counter(counter)
         self.on_unfaithful: OnUnfaithful = on_unfaithful
         self.max_summary_tokens = max_summary_tokens
         self.source_tokens = source_tokens
@@ -247,7 +247,7 @@ def recomp_abstractive(
     dtype: str | None = None,
     batch_size: int = 8,
     empty_threshold: float | None = None,
-    counter: TokenCounter | None = None,
+    counter: CounterLike | None = None,
     **options: Any,
 ) -> RecompAbstractive:
     """model: folder or hub id of a T5-family summariser (with the published RECOMP input) or of a causal language model
@@ -277,7 +277,9 @@ def recomp_abstractive(
                     f"{name}={value!r} is for a local model, and base_url names an endpoint; give only one"
                 )
         generator = OpenAIGenerator(str(model), base_url=base_url, api_key=api_key)
-        summarizer = GeneratorSummarizer(generator, counter=counter, titles=titles is not False)
+        summarizer = GeneratorSummarizer(
+            generator, counter=None if counter is None else as_counter(counter), titles=titles is not False
+        )
         return RecompAbstractive(summarizer, counter=counter, **options)
     if _is_causal(str(model)):
         local = SummaryGenerator(

@@ -10,16 +10,17 @@ from typing import ClassVar
 
 import numpy as np
 
+from ctxprune.bundled import FOLDER
 from ctxprune.compressors.xrag.bridge import Bridge, load_bridge
 from ctxprune.compressors.xrag.vectors import DocumentVectors, VectorReader, Vectors
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.models.sentence_encoders import Embedder, embedder_name
 from ctxprune.prompt import count_contexts, piece_text
 from ctxprune.timing import stage
-from ctxprune.tokens import default_counter
-from ctxprune.types import Context, Extract, Piece, SoftTokens, TokenCounter
+from ctxprune.tokens import CounterLike, as_counter, default_counter
+from ctxprune.types import Context, Extract, Piece, SoftTokens
 
-BUNDLED_BRIDGE = Path(__file__).parents[1] / "bundled" / "xrag-smollm2-mini"
+BUNDLED_BRIDGE = FOLDER / "xrag-smollm2-mini"
 
 
 class XRAG:
@@ -50,7 +51,7 @@ class XRAG:
         encoder: Embedder | str | None = None,
         text_top: int = 0,
         budget: int | None = None,
-        counter: TokenCounter | None = None,
+        counter: CounterLike | None = None,
     ) -> None:
         if text_top < 0:
             raise InputError(f"text_top must be 0 or more documents, got {text_top}")
@@ -58,7 +59,7 @@ class XRAG:
         self.bridge = model if isinstance(model, Bridge) else load_bridge(BUNDLED_BRIDGE if model is None else model)
         self.text_top = text_top
         self.budget = budget
-        self.counter = counter
+        self.counter = None if counter is None else as_counter(counter)
         config = self.bridge.config
         embedder = embedder_name(config.encoder, unit=config.normalised)
         self._reader = VectorReader(embedder, config.d_retriever, config.shard_tokens, store=store, encoder=encoder)

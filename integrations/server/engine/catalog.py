@@ -12,6 +12,8 @@ import numpy as np
 
 from ctxprune.compressors import available, load
 from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.compressors.llmlingua.compressor import LLMLingua2
+from ctxprune.compressors.llmlingua.words import Reader, TokenReading
 from ctxprune.compressors.provence.compressor import Provence
 from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.compressors.recomp.checkpoint import DualEncoder
@@ -154,7 +156,27 @@ def _through(compressor: ScoringCompressor, pruner: PrunerModel, check: Callable
         compressor.model = StoppingEncoder(compressor.model, check)
         compressor.sentences = copy.copy(compressor.sentences)
         compressor.sentences.model, compressor.sentences.units = compressor.model, compressor.units
+    elif isinstance(compressor, LLMLingua2):
+        compressor.model = StoppingReader(compressor.model, check)
     return compressor
+
+
+class StoppingReader:
+    """A word model that reads a text at a time, so that it can be ended, and whose faults are not the caller's."""
+
+    def __init__(self, model: Reader, check: Callable[[], None]) -> None:
+        self._model = model
+        self._check = check
+        self.fingerprint = model.fingerprint
+
+    def read(self, texts: Sequence[str]) -> list[TokenReading]:
+        readings = []
+        for text in texts:
+            self._check()
+            readings += self._model.read([text])
+        if not all(np.isfinite(reading.keep).all() for reading in readings):
+            raise ModelError("the word model gave scores that are no finite numbers")
+        return readings
 
 
 class StoppingEncoder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from ctxprune.compressors.provence.compressor import load_model
-from ctxprune.integrations.server.callers import CALLER, Shares
+from ctxprune.integrations.server.callers import CALLER, Lanes, Shares
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.catalog import RERANKER, Catalog
 from ctxprune.integrations.server.engine.jobs import Job, Outcome, Runner
@@ -28,11 +29,12 @@ T = TypeVar("T")
 #: Tokens that a model reads in a second, until the first requests have been timed: only Retry-After rests on it.
 FIRST_GUESS_TOKENS_A_SECOND = 4000.0
 
-#: Threads for what needs no model: counting tokens, writing large answers.
-SHORT_THREADS = 4
+#: Threads that compute in Python at a time, and as many for what needs no model (counting tokens, writing large
+#: answers); one of each is left to other callers. Python runs one of them at a time, and the event loop waits for each.
+WORKING_THREADS = min(max(os.cpu_count() or 2, 2), 4)
 
-#: Threads that compute at a time; one of them is left to other callers.
-WORKING_THREADS = 4
+#: Characters that are looked at in the event loop: another thread costs more than the work.
+SMALL_WORK = 8_192
 
 #: Jobs of one request that run at a time, so that a batch leaves threads to others.
 JOBS_SIDE_BY_SIDE = 4
@@ -70,7 +72,8 @@ class Engine:
             Shares(total, self.share)
             for total in (settings.max_requests, settings.max_queue_tokens, settings.max_queue_units)
         )
-        self._turns = Turns(WORKING_THREADS, WORKING_THREADS - 1 if self.share < 1 else WORKING_THREADS)
+        of_one = WORKING_THREADS - 1 if self.share < 1 else WORKING_THREADS
+        self._turns, self._lanes = Turns(WORKING_THREADS, of_one), Lanes(WORKING_THREADS, of_one)
         self._speed = FIRST_GUESS_TOKENS_A_SECOND
         self._runner: Runner | None = None
         self._closed = False
@@ -78,7 +81,7 @@ class Engine:
         # a thread for each request in flight: one that waits for the model must not keep another from the cache
         self._threads = ThreadPoolExecutor(settings.max_requests, thread_name_prefix="ctxprune-request")
         # apart, so that a finished answer is not written behind all that still wait for the model
-        self._short = ThreadPoolExecutor(SHORT_THREADS, thread_name_prefix="ctxprune-short")
+        self._short = ThreadPoolExecutor(WORKING_THREADS + 1, thread_name_prefix="ctxprune-short")  # one loads
         metrics.watch("queue_requests", "Requests in flight.", lambda: self.requests)
         metrics.watch("queue_tokens", "Estimated tokens in flight.", lambda: self.tokens)
         metrics.watch("cache_bytes", "Size of the cache.", self._cache_bytes)
@@ -108,7 +111,7 @@ class Engine:
     async def start(self) -> None:
         """Load the model and read once with it. Raises what loading raises."""
         try:
-            self._runner = await self.in_thread(self._build)
+            self._runner = await asyncio.get_running_loop().run_in_executor(self._short, self._build)
         finally:
             self._load_ended.set()
 
@@ -119,9 +122,30 @@ class Engine:
         for threads in (self._threads, self._short):
             threads.shutdown(wait=False, cancel_futures=True)
 
-    async def in_thread(self, work: Callable[[], T]) -> T:
-        """For work that takes the event loop too long and never waits for the model."""
-        return await asyncio.get_running_loop().run_in_executor(self._short, work)
+    async def in_thread(self, work: Callable[[], T], *, size: int = SMALL_WORK + 1) -> T:
+        """For work that takes the event loop too long and never waits for the model; callers come in turn.
+
+        size: characters that it looks at; a few are not worth a thread. Raises ApiError 429 when there was no turn
+        before the deadline, and what `work` raises.
+        """
+        if size <= SMALL_WORK:
+            return work()
+        caller = CALLER.get()
+        try:
+            async with asyncio.timeout(self.settings.deadline_seconds):
+                await self._lanes.enter(caller)
+        except TimeoutError:
+            self.metrics.refused()
+            raise ApiError(429, "too much is waiting; try again later", code="overloaded", retry_after=1) from None
+        running = asyncio.get_running_loop().run_in_executor(self._short, work)
+
+        def ended(done: asyncio.Future[T]) -> None:
+            self._lanes.leave(caller)
+            if not done.cancelled():
+                done.exception()  # seen, also where nobody waits for it any more
+
+        running.add_done_callback(ended)
+        return await asyncio.shield(running)  # a caller who leaves gives no turn away that a thread still uses
 
     async def compress(
         self, jobs: Sequence[Job], *, seconds: float | None = None, wait_for_model: bool = False
@@ -136,7 +160,7 @@ class Engine:
         if wait_for_model:
             await self._until_loaded(deadline)
         runner = self.runner
-        size = await self.in_thread(lambda: Size.of(jobs))
+        size = await self.in_thread(lambda: Size.of(jobs), size=sum(job.characters for job in jobs))
         with self._admitted(size):
             began = time.monotonic()
             side_by_side = asyncio.Semaphore(JOBS_SIDE_BY_SIDE)

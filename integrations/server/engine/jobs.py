@@ -21,6 +21,7 @@ from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
+from ctxprune.tools import ToolOutputs
 from ctxprune.types import Compressor, Context, Document, TokenCounter
 
 
@@ -29,7 +30,7 @@ class Job:
     """What a caller asked for. compressor: a name on offer, or catalog.RERANKER. rate: the budget as a share of the
     tokens before. policy: fields of `Policy`, whose `protect` holds `patterns.Pattern`. language: of the documents;
     None: guessed. unit_kind: what to choose among; None: as the compressor does. caller: whose cached readings it may
-    use."""
+    use. is_tool_output: the document is what a tool gave, and stays of its form."""
 
     query: str
     documents: tuple[Document, ...]
@@ -43,6 +44,11 @@ class Job:
     language: str | None = None
     unit_kind: UnitKind | None = None
     caller: bytes = b""
+    is_tool_output: bool = False
+
+    @property
+    def characters(self) -> int:
+        return len(self.query) + sum(len(document.title) + len(document.text) for document in self.documents)
 
     @property
     def cost(self) -> int:
@@ -138,6 +144,8 @@ class Runner:
         compressor = self._compressor(job, counter, ticket, search)
         budget = self._budget(job, context, counter)
         check_needs(compressor, job, budget)
+        if job.is_tool_output:
+            compressor = ToolOutputs(compressor)
         ticket.check()
         (result,) = Pipeline([compressor], counter=counter).run(
             [context], budget=budget, threshold=job.threshold, operating_point=job.operating_point

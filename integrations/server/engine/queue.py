@@ -30,24 +30,32 @@ Cache = BoundedCache[bytes, Reading]
 
 
 class SharedRuntime:
-    """Runs an encoder in a thread of its own; `forward` blocks the thread of the request that asks.
+    """Runs an encoder in threads of its own; `forward` blocks the thread of the request that asks.
 
-    A batch takes one sequence of each waiting request in turn until it would hold more than `batch_tokens`, padding
-    counted where the encoder pads. Long documents come as many sequences, so a request of a thousand pages and one of
+    A batch takes one sequence of each waiting caller in turn, and of each caller one of each request in turn, until it
+    would hold more than `batch_tokens`, padding counted where the encoder pads: who sends many requests does not get
+    further with each. Long documents come as many sequences, so a request of a thousand pages and one of
     five sentences advance side by side. Results do not depend on the company: on the CPU the encoder computes each
     sequence alone, and elsewhere to within the library's promise for batches.
+
+    An encoder that computes `threads` sequences side by side gets them one by one from as many threads: a batch would
+    gain nothing, and who comes next would wait for all of it.
     """
 
     def __init__(self, runtime: EncoderRuntime, *, batch_tokens: int, metrics: Metrics) -> None:
         self.runtime = runtime
-        self.batch_tokens = batch_tokens
         self.metrics = metrics
         self._pads = runtime.device != "cpu"
-        self._orders: deque[Order] = deque()
+        self._orders: dict[str, deque[Order]] = {}  # by caller, in the order of their turns
         self._wake = threading.Condition()
         self._closed = False
-        self._thread = threading.Thread(target=self._loop, name="ctxprune-model", daemon=True)
-        self._thread.start()
+        side_by_side = int(getattr(runtime, "threads", 0))
+        self._batch_limit = 0 if side_by_side else batch_tokens
+        self._threads = [
+            threading.Thread(target=self._loop, name="ctxprune-model", daemon=True) for _ in range(max(side_by_side, 1))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def forward(self, sequences: Sequence[TokenSequence], ticket: Ticket) -> list[EncoderOutput]:
         """The outputs in order. Raises ExpiredError, AbandonedError, or ModelError."""
@@ -61,11 +69,13 @@ class SharedRuntime:
         """End the thread; whoever still waits gets AbandonedError."""
         with self._wake:
             self._closed = True
-            orders, self._orders = list(self._orders), deque()
-            self._wake.notify()
+            orders = [order for each in self._orders.values() for order in each]
+            self._orders = {}
+            self._wake.notify_all()
         for order in orders:
             order.fail(AbandonedError("the server stops"))
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _wait_for(self, order: Order) -> dict[int, EncoderOutput]:
         asked = time.perf_counter()
@@ -73,8 +83,8 @@ class SharedRuntime:
         with self._wake:
             if self._closed:
                 raise AbandonedError("the server stops")
-            self._orders.append(order)
-            self._wake.notify()
+            self._orders.setdefault(order.ticket.caller, deque()).append(order)
+            self._wake.notify_all()
         order.ticket.check()  # it may have been abandoned before its order was known
         order.ticket.pause()
         order.wait()
@@ -103,17 +113,21 @@ class SharedRuntime:
         batch: list[tuple[Order, Slot]] = []
         longest = total = 0
         while self._orders:
-            order = self._orders[0]
+            caller, orders = next(iter(self._orders.items()))
+            order = orders[0]
             if order.over or not order.waiting:
-                self._orders.popleft()
+                orders.popleft()
+                if not orders:
+                    del self._orders[caller]
                 continue
             length = len(order.waiting[0].sequence)
             longest, total = max(longest, length), total + length
-            if batch and (longest * (len(batch) + 1) if self._pads else total) > self.batch_tokens:
+            if batch and (longest * (len(batch) + 1) if self._pads else total) > self._batch_limit:
                 break
             order.started = order.started or time.perf_counter()
             batch.append((order, order.waiting.popleft()))
-            self._orders.rotate(-1)
+            orders.rotate(-1)
+            self._orders[caller] = self._orders.pop(caller)  # behind all others
         return batch
 
     def _run(self, batch: list[tuple[Order, Slot]]) -> None:
@@ -131,8 +145,9 @@ class SharedRuntime:
                 if not item[0].over:
                     self._run([item])
             return
-        for (order, slot), output in zip(batch, outputs, strict=True):
-            order.deliver(slot.place, output)
+        with self._wake:  # other threads may deliver to the same order
+            for (order, slot), output in zip(batch, outputs, strict=True):
+                order.deliver(slot.place, output)
 
 
 class SharedReader:

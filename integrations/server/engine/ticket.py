@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from ctxprune.errors import CtxpruneError
+from ctxprune.integrations.server.callers import Rota
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 
 
@@ -87,21 +88,23 @@ class Turns:
     from the event loop. Those that wait for the model do not count."""
 
     def __init__(self, total: int, of_one: int) -> None:
-        self.total, self.of_one = total, of_one
-        self._working: Counter[str] = Counter()
+        self._rota: Rota[Ticket] = Rota(total, of_one)
+        self._begun: set[Ticket] = set()
         self._changed = threading.Condition()
 
     def begin(self, ticket: Ticket) -> bool:
         """Wait for a turn; False when there was none before the deadline, or nobody waits for the ticket's job."""
         with self._changed:
+            self._rota.wait(ticket.caller, ticket)
+            self._go_on()
             self._changed.wait_for(
-                lambda: ticket.abandoned or self._has_room(ticket.caller),
-                min(ticket.remaining(), threading.TIMEOUT_MAX),
+                lambda: ticket.abandoned or ticket in self._begun, min(ticket.remaining(), threading.TIMEOUT_MAX)
             )
-            if ticket.abandoned or not self._has_room(ticket.caller):
-                return False
-            self._working[ticket.caller] += 1
-            return True
+            if ticket in self._begun:
+                self._begun.remove(ticket)
+                return True
+            self._rota.withdraw(ticket.caller, ticket)
+            return False
 
     def wake(self) -> None:
         """Look again who still waits."""
@@ -110,13 +113,12 @@ class Turns:
 
     def end(self, caller: str) -> None:
         with self._changed:
-            self._working[caller] -= 1
-            if not self._working[caller]:
-                del self._working[caller]
-            self._changed.notify_all()
+            self._rota.end(caller)
+            self._go_on()
 
-    def _has_room(self, caller: str) -> bool:
-        return self._working.total() < self.total and self._working[caller] < self.of_one
+    def _go_on(self) -> None:
+        self._begun.update(self._rota.begin())
+        self._changed.notify_all()
 
 
 @dataclass(slots=True, eq=False)

@@ -13,6 +13,8 @@ let offers = new Map();
 let running = null;
 let edited = false;
 const documents = new DocumentList(byId("documents"), () => changed());
+// One column: what is typed and what comes of it stand below each other.
+const narrow = window.matchMedia("(max-width: 56rem)");
 
 async function connect() {
   say("Asking the server what it offers …", "server");
@@ -22,6 +24,8 @@ async function connect() {
     fillMenus(compressors);
     const { version, model } = await ask("info", { key });
     say(`Version ${version}, model ${model}`, "server");
+    // a page that opens with a result says more than an empty one
+    if (!edited && !byId("panels").childElementCount) await run({ first: true });
   } catch (error) {
     if (error.status === 401) askForKey(error.message);
     else say(`${error.message} Reload the page to try again.`, "server");
@@ -74,6 +78,7 @@ function budgetAsked() {
 
 function missing(id, message) {
   const field = byId(id);
+  if (byId("fold").contains(field)) byId("fold").open = true;
   if (field.matches("input, textarea")) field.setAttribute("aria-invalid", "true");
   field.focus();
   say(message);
@@ -87,7 +92,8 @@ function bodyOf({ query, sent, budget }, name, threshold = null) {
   return { query, documents: rows, compressor: name, ...limits };
 }
 
-async function run() {
+// first: nobody has asked yet, so the page stays where it is.
+async function run({ first = false } = {}) {
   for (const field of ["question", "budget"]) byId(field).removeAttribute("aria-invalid");
   const asked = request();
   if (!asked) return;
@@ -99,7 +105,7 @@ async function run() {
     const results = [];
     // one after the other: side by side they would slow each other down
     for (const name of asked.names) results.push(await result(asked, name, mine.signal));
-    show(asked, results);
+    show(asked, results, first);
   } catch (error) {
     if (error.name !== "AbortError") throw error;
   } finally {
@@ -121,14 +127,14 @@ async function result(asked, name, signal) {
   }
 }
 
-function show(asked, results) {
+function show(asked, results, first) {
+  byId("panels").removeAttribute("data-stale");
   byId("panels").replaceChildren(...results.map(({ panel, offer, error }) => panel?.node ?? failure(offer, error)));
   byId("panels").className = results.length > 1 ? "two" : "";
   say(results.map(({ panel, offer, error }) => panel?.summary ?? `${offer.name} failed: ${error.message}`).join(" "));
   snippets(asked, results[0].panel?.threshold ?? null);
   byId("code").hidden = false;
-  const bottom = byId("results").getBoundingClientRect().top;
-  if (bottom > window.innerHeight) byId("results").scrollIntoView({ block: "start" });
+  if (!first && narrow.matches) byId("results").scrollIntoView({ block: "start" });
 }
 
 function moved(asked, panel) {
@@ -170,6 +176,7 @@ function addSeveral() {
   const first = documents.append(found);
   byId("paste-text").value = "";
   byId("paste").open = false;
+  byId("fold").open = true;
   first.querySelector("textarea").focus();
   say(`${found.length} documents added.`);
   changed();
@@ -181,7 +188,11 @@ function changed() {
 }
 
 function stale() {
-  if (byId("panels").childElementCount) say("The input has changed: press “Prune” again.");
+  const count = documents.values().length;
+  say(count === 1 ? "1 document" : `${count} documents`, "count");
+  if (!byId("panels").childElementCount) return;
+  byId("panels").setAttribute("data-stale", "");
+  say("The input has changed, and this is the result of before: press “Prune” again.");
 }
 
 // Status lines are live regions: what is put there is read out.
@@ -221,5 +232,6 @@ for (const sample of SAMPLES) {
   button.addEventListener("click", () => load(sample));
   byId("samples").append(button);
 }
+byId("fold").open = !narrow.matches;
 load(SAMPLES[0]);
 connect();

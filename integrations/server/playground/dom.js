@@ -11,6 +11,11 @@ export function byId(id) {
   return document.getElementById(id);
 }
 
+// "1 document", "3 documents".
+export function plural(number, word) {
+  return `${number} ${word}${number === 1 ? "" : "s"}`;
+}
+
 // For readers of the screen alone.
 export function spoken(text) {
   return element("span", { className: "spoken" }, text);

@@ -1,7 +1,7 @@
 // One compressor's result: facts, a threshold slider, and each document with kept and removed sentences.
 
 import { characters, isKept, keptText, promptText, scaleOf, startOf, unitsOf } from "./choice.js";
-import { element, spoken } from "./dom.js";
+import { element, plural, spoken } from "./dom.js";
 
 let made = 0;
 
@@ -36,7 +36,7 @@ export class Panel {
   get summary() {
     const { count, about } = this.tokens;
     const [kept, all] = [this._kept(), this._units().length];
-    return `${this.offer.name}: ${kept} of ${all} units kept, ${this.result.tokens_before} to ${about ? "about " : ""}${count} tokens.`;
+    return `${this.offer.name}: ${kept} of ${plural(all, noun(this._units()))} kept, ${this.result.tokens_before} to ${about ? "about " : ""}${count} tokens.`;
   }
 
   _units() {
@@ -62,8 +62,13 @@ export class Panel {
     const node = element("section", { className: "panel" }, title, ...notices(result), this.facts, this.meter);
     node.setAttribute("aria-labelledby", title.id);
     if (this._units().some(({ score }) => score !== null)) node.append(this._slider());
-    node.append(element("p", { className: "hint" }, this._latency()), ...this.documents.map((document) => article(document)));
-    node.append(element("details", {}, element("summary", {}, "What goes into the prompt"), this.output));
+    for (const document of this.documents) document.node = article(document);
+    this.shown = element("div");
+    this.droppedCount = element("span");
+    this.dropped = element("details", { className: "dropped" }, element("summary", {}, this.droppedCount));
+    node.append(this.shown, this.dropped);
+    const latency = element("p", { className: "hint" }, this._latency());
+    node.append(element("details", {}, element("summary", {}, "What goes into the prompt"), this.output), latency);
     return node;
   }
 
@@ -96,6 +101,7 @@ export class Panel {
       document.units.forEach((unit) => paint(unit, isKept(unit, this.threshold)));
       document.facts.textContent = documentFacts(document, this.threshold);
     }
+    this._fold();
     this._showTokens();
     this.output.textContent = this.prompt || "(nothing)";
     if (!this.range) return;
@@ -106,17 +112,31 @@ export class Panel {
     this.reset.hidden = this.threshold === null;
   }
 
+  // Documents of which nothing is kept go behind one line, each in its place; there may be hundreds.
+  _fold() {
+    const states = this.documents.map((document) => isDropped(document, this.threshold));
+    if (states.every((dropped, at) => dropped === this.documents[at].folded)) return;
+    this.documents.forEach((document, at) => {
+      if (states[at] !== document.folded) document.node.open = !states[at];
+      document.folded = states[at];
+      (states[at] ? this.dropped : this.shown).append(document.node);
+    });
+    const empty = states.filter(Boolean).length;
+    this.dropped.hidden = !empty;
+    this.droppedCount.textContent = `${plural(empty, "document")} of which nothing is kept`;
+  }
+
   _showTokens() {
     const { tokens_before: before, budget, exact } = this.result;
     const { count, about } = this.tokens;
     const share = Math.min(count / Math.max(before, 1), 1);
-    const left = before ? ` (${Math.round(100 * share)}% left)` : "";
+    const left = before ? ` (${Math.round(100 * share)}% kept)` : "";
     const over = budget !== undefined && count > budget ? ", over the budget" : "";
     const limit = budget === undefined ? "" : ` · budget ${budget}${over}`;
     const strong = element("strong", {}, `${before} → ${about ? "≈ " : ""}${count} tokens`);
-    this.facts.replaceChildren(strong, `${left} · ${this._kept()} of ${this._units().length} kept${limit}`);
+    this.facts.replaceChildren(strong, `${left} · ${this._kept()} of ${plural(this._units().length, noun(this._units()))} kept${limit}`);
     this.facts.title = `counted with ${this.result.tokenizer}${exact ? "" : ", which stands in for your model’s own"}`;
-    this.meter.setAttribute("aria-label", `${Math.round(100 * share)}% of the tokens are left`);
+    this.meter.setAttribute("aria-label", `${Math.round(100 * share)}% of the tokens are kept`);
     this.fill.style.width = `${100 * share}%`;
   }
 
@@ -158,7 +178,7 @@ function article(document) {
   const id = answer.id ? [element("bdi", { className: "id" }, answer.id)] : [];
   const head = element("h4", {}, element("span", { className: "number" }, `${number}`), " ", name, " ", ...id);
   const text = element("p", { className: "text", dir: "auto" }, ...(document.scored ? sentences(document) : [answer.text]));
-  return element("article", {}, head, document.facts, text);
+  return element("details", { className: "document" }, element("summary", {}, head, document.facts), text);
 }
 
 function sentences({ letters, units }) {
@@ -180,11 +200,22 @@ function paint(unit, kept) {
   unit.word.textContent = kept ? " kept, score " : " removed, score ";
 }
 
+// What is chosen among: words where they are short, as in the command's own output.
+function noun(units) {
+  const length = units.reduce((sum, { start, end }) => sum + end - start, 0);
+  return units.length > 1 && length < 12 * units.length ? "word" : "sentence";
+}
+
+function isDropped({ answer, units, scored }, threshold) {
+  if (!scored) return answer.dropped;
+  return !units.some((unit) => isKept(unit, threshold));
+}
+
 function documentFacts({ answer, units, scored }, threshold) {
   const score = answer.score === null ? "" : `relevance ${format(answer.score)}, `;
   if (!scored) return `${score}${answer.sources ? "a summary" : "not scored by sentence"}`;
   const kept = units.filter((unit) => isKept(unit, threshold)).length;
-  return `${score}${kept ? `${kept} of ${units.length} kept` : "dropped"}`;
+  return `${score}${kept ? `${kept} of ${plural(units.length, noun(units))} kept` : "nothing kept"}`;
 }
 
 function state({ status }) {

@@ -12,11 +12,11 @@ from pydantic import Field
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
 from ctxprune.integrations.server.bodies import checked_model
-from ctxprune.integrations.server.compress import job_from
+from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.patterns import Pattern
 from ctxprune.integrations.server.proxy.context import (
     Marking,
     Segment,
@@ -124,7 +124,7 @@ class Texts:
 class Chat:
     """One request's marked context. keys: what stands for the conversation up to the end of each turn. build: the
     request's body with texts in place of segments. seconds: how long the caller waits for the compression. caller: as
-    of `caller_of`."""
+    of `caller_of`. size: of the request, in bytes."""
 
     turns: Sequence[Turn]
     keys: Sequence[bytes]
@@ -132,6 +132,7 @@ class Chat:
     build: Callable[[Mapping[Segment, str]], dict[str, Any]]
     seconds: float | None
     caller: bytes
+    size: int
 
     @property
     def segments(self) -> list[Segment]:
@@ -145,8 +146,23 @@ class ProxyCompressor:
         self.service = service
         self._memory = TurnMemory(service.settings.proxy_memory_bytes)
 
-    async def chat(self, body: Mapping[str, Any], *, seconds: float | None = None, caller: bytes = b"") -> Rewriting:
-        """Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only when set to fail closed."""
+    async def chat(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
+        """size: of the body in bytes. Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only
+        when set to fail closed."""
+        return await self._rewritten(size, lambda: self._chat(body, size, seconds, caller))
+
+    async def completion(
+        self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes
+    ) -> Rewriting:
+        """The same for a plain prompt, where context stands in `<context>` blocks."""
+        return await self._rewritten(size, lambda: self._completion(body, size, seconds, caller))
+
+    async def _rewritten(self, size: int, find: Callable[[], Rewriting | Chat]) -> Rewriting:
+        """Marks are looked for in a thread: a prompt is as long as its caller likes."""
+        chat = await self.service.engine.in_thread(find, size=size)
+        return chat if isinstance(chat, Rewriting) else await self._guarded(chat)
+
+    def _chat(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
         options, rest = _options(body)
         messages = rest.get("messages")
         if not isinstance(messages, list):
@@ -158,15 +174,16 @@ class ProxyCompressor:
         turns = find_turns(messages, self._marking(options, len(messages)))
         if not turns and any_marked(messages):
             return Rewriting(fallback, "passthrough", "unclear_marks")
+        if not turns:
+            return Rewriting(fallback, "passthrough", "no_context")
         keys = conversation_keys(clean, turns, scope=_scope(caller, options))
-        return await self._guarded(
-            Chat(turns, keys, options, lambda texts: fallback | {"messages": replaced(clean, texts)}, seconds, caller)
-        )
 
-    async def completion(
-        self, body: Mapping[str, Any], *, seconds: float | None = None, caller: bytes = b""
-    ) -> Rewriting:
-        """The same for a plain prompt, where context stands in `<context>` blocks."""
+        def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
+            return fallback | {"messages": replaced(clean, texts)}
+
+        return Chat(turns, keys, options, with_texts, seconds, caller, size)
+
+    def _completion(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
         options, rest = _options(body)
         prompt = rest.get("prompt")
         if options.enabled is False:
@@ -174,43 +191,42 @@ class ProxyCompressor:
         if not isinstance(prompt, str):
             return Rewriting(rest, "passthrough", "no_text_prompt")
         segments, question = prompt_segments(prompt)
-        if not segments and is_marked(prompt):
-            return Rewriting(rest, "passthrough", "unclear_marks")
-        turns = [Turn(segments, question, 1, is_new=True)] if segments else []
+        if not segments:
+            return Rewriting(rest, "passthrough", "unclear_marks" if is_marked(prompt) else "no_context")
+        turns = [Turn(segments, question, 1, is_new=True)]
         clean = [{"role": "user", "content": prompt}]
         keys = conversation_keys(clean, turns, scope=_scope(caller, options))
 
         def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
             return rest | {"prompt": replaced(clean, texts)[0]["content"]}
 
-        return await self._guarded(Chat(turns, keys, options, with_texts, seconds, caller))
+        return Chat(turns, keys, options, with_texts, seconds, caller, size)
 
     def _marking(self, options: ProxyOptions, length: int) -> Marking:
         settings = self.service.settings
         listed = frozenset(options.messages or ())
         if wrong := [at for at in listed if not 0 <= at < length]:
             raise ApiError(422, f"ctxprune.messages must be indices below {length}, got {wrong[0]}")
-        limit = settings.tool_message_tokens
-        is_long = None if limit is None else lambda text: len(text) // CHARACTERS_A_TOKEN > limit
-        return Marking(name=settings.context_name, listed=listed, is_long=is_long)
+        return Marking(name=settings.context_name, listed=listed)
 
     async def _guarded(self, chat: Chat) -> Rewriting:
         """Fail open: whatever goes wrong with compression, the original goes upstream and the headers say so."""
-        if not chat.turns:
-            return Rewriting(chat.build({}), "passthrough", "no_context")
+        in_thread = self.service.engine.in_thread
         try:
-            return await self._rewriting(chat, await self._compress(chat))
+            texts = await self._compress(chat)
+            return await in_thread(lambda: self._rewriting(chat, texts), size=chat.size)
         except (InputError, BudgetError) as error:  # of the caller's own options: an unknown compressor, no budget
             raise ApiError(422, f"ctxprune: {error}") from None
         except ApiError as error:
             if self.service.settings.fail_closed:
                 raise ApiError(503, error.message, code=error.code, retry_after=error.retry_after) from None
-            return self._degraded(chat, error.code or "refused")
+            reason = error.code or "refused"
         except Exception as error:
             self.service.log.exception("the context could not be compressed", error=type(error).__name__)
             if self.service.settings.fail_closed:
                 raise ApiError(503, "the context could not be compressed", code="compression_failed") from None
-            return self._degraded(chat, "internal")
+            reason = "internal"
+        return await in_thread(lambda: self._degraded(chat, reason), size=chat.size)
 
     def _degraded(self, chat: Chat, reason: str) -> Rewriting:
         """Older turns as they were sent before, the new ones as they came."""
@@ -233,25 +249,25 @@ class ProxyCompressor:
 
     async def _compress(self, chat: Chat) -> Texts:
         texts = Texts()
-        waiting: list[tuple[Turn, Job]] = []
+        waiting: list[tuple[Turn, str]] = []
         for turn, key in zip(chat.turns, chat.keys, strict=True):
             given = chat.options.question or ""
             question = (given or turn.question) if turn.is_new else (turn.question or given)
             if self._recall(texts, turn, key):
                 continue
             if question:
-                waiting.append((turn, self._job(turn, question, chat)))
+                waiting.append((turn, question))
             else:
                 texts.causes.append("no_question")
         if waiting:
             self._check_size([turn for turn, _ in waiting])
+            engine = self.service.engine
+            size = chat.size + PATTERN_SIZE * len(chat.options.protect or ())
+            jobs = await engine.in_thread(lambda: self._jobs(waiting, chat), size=size)
             # a turn that went upstream whole, only because the server had just started, would stay whole in all later
             # requests of its conversation
-            outcomes = await self.service.engine.compress(
-                [job for _, job in waiting], seconds=chat.seconds, wait_for_model=True
-            )
-            for (turn, _), outcome in zip(waiting, outcomes, strict=True):
-                _take(texts, turn, outcome)
+            outcomes = await engine.compress(jobs, seconds=chat.seconds, wait_for_model=True)
+            await engine.in_thread(lambda: _take(texts, [turn for turn, _ in waiting], outcomes), size=chat.size)
         self._remember(chat, texts)
         return texts
 
@@ -260,16 +276,25 @@ class ProxyCompressor:
         if documents > limit:
             raise ApiError(413, f"at most {limit} stretches of context, got {documents}", code="too_many_documents")
 
-    def _job(self, turn: Turn, question: str, chat: Chat) -> Job:
-        documents = [Document(segment.text) for segment in turn.segments]
-        return job_from(chat.options, self.service, query=question, documents=documents, caller=chat.caller)
+    def _jobs(self, waiting: Sequence[tuple[Turn, str]], chat: Chat) -> list[Job]:
+        compiled: dict[str, Pattern] = {}
+        return [
+            job_from(
+                chat.options,
+                self.service,
+                query=question,
+                documents=[Document(segment.text) for segment in turn.segments],
+                caller=chat.caller,
+                known=compiled,
+            )
+            for turn, question in waiting
+        ]
 
-    async def _rewriting(self, chat: Chat, texts: Texts) -> Rewriting:
+    def _rewriting(self, chat: Chat, texts: Texts) -> Rewriting:
         before = [segment.text for segment in chat.segments]
         after = [texts.by_segment.get(segment, segment.text) for segment in chat.segments]
-        engine = self.service.engine
-        counter = engine.runner.catalog.counter(chat.options.tokenizer or "default")
-        counts = await engine.in_thread(lambda: counter.count([*before, *after]))
+        counter = self.service.engine.runner.catalog.counter(chat.options.tokenizer or "default")
+        counts = counter.count([*before, *after])
         degraded = next((cause for cause in texts.causes if cause != "no_question"), "")
         status = "degraded" if degraded else "compressed" if before != after else "passthrough"
         reason = degraded or (texts.causes[0] if texts.causes else "" if before != after else "nothing_to_remove")
@@ -278,17 +303,18 @@ class ProxyCompressor:
         )
 
 
-def _take(texts: Texts, turn: Turn, outcome: Outcome) -> None:
-    if outcome.cause:
-        texts.causes.append(outcome.cause)
-        return
-    by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
-    if len(by_index) != len(turn.segments):
-        raise CtxpruneError(f"{outcome.result.compressor} gives no text for each document; name another")
-    for index, segment in enumerate(turn.segments):
-        # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
-        is_whole = keeps_balance(segment.text, by_index[index])
-        texts.by_segment[segment] = by_index[index] if is_whole else segment.text
+def _take(texts: Texts, turns: Sequence[Turn], outcomes: Sequence[Outcome]) -> None:
+    for turn, outcome in zip(turns, outcomes, strict=True):
+        if outcome.cause:
+            texts.causes.append(outcome.cause)
+            continue
+        by_index = {extract.index: extract.text for extract in outcome.result.after.extracts}
+        if len(by_index) != len(turn.segments):
+            raise CtxpruneError(f"{outcome.result.compressor} gives no text for each document; name another")
+        for index, segment in enumerate(turn.segments):
+            # markup within a sentence goes with it; where half of a pair would stay, all of the stretch does
+            is_whole = keeps_balance(segment.text, by_index[index])
+            texts.by_segment[segment] = by_index[index] if is_whole else segment.text
 
 
 def _scope(caller: bytes, options: ProxyOptions) -> bytes:

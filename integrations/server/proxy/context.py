@@ -1,8 +1,8 @@
 """Find the context that an OpenAI request marks as such, and put compressed text in its place; pure functions.
 
 Context is: a message whose `name` is the configured one; a message with `"ctxprune": true`; messages that the body's
-`ctxprune.messages` lists; what stands between `<context>` and `</context>` (see `proxy_marks`); and, when switched on,
-tool messages above a size. Assistant messages are never context. Everything else stays.
+`ctxprune.messages` lists; and what stands between `<context>` and `</context>` (see `marks`). Assistant messages are
+never context. Everything else stays; of tool results see `wires`.
 
 A turn is a stretch of messages between assistant messages; the context of one turn is compressed together, for the
 question of that turn. So a later turn finds the same context and the same question, and the compressed message stays
@@ -12,7 +12,7 @@ the same to the byte, which the upstream's prompt cache needs.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,12 +47,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marking:
-    """How context is recognised. listed: indices of messages. is_long: of a tool message's text; None: tool messages
-    count only when marked."""
+    """How context is recognised. listed: indices of messages."""
 
     name: str
     listed: frozenset[int] = frozenset()
-    is_long: Callable[[str], bool] | None = None
 
 
 def find_turns(messages: Sequence[Any], marking: Marking) -> list[Turn]:
@@ -152,10 +150,7 @@ def _blocks(text: str, *, whole: bool) -> list[Block]:
 def _is_context(at: int, message: Mapping[str, Any], marking: Marking) -> bool:
     if message.get("ctxprune") is False:
         return False
-    if at in marking.listed or message.get("ctxprune") is True or message.get("name") == marking.name:
-        return True
-    is_tool = message["role"] in ("tool", "function")
-    return is_tool and marking.is_long is not None and marking.is_long("".join(_texts(message.get("content"))))
+    return at in marking.listed or message.get("ctxprune") is True or message.get("name") == marking.name
 
 
 def _asked(message: Any, parts: Sequence[_MarkedPart]) -> str:

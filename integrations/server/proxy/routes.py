@@ -12,13 +12,16 @@ from fastapi import APIRouter
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from ctxprune.integrations.server.callers import KeyRing, caller_of
 from ctxprune.integrations.server.compress import seconds_of
-from ctxprune.integrations.server.errors import ApiError, json_bytes
+from ctxprune.integrations.server.errors import ANTHROPIC_PATH, ApiError
 from ctxprune.integrations.server.gate import note
 from ctxprune.integrations.server.proxy.compress import ProxyCompressor, Rewriting
+from ctxprune.integrations.server.proxy.splice import changed_bytes
+from ctxprune.integrations.server.proxy.tool_results import ToolResultPruner
 from ctxprune.integrations.server.service import BrokenOffError, Service, while_connected
 from ctxprune.integrations.server.settings import Settings
 
@@ -39,7 +42,7 @@ _PREFIX = "x-ctxprune-"
 
 
 class Upstream:
-    """One pool of connections to the one address in the settings; nothing in a request can name another.
+    """One pool of connections to the addresses in the settings; nothing in a request can name another.
 
     Cookies are passed on and never stored, redirects are the caller's to follow.
     """
@@ -48,6 +51,7 @@ class Upstream:
         self.settings = settings
         self._keys = KeyRing(settings.api_keys)
         self.url = str(settings.upstream_url or "").rstrip("/")
+        self.anthropic_url = str(settings.anthropic_url or "").rstrip("/")
         self._timeout = httpx2.Timeout(settings.upstream_read_seconds, connect=settings.upstream_connect_seconds)
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_requests)
         self._client = httpx2.AsyncClient(limits=limits, follow_redirects=False, trust_env=False)
@@ -55,9 +59,9 @@ class Upstream:
     async def close(self) -> None:
         await self._client.aclose()
 
-    def check(self) -> None:
-        """Raise ApiError 503 when no upstream is configured."""
-        if not self.url:
+    def check(self, path: str = "") -> None:
+        """Raise ApiError 503 when no upstream is configured for the path."""
+        if not self._base(path):
             raise ApiError(503, "no upstream is configured; set CTXPRUNE_UPSTREAM_URL", code="upstream_missing")
 
     async def send(self, request: Request, path: str, body: bytes) -> httpx2.Response:
@@ -66,13 +70,13 @@ class Upstream:
         path: after the configured address, quoted. Raises ApiError 502 when the upstream cannot be reached or speaks no
         HTTP, 504 when it takes too long.
         """
-        self.check()
+        self.check(path)
         query = f"?{request.url.query}" if request.url.query else ""
         # built by hand: the client's own way would add its cookies, which are other callers' cookies
         outgoing = httpx2.Request(
             request.method,
-            self.url + path + query,
-            headers=self._headers(request.headers),
+            self._base(path) + path + query,
+            headers=self._headers(request.headers, path),
             content=body,
             extensions={"timeout": self._timeout.as_dict()},
         )
@@ -92,21 +96,38 @@ class Upstream:
             raise ApiError(502, message, code="upstream_invalid")
         return response
 
-    def _headers(self, headers: Headers) -> list[tuple[str, str]]:
+    def _base(self, path: str) -> str:
+        return self.anthropic_url or self.url if is_anthropic(path) else self.url
+
+    def _headers(self, headers: Headers, path: str) -> list[tuple[str, str]]:
         """The caller's headers but those of its connection, our own, and a key that is meant for us."""
         dropped = _HOP_BY_HOP | _OWN | _named(headers.getlist("connection"))
-        key = self.settings.upstream_api_key
+        key, ours = self.settings.upstream_api_key, list[tuple[str, str]]()
+        if is_anthropic(path):
+            key = None if self.anthropic_url else key  # the key of one address is nothing for the other
+            if self.settings.anthropic_api_key is not None:
+                key, ours = None, [("x-api-key", self.settings.anthropic_api_key.get_secret_value())]
+                dropped |= {"authorization"}
+            elif not self._keys.opens(headers.getlist("x-api-key")):
+                dropped -= {"x-api-key"}
+        if key is not None:
+            ours.append(("authorization", f"Bearer {key.get_secret_value()}"))
         if key is not None or self._is_ours(headers.get("authorization", "")):
             dropped |= {"authorization"}
         kept = [
             (name, value) for name, value in headers.items() if name not in dropped and not name.startswith(_PREFIX)
         ]
-        return kept + ([("authorization", f"Bearer {key.get_secret_value()}")] if key is not None else [])
+        return kept + ours
 
     def _is_ours(self, authorization: str) -> bool:
         """Whether the key opens this server, so that the upstream must not see it."""
         token = authorization.partition(" ")[2].strip()
         return self._keys.opens([token])
+
+
+def is_anthropic(path: str) -> bool:
+    """Whether a path after the upstream's address is of Anthropic's messages."""
+    return f"/v1{path}" == ANTHROPIC_PATH or f"/v1{path}".startswith(ANTHROPIC_PATH + "/")
 
 
 class Relay(Response):
@@ -183,19 +204,37 @@ _PROMPT_EXAMPLE = {
     "model": "my-llm",
     "prompt": "<context>The bridge is of granite. It was opened in 1911.</context>\nWhen was it opened?",
 }
+_MESSAGES_EXAMPLE = {
+    "model": "my-llm",
+    "max_tokens": 500,
+    "messages": [
+        {"role": "user", "content": "Which orders to Turin are late?"},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "c1", "name": "list_orders", "input": {}}]},
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c1", "content": '{"orders": []}'}]},
+    ],
+}
+_RESPONSES_EXAMPLE = {
+    "model": "my-llm",
+    "input": [
+        {"role": "user", "content": "Which orders to Turin are late?"},
+        {"type": "function_call", "call_id": "c1", "name": "list_orders", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": '{"orders": []}'},
+    ],
+}
 _HEADERS = {
     "x-ctxprune-status": "compressed, passthrough or degraded",
     "x-ctxprune-reason": "why nothing was removed, or what failed, in a word",
-    "x-ctxprune-tokens-before": "tokens of the marked context",
+    "x-ctxprune-tokens-before": "tokens of the marked context and of the tool results looked at",
     "x-ctxprune-tokens-after": "tokens of it that went upstream",
 }
 
+_PASSED_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _ANSWERS: dict[str, Any] = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}
 
 
 class Rewrite(Protocol):
     def __call__(
-        self, body: Mapping[str, Any], *, seconds: float | None, caller: bytes
+        self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes
     ) -> Coroutine[Any, Any, Rewriting]: ...
 
 
@@ -203,16 +242,18 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
     """The routes over one service and its upstream."""
     router = APIRouter(tags=["proxy"], route_class=service.route_class, responses=service.proxy_error_responses)
     compressor = ProxyCompressor(service)
+    tools = ToolResultPruner(service, compressor)
 
     async def rewritten(request: Request, rewrite: Rewrite, path: str) -> Response:
-        upstream.check()
+        upstream.check(path)
         body = await request.json()
         if not isinstance(body, dict):
             raise ApiError(400, f"the body must be a JSON object, got {type(body).__name__}")
-        work = rewrite(body, seconds=seconds_of(request), caller=caller_of(request.headers))
+        came = await request.body()
+        work = rewrite(body, size=len(came), seconds=seconds_of(request), caller=caller_of(request.headers))
         rewriting = await while_connected(request, work)
         # what was not rewritten goes on as it came, to the byte
-        sent = json_bytes(rewriting.body) if rewriting.body != body else await request.body()
+        sent = await service.engine.in_thread(lambda: changed_bytes(came, body, rewriting.body), size=len(came))
         note(request.scope, result=rewriting.status, reason=rewriting.reason)
         note(request.scope, tokens_before=rewriting.tokens_before, tokens_after=rewriting.tokens_after)
         if service.settings.log_text:
@@ -222,6 +263,13 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
     async def relayed(request: Request, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
         return Relay(await while_connected(request, upstream.send(request, path, body)), headers)
 
+    async def passed_by(request: Request) -> Response:
+        """Whatever else the upstream offers under /v1, byte for byte."""
+        path = request.scope.get("raw_path", request.scope["path"].encode()).partition(b"?")[0].decode("latin-1")
+        if {".", ".."} & set(request.scope["path"].split("/")) or not path.startswith("/v1/"):
+            raise ApiError(404, "no such path")
+        return await relayed(request, path.removeprefix("/v1"), await request.body(), {})
+
     @router.post("/v1/chat/completions", **_documented("A chat request; the answer is the upstream's.", _CHAT_EXAMPLE))
     async def chat_completions(request: Request) -> Response:
         """Compress what is marked as context, then answer as the upstream does, streams included.
@@ -229,12 +277,25 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
         Marked is: a message named "context" or with `"ctxprune": true`, messages listed in `ctxprune.messages`, and
         text between `<context>` and `</context>`.
         """
-        return await rewritten(request, compressor.chat, "/chat/completions")
+        return await rewritten(request, tools.chat, "/chat/completions")
 
     @router.post("/v1/completions", **_documented("A completion; the answer is the upstream's.", _PROMPT_EXAMPLE))
     async def completions(request: Request) -> Response:
         """The same for a plain prompt with `<context>` blocks."""
         return await rewritten(request, compressor.completion, "/completions")
+
+    @router.post("/v1/messages", **_documented("Anthropic messages; the answer is the upstream's.", _MESSAGES_EXAMPLE))
+    async def messages(request: Request) -> Response:
+        """Prune what tools gave, where the server is set to; then answer as the upstream does, streams included.
+
+        What stands up to the last `cache_control` mark goes on as it came, or as it was sent before.
+        """
+        return await rewritten(request, tools.anthropic, "/messages")
+
+    @router.post("/v1/responses", **_documented("A response; the answer is the upstream's.", _RESPONSES_EXAMPLE))
+    async def responses(request: Request) -> Response:
+        """The same for the outputs of function calls in OpenAI's responses API."""
+        return await rewritten(request, tools.responses, "/responses")
 
     @router.get("/v1/models", response_description="The upstream's models.")
     async def models(request: Request) -> Response:
@@ -248,6 +309,9 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
             raise ApiError(404, "no such model")
         return await relayed(request, f"/models/{quote(model)}", b"", {})
 
+    if upstream.url or upstream.anthropic_url:
+        # last, and of no class that looks into the body: it may be a file
+        router.routes.append(Route("/v1/{path:path}", passed_by, methods=_PASSED_METHODS, include_in_schema=False))
     return router
 
 

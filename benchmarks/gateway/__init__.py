@@ -1,0 +1,1 @@
+"""The sidecar behind real gateways, and beside another compressor of theirs."""

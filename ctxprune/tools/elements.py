@@ -1,0 +1,186 @@
+"""What a tool's output consists of: elements that stay or go as a whole, and which of them a question names."""
+
+from __future__ import annotations
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["json", "json lines", "table", "log", "search", "listing", "diff", "code", "text"]
+Offsets = tuple[int, int]
+
+#: An identifier in more elements than these, and in more than half, tells them apart no better than a comma does.
+_FEW = 5
+#: Identifiers of one question that are looked for.
+_MOST_NAMES = 64
+_BLANKS = re.compile(r"\s+")
+_WORD = re.compile(r"[^\s\"'`“”‘’„«»()\[\]{}<>,;!?]+")
+_QUOTED = re.compile(r"`([^`\n]{2,200})`|\"([^\"\n]{2,200})\"|“([^”\n]{2,200})”")
+_CAMEL = re.compile(r"[a-z][A-Z]")
+_CODE_WORD = re.compile(r"[A-Z][A-Z0-9_]{3,}")
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,:]\d+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Element:
+    """`text[start:end]` of the output. Of elements within each other, the inner one goes with the outer one.
+
+    reads: what it says, on one line, for whoever scores it. parent: an element before it that it cannot stand without:
+    the array's element around it, the file header of a hunk. counted: whether its loss is told; a header's is not.
+    group: what it is told under, of JSON the path of its array.
+    """
+
+    start: int
+    end: int
+    reads: str
+    parent: int | None = None
+    counted: bool = True
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What a note in the text says of elements that were left out before, by group: (left out, of how many)."""
+
+    counts: Mapping[str, tuple[int, int]]
+
+    @classmethod
+    def none(cls) -> Earlier:
+        return cls({})
+
+
+class Shape(ABC):
+    """A tool's output taken apart.
+
+    context: neighbours of a kept element that are worth keeping with it, on either side.
+    """
+
+    kind: Kind
+    noun: str = "elements"
+    context: int = 0
+
+    def __init__(self, text: str, elements: Sequence[Element], *, earlier: Earlier | None = None) -> None:
+        self.text = text
+        self.elements = tuple(elements)
+        self.earlier = earlier or Earlier.none()
+
+    @property
+    def pruned_before(self) -> bool:
+        """Whether the text carries the note of an earlier pruning."""
+        return bool(self.earlier.counts)
+
+    def tells(self, element: Element, kept: Sequence[bool]) -> bool:
+        """Whether an element is one to count: not what went with the element around it."""
+        if not element.counted or element.parent is None or kept[element.parent]:
+            return element.counted
+        return element.end > self.elements[element.parent].end
+
+    @abstractmethod
+    def render(self, kept: Sequence[bool]) -> str:
+        """What stays, with a note of what was left out, in a form that is still of this kind."""
+
+    def counts(self, kept: Sequence[bool]) -> dict[str, tuple[int, int]]:
+        """(left out, of how many) by group, those of earlier prunings included; groups that are whole are not named."""
+        left: dict[str, int] = {name: before for name, (before, _) in self.earlier.counts.items()}
+        total = {name: of for name, (_, of) in self.earlier.counts.items()}
+        for element, stays in zip(self.elements, kept, strict=True):
+            if not self.tells(element, kept):
+                continue
+            if element.group not in self.earlier.counts:
+                total[element.group] = total.get(element.group, 0) + 1
+            left[element.group] = left.get(element.group, 0) + (not stays)
+        return {name: (out, max(total[name], out)) for name, out in left.items() if out}
+
+
+def one_line(text: str) -> str:
+    """The text without line breaks, so that a line is an element to whoever scores lines."""
+    return _BLANKS.sub(" ", text).strip()
+
+
+def spelled(name: str) -> str:
+    """A path or name, and the words in it, which a question may hold where it does not hold the name."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|[^\w]+|_+", " ", name)
+    return one_line(f"{name} {words}") if one_line(words) != one_line(name) else one_line(name)
+
+
+def identifiers(question: str) -> list[re.Pattern[str]]:
+    """Patterns of what the question names exactly: ids, numbers, versions, paths, hashes, codes, what it quotes.
+
+    A number stands for itself and not for a part of a longer one, nor a name for a part of another.
+    """
+    found: dict[str, None] = {}
+    for match in _QUOTED.finditer(question):
+        found.setdefault(next(filter(None, match.groups())).strip())
+    for match in _WORD.finditer(question):
+        word = match.group().rstrip(".:").lstrip(".:") if not match.group().startswith("./") else match.group()
+        if _is_identifier(word):
+            found.setdefault(word)
+    return [_exactly(each) for each in list(filter(None, found))[:_MOST_NAMES]]
+
+
+def _is_identifier(word: str) -> bool:
+    digits = sum(map(str.isdigit, word))
+    if _NUMBER.fullmatch(word):
+        return digits >= 3 or "." in word
+    if digits and len(word) >= 2:
+        return any(map(str.isalpha, word)) and not re.fullmatch(r"\d{1,4}(?:st|nd|rd|th|s)", word)
+    if "_" in word.strip("_") or _CAMEL.search(word) or _CODE_WORD.fullmatch(word):
+        return True
+    return len(word) > 3 and any(mark in word.strip("./:@#\\") for mark in "./:@#\\") and "..." not in word
+
+
+def _exactly(word: str) -> re.Pattern[str]:
+    if _NUMBER.fullmatch(word):
+        return re.compile(rf"(?<!\d)(?<!\d[.,:/]){re.escape(word)}(?!\d)(?![.,:/-]\d)")
+    left = r"(?<![^\W_])" if word[0].isalnum() else ""
+    right = r"(?![^\W_])" if word[-1].isalnum() else ""
+    return re.compile(f"{left}{re.escape(word)}{right}")
+
+
+def telling(question: str, texts: Sequence[str]) -> dict[re.Pattern[str], list[int]]:
+    """The identifiers of the question that tell the texts apart, each with the places of the texts that hold it."""
+    holding = {
+        pattern: [at for at, text in enumerate(texts) if pattern.search(text)] for pattern in identifiers(question)
+    }
+    return {pattern: places for pattern, places in holding.items() if 0 < len(places) <= max(_FEW, len(texts) // 2)}
+
+
+def named(question: str, elements: Sequence[Element]) -> list[bool]:
+    """For each element, whether it holds an identifier of the question that tells elements apart."""
+    flags = [False] * len(elements)
+    for places in telling(question, [element.reads for element in elements]).values():
+        for at in places:
+            flags[at] = True
+    return flags
+
+
+def descendants(elements: Sequence[Element], flags: Sequence[bool]) -> list[bool]:
+    """Whether an element or one that it hangs on is flagged."""
+    result = list(flags)
+    for at, element in enumerate(elements):
+        if element.parent is not None and result[element.parent]:
+            result[at] = True
+    return result
+
+
+def with_parents(elements: Sequence[Element], flags: Sequence[bool]) -> list[bool]:
+    """Whether an element, or one that hangs on it, is flagged."""
+    result = list(flags)
+    for at in range(len(elements) - 1, -1, -1):
+        parent = elements[at].parent
+        if result[at] and parent is not None:
+            result[parent] = True
+    return result
+
+
+def kept_stretches(length: int, removed: Sequence[Offsets]) -> Iterator[Offsets]:
+    """What is left of `[0, length)`; `removed` may overlap."""
+    position = 0
+    for start, end in sorted(removed):
+        if start > position:
+            yield position, start
+        position = max(position, end)
+    if position < length:
+        yield position, length

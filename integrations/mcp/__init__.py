@@ -1,0 +1,1 @@
+"""An MCP server that prunes text, and one that stands in front of another server and prunes its results."""

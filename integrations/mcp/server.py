@@ -1,0 +1,84 @@
+"""The MCP server: the tools `prune`, `rerank` and `retrieve_original`."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from ctxprune import __version__
+from ctxprune.errors import CtxpruneError, MissingExtraError
+from ctxprune.integrations.mcp.pruning import Pruning
+
+try:
+    from mcp.server.mcpserver import MCPServer
+    from mcp.server.mcpserver.exceptions import ToolError
+    from mcp.types import TextContent
+except ImportError as error:
+    raise MissingExtraError("the MCP server", "mcp") from error
+
+INSTRUCTIONS = (
+    "Use `prune` on long text (web pages, logs, JSON, search results, code, diffs) before you read it: it keeps what "
+    "answers your question, word for word, and JSON stays JSON. `rerank` orders documents by a question. "
+    "`retrieve_original` gives back what was pruned."
+)
+#: Characters of one text, and documents of one call.
+MAX_CHARACTERS, MAX_DOCUMENTS = 2_000_000, 1000
+
+Question = Annotated[str, Field(min_length=1, max_length=20_000, description="What you want to know from it.")]
+
+
+class Ranked(BaseModel):
+    """A document's place in the input, its relevance (higher is better), and its text."""
+
+    index: int
+    relevance_score: float
+    text: str
+
+
+def create_server(pruning: Pruning) -> MCPServer:
+    """The server over a loaded compressor, for any transport of the SDK."""
+    server = MCPServer("ctxprune", version=__version__, instructions=INSTRUCTIONS)
+
+    @server.tool(structured_output=False)
+    async def prune(
+        text: Annotated[str, Field(max_length=MAX_CHARACTERS, description="What to prune.")],
+        question: Question,
+        budget: Annotated[int | None, Field(gt=0, description="At most so many tokens.")] = None,
+        threshold: Annotated[float | None, Field(ge=0, le=1, description="Keep what scores at least this.")] = None,
+    ) -> list[TextContent]:
+        """Keep what of a text answers a question. JSON, tables, logs, search hits, diffs and code stay valid."""
+        try:
+            output = await pruning.prune(text, question, budget=budget, threshold=threshold)
+        except CtxpruneError as error:
+            raise ToolError(str(error)) from None
+        texts = [output.text, pruning.report(output, text)]
+        return [TextContent(type="text", text=each) for each in texts if each] or [TextContent(type="text", text="")]
+
+    @server.tool()
+    async def rerank(
+        question: Question,
+        documents: Annotated[list[str], Field(min_length=1, max_length=MAX_DOCUMENTS, description="Texts to order.")],
+        top_n: Annotated[int | None, Field(gt=0, description="Return only so many of the best.")] = None,
+    ) -> list[Ranked]:
+        """Order documents by how well they answer a question, the best first."""
+        if sum(map(len, documents)) > MAX_CHARACTERS:
+            raise ToolError(f"the documents may hold {MAX_CHARACTERS} characters together; send fewer at a time")
+        try:
+            scores = await pruning.rank(question, documents)
+        except CtxpruneError as error:
+            raise ToolError(str(error)) from None
+        order = sorted(range(len(documents)), key=lambda at: -scores[at])[:top_n]
+        return [Ranked(index=at, relevance_score=scores[at], text=documents[at]) for at in order]
+
+    @server.tool(structured_output=False)
+    async def retrieve_original(
+        hash: Annotated[str, Field(pattern="^[0-9a-f]{24}$", description="From the line below a pruned text.")],
+    ) -> str:
+        """The whole of a text that was pruned in the last hour."""
+        original = pruning.originals.get(hash)
+        if original is None:
+            raise ToolError(f"no original under {hash}; originals are kept for an hour, the oldest go first")
+        return original
+
+    return server

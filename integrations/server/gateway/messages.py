@@ -1,0 +1,326 @@
+"""Which texts of a conversation may be pruned, and for which question; pure functions of the messages.
+
+Pruned may be: tool results, marked context (as the proxy knows it), and blocks in elements that a rule names. All the
+rest, and every row up to a `cache_control` mark, stays as it came. Both OpenAI's rows and Anthropic's content blocks
+are read; rows of an unknown role or shape hold nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, whole_block
+
+Path = tuple[str | int, ...]
+Kind = Literal["tool", "marked", "block"]
+
+#: Where a text of the user may hold marked context.
+_MARKED_ROLES = ("system", "developer", "user")
+_TOOL_ROLES = ("tool", "function")
+#: Tools whose results are originals that the model asked to have back: shortened again, it would ask for ever.
+RETRIEVE_TOOLS = ("ctxprune_retrieve", "headroom_retrieve", "compresr_retrieve", "retrieve_original")
+#: Characters of a question that a model is given: its beginning and its end.
+QUESTION_CHARACTERS = 2000
+_ELEMENT_NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A stretch of text that may be pruned: `[start, end)` of the text at `path` in message number `row`."""
+
+    row: int
+    path: Path
+    start: int
+    end: int
+    text: str
+    kind: Kind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Marking:
+    """How context is recognised. name: a message of this `name` is context. blocks: elements that hold context."""
+
+    name: str = "context"
+    blocks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """Messages as they came, and what was read from them once.
+
+    calls: what was called, by the id of the call. asked: the rows where the user says anything, and what.
+    replies: the rows of the assistant.
+    """
+
+    messages: Sequence[Any]
+    marking: Marking
+    calls: Mapping[str, str] = field(init=False)
+    asked: Sequence[tuple[int, str]] = field(init=False)
+    replies: Sequence[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        asked = ((row, _asked(message, self.marking)) for row, message in enumerate(self.messages))
+        roles = [message.get("role") if isinstance(message, dict) else None for message in self.messages]
+        object.__setattr__(self, "replies", [row for row, role in enumerate(roles) if role == "assistant"])
+        object.__setattr__(self, "calls", dict(_calls(self.messages)))
+        object.__setattr__(self, "asked", [(row, text) for row, text in asked if text])
+
+    @property
+    def frozen(self) -> int:
+        """The number of rows up to the last `cache_control` mark."""
+        return max((row + 1 for row, message in enumerate(self.messages) if holds_cache_mark(message)), default=0)
+
+    def slots(self) -> list[Slot]:
+        return [slot for row, message in enumerate(self.messages) for slot in self._slots(row, message)]
+
+    def turn(self, row: int) -> int:
+        """The number of messages of the assistant before this row: results of the same turn have the same."""
+        return bisect_left(self.replies, row)
+
+    def question(self, row: int) -> str:
+        """The newest text of the user up to this row, else the first after it; "" when the user says nothing."""
+        return self.asked[max(self._asked_up_to(row) - 1, 0)][1] if self.asked else ""
+
+    def question_before(self, row: int) -> str:
+        """The newest text of the user up to this row; "" when there is none."""
+        number = self._asked_up_to(row)
+        return self.asked[number - 1][1] if number else ""
+
+    def _asked_up_to(self, row: int) -> int:
+        return bisect_right(self.asked, row, key=lambda each: each[0])
+
+    def call(self, slot: Slot) -> str:
+        """The name and the arguments of the tool call whose result this is; "" when the call is not there."""
+        return self.calls.get(self._call_id(slot), "")
+
+    def _call_id(self, slot: Slot) -> str:
+        message = self.messages[slot.row]
+        part = message["content"][slot.path[1]] if len(slot.path) > 1 else message
+        if part.get("type") == "tool_result":
+            return str(part.get("tool_use_id") or "")
+        return str(message.get("tool_call_id") or message.get("name") or "")
+
+    def _slots(self, row: int, message: Any) -> Iterator[Slot]:
+        if not isinstance(message, dict) or message.get("ctxprune") is False:
+            return
+        role = message.get("role")
+        if role in _TOOL_ROLES:
+            yield from self._results(row, list(_texts(message)), message.get("name"))
+        elif role in _MARKED_ROLES:
+            whole = message.get("name") == self.marking.name or message.get("ctxprune") is True
+            for path, text in _texts(message):
+                yield from _marked(row, path, text, whole=whole, marking=self.marking)
+            yield from self._results(row, list(_result_texts(message)), None)
+
+    def _results(self, row: int, texts: Sequence[tuple[Path, str]], name: object) -> Iterator[Slot]:
+        for path, text in texts:
+            slot = Slot(row, path, 0, len(text), text, "tool")
+            if text.strip() and not self._is_retrieved(slot, name):
+                yield slot
+
+    def _is_retrieved(self, slot: Slot, name: object) -> bool:
+        called = (self.call(slot).partition(":")[0], name if isinstance(name, str) else "")
+        return any(each == tool or each.endswith(f"__{tool}") for each in called for tool in RETRIEVE_TOOLS)
+
+
+def replaced(messages: Sequence[Any], texts: Mapping[Slot, str]) -> list[Any]:
+    """New messages with each slot's text in its place; those without a slot are the same objects."""
+    changed = list(messages)
+    by_place: dict[tuple[int, Path], list[Slot]] = {}
+    for slot in sorted(texts, key=lambda slot: slot.start):
+        by_place.setdefault((slot.row, slot.path), []).append(slot)
+    for (row, path), slots in by_place.items():
+        whole = text_at(changed[row], path)
+        parts, last = [], 0
+        for slot in slots:
+            parts += [whole[last : slot.start], texts[slot]]
+            last = slot.end
+        changed[row] = _with(changed[row], path, "".join([*parts, whole[last:]]))
+    return changed
+
+
+def text_at(message: Any, path: Path) -> str:
+    for step in path:
+        message = message[step]
+    return str(message)
+
+
+def row_texts(message: Any) -> str:
+    """All that a message says, for counting: texts, results of tools, and calls."""
+    if not isinstance(message, dict):
+        return ""
+    texts = [text for _, text in (*_texts(message), *_result_texts(message))]
+    return "\n".join([*texts, *(call for _, call in _calls([message]))])
+
+
+def holds_cache_mark(message: Any) -> bool:
+    """Whether the message, or a part of its content, ends a prefix that the provider caches."""
+    if not isinstance(message, dict):
+        return False
+    content = message.get("content")
+    parts = content if isinstance(content, list) else []
+    inner = [each for part in parts if isinstance(part, dict) for each in _list(part.get("content"))]
+    return any(isinstance(each, dict) and each.get("cache_control") is not None for each in (message, *parts, *inner))
+
+
+def prefix_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
+    """A key for the messages up to each row. Cache marks do not count: clients move them on at every turn."""
+    digest, keys = hashlib.blake2b(scope, digest_size=16), []
+    for message in messages:
+        digest.update(_canonical(message) + b"\n")
+        keys.append(digest.digest())
+    return keys
+
+
+def row_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
+    """A key for each row by itself, for dialects that show ever other parts of one conversation."""
+    return [hashlib.blake2b(scope + b"\0" + _canonical(message), digest_size=16).digest() for message in messages]
+
+
+def is_structured(text: str) -> bool:
+    """Whether the text is JSON, or a line of JSON after the other, which a cut would make invalid."""
+    inner = text.strip()
+    if inner[:1] not in ("{", "[", '"'):
+        return False
+    lines = inner.splitlines()
+    return _is_json(inner) or (len(lines) > 1 and _is_json(lines[0]) and _is_json(lines[-1]))
+
+
+def shortened_question(text: str) -> str:
+    """The beginning and the end of a long question; what a person asks rarely stands in the middle."""
+    half = QUESTION_CHARACTERS // 2
+    return text if len(text) <= QUESTION_CHARACTERS else f"{text[:half]}\n{text[-half:]}"
+
+
+def checked_blocks(names: Sequence[str]) -> tuple[str, ...]:
+    """Raises ValueError for what is no name of an element."""
+    if wrong := [name for name in names if not _ELEMENT_NAME.fullmatch(name)]:
+        raise ValueError(f"blocks must be names of elements such as 'documents', got {wrong[0]!r:.80}")
+    return tuple(names)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _canonical(value: Any) -> bytes:
+    """The value as bytes, without the cache marks at any depth."""
+    text = json.dumps(_unmarked(value), sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unmarked(each) for name, each in value.items() if name != "cache_control"}
+    return [_unmarked(each) for each in value] if isinstance(value, list) else value
+
+
+def _calls(messages: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """The id of each tool call, and its name and arguments as one line."""
+    for message in messages:
+        if not isinstance(message, dict) or message.get("role") != "assistant":
+            continue
+        for call in _list(message.get("tool_calls")):
+            if isinstance(call, dict) and call.get("id") and isinstance(function := call.get("function"), dict):
+                yield str(call["id"]), _call_text(function.get("name"), function.get("arguments"))
+        for part in _list(message.get("content")):
+            if isinstance(part, dict) and part.get("id") and part.get("type") == "tool_use":
+                yield str(part["id"]), _call_text(part.get("name"), part.get("input"))
+        if isinstance(function := message.get("function_call"), dict) and function.get("name"):
+            yield str(function["name"]), _call_text(function.get("name"), function.get("arguments"))
+
+
+def _call_text(name: object, arguments: object) -> str:
+    given = arguments if isinstance(arguments, str) else "" if arguments is None else json.dumps(arguments)
+    return ": ".join(filter(None, (name if isinstance(name, str) else "", given.strip())))
+
+
+def _texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The texts of a message's content, each with its path."""
+    content = message.get("content")
+    if isinstance(content, str):
+        yield ("content",), content
+    for place, part in enumerate(_list(content)):
+        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+            yield ("content", place, "text"), part["text"]
+
+
+def _result_texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The texts of Anthropic's blocks of tool results in a row of the user's."""
+    for place, part in enumerate(_list(message.get("content"))):
+        if isinstance(part, dict) and part.get("type") == "tool_result":
+            for path, text in _texts(part):
+                yield ("content", place, *path), text
+
+
+def _marked(row: int, path: Path, text: str, *, whole: bool, marking: Marking) -> Iterator[Slot]:
+    blocks, kind = _blocks(text, marking.blocks)
+    if whole and not blocks and text.strip():
+        blocks, kind = [whole_block(text)], "marked"
+    for start, end in sorted(span for block in blocks for span in block.prose):
+        yield Slot(row, path, start, end, text[start:end], kind)
+
+
+def _asked(message: Any, marking: Marking) -> str:
+    """What a user says outside the context; "" for other roles and for messages that are context."""
+    if not isinstance(message, dict) or message.get("role") != "user":
+        return ""
+    if message.get("name") == marking.name or message.get("ctxprune") is True:
+        return ""
+    return "\n".join(filter(None, (_outside(text, _blocks(text, marking.blocks)[0]) for _, text in _texts(message))))
+
+
+def _outside(text: str, blocks: Sequence[Block]) -> str:
+    parts, last = [], 0
+    for block in blocks:
+        parts += [text[last : block.start], " "]
+        last = block.end
+    return "".join([*parts, text[last:]]).strip()
+
+
+def _blocks(text: str, names: Sequence[str]) -> tuple[list[Block], Kind]:
+    """The marked blocks; where there are no marks, those of the elements that the rule names."""
+    if OPENING in text or not names:
+        return find_blocks(text), "marked"
+    tag = re.compile(rf"<(/?)(?:{'|'.join(map(re.escape, names))})(?:\s[^<>]*)?>")
+    marked, ends, shifts, shift, last = [], [0], [0], 0, 0
+    for found in tag.finditer(text):
+        mark = CLOSING if found[1] else OPENING
+        marked += [text[last : found.start()], mark]
+        shift += len(found[0]) - len(mark)
+        ends.append(found.end() - shift)
+        shifts.append(shift)
+        last = found.end()
+    if not marked:
+        return [], "block"
+
+    def back(place: int) -> int:
+        return place + shifts[bisect_right(ends, place) - 1]
+
+    return [
+        Block(back(block.start), back(block.end), tuple((back(start), back(end)) for start, end in block.prose))
+        for block in find_blocks("".join([*marked, text[last:]]))
+    ], "block"
+
+
+def _with(value: Any, path: Path, text: str) -> Any:
+    """A copy of the value with another text at the path."""
+    if not path:
+        return text
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = _with(value[path[0]], path[1:], text)
+    return copy
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

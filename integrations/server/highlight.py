@@ -1,0 +1,127 @@
+"""POST /v1/highlight: which sentences of search hits answer the question, in the shape that search back ends expect."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from pydantic import BaseModel, ConfigDict, FailFast, Field
+
+from ctxprune.integrations.server.callers import caller_of
+from ctxprune.integrations.server.compress import job_from, log_outcomes, seconds_of, token_headers
+from ctxprune.integrations.server.errors import ApiError, json_bytes
+from ctxprune.integrations.server.schemas import AnyDocument, Options
+from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.types import Document, Extract
+
+Tags = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=16)]
+
+
+class HighlightRequest(BaseModel):
+    """A question and the texts that were found for it; the first of the tags are those that are used."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {
+                    "query": "When was the bridge opened?",
+                    "documents": ["It was opened in 1911. Swallows nest under it."],
+                    "pre_tags": ["<em>"],
+                    "post_tags": ["</em>"],
+                }
+            ]
+        },
+    )
+    query: str = Field(min_length=1, max_length=20_000)
+    documents: Annotated[list[AnyDocument], FailFast()]
+    pre_tags: Tags | None = Field(default=None, description='Before a sentence; by default ["<em>"].')
+    post_tags: Tags | None = Field(default=None, description='After a sentence; by default ["</em>"].')
+    threshold: float | None = Field(default=None, ge=0, le=1, description="Highlight what scores at least this.")
+    highlight_only: bool | None = Field(default=False, description="Leave the whole text out of the answer.")
+    encoder: Literal["default", "html"] | None = Field(
+        default="default", description="html: the text between the tags is escaped, for pages that show it."
+    )
+    number_of_fragments: int | None = Field(default=None, ge=1, description="The best so many of each text, in order.")
+    language: str | None = Field(default=None, max_length=35)
+
+
+class HighlightOut(BaseModel):
+    """fragments: the highlighted sentences in their tags; offsets count code points of the document's text."""
+
+    index: int
+    id: str
+    score: float | None = Field(description="Relevance of the whole text.")
+    fragments: list[str]
+    scores: list[float]
+    offsets: list[tuple[int, int]]
+    text: str | None = Field(default=None, description="All of the text, the sentences in their tags.")
+
+
+class HighlightResponse(BaseModel):
+    results: list[HighlightOut]
+
+
+def highlight_routes(service: Service) -> APIRouter:
+    """The routes over one service."""
+    router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
+
+    @router.post("/v1/highlight", response_model=HighlightResponse, response_model_exclude_none=True)
+    async def highlight(body: HighlightRequest, request: Request) -> Response:
+        """The sentences that answer the question, one result a document, in order.
+
+        Nothing is highlighted where nothing answers it. Fails, as reranking does, when the model fails.
+        """
+        options = Options(threshold=body.threshold, on_empty="drop", language=body.language)
+        documents = [Document(each) if isinstance(each, str) else each.document() for each in body.documents]
+        caller = caller_of(request.headers)
+        job = job_from(options, service, query=body.query, documents=documents, caller=caller)
+        (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
+        log_outcomes(service, request, [job], [outcome])
+        if outcome.cause:
+            raise ApiError(504 if outcome.cause == "deadline" else 424, outcome.result.reason or outcome.cause)
+        extracts = sorted(outcome.result.after.extracts, key=lambda extract: extract.index)
+        rows = await service.engine.in_thread(
+            lambda: json_bytes({"results": [highlighted(extract, body) for extract in extracts]})
+        )
+        return Response(rows, headers=token_headers([outcome]), media_type="application/json")
+
+    return router
+
+
+def highlighted(extract: Extract, body: HighlightRequest) -> dict[str, Any]:
+    """One document's row."""
+    text, spans = extract.source.text, list(extract.kept_units())
+    if body.number_of_fragments is not None:
+        best = sorted(spans, key=lambda span: -span.score)[: body.number_of_fragments]
+        spans = sorted(best, key=lambda span: span.start)
+    before, after = (body.pre_tags or ["<em>"])[0], (body.post_tags or ["</em>"])[0]
+    encoded = html.escape if body.encoder == "html" else str
+    offsets = [_trimmed(text, span.start, span.end) for span in spans]
+    fragments = [before + encoded(text[start:end]) + after for start, end in offsets]
+    row = {
+        "index": extract.index,
+        "id": extract.source.id,
+        "score": extract.score,
+        "fragments": fragments,
+        "scores": [span.score for span in spans],
+        "offsets": offsets,
+    }
+    if body.highlight_only:
+        return row
+    pieces: Iterator[str] = (
+        piece
+        for (start, end), fragment, last in zip(offsets, fragments, [0, *(end for _, end in offsets[:-1])], strict=True)
+        for piece in (encoded(text[last:start]), fragment)
+    )
+    return row | {"text": "".join(pieces) + encoded(text[offsets[-1][1] if offsets else 0 :])}
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Without the white space at the edges, which no tag should hold."""
+    inner = text[start:end]
+    return start + len(inner) - len(inner.lstrip()), start + len(inner.rstrip())
