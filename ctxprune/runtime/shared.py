@@ -80,13 +80,28 @@ def _tensors(path: Path) -> Mapping[str, np.ndarray[Any, Any]]:
 @lru_cache(maxsize=4)
 def _read(path: Path, size: int, modified: int) -> Mapping[str, np.ndarray[Any, Any]]:
     """size, modified: of the file, so that another file of the name is read anew."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
     try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError, ValueError) as error:
+        return _parsed(path.read_bytes())
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise CheckpointError(f"{path} is damaged ({error}); reinstall ctxprune-rag") from error
-    for tensor in tensors.values():
-        tensor.setflags(write=False)
+
+
+#: The number formats of tables, by their names in a safetensors file.
+_DTYPES = {"U8": "<u1", "I8": "<i1", "F16": "<f2", "F32": "<f4"}
+
+
+def _parsed(content: bytes) -> Mapping[str, np.ndarray[Any, Any]]:
+    """The tensors of a safetensors file, read-only: the length of a JSON header (8 bytes), the header, the values.
+
+    Read here, since an installation that only compresses has no need of the library.
+    """
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    tensors = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        begin, end = entry["data_offsets"]
+        values = np.frombuffer(content[start + begin : start + end], _DTYPES[entry["dtype"]])
+        tensors[name] = values.reshape(entry["shape"])
     return tensors
