@@ -176,7 +176,9 @@ class Int4Embedding(nn.Module):
         whole = packed.float()
         high = (whole / 16).floor()  # the exporter has no shift of uint8
         values = torch.cat([whole - 16 * high, high], dim=-1) - 8.0
-        return (values.unflatten(-1, (-1, BLOCK)) * scale.float().unsqueeze(-1)).flatten(-2)
+        blocks = values.reshape(*values.shape[:-1], -1, BLOCK)
+        decoded: Tensor = (blocks * scale.float().unsqueeze(-1)).flatten(-2)
+        return decoded
 
 
 def quantised_blocks(table: Tensor) -> tuple[Tensor, Tensor]:
@@ -187,7 +189,7 @@ def quantised_blocks(table: Tensor) -> tuple[Tensor, Tensor]:
     """
     if table.shape[1] % (2 * BLOCK):
         raise InputError(f"a table of 4 bits needs a width that is a multiple of {2 * BLOCK}, got {table.shape[1]}")
-    blocks = table.unflatten(-1, (-1, BLOCK))
+    blocks = table.reshape(len(table), -1, BLOCK)
     largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
     best, scale = torch.full_like(largest, torch.inf), torch.ones_like(largest)
     for steps in (-8.0, 7.0, -7.0, 6.0, -6.0, 5.0, -5.0, 4.0, -4.0, 3.0, -3.0, 2.0, -2.0, 1.0, -1.0):
