@@ -183,6 +183,8 @@ def identity(compressor: object) -> dict[str, str]:
         known["language"] = str(about.language)
     if about.units != "auto":
         known["units"] = str(about.units)
+    if about.other_languages:
+        known["other_languages"] = str(about.other_languages)
     for role, part in about.parts.items():
         named = identity(part) or _part(part)
         known |= named if role == "model" else {f"{role}.{field}": value for field, value in named.items()}

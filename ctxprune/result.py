@@ -92,6 +92,11 @@ class CompressionResult:
         return self.after.warnings
 
     @property
+    def model(self) -> str:
+        """The model that scored the context where a compressor chooses among several, else ""."""
+        return self.after.model
+
+    @property
     def over_budget(self) -> bool:
         """True when a budget was given and could not be met."""
         return self.budget is not None and self.tokens_after > self.budget
@@ -106,13 +111,14 @@ class CompressionResult:
 
     def to_dict(self, *, spans: bool = True) -> dict[str, Any]:
         """The result as JSON values (`json.dumps(..., allow_nan=False)` works): offsets in characters, `documents` in
-        input order, `text` as the prompt has it. A score that is missing or infinite is null; an absent id, reason,
-        budget or warning has no key. spans: False leaves the spans out, which may be many.
+        input order, `text` as the prompt has it. A score that is missing or infinite is null; an absent id, model,
+        reason, budget or warning has no key. spans: False leaves the spans out, which may be many.
         """
         row: dict[str, Any] = {
             "id": self.after.id or None,
             "query": self.after.query,
             "compressor": self.compressor,
+            "model": self.after.model or None,
             "status": self.status,
             "reason": self.reason,
             "documents": [

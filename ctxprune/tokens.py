@@ -11,8 +11,8 @@ from typing import Protocol, TypeAlias, cast
 
 from tokenizers import Tokenizer
 
-from ctxprune.bundled import FOLDER
 from ctxprune.errors import CheckpointError, InputError, MissingExtraError, UnknownNameError
+from ctxprune.runtime.shared import FOLDER
 from ctxprune.text import model_text
 from ctxprune.types import TokenCounter
 
@@ -30,7 +30,7 @@ CounterLike: TypeAlias = TokenCounter | Callable[[str], int] | str
 #: Models and encodings that tiktoken counts for.
 _OPENAI_NAME = re.compile(r"(?:gpt|chatgpt|text-embedding|ft:gpt)-|o\d(?:-|$)|(?:cl100k|o200k|p50k|r50k)_")
 
-DEFAULT_TOKENIZER = FOLDER / "provence-mini" / "tokenizer.json"
+DEFAULT_TOKENIZER = FOLDER / "minilm-l6.tokenizer.json"
 
 
 class WordCounter:

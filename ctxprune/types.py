@@ -271,14 +271,18 @@ class Context:
 
     pieces: retrieved documents in any form that `Document.of` reads, each kept whole, or what a compressor made of
     them.
+    model: the name of the model that scored it, set by compressors that choose among several.
     """
 
     query: str
     pieces: tuple[Piece, ...]
     id: str = ""
     warnings: tuple[str, ...] = ()
+    model: str = ""
 
-    def __init__(self, query: str, pieces: Iterable[object], id: str = "", warnings: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, query: str, pieces: Iterable[object], id: str = "", warnings: tuple[str, ...] = (), model: str = ""
+    ) -> None:
         if not isinstance(query, str):
             raise InputError(f"the query must be a string, got {type(query).__name__}: {query!r:.80}")
         if isinstance(pieces, str | bytes | Mapping) or not isinstance(pieces, Iterable):
@@ -288,6 +292,7 @@ class Context:
         object.__setattr__(self, "pieces", tuple(_piece(index, each) for index, each in enumerate(pieces)))
         object.__setattr__(self, "id", id)
         object.__setattr__(self, "warnings", warnings)
+        object.__setattr__(self, "model", model)
 
     @classmethod
     def of(cls, query: str, documents: Iterable[object], *, id: str = "") -> Context:
@@ -344,8 +349,8 @@ class About:
     default_threshold: None where scores only rank, or there are none; ranks_only tells the two apart.
     operating_points, policy: a `ctxprune.calibration.OperatingPoints` and a `ctxprune.select.Policy`, if any.
     companions: whether kept units bring theirs; None where units have none. threshold, operating_point, budget: what it
-    was built with. counts: it measures budgets, with `counter` (None: the bundled tokenizer). language, units,
-    rounding, parts (models by their role): what decides its scores.
+    was built with. counts: it measures budgets, with `counter` (None: the bundled tokenizer). floor: what a unit must
+    score to fill up a budget. language, units, rounding, other_languages, parts (models by role): what decides scores.
     """
 
     needs_query: bool = True
@@ -365,6 +370,8 @@ class About:
     language: str | None = None
     units: str = "auto"
     rounding: str | None = None
+    floor: float | None = None
+    other_languages: str | None = None
     parts: Mapping[str, object] = field(default_factory=dict)
 
 

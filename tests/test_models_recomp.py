@@ -183,9 +183,10 @@ SETTINGS = {"pooling": "mean", "similarity": "cosine", "max_tokens": 16}
 def export_folder(folder: Path, **settings) -> Path:
     """The bundled encoder's graph under settings of its own."""
     from ctxprune.models.sentence_encoders import BUNDLED_FOLDER
+    from ctxprune.runtime.shared import model_file
 
-    for name in ("model.onnx", "tokenizer.json"):
-        (folder / name).symlink_to(BUNDLED_FOLDER / name)
+    for name in ("model.onnx", "tokenizer.json", "shared.json"):
+        (folder / name).symlink_to(model_file(BUNDLED_FOLDER, name))
     (folder / "recomp.json").write_text(json.dumps(SETTINGS | settings))
     return folder
 

@@ -59,7 +59,11 @@ def test_holds_what_users_need(wheel):
         "ctxprune/bundled/sample/questions.jsonl",
         "ctxprune/bundled/provence-mini/model.onnx",
         "ctxprune/bundled/provence-mini/pruner.json",
-        "ctxprune/bundled/provence-mini/tokenizer.json",
+        "ctxprune/bundled/provence-mini-multilingual/model.onnx",
+        "ctxprune/bundled/provence-mini-multilingual/tokenizer.json",
+        "ctxprune/bundled/shared/e5-small.safetensors",
+        "ctxprune/bundled/shared/minilm-l6.safetensors",
+        "ctxprune/bundled/shared/minilm-l6.tokenizer.json",
         "ctxprune/bundled/minilm-encoder/model.onnx",
         "ctxprune/bundled/llmlingua2-mini/model.onnx",
         "ctxprune/eval/__init__.py",
@@ -68,6 +72,12 @@ def test_holds_what_users_need(wheel):
         "ctxprune/trainers/provence/train.py",
     }
     assert needed - set(wheel.namelist()) == set()
+
+
+def test_is_no_larger_than_it_says(wheel):
+    """Compressed; and no file of it is too large for the usual hosts of repositories."""
+    assert sum(entry.compress_size for entry in wheel.infolist()) < 90e6
+    assert max(entry.file_size for entry in wheel.infolist()) < 25e6
 
 
 def test_carries_licence_notice_and_command(wheel):

@@ -213,12 +213,15 @@ def _kept_lines(pieces: Sequence[Piece], *, most: int | None) -> Iterator[Line]:
 
 
 def figures(result: CompressionResult) -> str:
-    """Tokens before and after, what counted them, and seconds."""
+    """Tokens before and after, what counted them, seconds, and the model where it was the one of other languages."""
+    from ctxprune.compressors.provence.compressor import BUNDLED  # loaded by whatever made the result
+
+    model = "" if result.model in ("", BUNDLED) else f" with {result.model}"
     budget = "" if result.budget is None else f", budget {result.budget}" + (" EXCEEDED" if result.over_budget else "")
     seconds = result.seconds.get("total", 0.0)
     return (
         f"{tokens(result.tokens_before, result.tokens_after)}{budget}, counted by {result.tokenizer}; "
-        f"{result.compressor}, {seconds:.3f} s"
+        f"{result.compressor}{model}, {seconds:.3f} s"
     )
 
 

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.compressors.provence.compressor import BUNDLED, Provence, load_model
+from ctxprune.compressors.provence.compressor import BUNDLED, MULTILINGUAL, OTHER_LANGUAGES, Provence, load_model
 from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
 from ctxprune.errors import CtxpruneError, InputError, MissingPackageError, UnknownNameError, UnknownOptionError
@@ -166,6 +166,9 @@ def _calibrated(name: str, source: str | Path | Calibration, options: dict[str, 
         if options.get(option) is not None:
             raise InputError(f"{option}={options[option]} beside a calibration would void its guarantee; give only one")
     calibration = source if isinstance(source, Calibration) else Calibration.read(source)
+    made_for = calibration.model.get("name")
+    if name == "provence" and made_for in (BUNDLED, MULTILINGUAL) and "other_languages" not in calibration.model:
+        options = {**options, "model": options.get("model") or made_for}  # its threshold is of this model's scores
     compressor = _loaded(name, options)
     calibration.check(compressor)
     if not isinstance(compressor, ScoringCompressor):
@@ -196,17 +199,22 @@ def _resolve(place: str) -> Callable[..., Compressor]:
 
 def provence(
     *,
-    model: str = BUNDLED,
+    model: str | None = None,
+    other_languages: str | None = None,
     revision: str | None = None,
     device: str | None = None,
     dtype: str | None = None,
     cache: DocumentCache | str | Path | None = None,
     **options: Any,
 ) -> Provence:
-    """model: the bundled one by name, an exported folder, or a checkpoint's folder or hub id. cache: where the readings
-    of an exported model stay, for the same question and text: "memory", a file's path or a `DocumentCache`."""
-    loaded = load_model(model, revision=revision, device=device, dtype=dtype)
-    return Provence(loaded.remembering(cache), **options)
+    """model: a bundled one by name, an exported folder, or a checkpoint's folder or hub id. other_languages: a second
+    one, for contexts that are not in Latin letters; without either, the bundled ones share the work. cache: where the
+    readings of `model`, if it is an exported one, stay, for the same question and text: "memory", a file's path or a
+    `DocumentCache`."""
+    if model is None and other_languages is None:
+        other_languages = OTHER_LANGUAGES
+    first = load_model(model or BUNDLED, revision=revision, device=device, dtype=dtype).remembering(cache)
+    return Provence(first, other_languages=other_languages, **options)
 
 
 def dslr(*, model: str = BUNDLED, cache: DocumentCache | str | Path | None = None, **options: Any) -> DSLR:
@@ -219,7 +227,7 @@ def dslr(*, model: str = BUNDLED, cache: DocumentCache | str | Path | None = Non
 
 
 def rerank_truncate(
-    *, scorer: str = BUNDLED, cache: DocumentCache | str | Path | None = None, **options: Any
+    *, scorer: str | None = None, cache: DocumentCache | str | Path | None = None, **options: Any
 ) -> RerankTruncate:
     """scorer: "retriever" for the documents' own scores, or the pruner (see `provence`) whose relevance to use. cache:
     see `provence`."""

@@ -49,6 +49,15 @@ class Limits:
     untouched: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """By what the scores of one model are cut: see the attributes of `ScoringCompressor` of these names."""
+
+    default_threshold: float | None
+    operating_points: OperatingPoints | None
+    policy: Policy
+
+
 class ScoringCompressor(ABC):
     """Subclasses implement `score`; thresholds, budgets, titles and protected text are `select`'s business.
 
@@ -169,6 +178,8 @@ class ScoringCompressor(ABC):
             language=self.language,
             units=self.units,
             rounding=own.get("rounding"),
+            floor=self.default_floor,
+            other_languages=own.get("other_languages"),
             parts={role: own[role] for role in ("model", "scorer", "embedder") if own.get(role) is not None},
         )
 
@@ -176,24 +187,29 @@ class ScoringCompressor(ABC):
         self, scored: Context, threshold: float | None, operating_point: str | None, budget: int | None
     ) -> Context:
         """What is kept of a context that `score` scored, by what is given and nothing else."""
-        points = self.operating_points
+        rules = self.rules(scored)
+        points, policy = rules.operating_points, rules.policy
         scores = [unit.score for extract in scored.extracts for unit in extract.kept_units()]
         units, best = len(scores), max(scores, default=0.0)
         if points is not None and operating_point is not None:
             threshold = points.threshold(operating_point, units, best=best)
-        relevant = self.default_threshold if points is None else points.threshold(DEFAULT_POINT, units, best=best)
+        relevant = rules.default_threshold if points is None else points.threshold(DEFAULT_POINT, units, best=best)
         counter = self.counter or default_counter()
         if budget is not None:
-            scored = cut_oversized(scored, budget=budget, counter=counter, protect=self.policy.protect)
+            scored = cut_oversized(scored, budget=budget, counter=counter, protect=policy.protect)
         chosen = select(
             scored,
             threshold=threshold,
             budget=budget,
             counter=counter,
-            policy=self.policy,
+            policy=policy,
             relevant=None if self.default_companions is None else relevant,
         )
         return note_untouched(scored, chosen, threshold) if budget is None else chosen
+
+    def rules(self, scored: Context) -> Rules:
+        """What holds for a context's scores; the same for all where there is one model."""
+        return Rules(self.default_threshold, self.operating_points, self.policy)
 
     def settled(self, policy: Policy) -> Policy:
         """The policy with this compressor's own floor and companions where it names none.

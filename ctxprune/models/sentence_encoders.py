@@ -18,6 +18,7 @@ from ctxprune.files import batched
 from ctxprune.models.formats import PairFormat
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
 from ctxprune.runtime.device import no_bars_off_terminal
+from ctxprune.runtime.shared import model_file
 from ctxprune.text.normal import readable
 
 if TYPE_CHECKING:
@@ -231,7 +232,7 @@ def _bundled_runtime() -> EncoderRuntime:
 def _bundled_tokenizer() -> Tokenizer:
     from tokenizers import Tokenizer
 
-    path = BUNDLED_FOLDER / "tokenizer.json"
+    path = model_file(BUNDLED_FOLDER, "tokenizer.json")
     try:
         return _uncut(Tokenizer.from_file(str(path)))
     except Exception as error:  # the library raises a bare Exception for a missing and for a damaged file

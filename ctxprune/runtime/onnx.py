@@ -17,6 +17,7 @@ from ctxprune.errors import CheckpointError, InputError
 from ctxprune.runtime.base import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import cpus
 from ctxprune.runtime.digests import check_digest
+from ctxprune.runtime.shared import shared_tables
 from ctxprune.timing import watched
 
 #: Keys in the file's metadata: number format of the weights, and the longest input in tokens.
@@ -167,6 +168,7 @@ def _open(path: Path) -> Any:
     if not path.is_file():
         raise CheckpointError(f"no model file {path}; check the path, or reinstall ctxprune-rag if it is its own")
     check_digest(path)
+    tables = shared_tables(path.parent)
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = settings.inter_op_num_threads = 1
     # the last level adds layout changes, which an encoder has no use for
@@ -176,6 +178,9 @@ def _open(path: Path) -> Any:
     # which about doubles the small int8 error (simulated), while the exact way takes 1.8 times as long on all others
     settings.log_severity_level = 4  # what fails is raised, so nothing need be written to stderr
     try:
+        if tables:
+            values = [onnxruntime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
+            settings.add_external_initializers(list(tables), values)
         return onnxruntime.InferenceSession(
             str(path), settings, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOW_FUSIONS)
         )

@@ -6,6 +6,8 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
 from itertools import chain
 
 from ctxprune.errors import InputError
@@ -169,6 +171,10 @@ _LATIN = tuple(code for code in _FUNCTION_WORDS if code not in {"ru", "uk", "el"
 _WORDS = re.compile(
     r"(?:[cdjlmnst]|qu|dell|all|nell|sull|dall|un)['’](?=[^\W\d_])|(?:[^\W\d_][\u0300-\u036f\u0900-\u0903\u093a-\u094f\u064b-\u0652]*)+"
 )
+#: Languages that are not written in Latin letters.
+_OTHER_SCRIPTS = frozenset(chain.from_iterable(codes for _, codes in _SCRIPTS)) - {"latin"} | {
+    *("bg", "kk", "mk", "ne", "sr", "ur")
+}
 _CODE = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{1,8})*", re.IGNORECASE)
 
 _FUNCTION_SETS = {code: frozenset(words.split()) for code, words in _FUNCTION_WORDS.items()}
@@ -207,7 +213,11 @@ def checked_language(language: str | None) -> str | None:
 
 def guess_language(text: str) -> str:
     """The ISO 639 code of the language that the beginning of `text` is written in, or "" where that is uncertain."""
-    sample = text[:_SAMPLE]
+    return _guess(text[:_SAMPLE])
+
+
+@lru_cache(maxsize=512)  # a document is asked about where its sentences are split and where a model is chosen
+def _guess(sample: str) -> str:
     if not sample.isascii():
         sample = unicodedata.normalize("NFC", sample)
     counts = Counter({"latin": 1}) if sample.isascii() else _letters(sample)
@@ -220,6 +230,17 @@ def guess_language(text: str) -> str:
         return ""
     candidates = _LATIN if codes == "latin" else _rivals(codes)
     return _by_words(sample, candidates) if len(candidates) > 1 else candidates[0]
+
+
+def in_latin_letters(question: str, documents: Sequence[str], language: str | None = None) -> bool:
+    """Whether the question is in no language of another script, nor, in characters, a third of the documents.
+
+    language: of the documents, where it is known. What cannot be told counts as Latin.
+    """
+    if guess_language(question) in _OTHER_SCRIPTS:
+        return False
+    others = sum(len(text) for text in documents if (language or guess_language(text)) in _OTHER_SCRIPTS)
+    return 3 * others < sum(map(len, documents)) or not others
 
 
 def function_words(language: str | None) -> frozenset[str]:

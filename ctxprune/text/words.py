@@ -20,7 +20,7 @@ from ctxprune.text.language import function_words, guess_language
 from ctxprune.text.normal import readable
 
 #: Scripts written without spaces, and Hangul, whose particles stick to the word: indexed by character bigrams.
-_BIGRAM_SCRIPTS = (
+UNSPACED_SCRIPTS = (
     "\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\ua960-\ua97f\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
@@ -37,9 +37,9 @@ FloatArray = npt.NDArray[np.float64]
 TITLE_WEIGHT = 0.3
 
 _SPACED_WORD = re.compile(rf"(?:[^\W_][{_MARKS}]*)+")
-_ANY_WORD = re.compile(rf"[{_BIGRAM_SCRIPTS}]+|(?:(?![{_BIGRAM_SCRIPTS}])[^\W_][{_MARKS}]*)+")
+_ANY_WORD = re.compile(rf"[{UNSPACED_SCRIPTS}]+|(?:(?![{UNSPACED_SCRIPTS}])[^\W_][{_MARKS}]*)+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
-_UNSPACED = re.compile(rf"[{_BIGRAM_SCRIPTS}]")
+_UNSPACED = re.compile(rf"[{UNSPACED_SCRIPTS}]")
 
 _STOP_WORDS = (
     "a about after all also am an and any are as at be because been before being both but by can could "

@@ -13,7 +13,8 @@ from typing import Any
 
 from ctxprune import __version__, load
 from ctxprune.calibration import OperatingPoints
-from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.compressors.base import Rules, ScoringCompressor
+from ctxprune.compressors.provence.compressor import other_rules
 from ctxprune.compressors.sentences import RerankTruncate
 from ctxprune.data.questions import Question, row_from_question
 from ctxprune.errors import InputError
@@ -40,13 +41,18 @@ from ctxprune.types import (
 
 def pack(context: Context) -> dict[str, Any]:
     """The context without the texts of its documents. Raises InputError for soft tokens, which no cache holds."""
-    return {"pieces": [_pack_piece(piece) for piece in context.pieces], "warnings": list(context.warnings)}
+    return {
+        "pieces": [_pack_piece(piece) for piece in context.pieces],
+        "warnings": list(context.warnings),
+        "model": context.model,
+    }
 
 
 def unpack(packed: dict[str, Any], question: Question) -> Context:
     """The inverse of `pack`, for the question whose context it was."""
     pieces = tuple(_unpack_piece(piece, question) for piece in packed["pieces"])
-    return Context(question.text, pieces, id=question.id, warnings=tuple(packed["warnings"]))
+    warnings, model = tuple(packed["warnings"]), packed.get("model", "")  # runs made before it was kept
+    return Context(question.text, pieces, id=question.id, warnings=warnings, model=model)
 
 
 def _pack_piece(piece: Piece) -> dict[str, Any]:
@@ -270,11 +276,19 @@ class Replay(ScoringCompressor):
         self.default_companions = about["companions"]
         points = about["operating_points"]
         self.operating_points = None if points is None else OperatingPoints.from_dict(points)
+        self._others, self._rounding = about.get("other_languages"), about.get("rounding")
+        self._own_model = about.get("model")
+        self.default_floor = about.get("default_floor")
         limits = {name: about[name] for name in ("threshold", "operating_point", "budget")}
         super().__init__(**limits, counter=counter, policy=_policy(about["policy"]))
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         return [self._scored for _ in contexts]
+
+    def rules(self, scored: Context) -> Rules:
+        if self._others is None or self._rounding is None or scored.model in ("", self._own_model):
+            return super().rules(scored)
+        return other_rules(self._others, self._rounding, self.policy, own_floor=self.default_floor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,9 +318,13 @@ def _about(compressor: Compressor) -> dict[str, Any]:
         "operating_points": None if points is None else points.to_dict(),
         "default_threshold": about.default_threshold,
         "companions": about.companions,
+        "default_floor": about.floor,
         "threshold": about.threshold,
         "operating_point": about.operating_point,
         "budget": about.budget,
+        "rounding": about.rounding,
+        "other_languages": about.other_languages,
+        "model": getattr(about.parts.get("model"), "name", None),
     }
 
 

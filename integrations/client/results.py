@@ -45,7 +45,8 @@ class CompressedDocument:
 class Compressed:
     """A question's context after compression, in the fields of `CompressionResult.to_dict()`.
 
-    text: what goes into the prompt. seconds: on the server, by stage. html: when asked for.
+    text: what goes into the prompt. model: which scored, where the compressor chooses
+    among several. seconds: on the server, by stage. html: when asked for.
     """
 
     query: str
@@ -58,6 +59,7 @@ class Compressed:
     tokenizer: str
     exact: bool
     reason: str | None = None
+    model: str | None = None
     budget: int | None = None
     over_budget: bool | None = None
     warnings: tuple[str, ...] = ()

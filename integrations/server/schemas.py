@@ -169,6 +169,7 @@ class CompressResponse(BaseModel):
 
     query: str
     compressor: str
+    model: str | None = Field(default=None, description="Which scored, where the compressor chooses among several.")
     status: Literal["compressed", "passthrough", "degraded"]
     reason: str | None = Field(default=None, description="Why nothing was removed, or what failed.")
     documents: list[DocumentOut]

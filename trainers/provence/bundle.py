@@ -43,8 +43,12 @@ def bundle(
     seed: int,
     name: str,
     default_threshold: float = 0.1,
+    table_bits: int = 8,
 ) -> dict[str, Any]:
-    """Write model.onnx, tokenizer.json, parity.json and pruner.json into `out`; returns the figures for the card."""
+    """Write model.onnx, tokenizer.json, parity.json and pruner.json into `out`; returns the figures for the card.
+
+    table_bits: see `export_int8`.
+    """
     out.mkdir(parents=True, exist_ok=True)
     tokenizer_json = out / "tokenizer.json"
     pruner.tokenizer.save(str(tokenizer_json), pretty=False)  # indented: half as many bytes again
@@ -59,6 +63,7 @@ def bundle(
         calibration=known[:for_calibration],
         max_length=pruner.max_length,
         metadata={"ctxprune.name": name},
+        table_bits=table_bits,
     )
     config = {"name": name, "max_length": WINDOW, "default_threshold": default_threshold, "fusion": None}
     (out / "pruner.json").write_text(json.dumps(config), encoding="utf-8")
@@ -106,8 +111,7 @@ what the rest of the context looks like, into one calibrated probability a sente
 _FILES = """\
 - Files: `model.onnx` (int8 weights, one scale an output channel), `tokenizer.json`, `pruner.json` (window, threshold,
   operating points, context head), `parity.json` (int8 against the fp32 original)
-- Licence of the weights: Apache-2.0. The training data keeps its own licences, named below.
-- Language: English. Other languages are scored, but were not trained for."""
+- Licence of the weights: Apache-2.0. The training data keeps its own licences, named below."""
 _HELD_OUT = """\
 A share of the passages of every file was kept out of training and used to fit the context head and the operating
 points, in contexts of one sentence to several articles."""
@@ -118,14 +122,21 @@ the three best (top3), is relevant, and whose best document is a gold one."""
 
 
 def write_card(
-    out: Path, *, base: str, licence: str, recipe: str, sources: Sequence[Source], figures: dict[str, Any]
+    out: Path,
+    *,
+    base: str,
+    licence: str,
+    recipe: str,
+    sources: Sequence[Source],
+    figures: dict[str, Any],
+    language: str = "English. Other languages are scored, but were not trained for.",
 ) -> None:
     """README.md of the export; figures are those of `bundle` and of the training history."""
     card = model_card(
         out.name,
         base=base,
         about=_ABOUT,
-        files=f"- Base model: {base} ({licence})\n{_FILES}",
+        files=f"- Base model: {base} ({licence})\n{_FILES}\n- Language: {language}",
         recipe=f"{recipe}\n\n{data_table(sources)}\n\n{_HELD_OUT}",
         explained=_EXPLAINED,
         figures=figures,
@@ -145,6 +156,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--base-name", default="not stated")
     made.add_argument("--base-licence", default="not stated")
     made.add_argument("--recipe", default="", help="the training command and its circumstances, for the card")
+    made.add_argument("--table-bits", type=int, choices=[4, 8], default=8, help="bits of an embedding's values")
+    made.add_argument("--language", default="English. Other languages are scored, but were not trained for.")
     made.add_argument("--seed", type=int, default=7)
     return made
 
@@ -161,6 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         hold_out=arguments.hold_out,
         seed=arguments.seed,
         name=arguments.name,
+        table_bits=arguments.table_bits,
     )
     history = arguments.checkpoint / "history.json"
     if history.is_file():
@@ -172,6 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         recipe=arguments.recipe,
         sources=sources,
         figures=figures,
+        language=arguments.language,
     )
 
 

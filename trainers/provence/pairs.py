@@ -12,11 +12,11 @@ import random
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ctxprune.data.questions import LabelledDocument, Offsets, Question
 from ctxprune.errors import InputError
 from ctxprune.text import split_sentences
+from ctxprune.text.words import UNSPACED_SCRIPTS, tokenise
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,8 @@ class Variation:
     max_documents: int = 6
 
 
-_WORD = re.compile(r"\S+")
+# Two characters of a script without spaces stand for a word, else a Japanese paragraph would be one.
+_WORD = re.compile(rf"[{UNSPACED_SCRIPTS}]{{1,2}}|(?:(?![{UNSPACED_SCRIPTS}])\S)+")
 _WORDS_OF_QUESTIONS = """
 a an the of in on at to by for from with and or is are was were be been do does did has have had it its their his her
 what which who whom whose when where why how that this these those there as
@@ -107,11 +108,9 @@ class Negatives:
         return passage.document.text not in own and not any(answer.lower() in text for answer in question.answers)
 
 
-def _words(texts: list[str]) -> Any:
-    """The texts as `bm25s` indexes and searches them."""
-    import bm25s
-
-    return bm25s.tokenize(texts, stopwords="en", show_progress=False)
+def _words(texts: list[str]) -> list[list[str]]:
+    """The texts as `bm25s` indexes and searches them: its own tokenizer makes one word of a whole Chinese clause."""
+    return [tokenise(text) for text in texts]
 
 
 def raw_pairs(
@@ -207,7 +206,7 @@ def restyled(question: str, draw: float, variation: Variation) -> str:
     """The question as typed by somebody in a hurry; draw: uniform in [0, 1)."""
     if draw < variation.keywords:
         return keywords(question)
-    return question.rstrip(" ?.").lower() if draw < variation.keywords + variation.plain_question else question
+    return question.rstrip(" ?.？。؟").lower() if draw < variation.keywords + variation.plain_question else question
 
 
 def keywords(question: str) -> str:

@@ -20,6 +20,8 @@ import torch
 
 from ctxprune.compressors.provence.model import LoadedPruner, new_pruner, save_pruner
 from ctxprune.errors import CheckpointError
+from ctxprune.trainers.shared.rewrite import Int4Embedding
+from ctxprune.trainers.shared.sharing import load_whole
 
 Tables = Mapping[str, npt.NDArray[Any]]
 #: What `trainers.rewrite` puts before the names of the module that it wraps.
@@ -32,13 +34,9 @@ def read_back(export: Path, base: str) -> LoadedPruner:
 
     Raises CheckpointError when the export is no pruner made from `base`.
     """
-    import onnx
     from onnx import numpy_helper
 
-    try:
-        graph = onnx.load(export / "model.onnx").graph
-    except Exception as error:  # the library's errors share no class of their own
-        raise CheckpointError(f"{export}: model.onnx cannot be read ({error}); give the folder of an export") from None
+    graph = load_whole(export).graph
     tables = {table.name: numpy_helper.to_array(table) for table in graph.initializer}
     makers = {output: node for node in graph.node for output in node.output}
     weights = {name: torch.tensor(values) for name, values in _named(graph, tables, makers)}
@@ -67,6 +65,9 @@ def _named(graph: Any, tables: Tables, makers: Mapping[str, Any]) -> Iterator[tu
             yield name.removeprefix(_WRAPPED), values
         elif name.startswith(_WRAPPED) and name.endswith(".weight") and values.dtype == np.int8:  # an embedding table
             yield name.removeprefix(_WRAPPED), values * tables[name.removesuffix("weight") + "scale"]
+        elif name.startswith(_WRAPPED) and name.endswith(".weight") and values.dtype == np.uint8:  # one of 4 bits
+            scale = torch.tensor(tables[name.removesuffix("weight") + "scale"])
+            yield name.removeprefix(_WRAPPED), Int4Embedding.decoded(torch.tensor(values), scale).numpy()
     for node in graph.node:
         quantised = next((name for name in node.input if name.endswith("_quantized") and name in tables), None)
         if quantised is not None:

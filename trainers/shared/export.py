@@ -57,6 +57,7 @@ def export_int8(
     metadata: Mapping[str, str] | None = None,
     keep_fp32: bool = False,
     threshold: float = THRESHOLD,
+    table_bits: int = 8,
 ) -> ParityReport:
     """Write model.onnx, digests.json and parity.json into `folder`, and return what parity.json says.
 
@@ -68,7 +69,7 @@ def export_int8(
     former; with them outlying channels are smoothed (see `rewrite.smooth`), which about halves the error.
     tokenizer_json: copied without its truncation and padding. max_length: the longest input in tokens. metadata: kept
     in the file, as strings. keep_fp32: write model_fp32.onnx as well. threshold: keep probability at
-    which the report counts the tokens that change sides.
+    which the report counts the tokens that change sides. table_bits: of an embedding's values, 8 or 4.
     Raises InputError when there is nothing to compare on.
     """
     if not parity_sequences:
@@ -80,7 +81,7 @@ def export_int8(
         _write(model, folder / "model_fp32.onnx", max_length=max_length, metadata=metadata, int8=False)
     if calibration:
         smooth(model, calibration)
-    shrink(model)
+    shrink(model, table_bits=table_bits)
     path = folder / "model.onnx"
     _write(model, path, max_length=max_length, metadata=metadata, int8=True)
     write_digests(folder)

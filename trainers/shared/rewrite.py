@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
+from ctxprune.errors import InputError
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
 
 #: Encoders in which every token sees every other: a sequence without padding needs no mask there.
@@ -23,6 +24,8 @@ UNMASKED = "ctxprune_unmasked"
 MIN_TABLE_ROWS, MIN_LAYER_OUTPUTS = 1024, 16
 #: A channel that reaches beyond so many times the median channel is scaled down to it.
 REACH = 3.0
+#: Values that share a scale in a table of 4 bits.
+BLOCK = 32
 
 
 class Unpadded(nn.Module):
@@ -58,11 +61,14 @@ def prepared(module: nn.Module, output_names: Sequence[str]) -> Unpadded:
     return Unpadded(encoder, output_names).eval()
 
 
-def shrink(model: nn.Module) -> None:
-    """Replace large embedding tables by int8 ones, in place."""
+def shrink(model: nn.Module, *, table_bits: int = 8) -> None:
+    """Replace large embedding tables by ones of 8 or 4 bits a value, in place. Raises InputError for other bits."""
+    if table_bits not in (4, 8):
+        raise InputError(f"table_bits must be 4 or 8, got {table_bits}")
+    kind = Int8Embedding if table_bits == 8 else Int4Embedding
     for name, table in list(model.named_modules()):
         if isinstance(table, nn.Embedding) and table.num_embeddings >= MIN_TABLE_ROWS:
-            model.set_submodule(name, Int8Embedding(table))
+            model.set_submodule(name, kind(table))
 
 
 def smooth(model: Unpadded, sequences: Sequence[TokenSequence]) -> None:
@@ -141,6 +147,58 @@ class Int8Embedding(nn.Module):
 
     def forward(self, ids: Tensor) -> Tensor:
         return F.embedding(ids, self.weight).float() * F.embedding(ids, self.scale)
+
+
+class Int4Embedding(nn.Module):
+    """An embedding table of 4 bits a value with one scale for 32 values: (...,) ids to (..., width) float32.
+
+    A byte holds the value of a column of the row's first half (low bits) and of its second half: 0 to 15 for -8 to 7
+    times the scale. Half as large as int8; of use where the base came in 4 bits already: its values are found
+    again but for the rounding of the scales.
+    """
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, table: nn.Embedding) -> None:
+        super().__init__()
+        values, scale = quantised_blocks(table.weight.detach().float())
+        half = values.shape[1] // 2
+        self.register_buffer("weight", values[:, :half] | (values[:, half:] << 4))
+        self.register_buffer("scale", scale)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.decoded(F.embedding(ids, self.weight), F.embedding(ids, self.scale))
+
+    @staticmethod
+    def decoded(packed: Tensor, scale: Tensor) -> Tensor:
+        """packed: (..., width / 2) uint8; scale: (..., width / 32) float16. Returns (..., width) float32."""
+        whole = packed.float()
+        high = (whole / 16).floor()  # the exporter has no shift of uint8
+        values = torch.cat([whole - 16 * high, high], dim=-1) - 8.0
+        blocks = values.reshape(*values.shape[:-1], -1, BLOCK)
+        decoded: Tensor = (blocks * scale.float().unsqueeze(-1)).flatten(-2)
+        return decoded
+
+
+def quantised_blocks(table: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, width) fp32 to (rows, width) uint8 of 0 to 15 and (rows, width / 32) float16 scales.
+
+    Of the scales that put a block's largest value on a whole step, either sign, the one with the smallest error.
+    Raises InputError for a width that is no multiple of 64.
+    """
+    if table.shape[1] % (2 * BLOCK):
+        raise InputError(f"a table of 4 bits needs a width that is a multiple of {2 * BLOCK}, got {table.shape[1]}")
+    blocks = table.reshape(len(table), -1, BLOCK)
+    largest = blocks.gather(-1, blocks.abs().argmax(-1, keepdim=True))
+    best, scale = torch.full_like(largest, torch.inf), torch.ones_like(largest)
+    for steps in (-8.0, 7.0, -7.0, 6.0, -6.0, 5.0, -5.0, 4.0, -4.0, 3.0, -3.0, 2.0, -2.0, 1.0, -1.0):
+        tried = (largest / steps).half().float()
+        tried[tried == 0] = 1.0
+        error = ((blocks / tried).round().clamp(-8, 7) * tried - blocks).square().sum(-1, keepdim=True)
+        scale, best = torch.where(error < best, tried, scale), torch.minimum(error, best)
+    values = ((blocks / scale).round().clamp(-8, 7) + 8).to(torch.uint8)
+    return values.flatten(-2), scale.squeeze(-1).half()
 
 
 def _unmasked_attention(

@@ -17,6 +17,7 @@ from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, check_source, lay_windows, pair_format, plain_tokenizer, stitch
 from ctxprune.runtime.base import EncoderRuntime, sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
+from ctxprune.runtime.shared import model_file
 from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 
@@ -52,7 +53,7 @@ class WordModel:
 
         Raises CheckpointError when one of them is missing or damaged.
         """
-        tokenizer = plain_tokenizer(folder / "tokenizer.json")
+        tokenizer = plain_tokenizer(model_file(folder, "tokenizer.json"))
         try:
             config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
             if (config["format"], config["kind"]) != (1, "llmlingua2"):

@@ -19,6 +19,7 @@ from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.formats import PairFormat, Windows, lay_windows, pair_format, plain_tokenizer, seams, stitch
 from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, FloatArray, IntArray, sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
+from ctxprune.runtime.shared import model_file
 from ctxprune.text.normal import normalise, readable
 from ctxprune.timing import stage
 
@@ -82,7 +83,7 @@ class PrunerModel:
 
         Raises CheckpointError when one of them is missing or damaged.
         """
-        tokenizer = plain_tokenizer(folder / "tokenizer.json")
+        tokenizer = plain_tokenizer(model_file(folder, "tokenizer.json"))
         try:
             config = json.loads((folder / "pruner.json").read_text(encoding="utf-8"))
             fusion = read_scorer(config["fusion"]) if config.get("fusion") else None

@@ -15,6 +15,7 @@ from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import pair_format, plain_tokenizer
 from ctxprune.models.sentence_encoders import MeanEncoder, Similarity, Vectors
 from ctxprune.runtime.onnx import OnnxRuntime
+from ctxprune.runtime.shared import model_file
 
 CONFIG = "recomp.json"
 
@@ -74,7 +75,7 @@ def load_export(folder: Path, *, threads: int | None = None) -> MeanEncoder:
 
     Raises CheckpointError when one of them is missing or damaged, or asks for another pooling or similarity.
     """
-    tokenizer = plain_tokenizer(folder / "tokenizer.json")
+    tokenizer = plain_tokenizer(model_file(folder, "tokenizer.json"))
     try:
         settings = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
         options = _options(settings)
