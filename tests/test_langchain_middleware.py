@@ -14,11 +14,12 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage, ToolMes
 from pydantic import Field
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.langchain.agents import ToolResults
 from ctxprune.prompt import NO_CONTEXT
 from ctxprune.types import Context
 
 pytest.importorskip("langchain", reason="the middleware needs the extra langchain")
+
+from ctxprune.integrations.langchain.agents import ToolResults
 
 LONG = "a a. b b. a b a."
 SHORT = "a a. a b a."

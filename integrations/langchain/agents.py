@@ -20,6 +20,13 @@ from ctxprune.text import UnitKind
 from ctxprune.tokens import default_counter
 from ctxprune.types import Compressor, Document, TokenCounter
 
+try:
+    from langchain.agents.middleware import AgentMiddleware
+    from langchain.agents.middleware.types import ToolCallRequest
+    from langgraph.types import Command
+except ImportError as error:
+    raise MissingExtraError("pruning the tool results of a LangChain agent", "langchain") from error
+
 logger = logging.getLogger(__name__)
 
 
@@ -122,13 +129,6 @@ def _blocks(content: list[str | dict[Any, Any]], texts: dict[int, str]) -> Itera
         if text.strip():
             yield text if isinstance(block, str) else {**block, "text": text}
 
-
-try:
-    from langchain.agents.middleware import AgentMiddleware
-    from langchain.agents.middleware.types import ToolCallRequest
-    from langgraph.types import Command
-except ImportError as error:
-    raise MissingExtraError("pruning the tool results of a LangChain agent", "langchain") from error
 
 ToolReturn: TypeAlias = "ToolMessage | Command[Any]"
 
