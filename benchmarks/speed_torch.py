@@ -20,6 +20,7 @@ from ctxprune.errors import MissingExtraError
 from ctxprune.models.formats import lay_windows, pair_format, plain_tokenizer
 from ctxprune.pipeline import Pipeline
 from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime.shared import shared_tables
 from ctxprune.text import model_text
 from ctxprune.tokens import DEFAULT_TOKENIZER
 from ctxprune.types import Context
@@ -243,7 +244,11 @@ def plain_loop(path: Path, sequences: Sequence[TokenSequence]) -> Callable[[], N
     """What anybody would write first: a session with default settings, one sequence after another."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    settings = onnxruntime.SessionOptions()
+    if tables := shared_tables(path.parent):  # a bundled model is not whole without them
+        values = [onnxruntime.OrtValue.ortvalue_from_numpy(table) for table in tables.values()]
+        settings.add_external_initializers(list(tables), values)
+    session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     names = {node.name for node in session.get_inputs()}
 
     def loop() -> None:

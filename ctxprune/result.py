@@ -147,7 +147,9 @@ class CompressionResult:
         try:
             pieces = [_piece(each, documents) for each in row["documents"]]
             query, name = row["query"], row.get("id", "")
-            after = Context(query, _arranged(pieces, row["text"]), name, tuple(row.get("warnings", ())))
+            after = Context(
+                query, _arranged(pieces, row["text"]), name, tuple(row.get("warnings", ())), row.get("model", "")
+            )
             given: dict[str, Any] = {field: row[field] for field in _PLAIN}
             given |= {field: row.get(field) for field in ("reason", "budget")}
             return cls(

@@ -362,7 +362,7 @@ def test_a_bug_is_told_without_a_traceback_unless_debugging(ctxprune_cli, monkey
     def fail(*_, **__):
         raise RuntimeError("boom")
 
-    monkeypatch.setattr("ctxprune.cli.options.load_counter", fail)
+    monkeypatch.setattr("ctxprune.options.load_counter", fail)
     code, _, err = ctxprune_cli("compress", "-q", "x", text_file, *BM25)
     assert code == 1 and err.startswith("error: unexpected RuntimeError: boom") and "--debug" in err
     with pytest.raises(RuntimeError, match="boom"):

@@ -228,6 +228,7 @@ _INSTRUCTION = re.compile(
 _CLOSING = re.compile(r"[ \t]*</[A-Z]\w{2,40}>[ \t]*$")
 _SECTION = re.compile(r"[ \t]*\[{1,2}[\w .:/\"'@-]{1,100}\]{1,2}[ \t]*$")
 _COMMENT = re.compile(r"[ \t]*(?:#|//|;|--[ ])")
+_REMARK = re.compile(r"[ \t]*(?:#|//)[ \t]")  # prose in a comment, however its line ends
 _BRACKETS = re.compile(r"[ \t]*[\[\]{}(),;]{1,6}[ \t]*$")
 _OPENS = re.compile(r"(?:[|>][-+]?)?[ \t]*[\[{]?[ \t]*(?:#.*)?$")  # a key whose value is on the lines below
 _PROSE_VALUE = re.compile(r"(?:\w+ ){6}.{0,300}[.!?]$")
@@ -385,6 +386,8 @@ def _is_code(lines: Sequence[Line], paragraph: range) -> bool:
 def _is_statement(line: str) -> bool:
     """Whether a line by itself is code beyond doubt."""
     line = line.rstrip()
+    if _REMARK.match(line):
+        return False
     if line.endswith(";"):
         return ("=" in line[:300] or "(" in line[:300]) and not (_ITEM.match(line) or _PROSE_LINE.match(line))
     if line.endswith("{"):
