@@ -198,7 +198,7 @@ def test_settings_come_from_arguments_and_environment(monkeypatch):
 
 SERVE = """
 from ctxprune.integrations.server import Settings
-from ctxprune.integrations.server.serve import serve
+from ctxprune.integrations.server.app import serve
 serve(port={port}, settings=Settings(drain_seconds=600.0))
 """
 
