@@ -39,6 +39,7 @@ test-all: ci-env wheel
 	mkdir -p $(OUTSIDE)
 	cp -r tests $(BESIDE_TESTS) $(OUTSIDE)
 	rm $(OUTSIDE)/tests/test_wheel.py $(OUTSIDE)/tests/test_pictures.py $(OUTSIDE)/tests/test_light.py
+	$(ALL)/bin/python -m pytest -m slow tests/test_light.py
 	cd $(OUTSIDE) && CTXPRUNE_ALL_TESTS=1 ../../$(ALL)/bin/python -m pytest -m 'not network and not gpu'
 
 ci-env: browser $(ALL_DEV)
