@@ -67,16 +67,17 @@ def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         yield number, json_object(line, f"{path}:{number}")
 
 
-def json_object(line: str, place: str) -> dict[str, Any]:
-    """The object of one line; InputError, beginning with `place`, for anything else."""
+def json_object(line: str, place: str = "") -> dict[str, Any]:
+    """The object of one line; InputError, beginning with `place` if there is one, for anything else."""
+    where = f"{place}: " if place else ""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InputError(f"{place}: not JSON ({error.msg} at column {error.colno})") from None
+        raise InputError(f"{where}not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, brackets nested as deep
-        raise InputError(f"{place}: unusable JSON ({error})") from None
+        raise InputError(f"{where}unusable JSON ({error})") from None
     if not isinstance(row, dict):
-        raise InputError(f"{place}: expected a JSON object, got {type(row).__name__}")
+        raise InputError(f"{where}expected a JSON object, got {type(row).__name__}")
     return row
 
 

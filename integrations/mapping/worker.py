@@ -15,6 +15,7 @@ import numpy.typing as npt
 from ctxprune.data.corpus import corpus_document
 from ctxprune.data.questions import question_from_row
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.files import json_object
 from ctxprune.integrations.mapping.files import Failure, OutputFolder, Part, Record, Work, batches
 from ctxprune.models.sentence_encoders import load_embedder
 from ctxprune.pipeline import require_query
@@ -248,7 +249,7 @@ class PartWorker:
     def _read(self, part: Part, place: int) -> Any:
         line = part.lines[place]
         try:
-            return self.task.read(_object(line.text), name=line.id)
+            return self.task.read(json_object(line.text), name=line.id)
         except InputError as error:
             raise _LineError(line.place, str(error)) from None
 
@@ -288,15 +289,3 @@ def _leave_out(failures: dict[int, str], place: int, error: _LineError, job: Job
     if not job.skip_bad:
         raise error
     failures[place] = error.reason
-
-
-def _object(text: str) -> dict[str, Any]:
-    try:
-        row = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"not JSON ({error.msg} at column {error.colno})") from None
-    except (ValueError, RecursionError) as error:  # integers of thousands of digits, brackets nested as deep
-        raise InputError(f"unusable JSON ({error})") from None
-    if not isinstance(row, dict):
-        raise InputError(f"expected a JSON object, got {type(row).__name__}")
-    return row
