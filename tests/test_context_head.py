@@ -66,6 +66,86 @@ def test_a_long_document_is_judged_by_its_windows() -> None:
     assert column(table, "windows") == pytest.approx([np.log(2)] * 3)
 
 
+def two_steps(titles: tuple[str, ...] = ("Alder Press", "Ilse Karow", "Karow family")) -> SentenceEvidence:
+    """Who printed the book is in the first document, where that printer was born in the second."""
+    texts = ("Winter Tides was printed by Ilse Karow.", "Ilse was born in Emden.", "The family traded in salt.")
+    return evidence(
+        query="Where was the printer of Winter Tides born?",
+        texts=texts,
+        titles=titles,
+        document=np.arange(3),
+        keep=np.array([4.0, -3.0, -4.0]),
+        answer=np.array([2.0, -4.0, -4.0]),
+        rank=np.array([2.0, -1.0, -2.0]),
+        peak=np.array([5.0, -2.0, -3.0]),
+        tokens=np.full(3, 8.0),
+        window=np.arange(3),
+        window_rank=np.array([2.0, -1.0, -2.0]),
+    )
+
+
+def test_a_document_whose_title_the_best_sentence_names_is_the_next_step() -> None:
+    table = context_table(two_steps())
+    assert column(table, "link_gap") == [-8.0, 0.0, -8.0]  # the best sentence names the second document only
+    assert column(table, "link") == pytest.approx([np.exp(-8), 1.0, np.exp(-8)])
+    assert column(table, "link_on") == column(table, "link")  # the question names none of the titles
+    # of the words printer, Winter, Tides, born the best sentence has all but "born" (and perhaps "printer")
+    left = column(table, "left_cover")
+    assert left[0] == left[2] == 0.0
+    assert left[1] > 0.4
+    assert column(table, "left_best_cover")[1] == left[1]
+
+
+def test_a_title_that_the_question_names_is_no_next_step() -> None:
+    known = two_steps()
+    asked = replace(known, query="Where was Ilse Karow, the printer of Winter Tides, born?")
+    table = context_table(asked)
+    assert column(table, "title_asked") == [0.0, 1.0, 0.0]
+    assert column(table, "link")[1] == 1.0
+    assert column(table, "link_on")[1] == 0.0
+
+
+@pytest.mark.parametrize("titles", [("", "", ""), ("Ink", "Sea", "Ilk"), ("A", "B", "Winter Tides")])
+def test_documents_without_a_telling_title_are_not_linked(titles: tuple[str, ...]) -> None:
+    table = context_table(two_steps(titles))
+    expected = [0.0, 0.0, 1.0] if "Winter Tides" in titles else [0.0] * 3
+    assert column(table, "title_asked") == expected
+    assert column(table, "link_on") == pytest.approx([np.exp(-8), np.exp(-8), np.exp(-8) * (1 - expected[2])], abs=1e-3)
+
+
+def test_links_do_not_depend_on_the_order_of_documents() -> None:
+    table = context_table(two_steps())
+    backwards = [2, 1, 0]
+    known = two_steps()
+    fields = ("keep", "answer", "peak", "tokens", "rank", "window_rank")
+    turned = replace(
+        known,
+        texts=known.texts[::-1],
+        titles=known.titles[::-1],
+        **{name: getattr(known, name)[::-1] for name in fields},
+    )
+    assert context_table(turned)[backwards] == pytest.approx(table)
+
+
+def test_a_head_of_fewer_columns_scores_as_it_did() -> None:
+    head = random_head()
+    older = [place for place, name in enumerate(COLUMNS) if name not in ("link_gap", "link", "link_on", "left_cover")]
+    saved = head.to_dict()
+    fewer = saved | {
+        "columns": [COLUMNS[place] for place in older],
+        **{name: np.array(saved[name])[..., older].tolist() for name in ("mean", "scale", "skip", "hidden")},
+    }
+    table = context_table(two_steps())
+    inputs = np.clip((table[:, older] - np.array(fewer["mean"])) / np.array(fewer["scale"]), -4, 4)
+    expected = sum(
+        inputs @ np.array(skip) + np.tanh(inputs @ np.array(hidden).T + np.array(shift)) @ np.array(out) + bias
+        for skip, hidden, shift, out, bias in zip(
+            *(fewer[name] for name in ("skip", "hidden", "hidden_bias", "out", "bias")), strict=True
+        )
+    )
+    assert read_scorer(fewer).score(two_steps())[0] == pytest.approx(expected / 2)
+
+
 def test_scores_are_what_a_plain_loop_computes() -> None:
     head, known = random_head(), evidence()
     expected = []
@@ -119,7 +199,9 @@ def test_saved_and_read_back_it_scores_the_same_and_old_exports_still_load() -> 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"columns": ["keep"]}, "export again"),
+        ({"columns": ["keep", "moon"]}, "export again"),
+        ({"columns": ["keep", "keep"]}, "export again"),
+        ({"columns": ["keep"]}, "names 1 columns"),
         ({"document": [1.0]}, "document of the context head"),
         ({"bias": [float("nan")] * 2}, "finite"),
     ],

@@ -24,7 +24,7 @@ from ctxprune.data.questions import Question
 from ctxprune.files import read_rows
 from ctxprune.runtime.base import TokenSequence
 from ctxprune.runtime.torch import TorchRuntime
-from ctxprune.trainers.provence.fusion import fit_and_save, gather_examples
+from ctxprune.trainers.provence.fusion import add_fusion_arguments, fit_and_save, gather_examples
 from ctxprune.trainers.shared.card import model_card
 from ctxprune.trainers.shared.corpora import Source, drawn
 from ctxprune.trainers.shared.export import export_int8
@@ -44,10 +44,12 @@ def bundle(
     name: str,
     default_threshold: float = 0.1,
     table_bits: int = 8,
+    unseen: Sequence[Source] = (),
+    points_from: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Write model.onnx, tokenizer.json, parity.json and pruner.json into `out`; returns the figures for the card.
 
-    table_bits: see `export_int8`.
+    table_bits: see `export_int8`. unseen: files that were not trained on at all. points_from: see `operating_points`.
     """
     out.mkdir(parents=True, exist_ok=True)
     tokenizer_json = out / "tokenizer.json"
@@ -69,7 +71,8 @@ def bundle(
     (out / "pruner.json").write_text(json.dumps(config), encoding="utf-8")
     with_model = PrunerModel.from_export(out)
     examples = gather_examples(with_model, sources, hold_out=hold_out, seed=seed)
-    return {"parity": parity.to_dict(), "fusion": fit_and_save(examples, out)}
+    examples += gather_examples(with_model, unseen, hold_out=1.0, seed=seed)
+    return {"parity": parity.to_dict(), "fusion": fit_and_save(examples, out, points_from=points_from)}
 
 
 def _sequences(pruner: LoadedPruner, questions: Sequence[Question], count: int = 264) -> list[TokenSequence]:
@@ -147,10 +150,9 @@ def write_card(
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="Export a trained pruner, fit its fusion, write its model card")
     made.add_argument("--checkpoint", required=True, type=Path, help="folder that the trainer saved")
-    made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]", help="as in training")
+    add_fusion_arguments(made)
     made.add_argument("--fusion-limit", type=int, default=400, help="held-out questions of each file for the fusion")
     made.add_argument("--validation", required=True, help="questions for the parity report")
-    made.add_argument("--hold-out", type=float, default=0.05, help="as in training")
     made.add_argument("--out", required=True, type=Path)
     made.add_argument("--name", default="provence-mini")
     made.add_argument("--base-name", default="not stated")
@@ -158,7 +160,6 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--recipe", default="", help="the training command and its circumstances, for the card")
     made.add_argument("--table-bits", type=int, choices=[4, 8], default=8, help="bits of an embedding's values")
     made.add_argument("--language", default="English. Other languages are scored, but were not trained for.")
-    made.add_argument("--seed", type=int, default=7)
     return made
 
 
@@ -175,6 +176,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         seed=arguments.seed,
         name=arguments.name,
         table_bits=arguments.table_bits,
+        unseen=[Source.parse(text) for text in arguments.unseen],
+        points_from=arguments.points_from,
     )
     history = arguments.checkpoint / "history.json"
     if history.is_file():

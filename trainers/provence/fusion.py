@@ -336,15 +336,27 @@ def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: 
     return examples
 
 
-def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description="Fit the context head of an exported pruner")
-    made.add_argument("--model", required=True, type=Path, help="folder with pruner.json and model.onnx")
-    made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]")
+def add_fusion_arguments(made: argparse.ArgumentParser) -> None:
+    """What the fit reads: for this program and for the one that exports and fits in one go."""
+    made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]", help="as in training")
     made.add_argument("--hold-out", type=float, default=0.05, help="as in the training run; 1 uses all questions")
+    made.add_argument(
+        "--unseen",
+        nargs="+",
+        default=[],
+        metavar="FILE[:LIMIT[:REPEAT]]",
+        help="files that the encoder was not trained on: all of their questions are used",
+    )
     made.add_argument(
         "--points-from", nargs="+", default=[], metavar="NAME", help="files (without endings) that the points hold for"
     )
     made.add_argument("--seed", type=int, default=7)
+
+
+def parser() -> argparse.ArgumentParser:
+    made = argparse.ArgumentParser(description="Fit the context head of an exported pruner")
+    made.add_argument("--model", required=True, type=Path, help="folder with pruner.json and model.onnx")
+    add_fusion_arguments(made)
     return made
 
 
@@ -353,6 +365,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     model = PrunerModel.from_export(arguments.model)
     sources = [Source.parse(text) for text in arguments.data]
     examples = gather_examples(model, sources, hold_out=arguments.hold_out, seed=arguments.seed)
+    unseen = [Source.parse(text) for text in arguments.unseen]
+    examples += gather_examples(model, unseen, hold_out=1.0, seed=arguments.seed)
     fit_and_save(examples, arguments.model, points_from=arguments.points_from)
 
 

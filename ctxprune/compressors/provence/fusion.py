@@ -9,7 +9,7 @@ outside of them. Fitted by `ctxprune.trainers.provence.fusion` on questions that
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -204,10 +204,13 @@ COLUMNS = (
     *("order", "order_gap", "place"),  # the prior order, how far behind its best, log(1 + rank by it)
     *("best_keep", "best_answer", "best_rank", "best_cover"),  # of the whole context
     *("sentences", "windows", "documents"),  # logarithms of their numbers
+    *("link_gap", "title_asked", "left_cover", "left_best_cover", "link", "link_on"),  # see `_links`
 )
 #: Evidence beyond this many standard deviations says no more.
 _LIMIT = 4.0
 _ALONE = -6.0  # log-odds of a neighbour that is not there
+_UNLINKED = -8.0  # how far behind the context's best the naming sentence counts as, where none names the document
+_NAMERS = 64  # so many of the best sentences are searched for titles
 _LEANING_WORDS = (
     "he she it they his its her their him them this that these those such there here both however but and so then "
     "therefore thus also nor yet still instead moreover otherwise afterwards later"
@@ -248,9 +251,12 @@ class ContextHead:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ContextHead:
         """Raises KeyError, TypeError or ValueError for what `to_dict` did not write."""
-        if tuple(values["columns"]) != COLUMNS:
+        columns = list(values["columns"])
+        if not set(columns) <= set(COLUMNS) or len(set(columns)) < len(columns):
             raise ValueError("the context head was made for other columns; export again with this version of ctxprune")
         arrays = {name: np.array(values[name], dtype=np.float64) for name in cls.__dataclass_fields__}
+        for name, missing in {"mean": 0.0, "scale": 1.0, "skip": 0.0, "hidden": 0.0}.items():
+            arrays[name] = _spread(arrays[name], columns, missing)
         head = cls(**arrays)
         networks, width = head.out.shape
         shapes = {
@@ -288,6 +294,15 @@ class ContextHead:
         return total / len(self.bias)
 
 
+def _spread(weights: Array, columns: Sequence[str], missing: float) -> Array:
+    """Weights of some columns, on the last axis, as weights of all `COLUMNS`: an older head knows fewer of them."""
+    if weights.ndim == 0 or weights.shape[-1] != len(columns):
+        raise ValueError(f"the context head names {len(columns)} columns, and has weights of shape {weights.shape}")
+    wide = np.full((*weights.shape[:-1], len(COLUMNS)), missing)
+    wide[..., [COLUMNS.index(name) for name in columns]] = weights
+    return wide
+
+
 def read_scorer(values: Mapping[str, Any]) -> Scorer:
     """What pruner.json holds under "fusion": a context head, or the linear fusion of older exports.
 
@@ -304,7 +319,8 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
     of, window = evidence.document, evidence.window
     n = len(evidence.texts)
     rank = evidence.window_rank[window]
-    cover, window_cover, title_cover = _covers(evidence)
+    presence, titles = _question_words(evidence)
+    cover, window_cover, title_cover = _covers(evidence, presence, titles)
     first = np.r_[True, of[1:] != of[:-1]]
     last = np.r_[first[1:], True]
     order = base @ PRIOR_ORDER + PRIOR_ORDER[2] * (rank - evidence.rank[of])
@@ -324,20 +340,67 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
         *(order, order - order.max(), np.log1p(_places(order))),
         *(np.full(n, value) for value in best),
         *(np.full(n, np.log(size)) for size in sizes),
+        *_links(evidence, order - order.max(), presence, titles).T,
     ]
     return np.stack(columns, axis=1)
 
 
-def _covers(evidence: SentenceEvidence) -> tuple[Array, Array, Array]:
-    """Share of the question's words that stand in each sentence, in its window, and in its document's title."""
+def _question_words(evidence: SentenceEvidence) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Which words of the question stand in each sentence, (n_sentences, n_words), and title, (n_documents, n_words)."""
     language = language_of(evidence.texts)
-    presence = term_presence(evidence.query, evidence.texts, language=language)
+    return (
+        term_presence(evidence.query, evidence.texts, language=language),
+        term_presence(evidence.query, evidence.titles, language=language),
+    )
+
+
+def _covers(
+    evidence: SentenceEvidence, presence: npt.NDArray[np.bool_], titles: npt.NDArray[np.bool_]
+) -> tuple[Array, Array, Array]:
+    """Share of the question's words that stand in each sentence, in its window, and in its document's title."""
     if not presence.shape[1]:
         return (np.zeros(len(evidence.texts)),) * 3
     windows = np.zeros((len(evidence.window_rank), presence.shape[1]), dtype=bool)
     np.logical_or.at(windows, evidence.window, presence)
-    titles = term_presence(evidence.query, evidence.titles, language=language).mean(axis=1)
-    return presence.mean(axis=1), windows.mean(axis=1)[evidence.window], titles[evidence.document]
+    return presence.mean(axis=1), windows.mean(axis=1)[evidence.window], titles.mean(axis=1)[evidence.document]
+
+
+def _links(
+    evidence: SentenceEvidence, gap: Array, presence: npt.NDArray[np.bool_], titles: npt.NDArray[np.bool_]
+) -> Array:
+    """(n_sentences, 6): what the second step of a question goes by, whose first step another document answers.
+
+    gap: (n_sentences,) how far each is behind the context's best. A document is linked by the best sentence elsewhere
+    that names its title. link_gap: that sentence's gap. title_asked: 1 if the question itself names the title.
+    left_cover: share that stands here of the question's words which the linking sentence and its title leave open;
+    left_best_cover: the same of the context's best sentence, for other documents than its own. link: e^link_gap;
+    link_on: the same where the question does not name the title.
+    """
+    of = evidence.document
+    best_first = sorted(range(len(gap)), key=lambda place: (-gap[place], evidence.texts[place]))[:_NAMERS]
+    naming = [(place, evidence.texts[place].lower()) for place in best_first if gap[place] > _UNLINKED]
+    query = readable(evidence.query).lower()
+    linking = np.full(len(evidence.titles), -1)
+    asked = np.zeros(len(evidence.titles))
+    for number, title in enumerate(evidence.titles):
+        name = _QUALIFIER.sub("", readable(title)).strip().lower()
+        if len(name) >= _SHORTEST_TITLE:
+            asked[number] = name in query
+            linking[number] = next((place for place, text in naming if of[place] != number and name in text), -1)
+    linked = linking >= 0
+    link_gap = np.where(linked, gap[linking], _UNLINKED)
+    open_words = ~(presence[linking] | titles[of[linking]]) & linked[:, None]
+    best = best_first[0]
+    open_best = ~(presence[best] | titles[of[best]]) & (of != of[best])[:, None]
+    link = np.exp(link_gap)
+    shares = [_share(presence, open_words[of]), _share(presence, open_best)]
+    return np.stack([link_gap[of], asked[of], *shares, link[of], (link * (1 - asked))[of]], axis=1)
+
+
+def _share(presence: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> Array:
+    """(n,) by row, the share of the words `of` that are present; 0 where there are none."""
+    shares: Array = (presence & of).sum(axis=1) / np.maximum(of.sum(axis=1), 1)
+    return shares
 
 
 def _places(order: Array) -> npt.NDArray[np.int64]:
