@@ -1,6 +1,8 @@
 """The Provence trainer end to end on a tiny model: it learns, resumes, exports, and what it leaves can be loaded."""
 
 import json
+import shutil
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from transformers import BertConfig, BertModel
 from ctxprune import Context, load
 from ctxprune.compressors.provence.model import load_pruner, new_pruner
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.trainers.provence.fusion import main as fit_head
 from ctxprune.trainers.provence.items import Item, collate, encode
 from ctxprune.trainers.provence.pairs import Pair
 from ctxprune.trainers.provence.train import losses, main
@@ -177,3 +180,13 @@ def test_held_out_questions_are_the_same_share_every_time(questions) -> None:
     assert once == [held_out(question, 0.5) for question in everything]
     assert 0 < sum(once) < len(once)
     assert not any(held_out(question, 0.0) for question in everything)
+
+
+def test_the_fit_uses_all_questions_of_files_that_the_encoder_never_saw(questions, tmp_path, capsys) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(files("ctxprune.bundled") / "provence-mini", folder)
+    before = (folder / "pruner.json").read_bytes()
+    arguments = ["--model", str(folder), "--data", str(questions), "--hold-out", "0"]
+    fit_head([*arguments, "--unseen", f"{questions}:5:2"])
+    assert "10 held-out contexts are too few" in capsys.readouterr().out  # five questions, in two variations each
+    assert (folder / "pruner.json").read_bytes() == before
