@@ -19,6 +19,7 @@ from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.provence import compressor as provence
 from ctxprune.compressors.provence.compressor import Provence, load_model, shared_model
 from ctxprune.compressors.provence.pruner import Passage
+from ctxprune.compressors.readings import MemoryCache
 from ctxprune.errors import UnknownNameError
 from ctxprune.eval.run.compress import Replay, _about, pack, unpack
 from ctxprune.select import Policy
@@ -152,6 +153,27 @@ def test_copies_and_pickles_go_on_choosing(both: Provence, second: Path) -> None
     for made in (copy.copy(both), copy.deepcopy(both), pickle.loads(pickle.dumps(both))):
         [result] = Pipeline([made]).run([Context.of("Когда построили мельницу?", [RUSSIAN])])
         assert result.model == second.name
+
+
+class CountingCache(MemoryCache):
+    """added: entries that were put."""
+
+    added = 0
+
+    def put(self, entries):
+        self.added += len(entries)
+        super().put(entries)
+
+
+def test_one_cache_keeps_the_readings_of_both_models(both: Provence, second: Path) -> None:
+    cache = CountingCache()
+    made = load("provence", other_languages=str(second), cache=cache)
+    contexts = [Context.of("Кто построил мельницу?", [RUSSIAN]), Context.of("Who built the mill?", [ENGLISH, GERMAN])]
+    fresh, after_first = made.score(contexts), cache.added
+    assert (made.score(contexts), cache.added, after_first) == (fresh, after_first, 3)
+    assert fresh == both.score(contexts)
+    again = pickle.loads(pickle.dumps(load("provence", other_languages=str(second), cache="memory")))
+    assert again.score(contexts) == fresh
 
 
 def test_the_benchmark_chooses_as_the_compressor_does(both: Provence) -> None:

@@ -9,8 +9,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.compressors.provence.compressor import BUNDLED, MULTILINGUAL, OTHER_LANGUAGES, Provence, load_model
-from ctxprune.compressors.readings import DocumentCache
+from ctxprune.compressors.provence.compressor import (
+    BUNDLED,
+    MULTILINGUAL,
+    OTHER_LANGUAGES,
+    Provence,
+    Remembering,
+    load_model,
+)
+from ctxprune.compressors.readings import DocumentCache, open_cache
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
 from ctxprune.errors import CtxpruneError, InputError, MissingPackageError, UnknownNameError, UnknownOptionError
 from ctxprune.types import Compressor
@@ -209,12 +216,16 @@ def provence(
 ) -> Provence:
     """model: a bundled one by name, an exported folder, or a checkpoint's folder or hub id. other_languages: a second
     one, for contexts that are not in Latin letters; without either, the bundled ones share the work. cache: where the
-    readings of `model`, if it is an exported one, stay, for the same question and text: "memory", a file's path or a
+    readings of exported models, of both in one, stay, for the same question and text: "memory", a file's path or a
     `DocumentCache`."""
     if model is None and other_languages is None:
         other_languages = OTHER_LANGUAGES
-    first = load_model(model or BUNDLED, revision=revision, device=device, dtype=dtype).remembering(cache)
-    return Provence(first, other_languages=other_languages, **options)
+    kept = open_cache(cache)
+    first = load_model(model or BUNDLED, revision=revision, device=device, dtype=dtype).remembering(kept)
+    made = Provence(first, other_languages=other_languages, **options)
+    if kept is not None:
+        made.open_other = Remembering(kept)
+    return made
 
 
 def dslr(*, model: str = BUNDLED, cache: DocumentCache | str | Path | None = None, **options: Any) -> DSLR:

@@ -17,11 +17,11 @@ import numpy as np
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
-from ctxprune.compressors.provence.compressor import Provence
 from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.compress import log_outcomes, seconds_of, token_headers
 from ctxprune.integrations.server.engine.catalog import RERANKER
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
+from ctxprune.integrations.server.engine.queue import public_name
 from ctxprune.integrations.server.errors import ApiError, json_bytes
 from ctxprune.integrations.server.service import Service, while_connected
 from ctxprune.integrations.server.truncation import Cuts
@@ -176,7 +176,7 @@ def rerank_routes(service: Service) -> APIRouter:
     async def in_jinas_shape(body: JinaRequest, request: Request) -> Response:
         texts = [_text(document) for document in body.documents]
         extracts, outcome = await ranked(request, body, texts)
-        scores = probability_of(service)
+        scores = probability_of(service, outcome)
         tokens = outcome.result.tokens_before
 
         def answer() -> dict[str, Any]:
@@ -185,7 +185,12 @@ def rerank_routes(service: Service) -> APIRouter:
                 for extract in extracts[: body.top_n]
             ]
             usage = {"total_tokens": tokens, "prompt_tokens": tokens}
-            return {"model": _model(service), "object": "list", "results": results, "usage": usage}
+            return {
+                "model": outcome.result.model or _model(service),
+                "object": "list",
+                "results": results,
+                "usage": usage,
+            }
 
         return await _written(service, answer, outcome)
 
@@ -193,7 +198,7 @@ def rerank_routes(service: Service) -> APIRouter:
     async def cohere(body: CohereRequest, request: Request) -> Response:
         """Cohere's dialect."""
         extracts, outcome = await ranked(request, body, [_text(document) for document in body.documents])
-        scores = probability_of(service)
+        scores = probability_of(service, outcome)
 
         def answer() -> dict[str, Any]:
             results = [
@@ -217,7 +222,7 @@ def rerank_routes(service: Service) -> APIRouter:
         if isinstance(body, JinaRequest):
             return await in_jinas_shape(body, request)
         extracts, outcome = await ranked(request, body, body.texts)
-        scores = probability_of(service)
+        scores = probability_of(service, outcome)
 
         def row(extract: Extract) -> dict[str, Any]:
             score = scores(extract)
@@ -255,10 +260,9 @@ async def _written(service: Service, answer: Callable[[], Any], outcome: Outcome
     return Response(content, headers=token_headers([outcome]), media_type="application/json")
 
 
-def probability_of(service: Service) -> Callable[[Extract], float]:
+def probability_of(service: Service, outcome: Outcome) -> Callable[[Extract], float]:
     """From a scored document to its relevance in [0, 1], whatever scale the model's scores have."""
-    template = service.engine.runner.catalog.template(RERANKER)
-    is_logit = isinstance(template, Provence) and template.model.score == "logit"
+    is_logit = service.engine.runner.model_of(outcome).score == "logit"
 
     def probability(extract: Extract) -> float:
         score = _relevance(extract)
@@ -290,7 +294,7 @@ def _text(document: str | TextDocument) -> str:
 
 
 def _model(service: Service) -> str:
-    return service.engine.runner.catalog.pruner.name.replace("\\", "/").rsplit("/", 1)[-1]
+    return public_name(service.engine.runner.catalog.pruner)
 
 
 def _log_odds(probability: float) -> float:

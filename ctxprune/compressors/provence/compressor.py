@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
@@ -16,10 +16,12 @@ from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow, readable_units, visible_sentences
 from ctxprune.compressors.provence.fusion import Array, SentenceEvidence
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel, Reading, relevance
+from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import relevance_of, with_extracts
 from ctxprune.errors import InputError
 from ctxprune.models.formats import check_source, token_spans
 from ctxprune.runtime.base import sigmoid
+from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
 from ctxprune.text.language import in_latin_letters
@@ -70,6 +72,8 @@ class Provence(ScoringCompressor):
     ) -> None:
         self.model = model or load_model(BUNDLED)
         self.other_languages = other_languages
+        #: From the name of the second model to the model: another one keeps its readings, or waits for its turn.
+        self.open_other: Callable[[str], PrunerModel] = shared_model
         self.rounding: Rounding = rounding or _fitted(self.model)
         self.default_threshold = self.model.default_threshold
         self.operating_points, self.default_floor = calibrated(self.model, self.rounding)
@@ -102,7 +106,7 @@ class Provence(ScoringCompressor):
         texts = [extract.source.text for extract in context.extracts]
         if in_latin_letters(context.query, texts, self.language):
             return self.model
-        return shared_model(self.other_languages)
+        return self.open_other(self.other_languages)
 
     def score_documents(self, contexts: Sequence[Context]) -> list[list[float]]:
         """Relevance of each context's documents, so that the model serves as a reranker too."""
@@ -259,6 +263,21 @@ def shared_model(source: str) -> PrunerModel:
 @lru_cache(maxsize=4)
 def _shared_model(source: str) -> PrunerModel:
     return load_model(source)
+
+
+class Remembering:
+    """Opens shared models, each once, with the readings of exported ones in a cache that the models share."""
+
+    def __init__(self, cache: DocumentCache) -> None:
+        self.cache = cache
+        self._opened: dict[str, PrunerModel] = {}
+
+    def __call__(self, source: str) -> PrunerModel:
+        if source not in self._opened:
+            model = shared_model(source)
+            exported = isinstance(model.runtime, OnnxRuntime)
+            self._opened[source] = model.remembering(self.cache) if exported else model
+        return self._opened[source]
 
 
 def load_model(

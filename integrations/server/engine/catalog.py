@@ -14,7 +14,7 @@ from ctxprune.compressors import available, load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.llmlingua.compressor import LLMLingua2
 from ctxprune.compressors.llmlingua.words import Reader, TokenReading
-from ctxprune.compressors.provence.compressor import Provence
+from ctxprune.compressors.provence.compressor import BUNDLED, OTHER_LANGUAGES, Provence
 from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.compressors.recomp.checkpoint import DualEncoder
 from ctxprune.compressors.recomp.extractive import RecompExtractive
@@ -48,12 +48,14 @@ class Offer:
 class Catalog:
     """Loads a compressor when it is first asked for. Safe to use from several threads.
 
-    pruner: the model that provence, dslr and rerank-truncate share. Raises UnknownNameError for a configured name
+    pruner: the model that provence, dslr and rerank-truncate share; `other_languages`: the source of the one that reads
+    in its place for provence and rerank-truncate, as in the library. Raises UnknownNameError for a configured name
     that `ctxprune.load` does not know.
     """
 
     def __init__(self, settings: Settings, pruner: PrunerModel) -> None:
         self.pruner = pruner
+        self.other_languages = other_source(settings)
         self._tokenizers = settings.tokenizers
         self._descriptions = {known.name: known.description for known in available()}
         self.names = settings.compressors
@@ -91,13 +93,14 @@ class Catalog:
         name: str,
         *,
         pruner: PrunerModel,
+        open_other: Callable[[str], PrunerModel],
         counter: TokenCounter,
         policy: Mapping[str, Any],
         language: str | None = None,
         units: UnitKind | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> Compressor:
-        """A compressor of one request: the template's models behind `pruner`, with its own counter and policy.
+        """A compressor of one request: the template with the models as the request sees them, its counter and policy.
 
         policy: fields of `ctxprune.Policy`; those left out stay as the compressor has them. language: of the documents.
         units: what to choose among. check: called between units of the work that needs no pruner; raises when it is of
@@ -121,16 +124,19 @@ class Catalog:
         mine.policy = mine.settled(replace(template.policy, **policy))
         mine.language = checked_language(language) or template.language
         mine.units = mine.checked_kind(units or template.units)
-        return _through(mine, pruner, check)
+        return _through(mine, pruner, open_other, check)
 
     def _load(self, name: str) -> Compressor:
         if name in ("provence", RERANKER):
-            return Provence(self.pruner)
+            return self._provence()
         if name == "dslr":
             return DSLR(self.pruner)
         if name == "rerank-truncate":
-            return RerankTruncate(Provence(self.pruner))
+            return RerankTruncate(self._provence())
         return load(name)
+
+    def _provence(self) -> Provence:
+        return Provence(self.pruner, other_languages=self.other_languages)
 
     def _offer(self, name: str) -> Offer:
         template = self.template(name)
@@ -144,14 +150,27 @@ def _language(name: str, compressor: Compressor, language: str) -> str | None:
     return checked_language(language)
 
 
-def _through(compressor: ScoringCompressor, pruner: PrunerModel, check: Callable[[], None]) -> ScoringCompressor:
-    """The (already copied) compressor with the shared model replaced by the request's view of it."""
+def other_source(settings: Settings) -> str | None:
+    """The model for other scripts than Latin; by itself the bundled one, beside the bundled model."""
+    if settings.other_languages != "auto":
+        return settings.other_languages
+    return OTHER_LANGUAGES if settings.model == BUNDLED else None
+
+
+def _through(
+    compressor: ScoringCompressor,
+    pruner: PrunerModel,
+    open_other: Callable[[str], PrunerModel],
+    check: Callable[[], None],
+) -> ScoringCompressor:
+    """The (already copied) compressor with the shared models replaced by the request's view of them."""
     if isinstance(compressor, Provence):
-        compressor.model = pruner
+        compressor.model, compressor.open_other = pruner, open_other
     elif isinstance(compressor, DSLR) and isinstance(compressor.scorer, PrunerModel):
         compressor.scorer = pruner
     elif isinstance(compressor, RerankTruncate) and isinstance(compressor.scorer, Provence):
-        compressor.scorer = Provence(pruner)
+        compressor.scorer = copy.copy(compressor.scorer)
+        compressor.scorer.model, compressor.scorer.open_other = pruner, open_other
     elif isinstance(compressor, RecompExtractive):
         compressor.model = StoppingEncoder(compressor.model, check)
         compressor.sentences = copy.copy(compressor.sentences)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from ctxprune.compressors.provence.compressor import load_model
@@ -17,6 +18,7 @@ from ctxprune.integrations.server.callers import CALLER, Lanes, Shares
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.catalog import RERANKER, Catalog
 from ctxprune.integrations.server.engine.jobs import Job, Outcome, Runner
+from ctxprune.integrations.server.engine.other import OtherReader
 from ctxprune.integrations.server.engine.queue import Cache, SharedReader, check_finite, weigh_reading
 from ctxprune.integrations.server.engine.ticket import AbandonedError, Allowance, Ticket, Turns
 from ctxprune.integrations.server.errors import ApiError
@@ -117,7 +119,7 @@ class Engine:
 
     async def close(self) -> None:
         if self._runner is not None:
-            await asyncio.to_thread(self._runner.reader.close)
+            await asyncio.to_thread(self._runner.close)
         self._closed = True
         for threads in (self._threads, self._short):
             threads.shutdown(wait=False, cancel_futures=True)
@@ -244,9 +246,12 @@ class Engine:
         settings = self.settings
         model = load_model(settings.model)
         cache: Cache = BoundedCache(settings.cache_bytes, weigh=weigh_reading, max_age=settings.cache_seconds)
-        reader = SharedReader(model, cache=cache, batch_tokens=settings.batch_tokens, metrics=self.metrics)
+        share = partial(SharedReader, cache=cache, batch_tokens=settings.batch_tokens, metrics=self.metrics)
+        reader = share(model)
         try:
-            runner = Runner(Catalog(settings, model), reader, log=self.log, fail_closed=settings.fail_closed)
+            catalog = Catalog(settings, model)
+            other = OtherReader(catalog.other_languages or "", partial(share, room="other"))
+            runner = Runner(catalog, reader, other, log=self.log, fail_closed=settings.fail_closed)
             runner.catalog.template(settings.default_compressor)
             runner.catalog.template(RERANKER)
             for name in settings.tokenizers:

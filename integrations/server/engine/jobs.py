@@ -9,10 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ctxprune.budget import budget_at
-from ctxprune.compressors.provence.pruner import Passage
+from ctxprune.compressors.provence.pruner import Passage, PrunerModel
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.integrations.server.engine.catalog import Catalog
-from ctxprune.integrations.server.engine.queue import SharedReader, estimated_units, model_tokens
+from ctxprune.integrations.server.engine.other import OtherReader
+from ctxprune.integrations.server.engine.queue import SharedReader, estimated_units, model_tokens, public_name
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ExpiredError, Ticket
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.observe import Log
@@ -22,6 +23,7 @@ from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
+from ctxprune.text.language import in_latin_letters
 from ctxprune.tools import ToolOutputs
 from ctxprune.types import Compressor, Context, Document, TokenCounter, about_of
 
@@ -111,9 +113,12 @@ class StoppingCounter:
 class Runner:
     """Carries jobs out, each in the thread that calls."""
 
-    def __init__(self, catalog: Catalog, reader: SharedReader, *, log: Log, fail_closed: bool) -> None:
+    def __init__(
+        self, catalog: Catalog, reader: SharedReader, other: OtherReader, *, log: Log, fail_closed: bool
+    ) -> None:
         self.catalog = catalog
         self.reader = reader
+        self.other = other
         self.log = log
         self.fail_closed = fail_closed
         self._slot = threading.Lock()
@@ -161,8 +166,24 @@ class Runner:
         budget = self._budget(job, context, counter)
         ticket = Ticket(math.inf)
         check_needs(self._compressor(job, counter, ticket, Search(ticket, self._slot)), job, budget)
-        known = sum(self.reader.key(passage, job.caller) in self.reader.cache for passage in job.passages())
-        return Plan(before, counter.name, counter.exact, budget, known)
+        return Plan(before, counter.name, counter.exact, budget, self._cached(job))
+
+    def _cached(self, job: Job) -> int:
+        """How many documents the cache holds, as the model has read them that reads this job."""
+        texts = [document.text for document in job.documents]
+        is_other = self.catalog.other_languages and not in_latin_letters(job.query, texts, job.language)
+        reader = self.other.loaded if is_other else self.reader
+        return sum(reader.key(passage, job.caller) in reader.cache for passage in job.passages()) if reader else 0
+
+    def model_of(self, outcome: Outcome) -> PrunerModel:
+        """The pruner that read for an outcome."""
+        other = self.other.loaded
+        is_other = other is not None and outcome.result.model == public_name(other.model)
+        return other.model if other is not None and is_other else self.reader.model
+
+    def close(self) -> None:
+        self.reader.close()
+        self.other.close()
 
     def degraded(self, job: Job, cause: str, reason: str) -> Outcome:
         """The original text in place of a result, and why."""
@@ -178,6 +199,7 @@ class Runner:
         return self.catalog.compressor(
             job.compressor,
             pruner=pruner,
+            open_other=self.other.for_request(ticket),
             counter=counter,
             policy=policy,
             language=job.language,

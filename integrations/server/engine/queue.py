@@ -151,10 +151,16 @@ class SharedRuntime:
 
 
 class SharedReader:
-    """Reads passages for many requests with one model, each passage once as long as the cache remembers it."""
+    """Reads passages for many requests with one model, each passage once as long as the cache remembers it.
 
-    def __init__(self, model: PrunerModel, *, cache: Cache, batch_tokens: int, metrics: Metrics) -> None:
+    room: tells readers apart that share a cache, also where their models have the same name.
+    """
+
+    def __init__(
+        self, model: PrunerModel, *, cache: Cache, batch_tokens: int, metrics: Metrics, room: str = ""
+    ) -> None:
         self.model = model
+        self.room = room
         self.cache = cache
         self.metrics = metrics
         self.runtime = SharedRuntime(model.runtime, batch_tokens=batch_tokens, metrics=metrics)
@@ -162,6 +168,7 @@ class SharedReader:
     def for_request(self, ticket: Ticket) -> PrunerModel:
         """The model as one request sees it: same scores, but it waits its turn."""
         shared = {entry.name: getattr(self.model, entry.name) for entry in fields(PrunerModel)}
+        shared["name"] = public_name(self.model)
         return SharedPruner(**shared, reader=self, ticket=ticket)
 
     def read(self, passages: Sequence[Passage], ticket: Ticket) -> list[Reading]:
@@ -183,7 +190,7 @@ class SharedReader:
         """Stands for the caller, the model, the question and the document in the cache: no caller learns, by an answer
         or its speed, what another one has asked."""
         digest = hashlib.blake2b(caller, digest_size=16)
-        for text in (self.model.name, passage.query, passage.title, passage.text):
+        for text in (self.room, self.model.name, passage.query, passage.title, passage.text):
             # the length keeps ("ab", "c") and ("a", "bc") apart; surrogates have no plain UTF-8
             digest.update(f"\0{len(text)}\0{text}".encode("utf-8", "surrogatepass"))
         return digest.digest()
@@ -220,6 +227,11 @@ class SharedPruner(PrunerModel):
 
     def read(self, passages: Sequence[Passage]) -> list[Reading]:
         return self.reader.read(passages, self.ticket)
+
+
+def public_name(model: PrunerModel) -> str:
+    """The model's name in answers: a folder's path is nobody's business."""
+    return model.name.replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def check_finite(reading: Reading) -> None:
