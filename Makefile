@@ -19,7 +19,7 @@ BESIDE_TESTS := benchmarks docs examples deploy light mkdocs.yml Makefile README
 # mypy does not follow editable installs into eval/, integrations/ and trainers/, so it reads an installed copy
 TYPED := build/typed
 
-.PHONY: install run test test-all ci-env wheel light browser check bench docs pictures clean
+.PHONY: install run test test-all ci-env wheel light browser check bench bench-peers docs pictures clean
 
 install: $(DEV)
 
@@ -76,6 +76,10 @@ pictures: ci-env
 
 bench: $(DEV)
 	$(BIN)/python -m benchmarks.speed
+
+# beside other packages, each in an environment of its own below build/peers; further options in PEERS="..."
+bench-peers: $(DEV)
+	$(BIN)/python -m benchmarks.peers $(PEERS)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

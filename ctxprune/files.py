@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import io
 import json
 import os
 import shutil
@@ -82,7 +83,10 @@ def json_object(line: str, place: str = "") -> dict[str, Any]:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: bool = True) -> int:
-    """One JSON object a line, gzipped if the name ends in .gz; returns how many. The file appears when all is done."""
+    """One JSON object a line, gzipped if the name ends in .gz; returns how many. The file appears when all is done.
+
+    Equal rows make equal bytes, gzipped too.
+    """
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     written = 0
@@ -94,8 +98,19 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: boo
     return written
 
 
-def _new_text(path: Path, *, gzipped: bool) -> TextIO:
-    return cast(TextIO, gzip.open(path, "wt", encoding="utf-8")) if gzipped else path.open("w", encoding="utf-8")
+@contextmanager
+def _new_text(path: Path, *, gzipped: bool) -> Iterator[TextIO]:
+    if not gzipped:
+        with path.open("w", encoding="utf-8") as lines:
+            yield lines
+        return
+    # no name and no time in the head of the file, so that equal rows are equal bytes
+    with (
+        path.open("wb") as file,
+        gzip.GzipFile("", "wb", fileobj=file, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="\n") as lines,
+    ):
+        yield lines
 
 
 def write_whole(path: Path, content: bytes | str, *, unfinished: Path | None = None) -> None:

@@ -1,4 +1,4 @@
-"""`ctxprune eval run | report | compare | ls | calibrate | break-even`: the options, and what they become."""
+"""`ctxprune eval data | run | report | compare | ls | calibrate | break-even`: the options, and what they become."""
 
 from __future__ import annotations
 
@@ -40,6 +40,38 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     return 0
+
+
+@app.command()
+def data(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Of the set; --list has them all.")] = None,
+    given: Annotated[
+        list[Path] | None,
+        typer.Option("--from", metavar="FILE|FOLDER", help="An official file, or a folder of them; may be repeated."),
+    ] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="What to write, .jsonl or .jsonl.gz.")] = None,
+    listed: Annotated[bool, typer.Option("--list", help="The sets: source, files, licence, labels.")] = False,
+    passages: Annotated[
+        int | None, typer.Option(help="Documents a question: its paragraph among the BM25-nearest without the answer.")
+    ] = None,
+    unanswerable: Annotated[
+        float, typer.Option(metavar="SHARE", help="With --passages, of the questions whose own paragraph is taken out.")
+    ] = 0.2,
+    whole: Annotated[bool, typer.Option("--whole", help="The article, contract or meeting as one document.")] = False,
+    seed: Annotated[int, typer.Option(help="With --passages, of that share and of the documents' order.")] = 0,
+) -> None:
+    """Make a question file from a data set's official files, which you fetch yourself."""
+    from ctxprune.eval.convert.build import build
+    from ctxprune.eval.convert.made import Shape
+    from ctxprune.eval.convert.sets import listing
+
+    if listed:
+        sys.stdout.write(listing())
+        return
+    if name is None or not given or out is None:
+        raise typer.BadParameter("give a set, its files and what to write: NAME --from FILE --out FILE.jsonl.gz")
+    shape = Shape(whole=whole, passages=passages, unanswerable=unanswerable, seed=seed)
+    sys.stderr.write(build(name, given, out, shape=shape).in_words())
 
 
 @app.command()

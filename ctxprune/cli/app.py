@@ -413,7 +413,7 @@ _TRAIN = {
 _TOP = {
     "eval": (
         "ctxprune.eval.command",
-        "Benchmark compressors on questions: run, report, compare, ls, calibrate, break-even.",
+        "Benchmark compressors on questions: data, run, report, compare, ls, calibrate, break-even.",
     ),
     "map": ("ctxprune.integrations.mapping.command", "Compress, embed or score a whole file on several workers."),
 }

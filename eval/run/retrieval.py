@@ -38,10 +38,11 @@ def cut(labelled: LabelledDocument, *, size: int = 100) -> list[LabelledDocument
     An answer span goes with the chunk that holds it whole. A relevant sentence cut by an edge stays relevant in the
     chunk with the greater part of it, and wherever its part holds an answer. A chunk is gold when it carries either.
     """
-    return [_part(labelled, place, span) for place, span in enumerate(chunk_spans(labelled.document.text, size))]
+    return [chunk_of(labelled, place, span) for place, span in enumerate(chunk_spans(labelled.document.text, size))]
 
 
-def _part(labelled: LabelledDocument, place: int, chunk: Offsets) -> LabelledDocument:
+def chunk_of(labelled: LabelledDocument, place: int, chunk: Offsets) -> LabelledDocument:
+    """The part of the passage at the offsets `chunk`, its labels moved as `cut` says; "#place" goes to its id."""
     start, end = chunk
     answers = [(first, last) for first, last in labelled.answer_spans if start <= first and last <= end]
     relevant = []

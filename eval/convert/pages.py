@@ -1,0 +1,131 @@
+"""Long records cut at their own units: QMSum's meetings by speaker turns, TimeQA's Wikipedia pages by paragraphs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ctxprune.data.questions import LabelledDocument, Offsets, Question, answer_sentences
+from ctxprune.errors import InputError
+from ctxprune.eval.convert.made import (
+    LeaveOut,
+    Made,
+    Shape,
+    checked,
+    items_with,
+    joined,
+    object_with,
+    overlapping,
+    rows_with,
+)
+from ctxprune.eval.convert.windows import own_and_nearest, windows
+from ctxprune.types import Document
+
+_MEETING = "QMSum, a meeting with specific_query_list and meeting_transcripts"
+_PAGE = "TimeQA, objects with index, questions and paras"
+#: A query that rests on more windows than this asks for the whole meeting.
+_MOST_RELEVANT = 6
+_WINDOW = 1200
+
+
+def qmsum(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """The specific queries of meetings in windows of speaker turns, up to ten a query; or on whole meetings.
+
+    path: a .jsonl file of meetings, or one meeting's .json file, whose name is then the meeting's.
+    """
+    for name, meeting in _meetings(path):
+        turns = [f"{turn['speaker']}: {turn['content']}" for turn in meeting["meeting_transcripts"]]
+        text, places = joined([" ".join(turn.split()) for turn in turns], "\n")
+        cuts = windows(places, size=_WINDOW)
+        for number, query in enumerate(meeting["specific_query_list"]):
+            relevant = _turns(query, places)
+            article = LabelledDocument(Document(text, id=f"qmsum:{name}", title=name), True, (), relevant)
+            question = Question(f"qmsum:{name}:{number}", query["query"], (query["answer"],), True, (article,))
+            documents = (article,) if shape.whole else own_and_nearest(question.text, article, cuts, count=10)
+            if not relevant:
+                leave_out("no turn of the meeting is marked")
+            elif not shape.whole and sum(each.is_gold for each in documents) > _MOST_RELEVANT:
+                leave_out(f"rests on more than {_MOST_RELEVANT} windows of the meeting")
+            else:
+                fields = {"answer_type": "freeform", "label_quality": "gold", "unit": "speaker turn"}
+                yield Made(replace(question, documents=documents), fields)
+
+
+def _meetings(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    kinds: dict[str, type] = {"specific_query_list": list, "meeting_transcripts": list}
+    if ".jsonl" in path.suffixes:
+        for number, (_, meeting) in enumerate(rows_with(path, _MEETING, **kinds)):
+            yield f"{path.name.partition('.')[0]}-{number}", meeting
+    else:
+        yield path.name.partition(".")[0], object_with(path, _MEETING, **kinds)
+
+
+def _turns(query: dict[str, Any], places: Offsets) -> Offsets:
+    """The turns from the first to the last of each marked range, both included; the file has them as strings."""
+    marked = {at for first, last in query["relevant_text_span"] for at in range(int(first), int(last) + 1)}
+    return tuple(places[at] for at in sorted(marked) if at < len(places))
+
+
+def timeqa(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """The questions that people wrote on a page: its paragraphs with the answer and up to five others without it.
+
+    Where the page does not tell, which the file marks by an empty answer, the six nearest paragraphs.
+    """
+    for place, page in items_with(path, _PAGE, index=str, questions=list, paras=list):
+        text, paragraphs = joined(page["paras"], "\n")
+        starts = _starts(page["paras"])
+        for number, pair in enumerate(page["questions"]):
+            if not (isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str)):
+                raise InputError(f"{place}: expected questions as [question, answers], found {pair!r:.60}")
+            spans = _answer_spans(text, starts, pair[1], place)
+            if spans is None:
+                leave_out("the offsets of an answer do not fit its paragraph")
+            else:
+                yield _page_question(page, number, pair[0], text, paragraphs, spans)
+
+
+def _page_question(
+    page: dict[str, Any], number: int, asked: str, text: str, paragraphs: Offsets, spans: Offsets
+) -> Made:
+    title = page.get("link", page["index"]).rpartition("/")[2].replace("_", " ")
+    document = Document(text, id=f"timeqa:{page['index']}", title=title)
+    article = LabelledDocument(document, bool(spans), spans, _sentences(text, paragraphs, spans))
+    answers = tuple(dict.fromkeys(text[start:end] for start, end in spans))
+    cuts = tuple(each for each in paragraphs if each[0] < each[1])
+    documents = own_and_nearest(asked, article, cuts, count=6, answers=answers)
+    fields = {"answer_type": "span" if spans else "none", "label_quality": "gold"}
+    return Made(Question(f"timeqa:{page['index']}:{number}", asked, answers, bool(spans), documents), fields)
+
+
+def _sentences(text: str, paragraphs: Offsets, spans: Offsets) -> Offsets:
+    """The answers' sentences; none goes on in the next paragraph."""
+    found = []
+    for start, end in overlapping(paragraphs, spans):
+        inside = tuple((max(a, start) - start, min(b, end) - start) for a, b in spans if a < end and start < b)
+        found += [(start + a, start + b) for a, b in answer_sentences(text[start:end], inside)]
+    return tuple(found)
+
+
+def _starts(paragraphs: list[str]) -> list[int]:
+    starts = [0]
+    for paragraph in paragraphs:
+        starts.append(starts[-1] + len(paragraph) + 1)
+    return starts
+
+
+def _answer_spans(text: str, starts: list[int], answers: list[dict[str, Any]], place: str) -> Offsets | None:
+    spans = set()
+    for answer in answers:
+        checked(answer, place, "an answer of TimeQA", para=int, end=int, answer=str, **{"from": int})
+        if not answer["answer"].strip():
+            continue
+        if not 0 <= answer["para"] < len(starts) - 1:
+            return None
+        first = starts[answer["para"]]
+        start, end = first + answer["from"], first + answer["end"]
+        if text[start:end] != answer["answer"]:
+            return None
+        spans.add((start, end))
+    return tuple(sorted(spans))
