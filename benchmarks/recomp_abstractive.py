@@ -14,8 +14,8 @@ from statistics import fmean, stdev
 from typing import Any, Final
 
 from ctxprune.compressors.recomp.abstractive import recomp_abstractive
-from ctxprune.compressors.recomp.checkpoint import DualEncoder
 from ctxprune.compressors.recomp.extractive import DEFAULT_MODEL, RecompExtractive, load_model
+from ctxprune.compressors.recomp.vectors import DualEncoder
 from ctxprune.data import read_questions
 from ctxprune.data.questions import Question, locate_answers
 from ctxprune.errors import CtxpruneError, InputError

@@ -17,8 +17,8 @@ from typing import Any
 import ctxprune
 from benchmarks.measure import Timing, contexts, machine, speed_up, stopwatch, time_in_turn
 from ctxprune.compressors.readings import SqliteCache
-from ctxprune.compressors.recomp.checkpoint import DualEncoder
 from ctxprune.compressors.recomp.extractive import DEFAULT_MODEL, RecompExtractive, load_model
+from ctxprune.compressors.recomp.vectors import DualEncoder
 from ctxprune.data import sample_questions
 from ctxprune.errors import CtxpruneError
 from ctxprune.eval.report.markdown import compact as table

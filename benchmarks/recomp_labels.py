@@ -14,8 +14,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ctxprune.compressors.recomp.checkpoint import DualEncoder
 from ctxprune.compressors.recomp.extractive import load_model
+from ctxprune.compressors.recomp.vectors import DualEncoder
 from ctxprune.data.questions import Question
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.eval.report.markdown import compact

@@ -19,8 +19,8 @@ from ctxprune.compressors.provence.compressor import Provence
 from ctxprune.errors import MissingExtraError
 from ctxprune.models.formats import lay_windows, pair_format, plain_tokenizer
 from ctxprune.pipeline import Pipeline
-from ctxprune.runtime.base import TokenSequence
-from ctxprune.runtime.shared import shared_tables
+from ctxprune.runtime import TokenSequence
+from ctxprune.runtime.weights import shared_tables
 from ctxprune.text import model_text
 from ctxprune.tokens import DEFAULT_TOKENIZER
 from ctxprune.types import Context

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias, cast
 from tokenizers import Tokenizer
 
 from ctxprune.errors import CheckpointError, InputError, MissingExtraError, UnknownNameError
-from ctxprune.runtime.shared import FOLDER
+from ctxprune.runtime.weights import FOLDER
 from ctxprune.text import model_text
 from ctxprune.types import TokenCounter
 

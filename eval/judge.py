@@ -23,7 +23,7 @@ from ctxprune.eval.metrics import (
     relevant_units,
 )
 from ctxprune.generators import Generator, generated
-from ctxprune.generators.replies import without_reasoning
+from ctxprune.generators.base import without_reasoning
 from ctxprune.types import Context, Document, Span, TokenCounter
 
 Split = Callable[[str], list[Span]]

@@ -53,7 +53,7 @@ from benchmarks.speed_torch import (
 from ctxprune.data import sample_corpus
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.pipeline import Pipeline
-from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime import TokenSequence
 from ctxprune.runtime.device import memory_mb
 from ctxprune.runtime.torch import TorchRuntime
 

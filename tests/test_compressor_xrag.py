@@ -16,10 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune import load
-from ctxprune.compressors.xrag import vectors as document_vectors
+from ctxprune.compressors.xrag import compressor as document_vectors
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
-from ctxprune.compressors.xrag.compressor import XRAG
-from ctxprune.compressors.xrag.vectors import DocumentVectors
+from ctxprune.compressors.xrag.compressor import XRAG, DocumentVectors
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.generators import LocalGenerator
 from ctxprune.pipeline import Pipeline

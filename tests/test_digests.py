@@ -12,10 +12,10 @@ import pytest
 import ctxprune.bundled
 from ctxprune.compressors.llmlingua.model import WordModel
 from ctxprune.compressors.provence.pruner import PrunerModel
-from ctxprune.compressors.recomp.checkpoint import load_export
+from ctxprune.compressors.recomp.vectors import load_export
 from ctxprune.errors import CheckpointError
-from ctxprune.runtime import digests
-from ctxprune.runtime.digests import DIGESTS, check_digest, main, write_digests
+from ctxprune.runtime import weights as digests
+from ctxprune.runtime.weights import DIGESTS, check_digest, main, write_digests
 
 BUNDLED = Path(ctxprune.bundled.__file__).parent
 

@@ -9,7 +9,7 @@ from torch import nn
 from transformers import BertConfig, BertModel
 
 from ctxprune.errors import InputError
-from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime import TokenSequence
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.trainers.shared.export import copy_tokenizer, export_int8
 from ctxprune.trainers.shared.rewrite import Int8Embedding, SmoothedLinear, compare, prepared, smooth

@@ -10,7 +10,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForTokenClassification, BertModel, XLMRobertaConfig, XLMRobertaModel
 
-from ctxprune.compressors.recomp.checkpoint import load_dual_encoder, load_export
+from ctxprune.compressors.recomp.vectors import load_dual_encoder, load_export
 from ctxprune.errors import CheckpointError
 from ctxprune.models.sentence_encoders import SentenceTransformerPair
 from tests.fixtures_checkpoints import POSITIONS, SIZES, bert_tokenizer, randomised, roberta_tokenizer, write
@@ -183,7 +183,7 @@ SETTINGS = {"pooling": "mean", "similarity": "cosine", "max_tokens": 16}
 def export_folder(folder: Path, **settings) -> Path:
     """The bundled encoder's graph under settings of its own."""
     from ctxprune.models.sentence_encoders import BUNDLED_FOLDER
-    from ctxprune.runtime.shared import model_file
+    from ctxprune.runtime.weights import model_file
 
     for name in ("model.onnx", "tokenizer.json", "shared.json"):
         (folder / name).symlink_to(model_file(BUNDLED_FOLDER, name))

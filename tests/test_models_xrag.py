@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, load_bridge, save_bridge
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.runtime.digests import DIGESTS, write_digests
+from ctxprune.runtime.weights import DIGESTS, write_digests
 
 IN, OUT = 6, 8
 CONFIG = BridgeConfig(generator="tiny", encoder="hashed", d_retriever=IN, d_model=OUT, scale=2.0, output_scale=0.5)

@@ -17,7 +17,7 @@ from ctxprune.cli import main
 from ctxprune.compressors import load
 from ctxprune.errors import GeneratorError
 from ctxprune.generators import LocalGenerator, OpenAIGenerator, TextOnly, generated
-from ctxprune.generators.replies import CUT, EMPTY, ONLY_REASONING, chat_reply, opened_in, reply_of, without_reasoning
+from ctxprune.generators.base import CUT, EMPTY, ONLY_REASONING, chat_reply, opened_in, reply_of, without_reasoning
 from ctxprune.types import Context
 
 ANSWER = "The lighthouse was lit in 1874."

@@ -33,7 +33,7 @@ from ctxprune.retrievers import (
     retrieve_contexts,
 )
 from ctxprune.retrievers.base import top_k
-from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime import TokenSequence
 from ctxprune.text.words import index_terms, query_terms, tokenise
 from ctxprune.types import Document
 

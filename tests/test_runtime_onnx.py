@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.runtime.base import EncoderRuntime, TokenSequence
+from ctxprune.runtime import EncoderRuntime, TokenSequence
 from ctxprune.runtime.onnx import DTYPE, MAX_LENGTH, OnnxRuntime
 
 ROWS, WIDTH, POSITIONS = 60, 8, 512

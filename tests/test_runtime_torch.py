@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from ctxprune.compressors.provence.model import load_pruner
 from ctxprune.errors import InputError
-from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime import TokenSequence
 from ctxprune.runtime.device import best_device, best_dtype, cpus, describe
 from ctxprune.runtime.torch import TorchRuntime, batch_by_length
 

@@ -23,7 +23,7 @@ from ctxprune.integrations.server.engine.ticket import AbandonedError, ExpiredEr
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.observe import Metrics
 from ctxprune.integrations.server.settings import Settings
-from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime import TokenSequence
 
 BAD = 13
 

@@ -13,10 +13,9 @@ from onnx import numpy_helper
 import ctxprune.bundled
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.runtime import shared
-from ctxprune.runtime.digests import check_digest, write_digests
+from ctxprune.runtime import weights as shared
 from ctxprune.runtime.onnx import OnnxRuntime
-from ctxprune.runtime.shared import FOLDER, SHARED, model_file, shared_tables
+from ctxprune.runtime.weights import FOLDER, SHARED, check_digest, model_file, shared_tables, write_digests
 from ctxprune.trainers.shared.rewrite import Int4Embedding, quantised_blocks, shrink
 from ctxprune.trainers.shared.sharing import load_whole, share
 

@@ -17,9 +17,9 @@ from ctxprune import Context, Document, Pipeline, Policy, load
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.tokens import WordCounter
 from ctxprune.tools import ToolOutputs, prune_tool_output
-from ctxprune.tools.detect import frame, shape_of
 from ctxprune.tools.elements import identifiers
 from ctxprune.tools.json_shape import NOTE
+from ctxprune.tools.shapes import frame, shape_of
 from ctxprune.types import Span
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctxprune.data.webpages import WebPage, decode_page, read_page
+from ctxprune.data.corpus import WebPage, decode_page, read_page
 
 PAGE = """<!DOCTYPE html><html><head><title>Opening
  hours</title><style>p { color: red }</style><script>if (a < b) document.write("<p>no</p>")</script></head><body>

@@ -16,9 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 from ctxprune.cli.output import note, plural, printable
 from ctxprune.data import SampleQuestion, sample_corpus, sample_questions
-from ctxprune.data.corpus import corpus_document, is_page, read_corpus
+from ctxprune.data.corpus import corpus_document, decode_page, is_page, read_corpus, read_page
 from ctxprune.data.questions import answers_from, question_from_row, read_jsonl
-from ctxprune.data.webpages import decode_page, read_page
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.files import json_object, read_lines, read_rows, split_lines
 from ctxprune.options import Options

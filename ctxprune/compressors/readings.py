@@ -17,7 +17,7 @@ import numpy as np
 
 from ctxprune.errors import InputError
 from ctxprune.files import CopiedLock
-from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
+from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence
 
 #: Keys asked for in one statement; SQLite's oldest limit on variables is 999.
 _SQL_VARIABLES = 500

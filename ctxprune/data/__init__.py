@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ctxprune.data.corpus import read_beir, read_corpus
-from ctxprune.data.dpr import read_dpr, read_flashrag
+from ctxprune.data.formats import read_dpr, read_flashrag, read_squad
 from ctxprune.data.questions import Question, label_by_answers, locatable, locate_answers, read_jsonl
-from ctxprune.data.squad import read_squad
 from ctxprune.data.tables import is_saved_dataset, read_dataset
 from ctxprune.errors import InputError
 from ctxprune.files import batched, open_text, read_rows

@@ -4,10 +4,9 @@ import os
 from typing import Any
 
 from ctxprune.errors import InputError
-from ctxprune.generators.base import ContextGenerator, Generator
+from ctxprune.generators.base import ContextGenerator, Generator, Reply, generated
 from ctxprune.generators.local import LocalGenerator, TextOnly
 from ctxprune.generators.openai import OpenAIGenerator
-from ctxprune.generators.replies import Reply, generated
 from ctxprune.generators.vllm import PromptEmbedsGenerator
 
 __all__ = ["ContextGenerator", "Generator", "LocalGenerator", "OpenAIGenerator", "PromptEmbedsGenerator", "Reply"]

@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from ctxprune.errors import InputError
 from ctxprune.files import CopiedLock
-from ctxprune.generators.base import Generator, checked_contexts, checked_prompts
-from ctxprune.generators.replies import REASONING_TOKEN, Reply, generated, opened_in, reply_of
+from ctxprune.generators.base import (
+    REASONING_TOKEN,
+    Generator,
+    Reply,
+    checked_contexts,
+    checked_prompts,
+    generated,
+    opened_in,
+    reply_of,
+)
 from ctxprune.models.causal import Parts, PromptEncoder, check_soft_tokens, left_padded, load_causal_lm
 from ctxprune.prompt import DEFAULT_TEMPLATE, render_prompt
 from ctxprune.runtime.device import best_device

@@ -14,8 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.generators.base import checked_prompts
-from ctxprune.generators.replies import Reply, chat_reply
+from ctxprune.generators.base import Reply, chat_reply, checked_prompts
 from ctxprune.text import model_text
 
 if TYPE_CHECKING:

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.generators.base import checked_contexts, checked_prompts
+from ctxprune.generators.base import Reply, checked_contexts, checked_prompts, completion_reply
 from ctxprune.generators.openai import Connected, Connection, Transport
-from ctxprune.generators.replies import Reply, completion_reply
 from ctxprune.models.causal import Parts, PromptEncoder, check_soft_tokens
 from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.types import Context

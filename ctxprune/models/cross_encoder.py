@@ -14,7 +14,7 @@ from transformers import AutoModelForSequenceClassification, PretrainedConfig
 from ctxprune.errors import CheckpointError
 from ctxprune.models import encoders, hub
 from ctxprune.models.formats import PairFormat, Windows, lay_windows
-from ctxprune.runtime.base import EncoderRuntime
+from ctxprune.runtime import EncoderRuntime
 from ctxprune.runtime.device import no_bars_off_terminal
 from ctxprune.runtime.torch import TorchRuntime
 from ctxprune.text.normal import readable

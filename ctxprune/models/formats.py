@@ -12,7 +12,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ctxprune.errors import CheckpointError, UnknownNameError
-from ctxprune.runtime.base import FloatArray, IntArray, TokenSequence
+from ctxprune.runtime import FloatArray, IntArray, TokenSequence
 
 #: Put before the names of special tokens in a plain tokenizer's vocabulary. Two Unicode noncharacters, which no text
 #: may contain, so that no text can spell a special token; `named_tokenizer` takes them off again.

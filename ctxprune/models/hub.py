@@ -17,7 +17,7 @@ from torch import nn
 
 from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import plain_tokenizer
-from ctxprune.runtime.digests import check_digest
+from ctxprune.runtime.weights import check_digest
 
 Weights = dict[str, torch.Tensor]
 

@@ -16,9 +16,9 @@ from ctxprune.bundled import FOLDER
 from ctxprune.errors import CheckpointError
 from ctxprune.files import batched
 from ctxprune.models.formats import PairFormat
-from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
+from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence
 from ctxprune.runtime.device import no_bars_off_terminal
-from ctxprune.runtime.shared import model_file
+from ctxprune.runtime.weights import model_file
 from ctxprune.text.normal import readable
 
 if TYPE_CHECKING:

@@ -14,10 +14,9 @@ import numpy as np
 
 from ctxprune.bundled import FOLDER
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.runtime.base import EncoderOutput, TokenSequence
+from ctxprune.runtime import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import cpus
-from ctxprune.runtime.digests import check_digest
-from ctxprune.runtime.shared import shared_tables
+from ctxprune.runtime.weights import check_digest, shared_tables
 from ctxprune.timing import watched
 
 #: Keys in the file's metadata: number format of the weights, and the longest input in tokens.

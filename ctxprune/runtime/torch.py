@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ctxprune.errors import InputError
 from ctxprune.files import CopiedLock
-from ctxprune.runtime.base import EncoderOutput, TokenSequence
+from ctxprune.runtime import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import DTYPES, best_device, best_dtype
 from ctxprune.timing import watched
 

@@ -10,8 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
-from ctxprune.tools.elements import Earlier, Element, one_line, spelled
-from ctxprune.tools.lines import Line, LineShape, Rows, lines_of
+from ctxprune.tools.elements import Earlier, Element, Line, LineShape, Rows, lines_of, one_line, spelled
 
 _GUTTER = re.compile(r"[ ]{0,8}\d{1,7}(?:\t|→|[ ]?[|│][ ]?|: ?|  )")
 _DEFINES = re.compile(r"[ \t]*(?:async[ ]+)?(?:def[ ]+\w+[ ]*\(|class[ ]+\w+[ ]*[(:])")

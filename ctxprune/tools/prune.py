@@ -16,9 +16,8 @@ from ctxprune.select import Policy
 from ctxprune.text import UnitKind
 from ctxprune.tokens import default_counter
 from ctxprune.tools.choice import Choice, Chosen
-from ctxprune.tools.detect import frame, shape_of
-from ctxprune.tools.elements import Kind, Shape, named, telling
-from ctxprune.tools.lines import note_line, split_note
+from ctxprune.tools.elements import Kind, Shape, named, note_line, split_note, telling
+from ctxprune.tools.shapes import frame, shape_of
 from ctxprune.types import Compressor, Context, Extract, Piece, Span, Summary, TokenCounter
 
 #: Entries of a list are alike, so a little of what the question asks for is in all of them: one stays when it scores

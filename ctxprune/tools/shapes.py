@@ -1,4 +1,4 @@
-"""Recognise tables, logs, search hits, file listings, diffs and JSON Lines by their shape, and take them apart."""
+"""Say what kind of output a text is, by its shape, and take it apart: tables, logs, hits, listings, diffs, JSON."""
 
 from __future__ import annotations
 
@@ -10,8 +10,21 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ctxprune.text.layout import layout
-from ctxprune.tools.elements import Earlier, Element, one_line, spelled
-from ctxprune.tools.lines import Line, LineShape, Rows, runs
+from ctxprune.tools.code import code
+from ctxprune.tools.elements import (
+    Earlier,
+    Element,
+    Line,
+    LineShape,
+    Rows,
+    Shape,
+    lines_of,
+    one_line,
+    runs,
+    spelled,
+    split_note,
+)
+from ctxprune.tools.json_shape import JsonShape
 
 _HIT = re.compile(r"(?P<path>(?=[^:\n]*[A-Za-z])[^\s:][^:\n]{0,400}?):\d{1,9}(?::\d{1,9})?:")
 _AROUND = re.compile(r"(?=[^\n]*[A-Za-z])[^\s:][^:\n]{0,400}?-\d{1,9}-")
@@ -307,3 +320,40 @@ def log(text: str, lines: Sequence[Line], earlier: Earlier) -> LineShape | None:
     rows = Rows(text, lines)
     elements = [rows.element(first, last) for first, last in runs([line.start in starts for line in lines])]
     return LineShape(text, elements, kind="log", noun="records", earlier=earlier, context=1)
+
+
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})[^\n`]*\n(?P<inner>.*\n)\1[ \t]*\s*", re.DOTALL)
+#: Lines of a status or an address that may stand above a JSON body.
+_PREAMBLE = 20
+
+
+def frame(text: str) -> tuple[str, str, str]:
+    """(before, inner, after): a fence around the whole, or a few lines above a JSON body; most texts are inner."""
+    if match := _FENCE.fullmatch(text):
+        return text[: match.start("inner")], match["inner"], text[match.end("inner") :]
+    at = 0
+    for _ in range(_PREAMBLE):
+        if text[at : at + 1] in ("{", "[") and at:
+            if JsonShape.of(text[at:]) is not None:
+                return text[:at], text[at:], ""
+            break
+        following = text.find("\n", at) + 1
+        if not following:
+            break
+        at = following
+    return "", text, ""
+
+
+def shape_of(text: str) -> Shape | None:
+    """The first shape that fits; None for running text, web pages and whatever else the compressors split themselves.
+
+    Linear in the text's length.
+    """
+    if json := JsonShape.of(text):
+        return json
+    body, earlier = split_note(text)
+    lines = lines_of(body)
+    for line_shape in (json_lines, diff, search, listing):
+        if found := line_shape(body, lines, earlier):
+            return found
+    return code(body, earlier) or table(body, lines, earlier) or log(body, lines, earlier)

@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from ctxprune.data.formats import read_squad
 from ctxprune.data.questions import LabelledDocument, Offsets, Question
-from ctxprune.data.squad import read_squad
 from ctxprune.errors import InputError
 from ctxprune.eval.convert.made import LeaveOut, Made, Shape, wrong_file
 from ctxprune.eval.convert.windows import own_and_nearest, windows

@@ -13,7 +13,7 @@ from ctxprune.eval.config import GeneratorConfig, Step
 from ctxprune.eval.run.compress import model_hash
 from ctxprune.eval.run.folder import Store, key
 from ctxprune.generators import Generator, OpenAIGenerator, Reply, generated, load_generator
-from ctxprune.generators.replies import reply_of
+from ctxprune.generators.base import reply_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from ctxprune.compressors.llmlingua.model import WordModel
 from ctxprune.compressors.llmlingua.words import Array, TokenToWord
 from ctxprune.errors import InputError
 from ctxprune.models.formats import special_tokens
-from ctxprune.runtime.base import TokenSequence, sigmoid
+from ctxprune.runtime import TokenSequence, sigmoid
 from ctxprune.text import model_text
 from ctxprune.text.atoms import trim
 

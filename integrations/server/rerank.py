@@ -25,7 +25,7 @@ from ctxprune.integrations.server.engine.queue import public_name
 from ctxprune.integrations.server.errors import ApiError, json_bytes
 from ctxprune.integrations.server.service import Service, while_connected
 from ctxprune.integrations.server.truncation import Cuts
-from ctxprune.runtime.base import sigmoid
+from ctxprune.runtime import sigmoid
 from ctxprune.types import Document, Extract
 
 #: What other servers call a chunk of a long document.

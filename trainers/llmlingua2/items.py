@@ -11,7 +11,7 @@ import torch
 from tokenizers import Tokenizer
 
 from ctxprune.models.formats import PairFormat, window_starts
-from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime import TokenSequence
 from ctxprune.text import split_words
 from ctxprune.text.normal import normalise, readable
 from ctxprune.trainers.llmlingua2.targets import WordTargets

@@ -22,7 +22,7 @@ from ctxprune.compressors.provence.pruner import Passage, PrunerModel
 from ctxprune.data import read_questions
 from ctxprune.data.questions import Question
 from ctxprune.files import read_rows
-from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime import TokenSequence
 from ctxprune.runtime.torch import TorchRuntime
 from ctxprune.trainers.provence.fusion import add_fusion_arguments, fit_and_save, gather_examples
 from ctxprune.trainers.shared.card import model_card

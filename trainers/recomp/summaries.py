@@ -27,7 +27,7 @@ from ctxprune.data import read_questions
 from ctxprune.data.questions import Question
 from ctxprune.errors import InputError
 from ctxprune.files import batched
-from ctxprune.generators.replies import REFUSED
+from ctxprune.generators.base import REFUSED
 from ctxprune.prompt import piece_text
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.recomp.items import (

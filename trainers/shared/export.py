@@ -26,10 +26,10 @@ from torch import nn
 
 from ctxprune.data.questions import read_jsonl
 from ctxprune.errors import InputError
-from ctxprune.runtime.base import TokenSequence
+from ctxprune.runtime import TokenSequence
 from ctxprune.runtime.device import no_bars_off_terminal
-from ctxprune.runtime.digests import write_digests
 from ctxprune.runtime.onnx import DTYPE, MAX_LENGTH, SLOW_FUSIONS, OnnxRuntime
+from ctxprune.runtime.weights import write_digests
 from ctxprune.trainers.shared.rewrite import (
     MIN_LAYER_OUTPUTS,
     THRESHOLD,

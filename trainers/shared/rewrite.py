@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from transformers import AttentionInterface, PreTrainedModel
 
 from ctxprune.errors import InputError
-from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
+from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence
 
 #: Encoders in which every token sees every other: a sequence without padding needs no mask there.
 GLOBAL_ATTENTION = ("bert", "roberta", "xlm-roberta")

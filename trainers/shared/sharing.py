@@ -4,7 +4,7 @@
 
 takes out of every folder's model.onnx the embedding tables that are the same in all of them, byte for byte, and the
 tokenizer, and puts them into ctxprune/bundled/shared as NAME.safetensors and NAME.tokenizer.json. With one folder its
-embedding tables move, so that neither file grows too large. `ctxprune.runtime.shared` puts them together again.
+embedding tables move, so that neither file grows too large. `ctxprune.runtime.weights` puts them together again.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from ctxprune.errors import CheckpointError
-from ctxprune.runtime.digests import write_digests
-from ctxprune.runtime.shared import FOLDER, SHARED, shared_tables
+from ctxprune.runtime.weights import FOLDER, SHARED, shared_tables, write_digests
 
 #: Smaller tables are not worth a name.
 _LEAST_BYTES = 1 << 16

@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from ctxprune.errors import CtxpruneError, GeneratorError, InputError
-from ctxprune.generators.replies import CUT, generated, reply_of
+from ctxprune.generators.base import CUT, generated, reply_of
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator

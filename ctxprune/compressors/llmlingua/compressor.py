@@ -13,16 +13,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from ctxprune.compressors.base import Limits, ScoringCompressor, narrow
-from ctxprune.compressors.llmlingua.choice import DocumentScore, by_document, drop_repeats, keep_best, keep_documents
 from ctxprune.compressors.llmlingua.model import BUNDLED, load_word_model
 from ctxprune.compressors.llmlingua.words import (
+    DocumentScore,
     Reader,
     TokenToWord,
     Words,
+    by_document,
     checked_strings,
     cut_at,
+    drop_repeats,
     forced_edges,
     forced_pattern,
+    keep_best,
+    keep_documents,
     protecting,
     score_words,
     word_offsets,

@@ -15,9 +15,9 @@ from tokenizers import Tokenizer
 from ctxprune.compressors.llmlingua.words import TokenReading
 from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, check_source, lay_windows, pair_format, plain_tokenizer, stitch
-from ctxprune.runtime.base import EncoderRuntime, sigmoid
+from ctxprune.runtime import EncoderRuntime, sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
-from ctxprune.runtime.shared import model_file
+from ctxprune.runtime.weights import model_file
 from ctxprune.text.normal import normalise
 from ctxprune.timing import stage
 

@@ -14,7 +14,7 @@ from ctxprune.errors import CheckpointError, InputError
 from ctxprune.files import CopiedLock
 from ctxprune.models.causal import load_causal_lm
 from ctxprune.models.formats import token_spans, window_starts
-from ctxprune.runtime.base import IntArray
+from ctxprune.runtime import IntArray
 from ctxprune.runtime.device import best_device
 from ctxprune.text import split_sentences
 from ctxprune.text.normal import normalise

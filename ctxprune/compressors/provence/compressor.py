@@ -20,7 +20,7 @@ from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import relevance_of, with_extracts
 from ctxprune.errors import InputError
 from ctxprune.models.formats import check_source, token_spans
-from ctxprune.runtime.base import sigmoid
+from ctxprune.runtime import sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind

@@ -17,9 +17,9 @@ from ctxprune.compressors.provence.fusion import Scorer, read_scorer
 from ctxprune.compressors.readings import DocumentCache, KeptOutputs, open_cache
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.formats import PairFormat, Windows, lay_windows, pair_format, plain_tokenizer, seams, stitch
-from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, FloatArray, IntArray, sigmoid
+from ctxprune.runtime import EncoderOutput, EncoderRuntime, FloatArray, IntArray, sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
-from ctxprune.runtime.shared import model_file
+from ctxprune.runtime.weights import model_file
 from ctxprune.text.normal import normalise, readable
 from ctxprune.timing import stage
 

@@ -12,8 +12,15 @@ import numpy as np
 
 from ctxprune.compressors.base import Choice, ScoringCompressor, narrow
 from ctxprune.compressors.readings import DocumentCache, open_cache
-from ctxprune.compressors.recomp.checkpoint import CONFIG, DualEncoder, load_dual_encoder, load_export
-from ctxprune.compressors.recomp.vectors import Passage, SentenceReader, SentenceVectors
+from ctxprune.compressors.recomp.vectors import (
+    CONFIG,
+    DualEncoder,
+    Passage,
+    SentenceReader,
+    SentenceVectors,
+    load_dual_encoder,
+    load_export,
+)
 from ctxprune.compressors.sentences import with_extracts
 from ctxprune.errors import InputError
 from ctxprune.models.formats import check_source

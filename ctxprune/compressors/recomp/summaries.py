@@ -11,8 +11,7 @@ from typing import ClassVar, Final, Protocol
 from ctxprune.compressors.base import Splitter, narrow, visible_units
 from ctxprune.compressors.recomp.faithfulness import checked
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.generators.base import Generator
-from ctxprune.generators.replies import REFUSED, Reply, generated
+from ctxprune.generators.base import REFUSED, Generator, Reply, generated
 from ctxprune.models.seq2seq import Seq2Seq, Written
 from ctxprune.prompt import count_contexts, title_header, title_line
 from ctxprune.select import Policy, select

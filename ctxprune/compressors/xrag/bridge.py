@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.hub import Weights, checkpoint_file, fill, read_json, read_weights, resolve, write_json
-from ctxprune.runtime.digests import write_digests
+from ctxprune.runtime.weights import write_digests
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 

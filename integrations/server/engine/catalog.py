@@ -16,8 +16,8 @@ from ctxprune.compressors.llmlingua.compressor import LLMLingua2
 from ctxprune.compressors.llmlingua.words import Reader, TokenReading
 from ctxprune.compressors.provence.compressor import BUNDLED, OTHER_LANGUAGES, Provence
 from ctxprune.compressors.provence.pruner import PrunerModel
-from ctxprune.compressors.recomp.checkpoint import DualEncoder
 from ctxprune.compressors.recomp.extractive import RecompExtractive
+from ctxprune.compressors.recomp.vectors import DualEncoder
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.integrations.server.engine.ticket import ModelError

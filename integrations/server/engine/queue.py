@@ -17,7 +17,7 @@ from ctxprune.compressors.provence.pruner import Passage, PrunerModel, Reading
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError, Order, Slot, Ticket
 from ctxprune.integrations.server.observe import Metrics
-from ctxprune.runtime.base import EncoderOutput, EncoderRuntime, TokenSequence
+from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ctxprune.errors import CtxpruneError
 from ctxprune.integrations.server.callers import Rota
-from ctxprune.runtime.base import EncoderOutput, TokenSequence
+from ctxprune.runtime import EncoderOutput, TokenSequence
 
 
 class ExpiredError(CtxpruneError):

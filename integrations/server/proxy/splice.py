@@ -8,7 +8,7 @@ from typing import Any
 
 from ctxprune.integrations.server.errors import json_bytes
 from ctxprune.integrations.server.proxy.wires import Path
-from ctxprune.tools.json_spans import Node, spans
+from ctxprune.tools.json_shape import Node, spans
 
 
 def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
