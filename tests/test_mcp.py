@@ -16,10 +16,8 @@ from fixtures_server import running
 from mcp import Client, MCPError, StdioServerParameters
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.mcp.command import run
-from ctxprune.integrations.mcp.originals import Originals
-from ctxprune.integrations.mcp.pruning import Pruning
-from ctxprune.integrations.mcp.server import create_server
+from ctxprune.integrations.mcp.pruning import Originals, Pruning
+from ctxprune.integrations.mcp.server import create_server, run
 from ctxprune.integrations.mcp.wrap import QUESTION, Wrapping, upstream_of, wrapped
 from ctxprune.tools import ToolOutputs
 from ctxprune.tools.json_shape import NOTE

@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 Kind = Literal["json", "json lines", "table", "log", "search", "listing", "diff", "code", "text"]
@@ -288,5 +289,4 @@ class Rows:
 
 def runs(opens: Sequence[bool]) -> Iterator[tuple[int, int]]:
     """[first, last) of the stretches that begin where `opens` is true; what comes before the first is in none."""
-    starts = [at for at, flag in enumerate(opens) if flag]
-    return zip(starts, [*starts[1:], len(opens)], strict=True)
+    return pairwise([*(at for at, flag in enumerate(opens) if flag), len(opens)])

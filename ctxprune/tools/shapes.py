@@ -142,8 +142,8 @@ def _hits(text: str, lines: Sequence[Line]) -> list[Element]:
         line.text == "--" or (is_hit[at] and (at == 0 or (is_hit[at - 1] or lines[at - 1].blank)))
         for at, line in enumerate(lines)
     ]
-    if lines and not opens[0] and any(opens):
-        opens[0] = not is_hit[0] and _AROUND.match(lines[0].head) is not None
+    if lines and not opens[0]:  # what stands before the first hit belongs to it, where nothing else opens one
+        opens[0] = not any(opens) or (not is_hit[0] and _AROUND.match(lines[0].head) is not None)
     rows = Rows(text, lines)
     return [rows.element(first, last, reads=_hit_reads(text, lines, first, last)) for first, last in runs(opens)]
 
