@@ -17,7 +17,7 @@ from ctxprune.runtime import weights as shared
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.runtime.weights import FOLDER, SHARED, check_digest, model_file, shared_tables, write_digests
 from ctxprune.trainers.shared.rewrite import Int4Embedding, quantised_blocks, shrink
-from ctxprune.trainers.shared.sharing import load_whole, share
+from ctxprune.trainers.shared.sharing import join, load_whole, share
 
 BUNDLED = Path(ctxprune.bundled.__file__).parent
 PASSAGES = [Passage("When was the kiln lit?", "Kiln", "The kiln was lit in May. It cooled in June. Nobody came.")]
@@ -137,6 +137,40 @@ def test_sharing_moves_what_is_common_and_nothing_else(tmp_path: Path, monkeypat
     monkeypatch.undo()
     [theirs] = PrunerModel.from_export(BUNDLED / "provence-mini").read(PASSAGES)
     np.testing.assert_array_equal(mine.keep, theirs.keep)
+
+
+def test_a_model_trained_anew_joins_what_others_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    into = tmp_path / "shared"
+    share([alone(name, tmp_path / name) for name in ("recomp-mini", "minilm-encoder")], "both", into=into)
+    kept = {path.name: path.read_bytes() for path in into.iterdir()}
+    late = alone("provence-mini", tmp_path / "provence-mini")
+    assert join(late, "both", into=into) == [
+        "position_embeddings.weight", "word_embeddings.scale", "word_embeddings.weight",
+    ]  # fmt: skip
+    assert {path.name: path.read_bytes() for path in into.iterdir()} == kept
+    assert not (late / "tokenizer.json").exists()
+    monkeypatch.setattr(shared, "FOLDER", into)
+    [mine] = PrunerModel.from_export(late).read(PASSAGES)
+    monkeypatch.undo()
+    [theirs] = PrunerModel.from_export(BUNDLED / "provence-mini").read(PASSAGES)
+    np.testing.assert_array_equal(mine.keep, theirs.keep)
+
+
+def test_a_model_of_another_table_does_not_join_and_stays_as_it_is(tmp_path: Path) -> None:
+    into = tmp_path / "shared"
+    share([alone(name, tmp_path / name) for name in ("recomp-mini", "minilm-encoder")], "both", into=into)
+    other = alone("provence-mini", tmp_path / "other")
+    graph = onnx.load(other / "model.onnx")
+    for table in graph.graph.initializer:
+        if table.name.endswith("word_embeddings.weight"):
+            table.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(table) + 1, table.name))
+    onnx.save(graph, other / "model.onnx")
+    before = {path.name: path.read_bytes() for path in other.iterdir()}
+    with pytest.raises(CheckpointError, match=r"word_embeddings.weight is not that of both\.safetensors"):
+        join(other, "both", into=into)
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+    with pytest.raises(CheckpointError, match="nothing to join"):
+        join(other, "neither", into=into)
 
 
 def test_models_without_a_common_table_share_nothing(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
 """Keep once what several bundled models have in common.
 
-    python -m ctxprune.trainers.shared.sharing --name NAME FOLDER ...
+    python -m ctxprune.trainers.shared.sharing --name NAME [--join] FOLDER ...
 
 takes out of every folder's model.onnx the embedding tables that are the same in all of them, byte for byte, and the
 tokenizer, and puts them into ctxprune/bundled/shared as NAME.safetensors and NAME.tokenizer.json. With one folder its
-embedding tables move, so that neither file grows too large. `ctxprune.runtime.weights` puts them together again.
+embedding tables move, so that neither file grows too large. With --join the shared files stay as they are, and each
+folder, such as a model trained anew, is made to use them. `ctxprune.runtime.weights` puts them together again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save
+from safetensors.numpy import load_file, save
 
 from ctxprune.errors import CheckpointError
 from ctxprune.runtime.weights import FOLDER, SHARED, shared_tables, write_digests
@@ -63,13 +64,41 @@ def share(folders: Sequence[Path], name: str, *, into: Path = FOLDER) -> list[st
     (into / f"{name}.safetensors").write_bytes(save({key: tables[0][key] for key in common}))
     files = _share_tokenizer(folders, into / f"{name}.tokenizer.json")
     for folder, model in zip(folders, models, strict=True):
-        moved = _take_out(model, common, f"{name}.safetensors")
-        (folder / "model.onnx").write_bytes(model.SerializeToString())
-        listing = {"files": files, "tables": moved}
-        (folder / SHARED).write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
-        write_digests(folder)
+        _without(folder, model, common, files, f"{name}.safetensors")
     write_digests(into)
     return common
+
+
+def join(folder: Path, name: str, *, into: Path = FOLDER) -> list[str]:
+    """Make a folder use the tables and the tokenizer that others share; returns the names of the tables.
+
+    Raises CheckpointError for a table that is not the shared one, byte for byte: the folder is then left as it is.
+    """
+    file, tokenizer = into / f"{name}.safetensors", into / f"{name}.tokenizer.json"
+    if not file.is_file():
+        raise CheckpointError(
+            f"{file} is not there, so there is nothing to join; share the tables of some folders first"
+        )
+    shared, model = load_file(file), load_whole(folder)
+    own = _embeddings(model)
+    for key, table in shared.items():
+        if not _same(table, own.get(key)):
+            raise CheckpointError(f"{folder}: {key} is not that of {file.name}; share it with others of its own base")
+    mine = folder / "tokenizer.json"
+    same_tokenizer = mine.is_file() and tokenizer.is_file() and mine.read_bytes() == tokenizer.read_bytes()
+    _without(folder, model, sorted(shared), {mine.name: tokenizer.name} if same_tokenizer else {}, file.name)
+    if same_tokenizer:
+        mine.unlink()
+    return sorted(shared)
+
+
+def _without(folder: Path, model: Any, tables: Sequence[str], files: Mapping[str, str], file: str) -> None:
+    """Write the folder's model without the tables, and where they and its other shared files are."""
+    moved = _take_out(model, tables, file)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+    listing = {"files": files, "tables": moved}
+    (folder / SHARED).write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
+    write_digests(folder)
 
 
 def _embeddings(model: Any) -> Arrays:
@@ -126,8 +155,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description="Keep once what several bundled models have in common")
     parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="folder with model.onnx")
     parser.add_argument("--name", required=True, help="of the shared files, without their endings")
+    parser.add_argument("--join", action="store_true", help="use the files that others share already")
     arguments = parser.parse_args(argv)
-    for table in share(arguments.folders, arguments.name):
+    if arguments.join:
+        tables = [table for folder in arguments.folders for table in join(folder, arguments.name)]
+    else:
+        tables = share(arguments.folders, arguments.name)
+    for table in tables:
         print(f"{arguments.name}.safetensors: {table}")
 
 
