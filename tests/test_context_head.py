@@ -113,6 +113,16 @@ def test_documents_without_a_telling_title_are_not_linked(titles: tuple[str, ...
     assert column(table, "link_on") == pytest.approx([np.exp(-8), np.exp(-8), np.exp(-8) * (1 - expected[2])], abs=1e-3)
 
 
+@pytest.mark.parametrize(
+    "titles", [("Die Kirche und der Turm", "Das Haus", ""), ("La maison de la mer et des îles", "", "")]
+)
+def test_titles_in_another_language_than_the_sentences_are_read_alike(titles: tuple[str, ...]) -> None:
+    bare = replace(
+        two_steps(titles), texts=("Rows 1-3 | 12.5", "x = 4", "17:30"), query="Does Winters Haus der Turm run?"
+    )
+    assert context_table(bare).shape == (3, len(COLUMNS))
+
+
 def test_links_do_not_depend_on_the_order_of_documents() -> None:
     table = context_table(two_steps())
     backwards = [2, 1, 0]

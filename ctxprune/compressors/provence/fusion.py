@@ -347,11 +347,9 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
 
 def _question_words(evidence: SentenceEvidence) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Which words of the question stand in each sentence, (n_sentences, n_words), and title, (n_documents, n_words)."""
-    language = language_of(evidence.texts)
-    return (
-        term_presence(evidence.query, evidence.texts, language=language),
-        term_presence(evidence.query, evidence.titles, language=language),
-    )
+    texts = [*evidence.texts, *evidence.titles]  # in one go: the language, and so the words, are the same for both
+    presence = term_presence(evidence.query, texts, language=language_of(evidence.texts))
+    return presence[: len(evidence.texts)], presence[len(evidence.texts) :]
 
 
 def _covers(
