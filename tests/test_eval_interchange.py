@@ -14,8 +14,7 @@ from hypothesis import strategies as st
 
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import InputError
-from ctxprune.eval.interchange import Compressed, context_from, match, read_compressed
-from ctxprune.eval.interchange.alignment import align
+from ctxprune.eval.interchange import Compressed, align, context_from, match, read_compressed
 from ctxprune.eval.run.contexts import keeping
 from ctxprune.prompt import readable_text
 from ctxprune.result import CompressionResult

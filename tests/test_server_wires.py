@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.integrations.server import Settings, create_app
-from ctxprune.integrations.server.proxy.splice import changed_bytes
 from ctxprune.integrations.server.proxy.wires import (
     anthropic_results,
+    changed_bytes,
     chat_results,
     responses_results,
     with_texts,

@@ -176,7 +176,7 @@ def compress(
         units=units,
         elision=elision,
     )
-    from ctxprune.cli.compress import compress_batch, compress_one
+    from ctxprune.cli.run import compress_batch, compress_one
 
     if batch is not None:
         compress_batch(batch, compression, quiet=quiet)

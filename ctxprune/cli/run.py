@@ -1,36 +1,102 @@
-"""`ctxprune run`: retrieve, prune, render the prompt, answer, and say what became of the answer on the way."""
+"""`ctxprune compress` and `ctxprune run`: prune for one question or a file of them, and the whole way around that.
+
+`run` retrieves, prunes, renders the prompt, answers, and says what became of the answer on the way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctxprune.cli.options import Asked
+from ctxprune.cli.options import Asked, Compression, read_contexts, read_documents
 from ctxprune.cli.output import (
     Detail,
     Line,
     View,
     notes,
+    notes_of,
     plural,
     print_json,
     print_text,
     reading_progress,
     result_lines,
     show,
+    show_progress,
+    show_result,
     tokens,
     write_html,
 )
 from ctxprune.data.questions import locate_answers
-from ctxprune.errors import GeneratorError
+from ctxprune.errors import GeneratorError, InputError
+from ctxprune.files import open_text
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import readable_text, render_prompt
 from ctxprune.result import CompressionResult
+from ctxprune.types import Context, about_of
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator, Reply
     from ctxprune.retrievers import Retriever
+
+
+def compress_one(question: str, paths: Sequence[Path], compression: Compression, view: View) -> None:
+    tell = notes(quiet=view.quiet)
+    context = Context.of(question, read_documents(paths, tell=tell))
+    pipeline = compression.pipeline()
+    with reading_progress(quiet=view.quiet):
+        result = pipeline.run(context)
+    if view.html is not None:
+        write_html(view.html, [result], tell=tell)
+    if view.as_json:
+        print_json(result.to_dict(), indent=2)
+    elif view.text:
+        print_text(result.text)
+        for note in notes_of(result):
+            tell(f"note: {note}")
+    else:
+        show_result(result, view.detail)
+
+
+def compress_batch(path: Path, compression: Compression, *, quiet: bool) -> None:
+    """One JSON result a line, in order. A line that cannot be used ends it, after the results of those before."""
+    stream = Readable(path, compression.pipeline())
+    with closing(show_progress(stream.results(), total=lambda: _lines(path), quiet=quiet)) as results:
+        for result in results:
+            print_json(result.to_dict())
+    if stream.error is not None:
+        raise stream.error
+
+
+class Readable:
+    """The contexts of a file up to the first line that cannot be used, whose error is then in `error`.
+
+    Raised at once it would take the results of its batch neighbours with it.
+    """
+
+    def __init__(self, path: Path, pipeline: Pipeline) -> None:
+        self.path = path
+        self.pipeline = pipeline
+        self.error: InputError | None = None
+
+    def results(self) -> Iterator[CompressionResult]:
+        return self.pipeline.iter_run(self._contexts())
+
+    def _contexts(self) -> Iterator[Context]:
+        needs_query = any(about_of(compressor).needs_query for compressor in self.pipeline.compressors)
+        try:
+            yield from read_contexts(self.path, needs_query=needs_query)
+        except InputError as error:
+            self.error = error
+
+
+def _lines(path: Path) -> int:
+    with open_text(path) as lines:
+        return sum(1 for line in lines if line.strip())
+
 
 #: Questions retrieved and answered together; the first results are shown after so many.
 CHUNK = 8

@@ -3,7 +3,6 @@
 Tool results of agents are pruned by `ctxprune.integrations.langchain.agents`, which needs the extra "langchain".
 """
 
-from ctxprune.integrations.langchain.compressor import CtxPruneCompressor, joined
-from ctxprune.integrations.langchain.retriever import CtxPruneRetriever
+from ctxprune.integrations.langchain.compressor import CtxPruneCompressor, CtxPruneRetriever, joined
 
 __all__ = ["CtxPruneCompressor", "CtxPruneRetriever", "joined"]

@@ -1,4 +1,4 @@
-"""Any text compressor of ctxprune as a LangChain document compressor, document transformer and runnable."""
+"""A text compressor of ctxprune as a LangChain compressor, transformer and runnable, and behind a retriever."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from langchain_core.callbacks import Callbacks
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun, Callbacks
 from langchain_core.documents import BaseDocumentCompressor, BaseDocumentTransformer, Document
+from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
-from pydantic import ConfigDict, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.adapter import Adapter, CopiesBuiltAnew
+from ctxprune.integrations.adapter import Adapter, CopiesBuiltAnew, check_top_n
 from ctxprune.integrations.langchain.convert import from_langchain, to_langchain
 from ctxprune.pipeline import OnError
 from ctxprune.prompt import DOCUMENT_SEPARATOR
@@ -177,3 +178,40 @@ def _keys(input: Mapping[str, Any]) -> tuple[str, str]:
         missing = "question, a string," if query is None else "list of documents"
         raise InputError(f"no {missing} under any of {', '.join(keys)}; the input's keys are {', '.join(input)}")
     return query, documents
+
+
+class CtxPruneRetriever(CopiesBuiltAnew, BaseRetriever):
+    """Retrieves with `retriever`, then prunes what it found for the question.
+
+    retriever: how many documents it finds is its own setting. compressor: a `CtxPruneCompressor`, or what its
+    `compressor` takes. k: return the k most relevant documents, most relevant first (None: the compressor's `top_n`);
+    `invoke(question, k=...)` sets it for one call. Raises InputError for a k below 1.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
+
+    retriever: BaseRetriever
+    compressor: CtxPruneCompressor = Field(default_factory=CtxPruneCompressor)
+    k: int | None = None
+
+    @field_validator("compressor", mode="before")
+    @classmethod
+    def _wrapped(cls, compressor: Any) -> Any:
+        return compressor if isinstance(compressor, CtxPruneCompressor) else CtxPruneCompressor(compressor=compressor)
+
+    def model_post_init(self, context: Any, /) -> None:
+        check_top_n(self.k)
+
+    def _get_relevant_documents(
+        self, query: str, *, run_manager: CallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        callbacks = run_manager.get_child()
+        found = self.retriever.invoke(query, {"callbacks": callbacks})
+        return self.compressor.compress_documents(found, query, callbacks, top_n=self.k if k is None else k)
+
+    async def _aget_relevant_documents(
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun, k: int | None = None
+    ) -> list[Document]:
+        callbacks = run_manager.get_child()
+        found = await self.retriever.ainvoke(query, {"callbacks": callbacks})
+        return await self.compressor.acompress_documents(found, query, callbacks, top_n=self.k if k is None else k)

@@ -20,8 +20,8 @@ from ctxprune.integrations.server.compress import seconds_of
 from ctxprune.integrations.server.errors import ANTHROPIC_PATH, ApiError
 from ctxprune.integrations.server.gate import note
 from ctxprune.integrations.server.proxy.compress import ProxyCompressor, Rewriting
-from ctxprune.integrations.server.proxy.splice import changed_bytes
 from ctxprune.integrations.server.proxy.tool_results import ToolResultPruner
+from ctxprune.integrations.server.proxy.wires import changed_bytes
 from ctxprune.integrations.server.service import BrokenOffError, Service, while_connected
 from ctxprune.integrations.server.settings import Settings
 
