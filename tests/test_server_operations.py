@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import logging
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from pydantic import ValidationError
 from starlette.testclient import TestClient
 
 from ctxprune.integrations.server import Settings, create_app
+from ctxprune.integrations.server import app as app_module
 from ctxprune.integrations.server.bodies import decoded
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.observe import json_log, opentelemetry_tracing
@@ -282,6 +284,16 @@ def test_two_ways_to_tell_a_bodys_end_are_refused_and_the_connection_closed():
         assert answer.startswith(b"HTTP/1.1 400") and answer.count(b"HTTP/1.1") == 1
         # uvicorn's other parser, which is used where it is installed, refuses such a request in its own words
         assert b"Content-Length and Transfer-Encoding" in answer or b"Invalid HTTP request" in answer
+
+
+def test_an_idle_connection_is_the_clients_to_close(monkeypatch):
+    """Both sides closing after the same time would drop the requests that were sent at that moment."""
+    served = []
+    monkeypatch.setattr(sys, "setswitchinterval", lambda seconds: None)
+    monkeypatch.setattr(logging.getLogger("uvicorn.error"), "filters", [])
+    monkeypatch.setattr(app_module.DrainingServer, "run", lambda server: served.append(server.config))
+    app_module.serve(settings=Settings())
+    assert served[0].timeout_keep_alive > httpx2.Limits().keepalive_expiry
 
 
 def test_answers_are_sent_at_once_on_sockets_of_every_make():

@@ -11,7 +11,7 @@ from ctxprune.text.atoms import fences
 from ctxprune.text.grids import mark_grids
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
-from ctxprune.text.records import mark_diffs, mark_records, mark_settings
+from ctxprune.text.records import mark_diffs, mark_records, mark_references, mark_settings
 from ctxprune.text.speakers import mark_questions, mark_senders
 from ctxprune.text.tables import mark_tables
 
@@ -45,6 +45,8 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_grids(lines, kinds)
     if shapes:
         mark_diffs(lines, kinds)
+        if not tags:
+            mark_references(lines, kinds)
         mark_records(lines, kinds, tags=tags)
     if shapes and not tags:
         mark_senders(lines, kinds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import math
 import re
 import signal
 import socket
@@ -240,6 +241,8 @@ def serve(*, host: str = "127.0.0.1", port: int = 8080, settings: Settings | Non
         access_log=False,  # the application writes its own, with request ids
         log_level="warning",
         server_header=False,
+        # HTTP clients keep an idle connection for 5 s; a server that closes it then too drops the request just sent
+        timeout_keep_alive=math.ceil(settings.header_seconds),
         timeout_graceful_shutdown=settings.shutdown_seconds,
     )
     DrainingServer(config, app, drain_seconds=settings.drain_seconds).run()
