@@ -478,15 +478,13 @@ def test_units_cover_any_mixture_of_lines(text: str, kind: str) -> None:
     "¦From: x\nTo: y\n¦<a><b>¦\x1b[¦a\b¦....¦a:  b\n¦a  b".split(SEPARATOR),
 )
 def test_work_grows_with_the_length_of_odd_texts(piece: str) -> None:
-    """Four times the text may take eight times as long, not sixteen, whatever the machine does meanwhile."""
+    """Four times the text may take eight times as long, not sixteen: in one of several tries, since a busy machine may
+    slow down any one of them."""
 
     def seconds(size: int) -> float:
         text = piece * (size // len(piece))
-        best = float("inf")
-        for _ in range(2):
-            started = time.process_time()
-            split_sentences(text)
-            best = min(best, time.process_time() - started)
-        return best
+        started = time.process_time()
+        split_sentences(text)
+        return time.process_time() - started
 
-    assert seconds(20_000) <= 8 * seconds(5_000) + 0.05
+    assert any(seconds(20_000) <= 8 * seconds(5_000) + 0.05 for _ in range(8))
