@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     )
     prune_cached: bool = Field(
         default=False,
-        description="Prune new tool results up to the last cache_control mark too, before they are cached.",
+        description="Prune what is new up to the last cache_control mark too, before it is cached.",
     )
     proxy_memory_bytes: int = Field(
         default=64_000_000, ge=0, description="How turns were sent is remembered, so that later ones send the same."

@@ -286,7 +286,8 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
 
     @router.post("/v1/messages", **_documented("Anthropic messages; the answer is the upstream's.", _MESSAGES_EXAMPLE))
     async def messages(request: Request) -> Response:
-        """Prune what tools gave, where the server is set to; then answer as the upstream does, streams included.
+        """Compress what is marked as context and, where the server is set to, what tools gave; then answer as the
+        upstream does, streams included.
 
         What stands up to the last `cache_control` mark goes on as it came, or as it was sent before.
         """
@@ -294,7 +295,7 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
 
     @router.post("/v1/responses", **_documented("A response; the answer is the upstream's.", _RESPONSES_EXAMPLE))
     async def responses(request: Request) -> Response:
-        """The same for the outputs of function calls in OpenAI's responses API."""
+        """The same for instructions, messages and the outputs of function calls in OpenAI's responses API."""
         return await rewritten(request, tools.responses, "/responses")
 
     @router.get("/v1/models", response_description="The upstream's models.")
