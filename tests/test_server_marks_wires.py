@@ -26,7 +26,8 @@ def anthropic_body(*turns, system="Answer in a line."):
     messages = []
     for turn in turns:
         thought = {"type": "thinking", "thinking": marked(MILL), "signature": "q=="}
-        messages += [{"role": "user", "content": turn}, {"role": "assistant", "content": [thought, block(marked(MILL))]}]
+        answer = {"role": "assistant", "content": [thought, block(marked(MILL))]}
+        messages += [{"role": "user", "content": turn}, answer]
     return {"model": "m", "max_tokens": 7, "system": system, "messages": messages[:-1]}
 
 
@@ -172,7 +173,8 @@ def test_marks_within_tool_results_are_the_tools_own(client, upstream):
     assert sent["input"] == [output]
 
 
-ODD = [None, 4, "x", [], {}, {"role": ["user"]}, {"role": "user", "content": 5}, {"role": "user", "content": [None, {}]},
+ODD = [None, 4, "x", [], {}, {"role": ["user"]}, {"role": "user", "content": 5},
+       {"role": "user", "content": [None, {}]},
        {"role": "user", "content": [{"type": ["text"], "text": 4, "content": [3, None]}]}]  # fmt: skip
 
 

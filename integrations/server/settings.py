@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
     upstream_api_key: SecretStr | None = Field(default=None, description="Replaces the caller's Authorization.")
     upstream_connect_seconds: Seconds = Field(default=10.0, description="Until the upstream takes the connection.")
-    upstream_read_seconds: Seconds = Field(default=600.0, description="Without a byte from upstream.")
+    upstream_read_seconds: Seconds = Field(default=600.0, description="Without a byte from upstream, and for its head.")
     context_name: str = Field(default="context", min_length=1, description="A message of this `name` is context.")
     anthropic_url: AnyHttpUrl | None = Field(
         default=None, description="For /v1/messages, up to and with /v1; by default the upstream's address."

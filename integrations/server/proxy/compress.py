@@ -179,9 +179,7 @@ class ProxyCompressor:
         seconds: float | None,
         caller: bytes,
     ) -> Rewriting:
-        return await self._rewritten(
-            size, lambda: self._marked(read(body), _options(body)[0], size, seconds, caller)
-        )
+        return await self._rewritten(size, lambda: self._marked(read(body), _options(body)[0], size, seconds, caller))
 
     async def completion(
         self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes

@@ -1,7 +1,7 @@
 """Read the requests of three APIs as one list of messages in which marked context is found; pure functions.
 
 Chat: the messages. Anthropic: the system text, then the messages. Responses: the instructions, then the input items.
-Of the last two only texts of the system and of messages can hold context: a tool's result is pruned as one, see `wires`.
+Of the last two only texts of the system and of messages can hold context: a tool's result is pruned as such (`wires`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _NOWHERE = (-1, -1)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation:
     """One request. body: without fields of ours. messages: as of chat, our fields among them. places: where the content
-    of each stands in the body. shift: how many come before those that `ctxprune.messages` counts. cached_to: the message
-    and the part at which the last `cache_control` stands."""
+    of each stands in the body. shift: how many come before those that `ctxprune.messages` counts. cached_to: the
+    message and the part at which the last `cache_control` stands."""
 
     body: Mapping[str, Any]
     messages: Sequence[Any]
@@ -54,9 +54,10 @@ def chat_conversation(body: Mapping[str, Any]) -> Conversation:
 
 
 def anthropic_conversation(body: Mapping[str, Any]) -> Conversation:
-    """Anthropic messages. A text counts the same as a string and as a block, with a `cache_control` and without, so that
-    a conversation is known again where its client moved the mark."""
-    messages = body.get("messages") if isinstance(body.get("messages"), list) else []
+    """Anthropic messages. A text counts the same as a string and as a block, with a `cache_control` and without, so
+    that a conversation is known again where its client moved the mark."""
+    given = body.get("messages")
+    messages = given if isinstance(given, list) else []
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
     places: list[Path] = [("system",)] * len(system)
     places += [("messages", at, "content") for at in range(len(messages))]

@@ -1,8 +1,8 @@
 """Where tool results stand in the requests of three APIs, and what each was asked for; pure functions.
 
 Chat: messages of the role tool. Anthropic: `tool_result` blocks of user messages. Responses: the `output` of function
-calls. Nothing else of a request is looked at here; of marked context see `conversation`. A result's question is what the
-user said last before it, with what the call itself searched for, so that it is the same on every later turn.
+calls. Nothing else of a request is looked at here; of marked context see `conversation`. A result's question is what
+the user said last before it, with what the call itself searched for, so that it is the same on every later turn.
 """
 
 from __future__ import annotations
