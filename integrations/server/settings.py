@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     )
     upstream_api_key: SecretStr | None = Field(default=None, description="Replaces the caller's Authorization.")
     upstream_connect_seconds: Seconds = Field(default=10.0, description="Until the upstream takes the connection.")
-    upstream_read_seconds: Seconds = Field(default=600.0, description="Without a byte from upstream.")
+    upstream_read_seconds: Seconds = Field(default=600.0, description="Without a byte from upstream, and for its head.")
     context_name: str = Field(default="context", min_length=1, description="A message of this `name` is context.")
     anthropic_url: AnyHttpUrl | None = Field(
         default=None, description="For /v1/messages, up to and with /v1; by default the upstream's address."
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     )
     prune_cached: bool = Field(
         default=False,
-        description="Prune new tool results up to the last cache_control mark too, before they are cached.",
+        description="Prune what is new up to the last cache_control mark too, before it is cached.",
     )
     proxy_memory_bytes: int = Field(
         default=64_000_000, ge=0, description="How turns were sent is remembered, so that later ones send the same."

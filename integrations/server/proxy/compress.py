@@ -1,11 +1,11 @@
-"""Compress the marked context of one OpenAI request, turn by turn, and say what came of it."""
+"""Compress the marked context of one request, turn by turn, and say what came of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import Field
@@ -27,6 +27,12 @@ from ctxprune.integrations.server.proxy.context import (
     replaced,
     without_tags,
 )
+from ctxprune.integrations.server.proxy.conversation import (
+    Conversation,
+    anthropic_conversation,
+    chat_conversation,
+    responses_conversation,
+)
 from ctxprune.integrations.server.proxy.marks import is_marked, keeps_balance
 from ctxprune.integrations.server.schemas import Options
 from ctxprune.integrations.server.service import Service
@@ -34,6 +40,9 @@ from ctxprune.types import Document
 
 #: Bytes of an entry besides its texts, about.
 _OVERHEAD = 300
+
+#: Why a turn is left as it came without anything having failed.
+_HARMLESS = ("no_question", "cached")
 
 #: The text of each segment; None for one that went as it came.
 Sent = tuple[str | None, ...]
@@ -124,7 +133,8 @@ class Texts:
 class Chat:
     """One request's marked context. keys: what stands for the conversation up to the end of each turn. build: the
     request's body with texts in place of segments. seconds: how long the caller waits for the compression. caller: as
-    of `caller_of`. size: of the request, in bytes."""
+    of `caller_of`. size: of the request, in bytes. left: segments that stay as they come, unless they were sent
+    otherwise before."""
 
     turns: Sequence[Turn]
     keys: Sequence[bytes]
@@ -133,6 +143,7 @@ class Chat:
     seconds: float | None
     caller: bytes
     size: int
+    left: frozenset[Segment] = frozenset()
 
     @property
     def segments(self) -> list[Segment]:
@@ -151,6 +162,25 @@ class ProxyCompressor:
         when set to fail closed."""
         return await self._rewritten(size, lambda: self._chat(body, size, seconds, caller))
 
+    async def anthropic(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
+        """The same for Anthropic messages. What stands up to the last `cache_control` mark stays as it came, or as it
+        was sent, unless the server is set to prune it."""
+        return await self._read_as(anthropic_conversation, body, size, seconds, caller)
+
+    async def responses(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
+        """The same for OpenAI responses."""
+        return await self._read_as(responses_conversation, body, size, seconds, caller)
+
+    async def _read_as(
+        self,
+        read: Callable[[Mapping[str, Any]], Conversation],
+        body: Mapping[str, Any],
+        size: int,
+        seconds: float | None,
+        caller: bytes,
+    ) -> Rewriting:
+        return await self._rewritten(size, lambda: self._marked(read(body), _options(body)[0], size, seconds, caller))
+
     async def completion(
         self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes
     ) -> Rewriting:
@@ -164,24 +194,23 @@ class ProxyCompressor:
 
     def _chat(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
         options, rest = _options(body)
-        messages = rest.get("messages")
-        if not isinstance(messages, list):
+        if not isinstance(body.get("messages"), list):
             return Rewriting(rest, "passthrough", "no_messages")
-        clean = without_tags(messages)
-        fallback = rest | {"messages": clean}
+        return self._marked(chat_conversation(body), options, size, seconds, caller)
+
+    def _marked(
+        self, conversation: Conversation, options: ProxyOptions, size: int, seconds: float | None, caller: bytes
+    ) -> Rewriting | Chat:
+        messages, fallback = conversation.messages, conversation.with_texts({})
         if options.enabled is False:
             return Rewriting(fallback, "passthrough", "disabled")
-        turns = find_turns(messages, self._marking(options, len(messages)))
-        if not turns and any_marked(messages):
-            return Rewriting(fallback, "passthrough", "unclear_marks")
+        turns = find_turns(messages, self._marking(options, conversation))
         if not turns:
-            return Rewriting(fallback, "passthrough", "no_context")
-        keys = conversation_keys(clean, turns, scope=_scope(caller, options))
-
-        def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
-            return fallback | {"messages": replaced(clean, texts)}
-
-        return Chat(turns, keys, options, with_texts, seconds, caller, size)
+            return Rewriting(fallback, "passthrough", "unclear_marks" if any_marked(messages) else "no_context")
+        keys = conversation_keys(without_tags(messages), turns, scope=_scope(caller, options))
+        segments = (segment for turn in turns for segment in turn.segments)
+        left = frozenset[Segment]() if self.service.settings.prune_cached else conversation.cached(segments)
+        return Chat(turns, keys, options, conversation.with_texts, seconds, caller, size, left)
 
     def _completion(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
         options, rest = _options(body)
@@ -202,12 +231,12 @@ class ProxyCompressor:
 
         return Chat(turns, keys, options, with_texts, seconds, caller, size)
 
-    def _marking(self, options: ProxyOptions, length: int) -> Marking:
-        settings = self.service.settings
-        listed = frozenset(options.messages or ())
+    def _marking(self, options: ProxyOptions, conversation: Conversation) -> Marking:
+        listed, shift = frozenset(options.messages or ()), conversation.shift
+        length = len(conversation.messages) - shift
         if wrong := [at for at in listed if not 0 <= at < length]:
             raise ApiError(422, f"ctxprune.messages must be indices below {length}, got {wrong[0]}")
-        return Marking(name=settings.context_name, listed=listed)
+        return Marking(name=self.service.settings.context_name, listed=frozenset(at + shift for at in listed))
 
     async def _guarded(self, chat: Chat) -> Rewriting:
         """Fail open: whatever goes wrong with compression, the original goes upstream and the headers say so."""
@@ -233,15 +262,18 @@ class ProxyCompressor:
         self.service.metrics.degraded(reason)
         texts = Texts()
         for turn, key in zip(chat.turns, chat.keys, strict=True):
-            self._recall(texts, turn, key)
+            self._recall(texts, turn, key, chat.left)
         self._remember(chat, texts)
         return Rewriting(chat.build(texts.by_segment), "degraded", reason)
 
-    def _recall(self, texts: Texts, turn: Turn, key: bytes) -> bool:
-        """Whether it is known how the turn was sent before; a new turn was not, or its caller tries again."""
-        known = None if turn.is_new else self._memory.get(key, turn.segments)
+    def _recall(self, texts: Texts, turn: Turn, key: bytes, left: frozenset[Segment]) -> bool:
+        """Whether it is known how the turn was sent before. A new turn was not, or its caller tries again; but what the
+        provider keeps of it is sent as it was."""
+        if turn.is_new and left.isdisjoint(turn.segments):
+            return False
+        known = self._memory.get(key, turn.segments)
         texts.by_segment |= known or {}
-        return known is not None
+        return bool(known) if turn.is_new else known is not None
 
     def _remember(self, chat: Chat, texts: Texts) -> None:
         for turn, key in zip(chat.turns, chat.keys, strict=True):
@@ -253,12 +285,13 @@ class ProxyCompressor:
         for turn, key in zip(chat.turns, chat.keys, strict=True):
             given = chat.options.question or ""
             question = (given or turn.question) if turn.is_new else (turn.question or given)
-            if self._recall(texts, turn, key):
+            if self._recall(texts, turn, key, chat.left):
                 continue
-            if question:
-                waiting.append((turn, question))
+            segments = tuple(segment for segment in turn.segments if segment not in chat.left)
+            if segments and question:
+                waiting.append((replace(turn, segments=segments), question))
             else:
-                texts.causes.append("no_question")
+                texts.causes.append("no_question" if segments else "cached")
         if waiting:
             self._check_size([turn for turn, _ in waiting])
             engine = self.service.engine
@@ -295,7 +328,7 @@ class ProxyCompressor:
         after = [texts.by_segment.get(segment, segment.text) for segment in chat.segments]
         counter = self.service.engine.runner.catalog.counter(chat.options.tokenizer or "default")
         counts = counter.count([*before, *after])
-        degraded = next((cause for cause in texts.causes if cause != "no_question"), "")
+        degraded = next((cause for cause in texts.causes if cause not in _HARMLESS), "")
         status = "degraded" if degraded else "compressed" if before != after else "passthrough"
         reason = degraded or (texts.causes[0] if texts.causes else "" if before != after else "nothing_to_remove")
         return Rewriting(

@@ -1,4 +1,4 @@
-"""Find the context that an OpenAI request marks as such, and put compressed text in its place; pure functions.
+"""Find the context that a list of messages marks as such, and put compressed text in its place; pure functions.
 
 Context is: a message whose `name` is the configured one; a message with `"ctxprune": true`; messages that the body's
 `ctxprune.messages` lists; and what stands between `<context>` and `</context>` (see `marks`). Assistant messages are

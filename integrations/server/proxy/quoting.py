@@ -11,7 +11,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_LINE = re.compile(r"[^\n]*\n|[^\n]+")
+#: A line, or empty lines together: each alone would cost as much as a long one.
+_LINE = re.compile(r"[^\n]+\n?|\n+")
 #: A fence, also within quotations and lists.
 _FENCE = re.compile(r"(?:[ \t]|>|[-*+][ \t]|\d{1,9}[.)][ \t])*+(`{3,}|~{3,})([^\n]*)")
 _QUOTED = re.compile(r"[ \t]*+>")

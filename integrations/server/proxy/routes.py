@@ -53,6 +53,7 @@ class Upstream:
         self.url = str(settings.upstream_url or "").rstrip("/")
         self.anthropic_url = str(settings.anthropic_url or "").rstrip("/")
         self._timeout = httpx2.Timeout(settings.upstream_read_seconds, connect=settings.upstream_connect_seconds)
+        self._head_seconds = settings.upstream_connect_seconds + settings.upstream_read_seconds
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=settings.max_requests)
         self._client = httpx2.AsyncClient(limits=limits, follow_redirects=False, trust_env=False)
 
@@ -68,7 +69,7 @@ class Upstream:
         """The upstream's answer, of which only the head has been read; the caller of this closes it.
 
         path: after the configured address, quoted. Raises ApiError 502 when the upstream cannot be reached or speaks no
-        HTTP, 504 when it takes too long.
+        HTTP, 504 when no whole head comes in time.
         """
         self.check(path)
         query = f"?{request.url.query}" if request.url.query else ""
@@ -81,11 +82,12 @@ class Upstream:
             extensions={"timeout": self._timeout.as_dict()},
         )
         try:
-            response = await self._client.send(outgoing, stream=True)
+            # the client's own timeout begins anew with every byte, and interim answers may come for ever
+            response = await asyncio.wait_for(self._client.send(outgoing, stream=True), self._head_seconds)
         except httpx2.ProtocolError as error:
             message = f"the upstream's answer is no valid HTTP, or was broken off ({type(error).__name__})"
             raise ApiError(502, message, code="upstream_invalid") from None
-        except httpx2.TimeoutException:
+        except (httpx2.TimeoutException, TimeoutError):
             raise ApiError(504, "the upstream did not answer in time", code="upstream_timeout") from None
         except httpx2.HTTPError as error:
             message = f"the upstream cannot be reached ({type(error).__name__})"
@@ -286,7 +288,8 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
 
     @router.post("/v1/messages", **_documented("Anthropic messages; the answer is the upstream's.", _MESSAGES_EXAMPLE))
     async def messages(request: Request) -> Response:
-        """Prune what tools gave, where the server is set to; then answer as the upstream does, streams included.
+        """Compress what is marked as context and, where the server is set to, what tools gave; then answer as the
+        upstream does, streams included.
 
         What stands up to the last `cache_control` mark goes on as it came, or as it was sent before.
         """
@@ -294,7 +297,7 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
 
     @router.post("/v1/responses", **_documented("A response; the answer is the upstream's.", _RESPONSES_EXAMPLE))
     async def responses(request: Request) -> Response:
-        """The same for the outputs of function calls in OpenAI's responses API."""
+        """The same for instructions, messages and the outputs of function calls in OpenAI's responses API."""
         return await rewritten(request, tools.responses, "/responses")
 
     @router.get("/v1/models", response_description="The upstream's models.")

@@ -66,25 +66,24 @@ class ToolResultPruner:
 
     async def anthropic(self, body: Mapping[str, Any], *, caller: bytes = b"", **how: Any) -> Rewriting:
         """Anthropic messages. What stands up to the last `cache_control` mark is as it came, or as it was sent."""
-        return await self._pruned(body, None, anthropic_results, caller, how.get("seconds"))
+        marked = await self.compressor.anthropic(body, caller=caller, **how)
+        return await self._pruned(body, marked, anthropic_results, caller, how.get("seconds"))
 
     async def responses(self, body: Mapping[str, Any], *, caller: bytes = b"", **how: Any) -> Rewriting:
         """OpenAI responses."""
-        return await self._pruned(body, None, responses_results, caller, how.get("seconds"))
+        marked = await self.compressor.responses(body, caller=caller, **how)
+        return await self._pruned(body, marked, responses_results, caller, how.get("seconds"))
 
     async def _pruned(
-        self, body: Mapping[str, Any], marked: Rewriting | None, wire: Wire, caller: bytes, seconds: float | None
+        self, body: Mapping[str, Any], base: Rewriting, wire: Wire, caller: bytes, seconds: float | None
     ) -> Rewriting:
         """Fail open, as for marked context: whatever goes wrong, what tools gave goes upstream as it is."""
-        base = marked or Rewriting(
-            {name: value for name, value in body.items() if name != "ctxprune"}, "passthrough", "no_tool_results"
-        )
         options = _options(body)
         limit = self.service.settings.tool_message_tokens
         if options.enabled is False:
             return replace(base, reason="disabled")
         if limit is None:
-            return base if marked else replace(base, reason="tool_results_off")
+            return base
         results = await self.service.engine.in_thread(lambda: self._long(wire(body), options, limit))
         if not results:
             return base

@@ -1,9 +1,9 @@
 """Where tool results stand in the requests of three APIs, what each was asked for, and a changed request as bytes.
 
 Chat: messages of the role tool. Anthropic: `tool_result` blocks of user messages. Responses: the `output` of function
-calls. Nothing else of a request is looked at for pruning: system text, tool calls, thinking, images and what the user
-says stay. A result's question is what the user said last before it, with what the call itself searched for, so that it
-is the same on every later turn. Every byte outside of the changed texts stays the caller's own.
+calls. Nothing else of a request is looked at here; of marked context see `conversation`. A result's question is what
+the user said last before it, with what the call itself searched for, so that it is the same on every later turn. Every
+byte outside of the changed texts stays the caller's own.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def chat_results(body: Mapping[str, Any]) -> list[ToolResult]:
 
 
 def anthropic_results(body: Mapping[str, Any]) -> list[ToolResult]:
-    """Anthropic messages: tool results that are no errors."""
+    """Anthropic messages: tool results that are no errors, but those in messages that are marked as none."""
     messages = _list(body.get("messages"))
     found, asked, calls, marked = list[ToolResult](), "", dict[str, str](), 0
     last = max((at for at, message in enumerate(messages) if _role(message) == "assistant"), default=-1)
@@ -79,11 +79,11 @@ def anthropic_results(body: Mapping[str, Any]) -> list[ToolResult]:
                 continue
             if role == "assistant" and block.get("type") == "tool_use":
                 calls[str(block.get("id"))] = _sought(block.get("name"), block.get("input"))
-            elif role == "user" and block.get("type") == "tool_result" and not block.get("is_error"):
+            elif role == "user" and _is_result(block) and message.get("ctxprune") is not False:
                 question = _question(asked, calls.get(str(block.get("tool_use_id")), ""))
                 for path, text in _texts(block.get("content"), ("messages", at, "content", place, "content")):
                     found.append(ToolResult(path, text, question, at > last))
-            if _is_marked(block):
+            if ends_cache(block):
                 marked = len(found)
     return [ToolResult(each.path, each.text, each.question, each.is_new, at < marked) for at, each in enumerate(found)]
 
@@ -92,7 +92,7 @@ def responses_results(body: Mapping[str, Any]) -> list[ToolResult]:
     """OpenAI responses: the outputs of function and custom tool calls among the input items."""
     items = _list(body.get("input"))
     found, asked, calls = list[ToolResult](), "", dict[str, str]()
-    last = max((at for at, item in enumerate(items) if _is_models(item)), default=-1)
+    last = max((at for at, item in enumerate(items) if is_models(item)), default=-1)
     for at, item in enumerate(items):
         kind = item.get("type", "message") if isinstance(item, dict) else ""
         if kind == "message" and _role(item) == "user":
@@ -131,7 +131,7 @@ def _role(message: Any) -> str:
     return role if isinstance(role, str) else ""
 
 
-def _is_models(item: Any) -> bool:
+def is_models(item: Any) -> bool:
     """Whether an item of a response's input came from the model."""
     if not isinstance(item, dict):
         return False
@@ -175,7 +175,11 @@ def _sought(name: Any, arguments: Any) -> str:
     return "\n".join(words)[:_ASKED]
 
 
-def _is_marked(block: Mapping[str, Any]) -> bool:
+def _is_result(block: Mapping[str, Any]) -> bool:
+    return block.get("type") == "tool_result" and not block.get("is_error")
+
+
+def ends_cache(block: Mapping[str, Any]) -> bool:
     """Whether the provider is told to keep what ends here."""
     if block.get("cache_control") is not None:
         return True
