@@ -53,7 +53,7 @@ NETWORKS, WIDTH, STEPS = 3, 16, 200
 #: Shares of answers kept by the operating points.
 OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
-SIZES = (3, 12)
+SIZES = (3, 12, 24)
 #: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
 FLOOR = 0.5
 #: Contexts of so many sentences are small: their thresholds are safer.
