@@ -130,7 +130,7 @@ class TestManifest:
 class TestDockerfile:
     def test_torch_is_pinned_to_a_cpu_wheel_before_anything_else_can_bring_another(self):
         installs = re.findall(r"pip install .*", DOCKERFILE)
-        assert "--index-url \"$TORCH_INDEX\" \"$(grep '^torch==' constraints.txt)+cpu\"" in installs[0]
+        assert '--index-url "$TORCH_INDEX" "$(grep \'^torch==\' constraints.txt)+cpu"' in installs[0]
         assert len(installs) == 2
         assert not re.search(r"-index-url (?!\"\$TORCH_INDEX\")", DOCKERFILE)
         pins = re.findall(r"^torch==.*$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
@@ -194,7 +194,12 @@ class TestContext:
     def test_has_what_the_wheel_and_the_dockerfile_need(self):
         folders = {name.split(".")[0] for name in PROJECT["tool"]["setuptools"]["packages"]}
         folders |= set(PROJECT["tool"]["setuptools"]["package-dir"].values())
-        files = ["pyproject.toml", "constraints.txt", PROJECT["project"]["readme"], *PROJECT["project"]["license-files"]]
+        files = [
+            "pyproject.toml",
+            "constraints.txt",
+            PROJECT["project"]["readme"],
+            *PROJECT["project"]["license-files"],
+        ]
         assert [path for path in (*files, *(f"{folder}/__init__.py" for folder in folders)) if not is_sent(path)] == []
         assert is_sent("ctxprune/bundled/provence-mini/model.onnx")
         assert is_sent("integrations/server/playground/index.html")
