@@ -15,7 +15,7 @@ ALL_DEV := $(ALL)/.installed
 WHEEL := build/wheel
 # the tests and what they read beside themselves, copied away from the sources, so that only the wheel can be imported
 OUTSIDE := build/outside
-BESIDE_TESTS := benchmarks docs examples deploy light mkdocs.yml Makefile README.md CHANGELOG.md pyproject.toml constraints.txt SECURITY.md CONTRIBUTING.md
+BESIDE_TESTS := .dockerignore benchmarks docs examples deploy light mkdocs.yml Makefile README.md CHANGELOG.md pyproject.toml constraints.txt SECURITY.md CONTRIBUTING.md
 # mypy does not follow editable installs into eval/, integrations/ and trainers/, so it reads an installed copy
 TYPED := build/typed
 
