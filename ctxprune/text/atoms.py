@@ -15,12 +15,13 @@ _BLANK = "[ \u00a0\u2009\u202f]"
 _FENCE_LINE = re.compile(r"^[ \t]*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
 # Quotes written ``like this'' or `so' are no code: inner blanks at the edges and '' inside tell them apart.
 _CODE = re.compile(r"(?<![\w`])(?:``(?!`)(?:(?!''|``)[^\n]){1,300}``|`(?=[^\s`])[^`\n]{1,300}(?<!\s)`)(?![\w`])")
+# Repeated groups are not possessive here: Python up to 3.11.4 matches those wrongly (CPython issue 106052).
 _URL_TEXT = r"[!#-'*-;=?-\[\]_a-z~]"
 _URL = re.compile(
     rf"(?<![a-z0-9+.-])(?:[a-z][a-z0-9+.-]{{0,30}}+://|www\.|mailto:)(?:\({_URL_TEXT}*\)|{_URL_TEXT})*(?<=[\w/#=&$%~+)-])",
     re.ASCII | re.IGNORECASE,
 )
-_EMAIL = re.compile(rf"(?<![\w.+-])[\w.+-]{{1,64}}@{_WORD}[\w-]*+(?:\.[\w-]++)++", re.ASCII)
+_EMAIL = re.compile(rf"(?<![\w.+-])[\w.+-]{{1,64}}@{_WORD}[\w-]*+(?:\.[\w-]++)+", re.ASCII)
 _UNIT = (
     rf"(?:[%‰℃℉]|°(?:{_BLANK}?[CFK](?!\w))?|(?:percent|per cent|thousand|[mb]illion|trillion|bn|hours?|hrs?|minutes?"
     r"|mins?|seconds?|days?|weeks?|months?|years?|miles?|feet|ft|inch(?:es)?|pounds?|lbs?|oz|mph|km/h|m/s|rpm|ppm|mmHg"
@@ -28,11 +29,11 @@ _UNIT = (
     r"|h|USD|EUR|GBP|CHF|JPY|euros?|dollars?|yuan|yen)(?!\w))"
 )
 # Opens with a plain digit class, which the regex engine can search for; signs before it are added by `_number`.
-_NUMBER = re.compile(rf"[0-9](?<!{_WORD}[0-9])[0-9]*+(?:[.,:/–−-][0-9]++)*+(?:{_BLANK}?{_UNIT})?")
+_NUMBER = re.compile(rf"[0-9](?<!{_WORD}[0-9])[0-9]*+(?:[.,:/–−-][0-9]++)*(?:{_BLANK}?{_UNIT})?")
 _SIGN = re.compile(rf"[$€£¥₹₩]{_BLANK}?|[-−+±#]")
 _IDENTIFIER = re.compile(
-    rf"(?<!{_WORD})[@#/~.]{{0,2}}(?:(?:[A-Za-z]\.){{2,}}+(?!{_WORD})"
-    rf"|{_WORD}++(?:(?:[._:/\\@#&+-]{{1,2}}{_WORD}++)++(?:\([!-'*-~]{{0,80}}\))?|\(\)))"
+    rf"(?<!{_WORD})[@#/~.]{{0,2}}(?:(?:[A-Za-z]\.){{2,}}(?!{_WORD})"
+    rf"|{_WORD}++(?:(?:[._:/\\@#&+-]{{1,2}}{_WORD}++)+(?:\([!-'*-~]{{0,80}}\))?|\(\)))"
 )
 
 

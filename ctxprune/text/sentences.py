@@ -50,7 +50,8 @@ def _events(marks: str) -> re.Pattern[str]:
     return re.compile(
         rf"([{marks}{re.escape(''.join(_PAIRS))}])"
         rf"(?:(?<=[{marks}])([{marks}]*+)"
-        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE})*+))?"
+        # not possessive: in a group that captures, Python up to 3.11.4 then raises SystemError; the bound limits memory
+        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE}){{0,1000}}))?"
     )
 
 
