@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shlex
@@ -116,8 +117,32 @@ def rewrite(page: Path) -> bool:
     return text != old
 
 
+def cells(notebook: dict[str, Any]) -> Iterator[tuple[dict[str, Any], str]]:
+    """Each code cell of a notebook, run in order, with what it prints."""
+    names: dict[str, object] = {"__name__": "notebook"}
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            with contextlib.redirect_stdout(io.StringIO()) as out:
+                exec(compile("".join(cell["source"]), "first_steps.ipynb", "exec"), names)  # our own text
+            yield cell, plain(out.getvalue())
+
+
+def rewrite_notebook(path: Path) -> bool:
+    """Put what the cells print below them; whether anything changed."""
+    old = path.read_text(encoding="utf-8")
+    notebook = json.loads(old)
+    for cell, printed_text in cells(notebook):
+        for output in cell["outputs"]:
+            output["text"] = printed_text.splitlines(keepends=True)
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    path.write_text(text, encoding="utf-8")
+    return text != old
+
+
 if __name__ == "__main__":
     os.environ["NO_COLOR"] = "1"
     for each in pages():
         if rewrite(each):
             sys.stdout.write(f"{each.relative_to(ROOT)}\n")
+    if rewrite_notebook(ROOT / "examples" / "first_steps.ipynb"):
+        sys.stdout.write("examples/first_steps.ipynb\n")

@@ -9,7 +9,11 @@ from ctxprune import Context, Pipeline, load
 from ctxprune.compressors.provence.compressor import BUNDLED, MULTILINGUAL
 
 CASES = [
-    ("Who keeps the bees?", "The orchard lies in the south. Ilse keeps the bees. The gate is green.", BUNDLED),
+    (
+        "Who keeps the bees?",
+        "The orchard lies in the south. Ilse keeps the bees. The gate is green. Snow fell in March. Trains are late.",
+        BUNDLED,
+    ),
     ("Кто держит пчёл?", "Сад лежит на юге. Пчёл держит Ильза. Ворота зелёные.", MULTILINGUAL),
     ("Ποιος έχει μέλισσες;", "Ο κήπος είναι στο νότο. Η Ίλζε έχει μέλισσες. Η πύλη είναι πράσινη.", MULTILINGUAL),
     ("谁养蜜蜂？", "果园在南边。伊尔莎养蜜蜂。大门是绿色的。", MULTILINGUAL),

@@ -42,7 +42,7 @@ def responses_body(*turns, system="Answer in a line."):
 
 WIRES = {"/v1/messages": anthropic_body, "/v1/responses": responses_body}
 LISTS = {"/v1/messages": ("messages", "system"), "/v1/responses": ("input", "instructions")}
-OPTIONS = {"ctxprune": {"threshold": 0.5}}
+OPTIONS = {"ctxprune": {"threshold": 0.3, "budget": 14}}
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,8 @@ from ctxprune.trainers.provence.pairs import (
 FORMS = {"sentence": 12, "snippet": 12, "passage": 16, "few": 14, "many": 30, "joined": 8, "article": 6, "articles": 2}
 _FEW, _MANY, _ARTICLES = 5, 10, 5
 #: How often a context of one passage or less is one that does not help: another passage, or another part of this one.
-_WRONG = 0.5
+#: Beside the questions that nothing answers; with more of them a small context's best sentence is trusted too little.
+_WRONG = 0.3
 #: Fewer passages of one title are no article.
 _ARTICLE_PASSAGES = 8
 
