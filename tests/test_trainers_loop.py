@@ -160,10 +160,11 @@ def test_a_draw_is_the_same_for_a_key_and_all_in_order_where_no_limit_bites() ->
 
 SENTENCES = ("the moon orbits mars.", "a planet is red.", "it is of cheese.", "two moons and fear.")
 #: The loss of the first five steps, as the loops were when each trainer had its own.
+#: xRAG reads the bundled int8 encoder, whose sums saturate on processors without VNNI, so it has a second trace.
 TRACES = {
-    "provence": [2.1417, 2.1492, 2.0058, 1.9241, 1.8679],
-    "llmlingua2": [0.6968, 0.6919, 0.6797, 0.7144, 0.7103],
-    "xrag": [5.4255, 6.5451, 3.5803, 5.9784, 6.6995],
+    "provence": [[2.1417, 2.1492, 2.0058, 1.9241, 1.8679]],
+    "llmlingua2": [[0.6968, 0.6919, 0.6797, 0.7144, 0.7103]],
+    "xrag": [[5.4255, 6.5451, 3.5803, 5.9784, 6.6995], [5.4952, 6.4840, 3.8488, 5.5609, 6.4800]],
 }
 
 
@@ -244,6 +245,6 @@ def test_the_first_steps_of_a_trainer_are_those_of_its_seed(name: str, tmp_path:
     main, command = TRAINERS[name]
     given = [*command(tmp_path), "--cpu", "--precision", "no", "--max-steps", "5"]
     main([*given, "--out", str(tmp_path / "run")])
-    assert trace[-5:] == pytest.approx(TRACES[name], abs=2e-3)
+    assert any(trace[-5:] == pytest.approx(known, abs=2e-3) for known in TRACES[name])
     main([*given, "--out", str(tmp_path / "another"), "--seed", "14"])
-    assert trace[-5:] != pytest.approx(TRACES[name], abs=2e-3)
+    assert all(trace[-5:] != pytest.approx(known, abs=2e-3) for known in TRACES[name])

@@ -249,8 +249,8 @@ def test_a_stopped_run_goes_on_where_it_stood(llama, targets, tmp_path) -> None:
     assert main(command(llama, targets, out, "--max-steps", "2", "--evaluate-every", "1")) == 0
     second = json.loads((out / "training.json").read_text())
     assert (first["steps"], second["steps"]) == (1, 2)
-    assert second["seconds"] > max(row.get("seconds", 0.0) for row in first["history"])
     assert second["history"][0] == first["history"][0]
+    assert len(second["history"]) > len(first["history"])
 
 
 def test_the_clock_ends_a_run_with_a_checkpoint(llama, targets, tmp_path) -> None:

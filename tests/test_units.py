@@ -8,7 +8,7 @@ import time
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
@@ -342,6 +342,8 @@ def test_no_line_end_of_wrapped_prose_ends_a_unit(
         break_long_words=False,
         break_on_hyphens=False,
     )
+    # a line that ends with a colon, the next one further in, leads in a list or code
+    assume(not hanging or not any(line.endswith(":") for line in wrapped.split("\n")))
     if page_break and wrapped.count("\n") > 2:
         lines = wrapped.split("\n")
         wrapped = "\n".join([*lines[:2], "\f" + lines[2], *lines[3:]])

@@ -117,7 +117,9 @@ class Upstream:
         if key is not None or self._is_ours(headers.get("authorization", "")):
             dropped |= {"authorization"}
         kept = [
-            (name, value) for name, value in headers.items() if name not in dropped and not name.startswith(_PREFIX)
+            (name, value.strip())  # blanks around a value mean nothing, and may not be sent
+            for name, value in headers.items()
+            if name not in dropped and not name.startswith(_PREFIX)
         ]
         return kept + ours
 
