@@ -361,7 +361,7 @@ def mcp(
         raise typer.BadParameter("--budget and --threshold are for --wrap; without it, callers give them")
     from importlib import import_module
 
-    served, wrapping = (import_module(f"ctxprune.integrations.mcp.{name}") for name in ("command", "wrap"))
+    served, wrapping = (import_module(f"ctxprune.integrations.mcp.{name}") for name in ("server", "wrap"))
     served.run(
         transport="http" if http else "stdio",
         host=host,
