@@ -7,11 +7,11 @@
 # Needs root, Python's package index, 10 GB, and of Debian's packages buildah, debootstrap, curl and iproute2. With an index
 # of your own: --secret id=pip,src=pip.conf --build-arg TORCH_INDEX=https://... The work is done in $WORK, by default
 # /var/tmp/ctxprune-image, where the base is kept for the next time; delete the folder when done. SUITE is the Debian of the
-# base: not bookworm, since the patterns of its Python 3.11.2 have a fault that leaves every answer degraded.
+# base.
 set -euo pipefail
 
 WORK=${WORK:-/var/tmp/ctxprune-image}
-SUITE=${SUITE:-trixie}
+SUITE=${SUITE:-bookworm}
 BASE=localhost/python-base:$SUITE
 IMAGE=localhost/ctxprune:trial
 GRACE_SECONDS=60 # terminationGracePeriodSeconds of the manifest
