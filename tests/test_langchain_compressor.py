@@ -90,7 +90,7 @@ class Vectors:
 
 
 def test_both_interfaces_and_what_the_metadata_says() -> None:
-    compressor = CtxPruneCompressor(threshold=0.3)
+    compressor = CtxPruneCompressor(threshold=0.5)
     assert isinstance(compressor, BaseDocumentCompressor) and isinstance(compressor, BaseDocumentTransformer)
     ferry, bridge = compressor.compress_documents(documents(), QUERY)
     assert (ferry.id, ferry.page_content, ferry.metadata["page"]) == ("f2", "", 3)
