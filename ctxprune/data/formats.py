@@ -14,6 +14,7 @@ from ctxprune.data.questions import (
     answer_sentences,
     answers_from,
     label_by_answers,
+    label_by_mark,
     locatable,
     locate_answers,
 )
@@ -93,13 +94,7 @@ def _labelled(row: Any, answers: tuple[str, ...] | None, place: str) -> Labelled
         raise InputError(f"field '{place}.has_answer' must be true or false, got {flag!r:.80}")
     score = _score(row.get("score"), f"{place}.score")
     document = Document(row["text"], id="" if name is None else str(name), title=title, score=score)
-    if flag is False or answers == ():
-        return LabelledDocument(document, relevant=())
-    if answers is None or not locatable(answers):
-        return LabelledDocument(document, is_gold=bool(flag))
-    labelled = label_by_answers(document, locatable(answers))
-    # has_answer compares without case, accents and blanks, so an answer may stand there in a form not found here
-    return LabelledDocument(document, is_gold=True) if flag and not labelled.is_gold else labelled
+    return label_by_mark(document, flag, answers)
 
 
 def _score(value: Any, field: str) -> float | None:

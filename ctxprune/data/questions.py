@@ -227,3 +227,14 @@ def label_by_answers(document: Document, answers: Sequence[str]) -> LabelledDocu
     return LabelledDocument(
         document, is_gold=bool(spans), answer_spans=spans, relevant=answer_sentences(document.text, spans)
     )
+
+
+def label_by_mark(document: Document, gold: bool | None, answers: tuple[str, ...] | None) -> LabelledDocument:
+    """gold: as the set marks it, None where the answers' places decide. answers: None where the set tells none."""
+    if gold is False or answers == ():
+        return LabelledDocument(document, relevant=())
+    if answers is None or not locatable(answers):
+        return LabelledDocument(document, is_gold=bool(gold))
+    labelled = label_by_answers(document, locatable(answers))
+    # a document marked gold may answer in another form or in other words: then its sentences are not known
+    return LabelledDocument(document, is_gold=True) if gold and not labelled.is_gold else labelled

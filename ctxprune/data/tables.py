@@ -11,8 +11,7 @@ from ctxprune.data.questions import (
     Question,
     answer_sentences,
     answers_from,
-    label_by_answers,
-    locatable,
+    label_by_mark,
 )
 from ctxprune.errors import InputError
 from ctxprune.types import Document
@@ -105,7 +104,7 @@ def _question(values: Mapping[str, Any], default_id: str) -> Question:
     titles = _aligned(values.get("titles"), len(texts), "titles", default="")
     gold = _aligned(values.get("gold"), len(texts), "gold", default=None)
     documents = tuple(
-        _labelled(Document(body, title=str(title or "")), None if flag is None else bool(flag), answers)
+        label_by_mark(Document(body, title=str(title or "")), None if flag is None else bool(flag), answers)
         for body, title, flag in zip(texts, titles, gold, strict=True)
     )
     if len(documents) == 1 and found and isinstance(given, dict) and "answer_start" in given:
@@ -136,17 +135,6 @@ def _aligned(value: Any, count: int, field: str, *, default: Any) -> list[Any]:
     if len(values) != count:
         raise InputError(f"{field} must hold one value a document, got {len(values)} for {count} documents")
     return values
-
-
-def _labelled(document: Document, gold: bool | None, answers: tuple[str, ...] | None) -> LabelledDocument:
-    """gold: as the set says, None where the answers' places decide. answers: None where the set has no such column."""
-    if gold is False or answers == ():
-        return LabelledDocument(document, relevant=())
-    if answers is None or not locatable(answers):
-        return LabelledDocument(document, is_gold=bool(gold))
-    labelled = label_by_answers(document, locatable(answers))
-    # a document marked gold may answer in other words: then its sentences are not known
-    return LabelledDocument(document, is_gold=True) if gold and not labelled.is_gold else labelled
 
 
 def _with_offsets(document: Document, *, found: list[str], starts: Any) -> LabelledDocument:
