@@ -14,13 +14,14 @@ import torch
 
 from ctxprune.compressors.provence.model import LoadedPruner
 from ctxprune.compressors.provence.pruner import title_sentence
+from ctxprune.compressors.provence.second_look import told
 from ctxprune.data import read_questions
 from ctxprune.data.questions import LabelledDocument, Question, question_from_row
 from ctxprune.files import read_rows
 from ctxprune.text import split_sentences
 from ctxprune.text.normal import normalise, readable
 from ctxprune.text.words import query_terms, tokenise
-from ctxprune.trainers.provence.pairs import Negatives, Pair, Variation, raw_pairs, restyled, vary
+from ctxprune.trainers.provence.pairs import Negatives, Pair, Variation, raw_pairs, restyled, told_sentence, vary
 from ctxprune.trainers.shared.corpora import Source, held_out
 from ctxprune.trainers.shared.loop import IGNORE, padded
 
@@ -38,7 +39,7 @@ class Item:
     rank: float
 
 
-def encode(pairs: Sequence[Pair], pruner: LoadedPruner, *, max_length: int, max_question: int = 64) -> list[Item]:
+def encode(pairs: Sequence[Pair], pruner: LoadedPruner, *, max_length: int, max_question: int = 96) -> list[Item]:
     """Tokenise pairs, read as the library reads them, and put their character labels onto tokens. What does not fit
     `max_length` tokens is cut off: the windows of `pairs.vary` are made to fit, and at run time the library windows
     instead of cutting."""
@@ -245,11 +246,13 @@ def _capped(
 def _family(unit: tuple[Question, ...], rng: random.Random, variation: Variation, negatives: Negatives) -> PairFamily:
     """The unit's pairs, varied: one style of question for all, and twins on the very same cut of their passage."""
     style = rng.random()
+    tail = told_sentence(unit[0], rng) if len(unit) == 1 and rng.random() < variation.told else ""
     alike = replace(variation, plain_question=0, keywords=0)
     pairs: list[Pair] = []
     numbers: list[int] = []
     for pair in raw_pairs(unit[0], rng, variation, negatives):
-        varied = vary(replace(pair, question=restyled(pair.question, style, variation)), rng, alike)
+        asked = told(restyled(pair.question, style, variation), tail)
+        varied = vary(replace(pair, question=asked), rng, alike)
         pairs.append(varied)
         same = pair.question == unit[0].text and not pair.broken
         numbers.append(0 if same else max(numbers, default=0) + 1)

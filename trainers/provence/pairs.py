@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from ctxprune.data.questions import LabelledDocument, Offsets, Question
 from ctxprune.errors import InputError
 from ctxprune.text import split_sentences
-from ctxprune.text.words import UNSPACED_SCRIPTS, tokenise
+from ctxprune.text.words import UNSPACED_SCRIPTS, query_terms, tokenise
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Variation:
     """How often each variation is applied; all are probabilities but the sizes.
 
     broken: extra negatives made from a gold passage, half by removing its evidence, half by asking about something else
-    that the passage mentions.
+    that the passage mentions. told: questions followed by a sentence of their passages, as at a second look.
     """
 
     hard_negatives: float = 0.4
@@ -53,6 +53,7 @@ class Variation:
     no_title: float = 0.4
     plain_question: float = 0.35
     keywords: float = 0.15
+    told: float = 0.15
     chunk_words: int = 100
     max_words: int = 230
     max_documents: int = 6
@@ -214,6 +215,23 @@ def keywords(question: str) -> str:
     words = [word.strip("?.,;:!\"'()") for word in question.split()]
     content = [word.lower() for word in words if word and word.lower() not in _QUESTION_WORDS]
     return " ".join(content) if len(content) > 1 else question
+
+
+def told_sentence(question: Question, rng: random.Random) -> str:
+    """What a first look may have found, "" if nothing: a relevant sentence, rather of a passage that does not hold the
+    answer; where one passage alone is relevant, half of the time the wrong sentence that shares most words."""
+    gold = [item for item in question.documents if item.is_gold and item.relevant]
+    first = [item for item in gold if not item.answer_spans] if len(gold) > 1 else gold
+    found = [item.document.text[start:end] for item in first or gold for start, end in item.relevant or ()]
+    if len(gold) > 1 or rng.random() < 0.5:
+        return rng.choice(found) if found else ""
+    asked = set(query_terms(question.text))
+    wrong = {text for item in question.documents for text in _sentences(item.document.text)} - set(found)
+    return max(sorted(wrong), key=lambda text: len(asked & set(tokenise(text))), default="")
+
+
+def _sentences(text: str) -> list[str]:
+    return [text[sentence.start : sentence.end] for sentence in split_sentences(text)]
 
 
 def _word_window(pair: Pair, rng: random.Random, size: int) -> Pair:
