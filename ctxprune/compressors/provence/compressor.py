@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Literal, Unpack, get_args
 
-import numpy as np
-
 from ctxprune.calibration import OperatingPoints
-from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow, readable_units, visible_sentences
-from ctxprune.compressors.provence.fusion import Array, SentenceEvidence
-from ctxprune.compressors.provence.pruner import Passage, PrunerModel, Reading, relevance
+from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow
+from ctxprune.compressors.provence.evidence import Evidence, Sentences, gather, sentences_of
+from ctxprune.compressors.provence.fusion import Array
+from ctxprune.compressors.provence.pruner import PrunerModel, relevance
+from ctxprune.compressors.provence.second_look import SecondLook, heeded, look_again
 from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import relevance_of, with_extracts
 from ctxprune.errors import InputError
-from ctxprune.models.formats import check_source, token_spans
+from ctxprune.models.formats import check_source
 from ctxprune.runtime import sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.select import Policy
-from ctxprune.text import UnitKind
 from ctxprune.text.language import in_latin_letters
 from ctxprune.timing import stage
-from ctxprune.types import Context, Extract, Span
+from ctxprune.types import Context
 
 #: How token probabilities become a sentence's: their mean, the share of tokens above one half, or the fitted fusion.
 Rounding = Literal["fused", "mean", "share"]
@@ -40,8 +39,6 @@ OTHER_LANGUAGES: str | None = MULTILINGUAL
 DEFAULT_FLOOR = 0.01
 #: Contexts read at once; bounds the memory of very large batches without slowing small ones.
 _CHUNK = 32
-#: Log-odds of a sentence without tokens.
-_NOTHING = -10.0
 
 
 class Provence(ScoringCompressor):
@@ -68,6 +65,7 @@ class Provence(ScoringCompressor):
         *,
         other_languages: str | None = None,
         rounding: Rounding | None = None,
+        second_look: SecondLook = "linked",
         **choice: Unpack[Choice],
     ) -> None:
         self.model = model or load_model(BUNDLED)
@@ -78,6 +76,10 @@ class Provence(ScoringCompressor):
         self.default_threshold = self.model.default_threshold
         self.operating_points, self.default_floor = calibrated(self.model, self.rounding)
         super().__init__(**choice)
+        #: Which documents are read again for the question and what the first look found.
+        self.second_look: SecondLook = second_look
+        if second_look not in get_args(SecondLook):
+            raise InputError(f"second_look must be one of {', '.join(get_args(SecondLook))}, got {second_look!r}")
         if self.rounding not in get_args(Rounding):
             raise InputError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {rounding!r}")
         if self.rounding == "fused" and self.model.fusion is None:
@@ -118,10 +120,14 @@ class Provence(ScoringCompressor):
         readings = iter(model.read([passage for item in items for passage in item.passages()]))
         read = [[next(readings) for _ in item.extracts] for item in items]
         with stage("infer"):
-            return [self._scored(*parts, model) for parts in zip(contexts, items, read, strict=True)]
+            evidence = [gather(*parts) for parts in zip(items, read, strict=True)]
+        if self.second_look != "off" and self.rounding == "fused" and heeded(model.fusion):
+            evidence = look_again(items, evidence, model.read, self.second_look)
+        with stage("infer"):
+            cut = [any(reading.question_cut for reading in readings) for readings in read]
+            return [self._scored(*parts, model) for parts in zip(contexts, items, evidence, cut, strict=True)]
 
-    def _scored(self, context: Context, item: Sentences, readings: list[Reading], model: PrunerModel) -> Context:
-        evidence = gather(item, readings)
+    def _scored(self, context: Context, item: Sentences, evidence: Evidence, cut: bool, model: PrunerModel) -> Context:
         scores, ranks = self._rounded(evidence, model)
         fresh, place = {}, 0
         for extract, spans, rank in zip(item.extracts, item.spans, ranks, strict=True):
@@ -132,7 +138,7 @@ class Provence(ScoringCompressor):
         context = with_extracts(context, [fresh.get(extract.index, extract) for extract in context.extracts])
         if self.other_languages is not None:
             context = replace(context, model=model.name)
-        if any(reading.question_cut for reading in readings):
+        if cut:
             context = context.warn(
                 "the query is longer than a quarter of the model's input; only its beginning was read"
             )
@@ -141,7 +147,7 @@ class Provence(ScoringCompressor):
     def _rounded(self, evidence: Evidence, model: PrunerModel) -> tuple[Array, Array]:
         """Keep probabilities of the sentences and relevance log-odds of the documents."""
         if self.rounding == "fused" and model.fusion is not None:
-            logits, ranks = model.fusion.score(evidence.fusable)
+            logits, ranks = model.fusion.score(evidence.fusable, evidence.features)
             return sigmoid(logits), ranks
         return evidence.mean if self.rounding == "mean" else evidence.share, evidence.fusable.rank
 
@@ -167,88 +173,6 @@ def other_rules(source: str, rounding: Rounding, policy: Policy, *, own_floor: f
 
 def _fitted(model: PrunerModel) -> Rounding:
     return "fused" if model.fusion else "mean"
-
-
-@dataclass(frozen=True, slots=True)
-class Sentences:
-    """The extracts of a context that still hold text, and the kept sentences of each."""
-
-    query: str
-    extracts: tuple[Extract, ...]
-    spans: tuple[tuple[Span, ...], ...]
-
-    def passages(self) -> list[Passage]:
-        """Whole documents: a sentence is judged in its surroundings, those removed earlier included."""
-        return [Passage(self.query, extract.source.title, extract.source.text) for extract in self.extracts]
-
-
-def sentences_of(context: Context, language: str | None = None, units: UnitKind = "auto") -> Sentences:
-    """Split what is kept; documents of which nothing is kept, or that are empty, are left out."""
-    split = [(extract, tuple(visible_sentences(extract, language, units))) for extract in context.extracts]
-    alive = [(extract, spans) for extract, spans in split if spans]
-    return Sentences(context.query, tuple(extract for extract, _ in alive), tuple(spans for _, spans in alive))
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Sentence scores of one context by plain rounding, and what the fusion needs.
-
-    mean: mean keep probability; share: share of tokens with P(keep) > 0.5; each (n_sentences,) in [0, 1].
-    """
-
-    mean: Array
-    share: Array
-    fusable: SentenceEvidence
-
-
-def gather(item: Sentences, readings: Sequence[Reading]) -> Evidence:
-    """Collect token scores by sentence. A sentence without tokens (only symbols the tokenizer drops) scores 0."""
-    tables = [_by_sentence(spans, reading) for spans, reading in zip(item.spans, readings, strict=True)]
-    mean, share, answer, peak, tokens, window = np.concatenate([np.zeros((0, 6)), *tables]).T
-    document = np.repeat(np.arange(len(tables)), [len(table) for table in tables])
-    first = np.cumsum([0, *(len(reading.ranks) for reading in readings)])
-    fusable = SentenceEvidence(
-        item.query,
-        tuple(
-            text
-            for extract, spans in zip(item.extracts, item.spans, strict=True)
-            for text in readable_units(extract, spans)
-        ),
-        tuple(extract.source.title for extract in item.extracts),
-        document,
-        _log_odds(mean),
-        answer,
-        np.array([reading.rank for reading in readings]),
-        peak=peak,
-        tokens=tokens,
-        window=first[document] + window.astype(np.int64),
-        window_rank=np.concatenate([np.zeros(0), *(reading.ranks for reading in readings)]).astype(np.float64),
-    )
-    return Evidence(mean, share, fusable)
-
-
-def _by_sentence(spans: Sequence[Span], reading: Reading) -> Array:
-    """(n_sentences, 6): mean keep probability, share of tokens above one half, highest answer log-odds, highest keep
-    log-odds, tokens, and the window that the sentence's middle was read in."""
-    starts = np.array([span.start for span in spans], dtype=np.int64)
-    ends = np.array([span.end for span in spans], dtype=np.int64)
-    first, last = token_spans(reading.offsets, starts, ends)
-    keep = reading.keep.astype(np.float64)
-    sums = np.concatenate([np.zeros((1, 2)), np.cumsum(np.column_stack([sigmoid(keep), keep > 0]), axis=0)])
-    means = (sums[last] - sums[first]) / np.maximum(last - first, 1)[:, None]
-    answers = keep if reading.answer is None else reading.answer
-    places = list(zip(first, last, strict=True))
-    highest = [answers[a:b].max() if b > a else _NOTHING for a, b in places]
-    peaks = [keep[a:b].max() if b > a else _NOTHING for a, b in places]
-    middle = (first + np.maximum(last, first + 1) - 1) // 2
-    window = np.minimum(np.searchsorted(reading.ends, middle, side="right"), len(reading.ends) - 1)
-    return np.column_stack([means, highest, peaks, last - first, window])
-
-
-def _log_odds(probabilities: Array) -> Array:
-    inside = np.clip(probabilities, 1e-4, 1 - 1e-4)
-    odds: Array = np.log(inside / (1 - inside))
-    return odds
 
 
 _loading = threading.Lock()

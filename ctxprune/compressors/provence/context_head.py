@@ -37,7 +37,9 @@ COLUMNS = (
     *("order", "order_gap", "place"),  # the prior order, how far behind its best, log(1 + rank by it)
     *("best_keep", "best_answer", "best_rank", "best_cover"),  # of the whole context
     *("sentences", "windows", "documents"),  # logarithms of their numbers
-    *("link_gap", "title_asked", "left_cover", "left_best_cover", "link", "link_on"),  # see `_links`
+    *("link_gap", "title_asked", "left_cover", "left_best_cover", "link", "link_on"),  # see `_link_columns`
+    *("again", "again_keep", "again_answer", "again_rank"),  # 1 and what a second look added to the log-odds
+    *("again_keep_gap", "again_order_gap"),  # how far behind the context's best with what the second look added
 )
 #: Evidence beyond this many standard deviations says no more.
 _LIMIT = 4.0
@@ -54,8 +56,10 @@ _LEANING = frozenset(_LEANING_WORDS.split())
 class Scorer(Protocol):
     """Turns the evidence of a context into log-odds of its sentences and documents."""
 
-    def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
-        """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,)."""
+    def score(self, evidence: SentenceEvidence, features: Array | None = None) -> tuple[Array, Array]:
+        """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,).
+
+        features: `fusion.sentence_features` of the evidence, if they are there already."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -109,9 +113,15 @@ class ContextHead:
         arrays = {name: np.round(getattr(self, name), 5).tolist() for name in self.__dataclass_fields__}
         return {"columns": list(COLUMNS), **arrays}
 
-    def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
+    @property
+    def looks_again(self) -> bool:
+        """Whether the head was fitted with what a second look says; others would not heed it."""
+        places = [place for place, name in enumerate(COLUMNS) if name.startswith("again")]
+        return bool(self.skip[:, places].any() or self.hidden[..., places].any())
+
+    def score(self, evidence: SentenceEvidence, features: Array | None = None) -> tuple[Array, Array]:
         """See `Scorer`."""
-        features = sentence_features(evidence)
+        features = sentence_features(evidence) if features is None else features
         logits = self.logits(context_table(evidence, features))
         ranks = document_features(evidence, features, logits) @ self.document if evidence.texts else evidence.rank
         return logits, ranks
@@ -156,7 +166,7 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
     cover, window_cover, title_cover = _covers(evidence, presence, titles)
     first = np.r_[True, of[1:] != of[:-1]]
     last = np.r_[first[1:], True]
-    order = base @ PRIOR_ORDER + PRIOR_ORDER[2] * (rank - evidence.rank[of])
+    order = prior_order(evidence, base)
     window_bm25 = np.full(len(evidence.window_rank), -np.inf)
     np.maximum.at(window_bm25, window, base[:, 3])
     best = [evidence.keep.max(), evidence.answer.max(), rank.max(), cover.max()]
@@ -173,9 +183,28 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
         *(order, order - order.max(), np.log1p(_places(order))),
         *(np.full(n, value) for value in best),
         *(np.full(n, np.log(size)) for size in sizes),
-        *_links(evidence, order - order.max(), presence, titles).T,
+        *_link_columns(evidence, order - order.max(), presence, titles).T,
+        *_second_look(evidence, order).T,
     ]
     return np.stack(columns, axis=1)
+
+
+def prior_order(evidence: SentenceEvidence, features: Array | None = None) -> Array:
+    """(n_sentences,): weighted sums of the sentence features (see PRIOR_ORDER), a long document by its windows."""
+    base = sentence_features(evidence) if features is None else features
+    window = evidence.window_rank[evidence.window] - evidence.rank[evidence.document]
+    order: Array = base @ PRIOR_ORDER + PRIOR_ORDER[2] * window
+    return order
+
+
+def _second_look(evidence: SentenceEvidence, order: Array) -> Array:
+    """(n_sentences, 6), the last columns of `COLUMNS`: zeros, and the gaps of the first look, where there was none."""
+    first = np.column_stack([evidence.keep, evidence.answer, evidence.window_rank[evidence.window]])
+    again = np.zeros((len(first), 4)) if evidence.again is None else evidence.again
+    gains = np.where(again[:, :1] > 0, again[:, 1:] - first, 0.0)
+    keep = evidence.keep + np.maximum(gains[:, 0], 0.0)
+    raised = order + np.maximum(gains, 0.0) @ PRIOR_ORDER[:3]
+    return np.column_stack([again[:, 0], gains, keep - keep.max(), raised - raised.max()])
 
 
 def _question_words(evidence: SentenceEvidence) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -196,18 +225,18 @@ def _covers(
     return presence.mean(axis=1), windows.mean(axis=1)[evidence.window], titles.mean(axis=1)[evidence.document]
 
 
-def _links(
-    evidence: SentenceEvidence, gap: Array, presence: npt.NDArray[np.bool_], titles: npt.NDArray[np.bool_]
-) -> Array:
-    """(n_sentences, 6): what the second step of a question goes by, whose first step another document answers.
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Who names whom. linking: (n_documents,) the best sentence elsewhere that names the document's title, -1 for none.
+    asked: (n_documents,) 1 if the question itself names it. best: the context's best sentence."""
 
-    gap: (n_sentences,) how far each is behind the context's best. A document is linked by the best sentence elsewhere
-    that names its title. link_gap: that sentence's gap. title_asked: 1 if the question itself names the title.
-    left_cover: share that stands here of the question's words which the linking sentence and its title leave open;
-    left_best_cover: the same of the context's best sentence, for other documents than its own. link: e^link_gap;
-    link_on: the same where the question does not name the title.
-    """
-    of = evidence.document
+    linking: npt.NDArray[np.int64]
+    asked: Array
+    best: int
+
+
+def links(evidence: SentenceEvidence, gap: Array) -> Links:
+    """gap: (n_sentences,) how far each is behind the context's best; only sentences near it count as linking."""
     best_first = sorted(range(len(gap)), key=lambda place: (-gap[place], evidence.texts[place]))[:_NAMERS]
     naming = [(place, evidence.texts[place].lower()) for place in best_first if gap[place] > _UNLINKED]
     query = readable(evidence.query).lower()
@@ -216,15 +245,31 @@ def _links(
     for number, title in enumerate(evidence.titles):
         if name := searched_name(title):
             asked[number] = name in query
-            linking[number] = next((place for place, text in naming if of[place] != number and name in text), -1)
-    linked = linking >= 0
-    link_gap = np.where(linked, gap[linking], _UNLINKED)
-    open_words = ~(presence[linking] | titles[of[linking]]) & linked[:, None]
-    best = best_first[0]
-    open_best = ~(presence[best] | titles[of[best]]) & (of != of[best])[:, None]
+            linking[number] = next(
+                (place for place, text in naming if evidence.document[place] != number and name in text), -1
+            )
+    return Links(linking, asked, best_first[0])
+
+
+def _link_columns(
+    evidence: SentenceEvidence, gap: Array, presence: npt.NDArray[np.bool_], titles: npt.NDArray[np.bool_]
+) -> Array:
+    """(n_sentences, 6): what the second step of a question goes by, whose first step another document answers.
+
+    gap: see `links`. link_gap: the linking sentence's gap. title_asked: 1 if the question itself names the title.
+    left_cover: share that stands here of the question's words which the linking sentence and its title leave open;
+    left_best_cover: the same of the context's best sentence, for other documents than its own. link: e^link_gap;
+    link_on: the same where the question does not name the title.
+    """
+    of = evidence.document
+    found = links(evidence, gap)
+    linked = found.linking >= 0
+    link_gap = np.where(linked, gap[found.linking], _UNLINKED)
+    open_words = ~(presence[found.linking] | titles[of[found.linking]]) & linked[:, None]
+    open_best = ~(presence[found.best] | titles[of[found.best]]) & (of != of[found.best])[:, None]
     link = np.exp(link_gap)
     shares = [_share(presence, open_words[of]), _share(presence, open_best)]
-    return np.stack([link_gap[of], asked[of], *shares, link[of], (link * (1 - asked))[of]], axis=1)
+    return np.stack([link_gap[of], found.asked[of], *shares, link[of], (link * (1 - found.asked))[of]], axis=1)
 
 
 def _share(presence: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> Array:
