@@ -8,15 +8,8 @@ import numpy as np
 import pytest
 from test_fusion import evidence, random_fusion
 
-from ctxprune.compressors.provence.fusion import (
-    COLUMNS,
-    ContextHead,
-    Fusion,
-    SentenceEvidence,
-    context_table,
-    read_scorer,
-    sentence_features,
-)
+from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead, context_table, read_scorer
+from ctxprune.compressors.provence.fusion import Fusion, SentenceEvidence, sentence_features
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.trainers.provence.contexts import FORMS, Library, contexts, joined
 from ctxprune.trainers.provence.fusion import Example, cross_fitted, fit, operating_points, report

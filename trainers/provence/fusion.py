@@ -21,15 +21,8 @@ import torch
 from torch.nn import functional as F
 
 from ctxprune.compressors.provence.compressor import gather, sentences_of
-from ctxprune.compressors.provence.fusion import (
-    COLUMNS,
-    Array,
-    ContextHead,
-    SentenceEvidence,
-    context_table,
-    document_features,
-    sentence_features,
-)
+from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead, context_table
+from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, document_features, sentence_features
 from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.data import read_questions
 from ctxprune.errors import InputError

@@ -13,7 +13,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from ctxprune.calibration import OperatingPoints
-from ctxprune.compressors.provence.fusion import Scorer, read_scorer
+from ctxprune.compressors.provence.context_head import Scorer, read_scorer
 from ctxprune.compressors.readings import DocumentCache, KeptOutputs, open_cache
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.formats import PairFormat, Windows, lay_windows, pair_format, plain_tokenizer, seams, stitch
