@@ -79,9 +79,7 @@ class Reader:
         offsets = np.array([match.span() for match in re.finditer(r"\S+", text)])
         places = [(text.index(like), text.index(like) + len(like)) for like in self.liked if like in text]
         good = np.array([any(low <= start < high for low, high in places) for start, _ in offsets])
-        keep = np.where(
-            good, 3.0, -3.0 - len(text) / 100
-        )
+        keep = np.where(good, 3.0, -3.0 - len(text) / 100)
         return Reading(offsets, keep, keep, np.array([keep.max()]), np.array([len(keep)]), False)
 
 

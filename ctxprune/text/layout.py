@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ctxprune.text.atoms import fences
+from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.grids import mark_grids
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
-from ctxprune.text.records import mark_diffs, mark_records, mark_settings
-from ctxprune.text.references import mark_references
+from ctxprune.text.records import mark_records, mark_references
 from ctxprune.text.speakers import mark_questions, mark_senders
 from ctxprune.text.tables import mark_tables
 

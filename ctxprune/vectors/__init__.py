@@ -1,6 +1,5 @@
 """Vectors of documents on disk: built ahead of time, appended to, looked up by text and searched."""
 
-from ctxprune.vectors.shards import shard_text
-from ctxprune.vectors.store import VectorStore
+from ctxprune.vectors.store import VectorStore, shard_text
 
 __all__ = ["VectorStore", "shard_text"]
