@@ -322,8 +322,8 @@ def report(row: dict[str, Any]) -> str:
         "",
         f"    python -m benchmarks.gateway.soak --minutes {row['minutes']:g} --out DIR",
         "",
-        f"{row['requests']} requests, {row['passed_on_once']} of them checked on their way upstream. SIGTERM came in the "
-        f"middle of it; exit code {row['exit_code']}. What should not happen: {'; '.join(row['wrong']) or 'none'}.",
+        f"{row['requests']} requests, {row['passed_on_once']} of them checked on their way upstream. SIGTERM came in "
+        f"the middle of it; exit code {row['exit_code']}. What should not happen: {'; '.join(row['wrong']) or 'none'}.",
         "",
         "| request and outcome | times |",
         "| --- | ---: |",
