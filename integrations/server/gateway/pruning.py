@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
+from ctxprune.integrations.originals import Originals, marked_hash, marker
 from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
@@ -28,7 +29,6 @@ from ctxprune.integrations.server.gateway.messages import (
     shortened_question,
     text_at,
 )
-from ctxprune.integrations.server.gateway.originals import Originals, marked_hash, marker
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
 from ctxprune.integrations.server.gateway.work import (
     Ask,
