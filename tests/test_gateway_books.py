@@ -9,8 +9,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import ValidationError
 
 from ctxprune.errors import InputError
+from ctxprune.integrations.originals import Originals, marked_hash, marker, retrieve_tool, with_tool
 from ctxprune.integrations.server.gateway.ledger import MAX_KEYS, OTHERS, Ledger, Sums, saved_money
-from ctxprune.integrations.server.gateway.originals import Originals, marked_hash, marker, retrieve_tool, with_tool
 from ctxprune.integrations.server.gateway.policy import (
     GatewayOptions,
     ModelInfo,

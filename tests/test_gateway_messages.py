@@ -28,7 +28,7 @@ AGENT = [
 
 
 def slots(messages, **marking):
-    return Conversation(messages, Marking(**marking)).slots()
+    return Conversation(messages, Marking(**marking)).slots
 
 
 def test_a_tool_result_is_a_slot_and_nothing_else_is():
@@ -50,7 +50,7 @@ def test_anthropics_blocks_of_results_are_slots_and_their_calls_are_found():
         },
     ]
     conversation = Conversation(messages, Marking())
-    first, second = conversation.slots()
+    first, second = conversation.slots
     assert first.path == ("content", 0, "content", 0, "text") and second.path == ("content", 2, "content")
     assert conversation.call(first) == 'shop: {"of": "pots"}' and conversation.call(second) == ""
     assert conversation.question(2) == "What do pots cost?"
@@ -89,7 +89,7 @@ def test_marked_context_and_blocks_by_rule():
     ruled = f"<hits day='1'>{RESULT}</hits>\nWhen is the kiln fired?"
     for text, kind in ((marked, "marked"), (ruled, "block")):
         conversation = Conversation([{"role": "user", "content": text}], Marking(blocks=("hits", "found")))
-        (slot,) = conversation.slots()
+        (slot,) = conversation.slots
         assert text[slot.start : slot.end] == slot.text == RESULT and slot.kind == kind
         assert conversation.question(0) == "When is the kiln fired?"
     assert slots([{"role": "user", "content": ruled}]) == []
@@ -146,7 +146,7 @@ odd_messages = st.lists(
 def test_any_json_is_read_without_an_error_and_replaced_in_place(messages):
     before = copy.deepcopy(messages)
     conversation = Conversation(messages, Marking(blocks=("hits",)))
-    found = conversation.slots()
+    found = conversation.slots
     again = replaced(messages, {slot: slot.text for slot in found})
     assert again == messages == before
     changed = replaced(messages, dict.fromkeys(found, ""))

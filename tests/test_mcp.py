@@ -16,9 +16,10 @@ from fixtures_server import running
 from mcp import Client, MCPError, StdioServerParameters
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.mcp.pruning import Originals, Pruning
+from ctxprune.integrations.mcp.pruning import Pruning
 from ctxprune.integrations.mcp.server import create_server, run
 from ctxprune.integrations.mcp.wrap import QUESTION, Wrapping, upstream_of, wrapped
+from ctxprune.integrations.originals import Originals
 from ctxprune.tools import ToolOutputs
 from ctxprune.tools.json_shape import NOTE
 
@@ -185,12 +186,11 @@ def test_without_the_sdk_the_command_names_the_extra(tmp_path):
     assert ran.returncode != 0 and "pip install 'ctxprune-rag[mcp]'" in ran.stderr
 
 
-def test_originals_are_bounded_in_size_and_time():
-    now = [0.0]
-    originals = Originals(limit=400, seconds=10, clock=lambda: now[0])
-    first, second = originals.put("a" * 60), originals.put("b" * 60)
-    assert (originals.get(first), originals.get(second)) == (None, "b" * 60)
-    assert originals.put("b" * 60) == second and originals.put("c" * 200) == ""
-    now[0] = 11.0
-    assert originals.get(second) is None and originals.get("nothing") is None
-    assert Originals().put("a") != Originals().put("a"), "names cannot be worked out from the text"
+def test_an_original_is_had_by_the_hash_of_its_own_server_alone(outputs):
+    one, two = Pruning(outputs), Pruning(outputs)
+    pruned = asyncio.run(one.prune(TEXT, ASKED))
+    names = [each.report(pruned, TEXT).rpartition("hash=")[2].rstrip("]") for each in (one, two, one)]
+    assert names[0] == names[2] != names[1], "names cannot be worked out from the text"
+    assert one.original(names[0]) == TEXT and one.original(names[1]) is two.original(names[0]) is None
+    full = Pruning(outputs, Originals(len(TEXT), max_age=60))
+    assert "hash=" not in full.report(pruned, TEXT) and full.originals.weight == 0

@@ -134,9 +134,34 @@ def test_estimate_counts_without_reading(client):
 def test_listings_name_what_is_offered(client):
     offers = {row["name"]: row for row in client.get("/v1/compressors").json()["compressors"]}
     assert offers["provence"]["default"] and 0 < offers["provence"]["threshold"] < 0.1
-    assert offers["lead"]["threshold"] is None and not offers["lead"]["needs_query"]
+    assert offers["lead"]["threshold"] is None and not offers["lead"]["needs_query"] and offers["lead"]["loaded"]
     info = client.get("/info").json()
     assert info["model"] == "provence-mini" and info["limits"]["documents"] == 50 and not info["proxy"]
+
+
+def test_a_listing_loads_no_model():
+    with sidecar() as client:
+        catalog = client.service.engine.runner.catalog
+        held = set(catalog._templates)
+        rows = {row["name"]: row for row in client.get("/v1/compressors").json()["compressors"]}
+        unread = {name for name, row in rows.items() if not row["loaded"]}
+        assert unread == {"llmlingua2", "recomp-extractive", "embedding-sentences"}
+        assert all(rows[name]["threshold"] is rows[name]["needs_query"] is None for name in unread)
+        assert not unread & set(catalog._templates) and held <= set(catalog._templates)
+        body = {"query": "Who rows?", "documents": ["Ada rows at dawn."], "compressor": "llmlingua2"}
+        assert client.post("/v1/compress", json=body).status_code == 200
+        (row,) = (row for row in client.get("/v1/compressors").json()["compressors"] if row["name"] == "llmlingua2")
+        assert row["loaded"] and row["needs_query"] is False and row["threshold"]
+
+
+def test_a_loaded_compressor_does_not_wait_for_a_model_that_is_loading(client, monkeypatch):
+    class Taken:
+        def __enter__(self):
+            raise AssertionError("it would wait")
+
+    catalog = client.service.engine.runner.catalog
+    monkeypatch.setattr(catalog, "_lock", Taken())  # as while a model is read
+    assert catalog.template("provence").name == "provence"
 
 
 @pytest.mark.parametrize(

@@ -179,7 +179,7 @@ def test_floods_of_documents_are_refused_or_passed_on_whole(client):
     for path in ("/v1/compress", "/v1/rerank", "/v1/estimate"):
         answer = client.post(path, json={"query": "Which?", "documents": ["a"] * 100_000})
         assert answer.status_code == 413 and len(answer.content) < 500
-    inner = "<document>It rains.</document>" * 100_000
+    inner = "<document>It rains.</document>" * 50_000
     body = {"model": "m", "messages": [{"role": "user", "content": f"<context>{inner}</context> Which?"}]}
     answer = client.post("/v1/messages", json=body)
     assert answer.headers["x-ctxprune-reason"] == "too_many_documents"

@@ -156,6 +156,21 @@ def test_nothing_up_to_the_last_cache_mark_changes_and_later_marks_change_nothin
     assert upstream.seen[-1][2] == answer.request.content and answer.headers["x-ctxprune-reason"] == "cached"
 
 
+def test_a_mark_of_the_whole_request_is_one_behind_its_last_block(client, upstream):
+    path, asked = "/v1/messages", f"{marked(MILL + ' Quails.')} {FIRST}"
+    first, told = send(client, upstream, path, anthropic_body(asked) | OPTIONS)
+    assert told == ("compressed", None)
+    # what was sent pruned keeps its bytes, and what the provider may have read whole stays whole
+    newer = [block(f"{marked(KILN + ' Larks.')} {SECOND}")]
+    later, _ = send(client, upstream, path, anthropic_body(asked, newer) | OPTIONS | {"cache_control": MARK})
+    assert later["messages"][0] == first["messages"][0] and later["messages"][2]["content"] == newer
+    assert later["cache_control"] == MARK
+    last, _ = send(client, upstream, path, anthropic_body(asked, newer, FIRST) | OPTIONS | {"cache_control": MARK})
+    assert last["messages"][:3] == later["messages"]
+    unmarked, _ = send(client, upstream, path, anthropic_body(asked, newer, SECOND) | OPTIONS | {"cache_control": None})
+    assert unmarked["messages"][:3] == later["messages"]  # once whole, always whole
+
+
 def test_new_context_can_be_pruned_before_it_is_cached(upstream):
     with sidecar(upstream_url=upstream.url, prune_cached=True) as client:
         body = anthropic_body([block(f"{marked(MILL)} {FIRST}", cache_control=MARK)])

@@ -191,11 +191,23 @@ def test_nothing_up_to_the_last_mark_changes(client, upstream):
     assert response.headers["x-ctxprune-reason"] == "cached"
 
 
-def test_new_results_can_be_pruned_before_they_are_cached(upstream):
+def test_a_mark_of_the_whole_request_counts_for_all_results(client, upstream):
+    whole = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    client.post("/v1/messages", json=anthropic_body(ORDERS + "\n\n"))
+    (first,) = anthropic_results(sent(upstream))
+    client.post("/v1/messages", json=anthropic_body(ORDERS + "\n\n", LOG + "\n\n") | whole)
+    again, second = anthropic_results(sent(upstream))
+    assert again.text == first.text != ORDERS + "\n\n" and second.text == LOG + "\n\n" and second.is_cached
+    fresh = client.post("/v1/messages", json=anthropic_body(LOG + "\n\n\n") | whole)
+    assert upstream.seen[-1][2] == fresh.request.content and fresh.headers["x-ctxprune-reason"] == "cached"
+
+
+@pytest.mark.parametrize("whole", [{}, {"cache_control": {"type": "ephemeral"}}])
+def test_new_results_can_be_pruned_before_they_are_cached(upstream, whole):
     with sidecar(upstream_url=upstream.url, tool_message_tokens=50, prune_cached=True) as client:
-        client.post("/v1/messages", json=anthropic_body(ORDERS, marked=0))
+        client.post("/v1/messages", json=anthropic_body(ORDERS, marked=0) | whole)
         (first,) = anthropic_results(sent(upstream))
-        client.post("/v1/messages", json=anthropic_body(ORDERS, LOG, marked=1))
+        client.post("/v1/messages", json=anthropic_body(ORDERS, LOG, marked=1) | whole)
         again, _ = anthropic_results(sent(upstream))
     assert first.text == again.text != ORDERS
 

@@ -8,9 +8,11 @@ import multiprocessing
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -22,8 +24,10 @@ START_SECONDS = 300.0
 
 EVENTS = tuple(f'data: {{"choices":[{{"index":0,"delta":{{"content":"word{at} "}}}}]}}\n\n' for at in range(20))
 STREAM = "".join(EVENTS).encode()
-#: What the upstream does, named by the request's `model`.
+#: What the upstream does, named by the request's `model`; "ok", "echo" and "told" are no faults.
 FAULTS = ("slow", "closed", "error", "garbage")
+#: A request's own name, by which the upstream counts how often it came.
+COUNTED = "x-traffic-id"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,8 @@ def sidecar(**settings: Any) -> Iterator[Running]:
 
 @contextmanager
 def upstream() -> Iterator[Running]:
-    """An endpoint that streams EVENTS for the model "ok" and fails in the way that any other model names."""
+    """An endpoint that streams EVENTS for the model "ok", answers "echo" with the body that came and "told" with how
+    many requests came and which of them twice, and fails in the way that any other model names."""
     with _child(_run_upstream, {}) as running:
         yield running
 
@@ -113,13 +118,14 @@ def _run_sidecar(listening: socket.socket, options: dict[str, Any]) -> None:
 
 def _run_upstream(listening: socket.socket, options: dict[str, Any]) -> None:
     async def run() -> None:
-        server = await asyncio.start_server(_answer, sock=listening)
+        counted: Counter[str] = Counter()
+        server = await asyncio.start_server(partial(_answer, counted), sock=listening)
         await server.serve_forever()
 
     asyncio.run(run())
 
 
-async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def _answer(counted: Counter[str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """HTTP/1.1 by hand, since no server library sends garbage."""
     # asyncio forgets it for sockets that it did not make, and each small event would wait for the last one's receipt
     writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -127,7 +133,13 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         while head := await reader.readuntil(b"\r\n\r\n"):
             fields = dict(line.split(b": ", 1) for line in head.lower().split(b"\r\n")[1:-2])
             body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
-            if not await _reply(writer, json.loads(body).get("model") if body else "ok"):
+            if name := fields.get(COUNTED.encode()):
+                counted[name.decode("latin-1")] += 1
+            mode = json.loads(body).get("model") if body else "ok"
+            if mode == "told":
+                told = {"requests": counted.total(), "twice": [name for name, times in counted.items() if times > 1]}
+                body = json.dumps(told).encode()
+            if not await _reply(writer, mode, body):
                 return
     except (asyncio.IncompleteReadError, ConnectionError):
         return
@@ -135,12 +147,15 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         writer.close()
 
 
-async def _reply(writer: asyncio.StreamWriter, mode: str | None) -> bool:
-    """Whether the connection can be used again."""
+async def _reply(writer: asyncio.StreamWriter, mode: str | None, body: bytes) -> bool:
+    """Whether the connection can be used again. body: of the request, or what there is to tell."""
     if mode == "garbage":
         writer.write(b"\x00\xffnot HTTP\r\n\r\n")
     elif mode == "error":
         writer.write(b"HTTP/1.1 500 Oops\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+    elif mode in ("echo", "told"):
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        writer.write(head.encode() + body)
     elif mode != "closed":
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n")
         for event in EVENTS:
@@ -149,4 +164,4 @@ async def _reply(writer: asyncio.StreamWriter, mode: str | None) -> bool:
             await asyncio.sleep(0.01 if mode == "slow" else 0)
         writer.write(b"0\r\n\r\n")
     await writer.drain()
-    return mode in ("ok", "slow", "error")
+    return mode in ("ok", "slow", "error", "echo", "told")

@@ -99,13 +99,15 @@ class Estimate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompressorInfo:
-    """A compressor on offer. threshold: its default; None when a budget or rate must be given."""
+    """A compressor on offer. threshold: its default; None when a budget or rate must be given. loaded: False while its
+    model waits for a first request; threshold and needs_query are then None."""
 
     name: str
     description: str
     threshold: float | None
-    needs_query: bool
+    needs_query: bool | None
     default: bool
+    loaded: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

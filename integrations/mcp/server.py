@@ -81,7 +81,7 @@ def create_server(pruning: Pruning) -> MCPServer:
         hash: Annotated[str, Field(pattern="^[0-9a-f]{24}$", description="From the line below a pruned text.")],
     ) -> str:
         """The whole of a text that was pruned in the last hour."""
-        original = pruning.originals.get(hash)
+        original = pruning.original(hash)
         if original is None:
             raise ToolError(f"no original under {hash}; originals are kept for an hour, the oldest go first")
         return original

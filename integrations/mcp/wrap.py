@@ -164,7 +164,7 @@ class Proxy:
         return (output.text, report) if report else None
 
     def _original(self, arguments: Mapping[str, Any]) -> CallToolResult:
-        original = self.pruning.originals.get(str(arguments.get("hash", "")))
+        original = self.pruning.original(str(arguments.get("hash", "")))
         if original is None:
             return _failed("no original under that hash; originals are kept for an hour, the oldest go first")
         return CallToolResult(content=[TextContent(type="text", text=original)])

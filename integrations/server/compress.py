@@ -164,13 +164,14 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
 
     @router.get("/v1/compressors", response_model=schemas.CompressorsResponse)
     async def compressors() -> Response:
-        """The compressors that requests may name."""
+        """The compressors that requests may name. Loads none of them."""
         runner = engine.runner
         offers = await engine.in_thread(runner.catalog.offers)
         rows = [
             {
                 "name": offer.name,
                 "description": offer.description,
+                "loaded": offer.is_loaded,
                 "threshold": offer.threshold,
                 "needs_query": offer.needs_query,
                 "default": offer.name == settings.default_compressor,

@@ -209,8 +209,9 @@ class EstimateResponse(BaseModel):
 class CompressorOut(BaseModel):
     name: str
     description: str
-    threshold: float | None = Field(description="The default; null when a budget or rate must be given.")
-    needs_query: bool
+    loaded: bool = Field(description="False: the first request that names it waits for its model.")
+    threshold: float | None = Field(description="The default; null when a budget or rate must be given, or not loaded.")
+    needs_query: bool | None = Field(description="Null while it is not loaded.")
     default: bool
 
 

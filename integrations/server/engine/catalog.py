@@ -35,14 +35,23 @@ RERANKER = ""
 PIECE_TEXTS = 64
 
 
+#: Those without a model of their own: they are made at once, whoever asks.
+AT_HAND = frozenset(
+    ("provence", "dslr", "rerank-truncate", "bm25-sentences", "lead", "random", "content-words", "random-words")
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """A compressor as `GET /v1/compressors` lists it. threshold: its default; None when it needs a budget or rate."""
+    """A compressor as `GET /v1/compressors` lists it. is_loaded: False when its model is read with the first request
+    that names it; what only the model says is None until then. threshold: its default; None also when it needs a budget
+    or rate."""
 
     name: str
     description: str
-    threshold: float | None
-    needs_query: bool
+    is_loaded: bool
+    threshold: float | None = None
+    needs_query: bool | None = None
 
 
 class Catalog:
@@ -67,7 +76,7 @@ class Catalog:
         self._lock = threading.Lock()
 
     def offers(self) -> list[Offer]:
-        """Loads those that are not loaded yet."""
+        """Loads no model."""
         return [self._offer(name) for name in self.names]
 
     def counter(self, name: str) -> TokenCounter:
@@ -83,6 +92,8 @@ class Catalog:
         """The compressor as loaded, not to be changed. Raises InputError for one that is not offered."""
         if name not in (*self.names, RERANKER):
             raise InputError(f"compressor must be one of {', '.join(self.names)}, got {name!r:.80}")
+        if (loaded := self._templates.get(name)) is not None:  # without the lock: another model may be loading
+            return loaded
         with self._lock:
             if name not in self._templates:
                 self._templates[name] = self._load(name)
@@ -139,9 +150,11 @@ class Catalog:
         return Provence(self.pruner, other_languages=self.other_languages)
 
     def _offer(self, name: str) -> Offer:
-        template = self.template(name)
+        template = self.template(name) if name in AT_HAND else self._templates.get(name)
+        if template is None:
+            return Offer(name, self._descriptions[name], is_loaded=False)
         about = about_of(template)
-        return Offer(name, self._descriptions[name], about.default_threshold, about.needs_query)
+        return Offer(name, self._descriptions[name], True, about.default_threshold, about.needs_query)
 
 
 def _language(name: str, compressor: Compressor, language: str) -> str | None:

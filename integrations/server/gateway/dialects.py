@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from ctxprune.integrations.originals import retrieve_tool, with_tool
 from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of
@@ -22,7 +23,6 @@ from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
 from ctxprune.integrations.server.gate import WHOLE_CONVERSATIONS, note
 from ctxprune.integrations.server.gateway.ledger import Sums
-from ctxprune.integrations.server.gateway.originals import retrieve_tool, with_tool
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, bypassed, options_for
 from ctxprune.integrations.server.gateway.pruning import ConversationPruner
 from ctxprune.integrations.server.gateway.schemas import GuardrailRequest, HeadroomRequest

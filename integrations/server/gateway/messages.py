@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, whole_block
+from ctxprune.integrations.server.proxy.patience import ImpatientError, Patience
 
 Path = tuple[str | int, ...]
 Kind = Literal["tool", "marked", "block"]
@@ -55,29 +56,43 @@ class Conversation:
     """Messages as they came, and what was read from them once.
 
     calls: what was called, by the id of the call. asked: the rows where the user says anything, and what.
-    replies: the rows of the assistant.
+    replies: the rows of the assistant. slots: in order. cause: why not all rows were read ("" when all were): those
+    from where the patience ended have no slots.
     """
 
     messages: Sequence[Any]
     marking: Marking
+    patience: Patience = field(default_factory=Patience)
     calls: Mapping[str, str] = field(init=False)
     asked: Sequence[tuple[int, str]] = field(init=False)
     replies: Sequence[int] = field(init=False)
+    slots: Sequence[Slot] = field(init=False)
 
     def __post_init__(self) -> None:
-        asked = ((row, _asked(message, self.marking)) for row, message in enumerate(self.messages))
         roles = [message.get("role") if isinstance(message, dict) else None for message in self.messages]
         object.__setattr__(self, "replies", [row for row, role in enumerate(roles) if role == "assistant"])
         object.__setattr__(self, "calls", dict(_calls(self.messages)))
-        object.__setattr__(self, "asked", [(row, text) for row, text in asked if text])
+        asked: list[tuple[int, str]] = []
+        slots: list[Slot] = []
+        try:
+            for row, message in enumerate(self.messages):
+                blocks = _Blocks(self.marking, self.patience)
+                said = _asked(message, blocks)
+                slots += list(self._slots(row, message, blocks))  # all of a row, or none
+                asked += [(row, said)] if said else []
+        except ImpatientError:
+            pass  # the patience knows why
+        object.__setattr__(self, "asked", asked)
+        object.__setattr__(self, "slots", slots)
+
+    @property
+    def cause(self) -> str:
+        return self.patience.cause
 
     @property
     def frozen(self) -> int:
         """The number of rows up to the last `cache_control` mark."""
         return max((row + 1 for row, message in enumerate(self.messages) if holds_cache_mark(message)), default=0)
-
-    def slots(self) -> list[Slot]:
-        return [slot for row, message in enumerate(self.messages) for slot in self._slots(row, message)]
 
     def turn(self, row: int) -> int:
         """The number of messages of the assistant before this row: results of the same turn have the same."""
@@ -106,7 +121,7 @@ class Conversation:
             return str(part.get("tool_use_id") or "")
         return str(message.get("tool_call_id") or message.get("name") or "")
 
-    def _slots(self, row: int, message: Any) -> Iterator[Slot]:
+    def _slots(self, row: int, message: Any, blocks: _Blocks) -> Iterator[Slot]:
         if not isinstance(message, dict) or message.get("ctxprune") is False:
             return
         role = message.get("role")
@@ -115,7 +130,7 @@ class Conversation:
         elif role in _MARKED_ROLES:
             whole = message.get("name") == self.marking.name or message.get("ctxprune") is True
             for path, text in _texts(message):
-                yield from _marked(row, path, text, whole=whole, marking=self.marking)
+                yield from _marked(row, path, text, whole=whole, blocks=blocks)
             yield from self._results(row, list(_result_texts(message)), None)
 
     def _results(self, row: int, texts: Sequence[tuple[Path, str]], name: object) -> Iterator[Slot]:
@@ -263,21 +278,21 @@ def _result_texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
                 yield ("content", place, *path), text
 
 
-def _marked(row: int, path: Path, text: str, *, whole: bool, marking: Marking) -> Iterator[Slot]:
-    blocks, kind = _blocks(text, marking.blocks)
-    if whole and not blocks and text.strip():
-        blocks, kind = [whole_block(text)], "marked"
-    for start, end in sorted(span for block in blocks for span in block.prose):
+def _marked(row: int, path: Path, text: str, *, whole: bool, blocks: _Blocks) -> Iterator[Slot]:
+    found, kind = blocks.of(text)
+    if whole and not found and text.strip():
+        found, kind = [whole_block(text, blocks.patience)], "marked"
+    for start, end in sorted(span for block in found for span in block.prose):
         yield Slot(row, path, start, end, text[start:end], kind)
 
 
-def _asked(message: Any, marking: Marking) -> str:
+def _asked(message: Any, blocks: _Blocks) -> str:
     """What a user says outside the context; "" for other roles and for messages that are context."""
     if not isinstance(message, dict) or message.get("role") != "user":
         return ""
-    if message.get("name") == marking.name or message.get("ctxprune") is True:
+    if message.get("name") == blocks.marking.name or message.get("ctxprune") is True:
         return ""
-    return "\n".join(filter(None, (_outside(text, _blocks(text, marking.blocks)[0]) for _, text in _texts(message))))
+    return "\n".join(filter(None, (_outside(text, blocks.of(text)[0]) for _, text in _texts(message))))
 
 
 def _outside(text: str, blocks: Sequence[Block]) -> str:
@@ -288,29 +303,42 @@ def _outside(text: str, blocks: Sequence[Block]) -> str:
     return "".join([*parts, text[last:]]).strip()
 
 
-def _blocks(text: str, names: Sequence[str]) -> tuple[list[Block], Kind]:
-    """The marked blocks; where there are no marks, those of the elements that the rule names."""
-    if OPENING in text or not names:
-        return find_blocks(text), "marked"
-    tag = re.compile(rf"<(/?)(?:{'|'.join(map(re.escape, names))})(?:\s[^<>]*)?>")
-    marked, ends, shifts, shift, last = [], [0], [0], 0, 0
-    for found in tag.finditer(text):
-        mark = CLOSING if found[1] else OPENING
-        marked += [text[last : found.start()], mark]
-        shift += len(found[0]) - len(mark)
-        ends.append(found.end() - shift)
-        shifts.append(shift)
-        last = found.end()
-    if not marked:
-        return [], "block"
+class _Blocks:
+    """The blocks in the texts of one message, each of which is searched once. Raises ImpatientError."""
 
-    def back(place: int) -> int:
-        return place + shifts[bisect_right(ends, place) - 1]
+    def __init__(self, marking: Marking, patience: Patience) -> None:
+        self.marking, self.patience = marking, patience
+        self._found: dict[str, tuple[list[Block], Kind]] = {}
 
-    return [
-        Block(back(block.start), back(block.end), tuple((back(start), back(end)) for start, end in block.prose))
-        for block in find_blocks("".join([*marked, text[last:]]))
-    ], "block"
+    def of(self, text: str) -> tuple[list[Block], Kind]:
+        """The marked blocks; where there are no marks, those of the elements that the rule names."""
+        if text not in self._found:
+            is_marked = OPENING in text or not self.marking.blocks
+            self._found[text] = (
+                (find_blocks(text, self.patience), "marked") if is_marked else (self._named(text), "block")
+            )
+        return self._found[text]
+
+    def _named(self, text: str) -> list[Block]:
+        tag = re.compile(rf"<(/?)(?:{'|'.join(map(re.escape, self.marking.blocks))})(?:\s[^<>]*)?>")
+        marked, ends, shifts, shift, last = [], [0], [0], 0, 0
+        for found in self.patience.paced(tag.finditer(text)):
+            mark = CLOSING if found[1] else OPENING
+            marked += [text[last : found.start()], mark]
+            shift += len(found[0]) - len(mark)
+            ends.append(found.end() - shift)
+            shifts.append(shift)
+            last = found.end()
+        if not marked:
+            return []
+
+        def back(place: int) -> int:
+            return place + shifts[bisect_right(ends, place) - 1]
+
+        return [
+            Block(back(block.start), back(block.end), tuple((back(start), back(end)) for start, end in block.prose))
+            for block in find_blocks("".join([*marked, text[last:]]), self.patience)
+        ]
 
 
 def _with(value: Any, path: Path, text: str) -> Any:

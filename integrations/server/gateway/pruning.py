@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
+from ctxprune.integrations.originals import Originals, marked_hash, marker
 from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
@@ -28,7 +29,6 @@ from ctxprune.integrations.server.gateway.messages import (
     shortened_question,
     text_at,
 )
-from ctxprune.integrations.server.gateway.originals import Originals, marked_hash, marker
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
 from ctxprune.integrations.server.gateway.work import (
     Ask,
@@ -42,6 +42,7 @@ from ctxprune.integrations.server.gateway.work import (
     take,
     without_question,
 )
+from ctxprune.integrations.server.proxy.patience import Patience, patience_for
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document, TokenCounter
 
@@ -75,7 +76,8 @@ class ConversationPruner:
             return Pruned(messages=ask.messages, status="passthrough", reason=reason)
         began = time.perf_counter()
         try:
-            work = await self.service.engine.in_thread(lambda: self._read(ask))
+            patience = patience_for(ask.seconds, self.service.settings.deadline_seconds)
+            work = await self.service.engine.in_thread(lambda: self._read(ask, patience))
             await self._work_on(work)
             pruned = await self.service.engine.in_thread(lambda: self._finish(work))
         except ApiError:
@@ -114,17 +116,19 @@ class ConversationPruner:
         """The same, in a thread."""
         return await self.service.engine.in_thread(lambda: self.counted(texts))
 
-    def _read(self, ask: Ask) -> Work:
+    def _read(self, ask: Ask, patience: Patience) -> Work:
         """What may be pruned, and what of it was decided before."""
         options, settings = ask.options, self.service.settings
         marking = Marking(name=settings.context_name, blocks=tuple(options.blocks or ()))
-        conversation = Conversation(ask.messages, marking)
+        conversation = Conversation(ask.messages, marking, patience)
         keys_of = prefix_keys if ask.sees_all else row_keys
         keys = keys_of(ask.messages, scope=scope_of(ask))
         tokens = self.counted([row_texts(message) for message in ask.messages])
         work = Work(ask, conversation, keys, tokens)
+        if conversation.cause:
+            work.causes.append(conversation.cause)  # what was not read goes on as it came
         size = number = 0
-        for slot in conversation.slots():
+        for slot in conversation.slots:
             if slot.row < ask.frozen or self._is_marked(ask, slot):
                 continue
             size += len(slot.text)
@@ -179,18 +183,15 @@ class ConversationPruner:
         """Fill in the texts of fresh rows."""
         if not work.fresh:
             return
-        engine, began = self.service.engine, time.monotonic()
-        limit = self.service.settings.deadline_seconds
-        deadline = began + (limit if work.ask.seconds is None else min(work.ask.seconds, limit))
+        engine, patience = self.service.engine, work.conversation.patience
         if not engine.ready:
             if self.service.failure:
                 raise ApiError(503, "the model failed to load", code="model")
-            await engine.compress([], seconds=work.ask.seconds, wait_for_model=True)
+            await engine.compress([], seconds=patience.seconds, wait_for_model=True)
         jobs = await self.service.engine.in_thread(lambda: self._jobs(work))
         for group in await self.service.engine.in_thread(lambda: list(self._groups(jobs))):
-            seconds = max(deadline - time.monotonic(), 0.001)
             try:
-                outcomes = await engine.compress([job for _, job in group], seconds=seconds)
+                outcomes = await engine.compress([job for _, job in group], seconds=patience.seconds)
             except ApiError as error:
                 work.causes.append(error.code or "refused")
                 continue

@@ -39,12 +39,17 @@ function askForKey(message) {
 }
 
 function fillMenus(compressors) {
-  const option = ({ name, threshold }) => element("option", { value: name }, threshold === null ? `${name} (needs a budget)` : name);
+  const option = (offer) => element("option", { value: offer.name }, needsBudget(offer) ? `${offer.name} (needs a budget)` : offer.name);
   const chosen = compressors.find((offer) => offer.default) ?? compressors[0];
   byId("compressor").replaceChildren(...compressors.map(option));
   byId("compressor").value = chosen?.name ?? "";
   byId("rival").replaceChildren(element("option", { value: NO_RIVAL }, "nothing"), ...compressors.map(option));
   describe();
+}
+
+// Of a model that is not loaded nobody knows yet; the server then says so itself.
+function needsBudget({ loaded, threshold }) {
+  return loaded && threshold === null;
 }
 
 function describe() {
@@ -63,7 +68,7 @@ function request() {
   const names = [byId("compressor").value, byId("rival").value].filter(Boolean);
   const budget = budgetAsked();
   if (Number.isNaN(budget)) return missing("budget", "The budget must be a whole number from 1 up.");
-  const ranking = names.find((name) => offers.get(name).threshold === null);
+  const ranking = names.find((name) => needsBudget(offers.get(name)));
   if (budget === null && ranking) return missing("budget", `${ranking} only ranks sentences: give a budget.`);
   return { query, sent, names, budget };
 }

@@ -34,6 +34,7 @@ from ctxprune.integrations.server.proxy.conversation import (
     responses_conversation,
 )
 from ctxprune.integrations.server.proxy.marks import is_marked, keeps_balance
+from ctxprune.integrations.server.proxy.patience import Patience, patience_for
 from ctxprune.integrations.server.schemas import Options
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document
@@ -134,16 +135,17 @@ class Chat:
     """One request's marked context. keys: what stands for the conversation up to the end of each turn. build: the
     request's body with texts in place of segments. seconds: how long the caller waits for the compression. caller: as
     of `caller_of`. size: of the request, in bytes. left: segments that stay as they come, unless they were sent
-    otherwise before."""
+    otherwise before. cause: why the search for more was given up ("" when it was not)."""
 
     turns: Sequence[Turn]
     keys: Sequence[bytes]
     options: ProxyOptions
     build: Callable[[Mapping[Segment, str]], dict[str, Any]]
-    seconds: float | None
+    seconds: float
     caller: bytes
     size: int
     left: frozenset[Segment] = frozenset()
+    cause: str = ""
 
     @property
     def segments(self) -> list[Segment]:
@@ -204,13 +206,18 @@ class ProxyCompressor:
         messages, fallback = conversation.messages, conversation.with_texts({})
         if options.enabled is False:
             return Rewriting(fallback, "passthrough", "disabled")
-        turns = find_turns(messages, self._marking(options, conversation))
+        patience = self._patience(seconds)
+        turns = find_turns(messages, self._marking(options, conversation), patience)
+        self._check_closed(patience)
+        if not turns and patience.cause:
+            return self._unread(fallback, patience)
         if not turns:
             return Rewriting(fallback, "passthrough", "unclear_marks" if any_marked(messages) else "no_context")
         keys = conversation_keys(without_tags(messages), turns, scope=_scope(caller, options))
         segments = (segment for turn in turns for segment in turn.segments)
         left = frozenset[Segment]() if self.service.settings.prune_cached else conversation.cached(segments)
-        return Chat(turns, keys, options, conversation.with_texts, seconds, caller, size, left)
+        build, waits = conversation.with_texts, patience.seconds
+        return Chat(turns, keys, options, build, waits, caller, size, left=left, cause=patience.cause)
 
     def _completion(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
         options, rest = _options(body)
@@ -219,7 +226,11 @@ class ProxyCompressor:
             return Rewriting(rest, "passthrough", "disabled")
         if not isinstance(prompt, str):
             return Rewriting(rest, "passthrough", "no_text_prompt")
-        segments, question = prompt_segments(prompt)
+        patience = self._patience(seconds)
+        segments, question = prompt_segments(prompt, patience)
+        self._check_closed(patience)
+        if patience.cause:
+            return self._unread(rest, patience)
         if not segments:
             return Rewriting(rest, "passthrough", "unclear_marks" if is_marked(prompt) else "no_context")
         turns = [Turn(segments, question, 1, is_new=True)]
@@ -229,7 +240,18 @@ class ProxyCompressor:
         def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
             return rest | {"prompt": replaced(clean, texts)[0]["content"]}
 
-        return Chat(turns, keys, options, with_texts, seconds, caller, size)
+        return Chat(turns, keys, options, with_texts, patience.seconds, caller, size)
+
+    def _patience(self, seconds: float | None) -> Patience:
+        return patience_for(seconds, self.service.settings.deadline_seconds)
+
+    def _check_closed(self, patience: Patience) -> None:
+        if patience.cause and self.service.settings.fail_closed:
+            raise ApiError(503, "the messages could not be searched for context", code=patience.cause)
+
+    def _unread(self, body: dict[str, Any], patience: Patience) -> Rewriting:
+        self.service.metrics.degraded(patience.cause)
+        return Rewriting(body, "degraded", patience.cause)
 
     def _marking(self, options: ProxyOptions, conversation: Conversation) -> Marking:
         listed, shift = frozenset(options.messages or ()), conversation.shift
@@ -280,7 +302,7 @@ class ProxyCompressor:
             self._memory.put(key, turn.segments, texts.by_segment)
 
     async def _compress(self, chat: Chat) -> Texts:
-        texts = Texts()
+        texts = Texts(causes=[chat.cause] if chat.cause else [])
         waiting: list[tuple[Turn, str]] = []
         for turn, key in zip(chat.turns, chat.keys, strict=True):
             given = chat.options.question or ""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxprune.integrations.server.proxy.marks import Block, find_blocks, is_marked, whole_block
+from ctxprune.integrations.server.proxy.patience import ImpatientError, Patience
 from ctxprune.prompt import NO_CONTEXT
 
 #: Context may stand in messages of these roles.
@@ -53,14 +54,19 @@ class Marking:
     listed: frozenset[int] = frozenset()
 
 
-def find_turns(messages: Sequence[Any], marking: Marking) -> list[Turn]:
-    """The turns that hold context, in order. Messages of an unknown shape hold none."""
-    found = [_marked(at, message, marking) for at, message in enumerate(messages)]
-    asked = [_asked(message, blocks) for message, blocks in zip(messages, found, strict=True)]
+def find_turns(messages: Sequence[Any], marking: Marking, patience: Patience | None = None) -> list[Turn]:
+    """The turns that hold context, in order. Messages of an unknown shape hold none.
+
+    Where the patience ends the turns before are given, and its `cause` says why there are no more.
+    """
+    found = _found(messages, marking, patience or Patience())
+    asked = [_asked(message, blocks) for message, blocks in zip(messages, found, strict=False)]
     said = [at for at, text in enumerate(asked) if text]
     last = max((at for at, message in enumerate(messages) if not _is_assistant(message)), default=-1)
     turns, start = [], 0
     for end in _turn_ends(messages):
+        if end > len(found):  # what the turn asks is not known
+            break
         segments = tuple(segment for each in found[start:end] for part in each for segment in part.segments)
         if segments:
             turns.append(Turn(segments, _question(asked, said, end), end, is_new=last < end))
@@ -96,9 +102,12 @@ def without_tags(messages: Sequence[Any]) -> list[Any]:
     ]
 
 
-def prompt_segments(prompt: str) -> tuple[tuple[Segment, ...], str]:
-    """The context of a plain prompt, and what stands outside it."""
-    blocks = find_blocks(prompt)
+def prompt_segments(prompt: str, patience: Patience) -> tuple[tuple[Segment, ...], str]:
+    """The context of a plain prompt, and what stands outside it; nothing where the patience ends."""
+    try:
+        blocks = find_blocks(prompt, patience)
+    except ImpatientError:
+        return (), ""
     marked = _MarkedPart(0, None, prompt, blocks)
     return marked.segments, marked.outside
 
@@ -133,18 +142,29 @@ class _MarkedPart:
         return "".join([*parts, self.text[last:]]).strip()
 
 
-def _marked(at: int, message: Any, marking: Marking) -> list[_MarkedPart]:
+def _found(messages: Sequence[Any], marking: Marking, patience: Patience) -> list[list[_MarkedPart]]:
+    """Of each message its texts with their blocks, up to where the patience ends."""
+    found: list[list[_MarkedPart]] = []
+    try:
+        for at, message in enumerate(messages):
+            found.append(_marked(at, message, marking, patience))
+    except ImpatientError:
+        pass  # the patience knows why
+    return found
+
+
+def _marked(at: int, message: Any, marking: Marking, patience: Patience) -> list[_MarkedPart]:
     """The texts of a message with their blocks; of an unknown role or shape: none."""
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
         return []
     content, whole = message.get("content"), _is_context(at, message, marking)
     texts = [(None, content)] if isinstance(content, str) else _parts(content)
-    return [_MarkedPart(at, place, text, _blocks(text, whole=whole)) for place, text in texts]
+    return [_MarkedPart(at, place, text, _blocks(text, patience, whole=whole)) for place, text in texts]
 
 
-def _blocks(text: str, *, whole: bool) -> list[Block]:
-    blocks = find_blocks(text)
-    return [whole_block(text)] if whole and not blocks and text.strip() else blocks
+def _blocks(text: str, patience: Patience, *, whole: bool) -> list[Block]:
+    blocks = find_blocks(text, patience)
+    return [whole_block(text, patience)] if whole and not blocks and text.strip() else blocks
 
 
 def _is_context(at: int, message: Mapping[str, Any], marking: Marking) -> bool:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxprune.integrations.server.proxy.context import Segment, replaced, without_tags
-from ctxprune.integrations.server.proxy.wires import Path, ends_cache, is_models, with_texts
+from ctxprune.integrations.server.proxy.wires import Path, caches_all, ends_cache, is_models, with_texts
 
 #: Before the first message.
 _NOWHERE = (-1, -1)
@@ -67,7 +67,7 @@ def anthropic_conversation(body: Mapping[str, Any]) -> Conversation:
         messages=[_plain(message) for message in read],
         places=places,
         shift=len(system),
-        cached_to=_last_mark(read),
+        cached_to=(len(read), 0) if caches_all(body) else _last_mark(read),
     )
 
 

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from ctxprune.integrations.server.proxy.patience import ENDLESS, Patience
 from ctxprune.integrations.server.proxy.quoting import Quoting, Region, is_data, prose_runs, quoting
 
 OPENING, CLOSING = "<context>", "</context>"
@@ -88,31 +89,36 @@ class _Element:
     is_inline: bool
 
 
-def find_blocks(text: str) -> list[Block]:
-    """The marked blocks that hold prose; [] when any mark in the text is not clear."""
+def find_blocks(text: str, patience: Patience = ENDLESS) -> list[Block]:
+    """The marked blocks that hold prose; [] when any mark in the text is not clear. Raises ImpatientError."""
     if OPENING not in text:
         return []
-    quotes = quoting(text)
-    marks = [mark.start() for mark in _MARK.finditer(text) if _is_used(text, mark, quotes)]
+    patience.spend(text)
+    quotes = quoting(text, patience)
+    marks = [mark.start() for mark in patience.paced(_MARK.finditer(text)) if _is_used(text, mark, quotes)]
     starts, ends = marks[::2], [at + len(CLOSING) for at in marks[1::2]]
     in_turn = all(text.startswith((OPENING, CLOSING)[place % 2], at) for place, at in enumerate(marks))
     if not marks or len(marks) % 2 or not in_turn:
         return []
     pairs = list(zip(starts, ends, strict=True))
-    tags = _tags(text, 0, len(text), quotes)
+    tags = _tags(text, quotes, patience)
     if _within_own_document(text, pairs, tags, quotes):
         return []
-    blocks = [_block(text, pair, inner, quotes) for pair, inner in zip(pairs, _by_pair(tags, pairs), strict=True)]
+    blocks = [
+        _block(text, pair, inner, quotes, patience) for pair, inner in zip(pairs, _by_pair(tags, pairs), strict=True)
+    ]
     return [block for block in blocks if block.prose]
 
 
-def whole_block(text: str) -> Block:
-    """All of a message that is context as a whole. Its prose is () when its markup is not clear."""
-    quotes = quoting(text)
+def whole_block(text: str, patience: Patience = ENDLESS) -> Block:
+    """All of a message that is context as a whole. Its prose is () when its markup is not clear. Raises
+    ImpatientError."""
+    patience.spend(text)
+    quotes = quoting(text, patience)
     if any(_is_used(text, mark, quotes) for mark in _MARK.finditer(text)):
         return Block(0, len(text), ())
-    tags = _tags(text, 0, len(text), quotes)
-    return Block(0, len(text), tuple(_prose(text, (0, len(text)), tags, quotes, is_certain=True)))
+    tags = _tags(text, quotes, patience)
+    return Block(0, len(text), tuple(_prose(text, (0, len(text)), tags, quotes, patience, is_certain=True)))
 
 
 def is_marked(text: str) -> bool:
@@ -124,7 +130,7 @@ def keeps_balance(before: str, after: str) -> bool:
     """Whether markup within a stretch of prose is as balanced after pruning as before."""
     if "<" not in before:
         return True
-    return _elements(_tags(after, 0, len(after), quoting(after))) is not None
+    return _elements(_tags(after, quoting(after))) is not None
 
 
 def _is_used(text: str, mark: re.Match[str], quotes: Quoting) -> bool:
@@ -139,11 +145,11 @@ def _is_used(text: str, mark: re.Match[str], quotes: Quoting) -> bool:
     return not (quotes.code.holds(start) or quotes.shown.holds(start) or quotes.hidden.holds(start))
 
 
-def _block(text: str, pair: Region, tags: Sequence[_Tag], quotes: Quoting) -> Block:
+def _block(text: str, pair: Region, tags: Sequence[_Tag], quotes: Quoting, patience: Patience) -> Block:
     if _is_mention(text, pair[0]):
         return Block(*pair, ())
     inner = pair[0] + len(OPENING), pair[1] - len(CLOSING)
-    return Block(*pair, tuple(_prose(text, inner, tags, quotes, is_certain=False)))
+    return Block(*pair, tuple(_prose(text, inner, tags, quotes, patience, is_certain=False)))
 
 
 def _is_mention(text: str, start: int) -> bool:
@@ -174,10 +180,10 @@ def _by_pair(tags: Sequence[_Tag], pairs: Sequence[Region]) -> list[Sequence[_Ta
     return [tags[bisect_right(places, start) : bisect_left(places, end - len(CLOSING))] for start, end in pairs]
 
 
-def _tags(text: str, start: int, end: int, quotes: Quoting) -> list[_Tag]:
+def _tags(text: str, quotes: Quoting, patience: Patience = ENDLESS) -> list[_Tag]:
     """Tags outside code and comments; `list<int>` of a program is none."""
     found = []
-    for match in _TAG.finditer(text, start, end):
+    for match in patience.paced(_TAG.finditer(text)):
         at, name = match.start(), match[2]
         if (
             quotes.code.holds(at)
@@ -235,7 +241,9 @@ def _element(opened: _Tag, closed: _Tag, children: tuple[_Element, ...]) -> _Ele
     return _Element(name, opened.start, closed.end, inner, children, is_inline)
 
 
-def _prose(text: str, inner: Region, tags: Sequence[_Tag], quotes: Quoting, *, is_certain: bool) -> Iterator[Region]:
+def _prose(
+    text: str, inner: Region, tags: Sequence[_Tag], quotes: Quoting, patience: Patience, *, is_certain: bool
+) -> Iterator[Region]:
     """What may be pruned within `inner`, whose tags these are; nothing when they are not in balance, or where there are
     comments and the like."""
     elements = _elements(tags)
@@ -248,8 +256,8 @@ def _prose(text: str, inner: Region, tags: Sequence[_Tag], quotes: Quoting, *, i
         part, children, certain = waiting.pop()
         blocks = [child for child in children if not child.is_inline]
         certain = certain and all(child.name in _ABOUT for child in blocks)
-        for run in _between(part, blocks):
-            yield from prose_runs(text, run, is_certain=certain)
+        for run in patience.paced(_between(part, blocks)):
+            yield from prose_runs(text, run, is_certain=certain, patience=patience)
         for child in blocks:
             if child.name not in _ABOUT:
                 waiting.append((child.inner, list(child.children), child.name in _CONTENT))

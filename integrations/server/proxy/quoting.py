@@ -11,6 +11,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from ctxprune.integrations.server.proxy.patience import ENDLESS, Patience
+
 #: A line, or empty lines together: each alone would cost as much as a long one.
 _LINE = re.compile(r"[^\n]+\n?|\n+")
 #: A fence, also within quotations and lists.
@@ -53,13 +55,13 @@ class Quoting:
     hidden: Regions
 
 
-def quoting(text: str) -> Quoting:
-    """Takes time in proportion to the text."""
+def quoting(text: str, patience: Patience = ENDLESS) -> Quoting:
+    """Takes time in proportion to the text. Raises ImpatientError."""
     code: list[Region] = []
     shown: list[Region] = []
     paragraph: list[Region] = []
     fence = ""
-    for line in _LINE.finditer(text):
+    for line in patience.paced(_LINE.finditer(text)):
         opened = _FENCE.match(text, line.start(), line.end())
         if fence:
             code.append(line.span())
@@ -67,7 +69,7 @@ def quoting(text: str) -> Quoting:
                 fence = ""
             continue
         if opened and not (opened[1][0] == "`" and "`" in opened[2]):
-            code += _inline(text, paragraph)
+            code += _inline(text, paragraph, patience)
             paragraph, fence = [], opened[1]
             code.append(line.span())
             continue
@@ -76,18 +78,18 @@ def quoting(text: str) -> Quoting:
         if line[0].strip():
             paragraph.append(line.span())
         else:
-            code += _inline(text, paragraph)
+            code += _inline(text, paragraph, patience)
             paragraph = []
-    code += _inline(text, paragraph)
+    code += _inline(text, paragraph, patience)
     in_code = Regions(code)
-    return Quoting(in_code, Regions(shown), Regions(list(_hidden(text, in_code))))
+    return Quoting(in_code, Regions(shown), Regions(list(patience.paced(_hidden(text, in_code)))))
 
 
-def _inline(text: str, lines: list[Region]) -> Iterator[Region]:
+def _inline(text: str, lines: list[Region], patience: Patience) -> Iterator[Region]:
     """Code between backticks in one paragraph: from a run of them to the next run of the same length."""
     if not lines:
         return
-    runs = list(_BACKTICKS.finditer(text, lines[0][0], lines[-1][1]))
+    runs = list(patience.paced(_BACKTICKS.finditer(text, lines[0][0], lines[-1][1])))
     by_length: dict[int, list[int]] = {}
     for at, run in enumerate(runs):
         by_length.setdefault(len(run[0]), []).append(at)
@@ -138,13 +140,13 @@ _SENTENCE_END = re.compile(r"[.!?…](?=[\s\"'”’»)\]]|$)|[。！？｡।۔
 LONG = 100
 
 
-def prose_runs(text: str, run: Region, *, is_certain: bool) -> Iterator[Region]:
+def prose_runs(text: str, run: Region, *, is_certain: bool, patience: Patience = ENDLESS) -> Iterator[Region]:
     """The prose within `[start, end)` of a text, without white space around it.
 
     is_certain: the place says that it is prose, so that it need not read like prose.
     """
     start, inner = run[0], text[slice(*run)]
-    edges = [0, *(edge for label in _STRUCTURE.finditer(inner) for edge in label.span()), len(inner)]
+    edges = [0, *(edge for label in patience.paced(_STRUCTURE.finditer(inner)) for edge in label.span()), len(inner)]
     for first, last in zip(edges[::2], edges[1::2], strict=True):
         while header := _HEADER.match(inner, first, last):
             first = header.end()

@@ -85,6 +85,7 @@ def anthropic_results(body: Mapping[str, Any]) -> list[ToolResult]:
                     found.append(ToolResult(path, text, question, at > last))
             if ends_cache(block):
                 marked = len(found)
+    marked = len(found) if caches_all(body) else marked
     return [ToolResult(each.path, each.text, each.question, each.is_new, at < marked) for at, each in enumerate(found)]
 
 
@@ -184,6 +185,11 @@ def ends_cache(block: Mapping[str, Any]) -> bool:
     if block.get("cache_control") is not None:
         return True
     return any(isinstance(part, dict) and part.get("cache_control") for part in _list(block.get("content")))
+
+
+def caches_all(body: Mapping[str, Any]) -> bool:
+    """Whether an Anthropic request has the provider keep it up to its last block: a mark on no block, but on all."""
+    return body.get("cache_control") is not None
 
 
 def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
