@@ -183,8 +183,9 @@ def read_squad(path: Path) -> Iterator[Question]:
     """Every question of a SQuAD file (.gz too) with its paragraph; repeated answers of several annotators are merged.
 
     The sentences that hold an answer are the relevant ones. White space around a question and at the ends of an answer,
-    which COVID-QA has, is left out. `is_impossible` makes a question unanswerable and its paragraph irrelevant. Raises InputError with the place, e.g. `data[0].paragraphs[3].qas[1]`, for a field of the
-    wrong type and for an `answer_start` where the answer does not stand.
+    which COVID-QA has, is left out. `is_impossible` makes a question unanswerable and its paragraph irrelevant. Raises
+    InputError with the place, e.g. `data[0].paragraphs[3].qas[1]`, for a field of the wrong type and for an
+    `answer_start` where the answer does not stand.
     """
     root = _load(path)
     for at, article in enumerate(_field(root, "data", list, f"{path}")):
@@ -211,7 +212,7 @@ def _squad_question(row: Any, document: Document, place: str, default_id: str) -
 
 
 def _span(answer: Any, context: str, place: str) -> tuple[int, int]:
-    """Offsets of the answer without white space at its ends: a kept sentence has none there, so it would not hold it."""
+    """Offsets without white space at the ends: a kept sentence has none there, so it would not hold the answer."""
     text, start = _field(answer, "text", str, place), _field(answer, "answer_start", int, place)
     end = start + len(text)
     if not text.strip() or start < 0 or context[start:end] != text:
