@@ -19,7 +19,7 @@ BESIDE_TESTS := .dockerignore benchmarks docs examples deploy light mkdocs.yml M
 # mypy does not follow editable installs into eval/, integrations/ and trainers/, so it reads an installed copy
 TYPED := build/typed
 
-.PHONY: install run test test-all ci-env wheel light browser check bench bench-peers docs pictures clean
+.PHONY: install run test test-all ci-env wheel light browser check bench bench-peers docs pictures tables clean
 
 install: $(DEV)
 
@@ -80,6 +80,10 @@ bench: $(DEV)
 # beside other packages, each in an environment of its own below build/peers; further options in PEERS="..."
 bench-peers: $(DEV)
 	$(BIN)/python -m benchmarks.peers $(PEERS)
+
+# the tables of README and the pages, from docs/figures; TAKE="quality=FILE ladder=FILE" takes new figures first
+tables: $(DEV)
+	$(BIN)/python -m benchmarks.tables $(if $(TAKE),--take $(TAKE))
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,6 +15,9 @@ from fixtures_official import (
     ARTICLE,
     FERRY,
     OFFICIAL,
+    contractnli,
+    covidqa,
+    hotpotqa,
     official,
     qed,
     squad11,
@@ -490,3 +493,37 @@ def test_without_set_files_or_output_the_command_says_what_to_give(
 ) -> None:
     assert main(["eval", "data", *flags]) != 0
     assert "NAME --from FILE --out" in capsys.readouterr().err.replace("\n", " ")
+
+
+def test_hotpotqa_takes_no_white_space_around_question_and_answer(tmp_path: Path) -> None:
+    (row, _) = hotpotqa()
+    padded = {**row, "question": f" {row['question']}\n", "answer": " Jon Mar "}
+    build("hotpotqa", [written(tmp_path / "dev.json", [padded])], tmp_path / "out.jsonl")
+    question = next(read_jsonl(tmp_path / "out.jsonl"))
+    assert (question.text, question.answers) == (row["question"], ("Jon Mar",))
+    assert spans(question.documents[1]) == ["Jon Mar"]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_covidqa_takes_no_white_space_at_the_ends_of_an_answer(tmp_path: Path, whole: bool) -> None:
+    sentence = "The fever was carried by the marsh tick."
+    file = covidqa()
+    (row,) = file["data"][0]["paragraphs"][0]["qas"]
+    start = ARTICLE.index(sentence)
+    row["id"], row["question"] = 901, f"{row['question']} "
+    row["answers"] = [{"text": ARTICLE[start - 2 : start + len(sentence) + 1], "answer_start": start - 2}]
+    build("covidqa", [written(tmp_path / "COVID-QA.json", file)], tmp_path / "out.jsonl", shape=Shape(whole=whole))
+    question = next(read_jsonl(tmp_path / "out.jsonl"))
+    assert (question.id, question.answers) == ("covidqa:901", (sentence,))
+    assert question.text == row["question"].rstrip()
+    assert [spans(each) for each in question.documents if each.is_gold] == [[sentence]]
+    assert [marked(each) for each in question.documents if each.is_gold] == [[sentence]]
+
+
+@pytest.mark.parametrize("sets", [0, 2])
+def test_contractnli_refuses_a_contract_without_one_set_of_annotations(tmp_path: Path, sets: int) -> None:
+    file = contractnli()
+    (contract,) = file["documents"]
+    contract["annotation_sets"] *= sets
+    with pytest.raises(InputError, match=f"one set of annotations.*{sets} of them"):
+        build("contractnli", [written(tmp_path / "dev.json", file)], tmp_path / "out.jsonl")

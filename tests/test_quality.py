@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.quality import __main__ as quality
+from benchmarks.quality.figures import plain, shown
 from benchmarks.quality.measure import evaluate
 from benchmarks.quality.reliability import require_matplotlib
 from benchmarks.quality.report import render
@@ -208,7 +209,7 @@ def test_results_do_not_depend_on_the_batch():
         for size in (1, 9)
     )
     del one["scoring_seconds"], many["scoring_seconds"]
-    assert quality._plain(one) == quality._plain(many)
+    assert plain(one) == plain(many)
 
 
 def test_titles_do_not_spend_the_budget():
@@ -389,9 +390,10 @@ def command(tmp_path, monkeypatch):
 
 
 def test_command_writes_both_files(command, tmp_path, capsys):
-    assert quality.main([*command, "--out", str(tmp_path / "out")]) == 0
+    assert quality.main([*command, "--out", str(tmp_path / "out"), "--figures", str(tmp_path / "shown.json")]) == 0
     markdown = (tmp_path / "out" / "quality.md").read_text()
     report = json.loads((tmp_path / "out" / "quality.json").read_text())
+    assert json.loads((tmp_path / "shown.json").read_text()) == shown(report)
     assert "python -m benchmarks.quality --data toy.jsonl.gz --compressors overlap,first --budgets 8" in markdown
     assert str(tmp_path) not in markdown
     assert report["sets"]["toy"]["questions"] == 4
@@ -453,7 +455,7 @@ def test_report_shows_what_could_not_be_measured_as_a_dash():
     assert "| 8 | first | 6 | – | – | – |  |" in markdown
     assert "| bare | 8 |" not in markdown
     assert not re.search(r"\bnan\b", markdown)
-    json.dumps(quality._plain(found), allow_nan=False)
+    json.dumps(plain(found), allow_nan=False)
 
 
 def test_a_plot_without_matplotlib_names_the_extra(command, tmp_path, capsys, monkeypatch):

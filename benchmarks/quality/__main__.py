@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
 import shlex
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import ctxprune
+from benchmarks.quality.figures import plain, shown, write_figures
 from benchmarks.quality.manuals import manual_questions
 from benchmarks.quality.measure import Figures, evaluate
 from benchmarks.quality.reliability import reliability_plot, require_matplotlib
@@ -85,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             )
             if args.out is not None:  # after every set, so that a broken run leaves what it had
                 _write({"command": _command(args), "sets": sets}, args.out)
+        if args.figures is not None:
+            write_figures(shown(plain({"command": _command(args), "sets": sets})), args.figures)
         if args.out is None:
             print(render({"command": _command(args), "sets": sets}))
         elif args.plot:
@@ -100,18 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _write(report: Figures, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "quality.md").write_text(render(report), encoding="utf-8")
-    (out / "quality.json").write_text(json.dumps(_plain(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def _plain(figures: Any) -> Any:
-    """Figures as JSON has them: null for NaN, floats at six places."""
-    if isinstance(figures, dict):
-        return {key: _plain(value) for key, value in figures.items()}
-    if isinstance(figures, list):
-        return [_plain(value) for value in figures]
-    if isinstance(figures, float):
-        return None if math.isnan(figures) else round(figures, 6)
-    return figures
+    (out / "quality.json").write_text(json.dumps(plain(report), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _progress(name: str) -> Callable[[int, int], None]:
@@ -193,6 +184,9 @@ def _parser() -> argparse.ArgumentParser:
         "--long-limit", type=_positive, default=60, help="questions on the ladder's whole articles (default: 60)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write quality.md and quality.json here")
+    parser.add_argument(
+        "--figures", type=Path, metavar="FILE", help="write what the pages show here (see `make tables`)"
+    )
     parser.add_argument("--plot", action="store_true", help="also draw reliability plots into DIR (needs matplotlib)")
     parser.add_argument("--batch-size", type=int, default=32, help="questions scored together (default: 32)")
     parser.add_argument("--resamples", type=int, default=2000, help="of the bootstrap (default: 2000)")

@@ -60,13 +60,13 @@ def _overview(sets: Mapping[str, Figures]) -> Iterator[str]:
                     name,
                     compressor,
                     f"{figures['questions']:,}",
-                    _interval(row["answer_kept"]),
-                    _interval(row["removed"]),
-                    *(_number(each["removed"]["mean"]) for each in points),
-                    _number(ranks.get(compressor, math.nan)),
-                    _number(row["answerable_emptied"]["mean"]),
-                    _number(row["unanswerable_emptied"]["mean"]),
-                    _number(errors.get(compressor, math.nan)),
+                    interval(row["answer_kept"]),
+                    interval(row["removed"]),
+                    *(number(each["removed"]["mean"]) for each in points),
+                    number(ranks.get(compressor, math.nan)),
+                    number(row["answerable_emptied"]["mean"]),
+                    number(row["unanswerable_emptied"]["mean"]),
+                    number(errors.get(compressor, math.nan)),
                 ]
             )
     if rows:
@@ -116,10 +116,10 @@ def _summary(sets: Mapping[str, Figures]) -> Iterator[str]:
             for verdict in verdicts:
                 tally[verdict] += 1
             cells = [
-                f"{_number(kept[baseline, budget])} {_VERDICTS[verdict]}"
+                f"{number(kept[baseline, budget])} {_VERDICTS[verdict]}"
                 for baseline, verdict in zip(baselines, verdicts, strict=True)
             ]
-            rows.append([name, str(budget), _number(kept[ours, budget]), *cells])
+            rows.append([name, str(budget), number(kept[ours, budget]), *cells])
     yield f"## Answer kept at equal words: does {ours} win, tie or lose?"
     yield _table(["set", "words", ours, *baselines], rows)
     yield (
@@ -152,7 +152,7 @@ def _set(name: str, figures: Figures) -> Iterator[str]:
             yield table
     for row in figures["calibration"]:
         yield f"### Calibration: {row['compressor']}"
-        error = _interval(row["ece_interval"])
+        error = interval(row["ece_interval"])
         yield f"{row['sentences']:,} sentences, expected calibration error {error}."
         yield _reliability(row["bins"])
 
@@ -165,7 +165,7 @@ def _budgets(figures: Figures) -> str:
     for row in figures["budgets"]:
         difference = differences.get((row["compressor"], row["budget"]))
         verdict = f"{_signed(difference)} {_VERDICTS[difference['verdict']]}".strip() if difference else ""
-        metrics = [_interval(row[metric]) for metric in ("answer_kept", "precision", "recall")]
+        metrics = [interval(row[metric]) for metric in ("answer_kept", "precision", "recall")]
         rows.append([str(row["budget"]), row["compressor"], f"{row['words']:.0f}", *metrics, verdict])
     ours = figures["budgets"][0]["compressor"] if rows else ""
     return _table(
@@ -187,14 +187,14 @@ def _thresholds(figures: Figures) -> str:
     columns = ["answer_kept", "removed", "precision", "recall", "answerable_emptied", "unanswerable_emptied"]
     return _table(
         [*head, "answerable emptied", "unanswerable emptied"],
-        [[row["compressor"], at, *(_interval(row[column]) for column in columns)] for at, row in _choices(figures)],
+        [[row["compressor"], at, *(interval(row[column]) for column in columns)] for at, row in _choices(figures)],
     )
 
 
 def _spans(figures: Figures) -> str:
     columns = ["span_precision", "span_recall", "span_f2"]
     rows = [
-        [row["compressor"], at, *(_interval(row[column]) for column in columns)]
+        [row["compressor"], at, *(interval(row[column]) for column in columns)]
         for at, row in _choices(figures)
         if row["span_f2"]["n"]
     ]
@@ -208,9 +208,9 @@ def _levels(rows: Sequence[Figures]) -> str:
             [
                 row["compressor"],
                 f"{row['level']:.0%}",
-                _number(row["answer_kept"]),
-                _number(row["threshold"]),
-                _interval(row["removed"]),
+                number(row["answer_kept"]),
+                number(row["threshold"]),
+                interval(row["removed"]),
             ]
             for row in rows
         ],
@@ -224,9 +224,9 @@ def _emptied(rows: Sequence[Figures]) -> str:
             [
                 row["compressor"],
                 f"{row['cost']:.0%}",
-                _number(row["answerable_emptied"]),
-                _number(row["threshold"]),
-                _interval(row["unanswerable_emptied"]),
+                number(row["answerable_emptied"]),
+                number(row["threshold"]),
+                interval(row["unanswerable_emptied"]),
             ]
             for row in rows
             if row["unanswerable_emptied"]["n"] and not math.isnan(row["threshold"])
@@ -241,7 +241,7 @@ def _ranks(rows: Sequence[Figures]) -> str:
             [
                 row["ranker"],
                 f"{row['questions']:,}",
-                *(_number(row[key]) for key in ("mrr", "ndcg10", "map", "gold_first")),
+                *(number(row[key]) for key in ("mrr", "ndcg10", "map", "gold_first")),
             ]
             for row in rows
         ],
@@ -255,8 +255,8 @@ def _reliability(bins: Sequence[Figures]) -> str:
             [
                 f"{each['low']:.1f}–{each['high']:.1f}",
                 f"{each['count']:,}",
-                _number(each["predicted"]),
-                _number(each["observed"]),
+                number(each["predicted"]),
+                number(each["observed"]),
             ]
             for each in bins
         ],
@@ -268,14 +268,16 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return compact(head, rows) if rows else ""
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Three places; a dash for NaN."""
     return "–" if math.isnan(value) else f"{value:.3f}"
 
 
-def _interval(figures: Figures) -> str:
+def interval(figures: Figures) -> str:
+    """The mean with the ends of its interval; a dash where nothing was measured."""
     if not figures["n"]:
         return "–"
-    return f"{_number(figures['mean'])} [{_number(figures['low'])}, {_number(figures['high'])}]"
+    return f"{number(figures['mean'])} [{number(figures['low'])}, {number(figures['high'])}]"
 
 
 def _signed(figures: Figures) -> str:

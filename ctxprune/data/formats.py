@@ -182,9 +182,10 @@ Kind = TypeVar("Kind")
 def read_squad(path: Path) -> Iterator[Question]:
     """Every question of a SQuAD file (.gz too) with its paragraph; repeated answers of several annotators are merged.
 
-    The sentences that hold an answer are the relevant ones. `is_impossible` makes a question unanswerable and its
-    paragraph irrelevant. Raises InputError with the place, e.g. `data[0].paragraphs[3].qas[1]`, for a field of the
-    wrong type and for an `answer_start` where the answer does not stand.
+    The sentences that hold an answer are the relevant ones. White space around a question and at the ends of an answer,
+    which COVID-QA has, is left out. `is_impossible` makes a question unanswerable and its paragraph irrelevant. Raises
+    InputError with the place, e.g. `data[0].paragraphs[3].qas[1]`, for a field of the wrong type and for an
+    `answer_start` where the answer does not stand.
     """
     root = _load(path)
     for at, article in enumerate(_field(root, "data", list, f"{path}")):
@@ -207,15 +208,16 @@ def _squad_question(row: Any, document: Document, place: str, default_id: str) -
     relevant = answer_sentences(document.text, found) if found or impossible else None
     labelled = LabelledDocument(document, is_gold=not impossible, answer_spans=found, relevant=relevant)
     distinct = tuple(dict.fromkeys(document.text[start:end] for start, end in spans))
-    return Question(str(row.get("id", default_id)), text, distinct, not impossible, (labelled,))
+    return Question(str(row.get("id", default_id)), text.strip(), distinct, not impossible, (labelled,))
 
 
 def _span(answer: Any, context: str, place: str) -> tuple[int, int]:
+    """Offsets without white space at the ends: a kept sentence has none there, so it would not hold the answer."""
     text, start = _field(answer, "text", str, place), _field(answer, "answer_start", int, place)
     end = start + len(text)
-    if not text or start < 0 or context[start:end] != text:
+    if not text.strip() or start < 0 or context[start:end] != text:
         raise InputError(f"{place}: answer_start {start} is at {context[max(start, 0) : end]!r:.80}, not {text!r:.80}")
-    return start, end
+    return end - len(text.lstrip()), start + len(text.rstrip())
 
 
 def _load(path: Path) -> Any:

@@ -7,7 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from ctxprune.data.questions import LabelledDocument, Offsets, Question
-from ctxprune.eval.convert.made import LeaveOut, Made, Shape, checked, joined, object_with, rows_with, trimmed
+from ctxprune.eval.convert.made import (
+    LeaveOut,
+    Made,
+    Shape,
+    checked,
+    joined,
+    object_with,
+    rows_with,
+    trimmed,
+    wrong_file,
+)
 from ctxprune.eval.convert.windows import own_and_nearest, windows
 from ctxprune.types import Document
 
@@ -24,12 +34,17 @@ def contractnli(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]
     """Each statement on each contract; it is unanswerable where the contract does not mention it.
 
     The contract comes in windows, all that hold evidence and the nearest to the statement, up to ten; or whole.
+    Spans of a contract are offsets of characters, those of an annotation places in that list, and a contract has one
+    set of annotations (the reader contract_nli/dataset/loader.py of github.com/stanfordnlp/contract-nli-bert).
     """
     file = object_with(path, _CONTRACTS, documents=list, labels=dict)
     for number, contract in enumerate(file["documents"]):
         place = f"{path}: contract {number}"
         checked(contract, place, "a contract", id=(int, str), text=str, spans=list, annotation_sets=list)
-        (annotated,) = contract["annotation_sets"] or ({},)
+        if len(contract["annotation_sets"]) != 1:
+            found = f"{len(contract['annotation_sets'])} of them"
+            raise wrong_file(Path(place), "a contract with one set of annotations", found)
+        (annotated,) = contract["annotation_sets"]
         for label, annotation in checked(annotated, place, "annotations", annotations=dict)["annotations"].items():
             choice = annotation.get("choice")
             if choice not in _CHOICES or label not in file["labels"]:

@@ -14,28 +14,33 @@ _EXPECTED = "HotpotQA (distractor), objects with _id, question, answer, supporti
 
 
 def hotpotqa(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
-    """Each question with its articles in the file's order."""
+    """Each question with its articles in the file's order.
+
+    The form is the one that the README of github.com/hotpotqa/hotpot gives under "JSON Format". As in its prepro.py,
+    sentences bring the blanks between them, and white space around an answer is none of it.
+    """
     kinds: dict[str, type] = {"_id": str, "question": str, "context": list}
     for place, row in items_with(path, _EXPECTED, **kinds):
         if "answer" not in row or "supporting_facts" not in row:  # the test file is without
             raise wrong_file(path, _EXPECTED, f"a question without {'answer' if 'answer' not in row else 'facts'}")
         checked(row, place, _EXPECTED, answer=str, supporting_facts=list)
-        documents = tuple(_articles(row, place))
+        answer = row["answer"].strip()
+        documents = tuple(_articles(row, answer, place))
         if not any(document.is_gold for document in documents):
             leave_out("no supporting sentence among the articles")
             continue
-        kind = "yesno" if not locatable([row["answer"]]) else "span"
+        kind = "yesno" if not locatable([answer]) else "span"
         further = {"hop_type": row.get("type"), "level": row.get("level")}
         fields = {"answer_type": kind, "label_quality": "gold"} | further
-        yield Made(Question(f"hotpotqa:{row['_id']}", row["question"], (row["answer"],), True, documents), fields)
+        yield Made(Question(f"hotpotqa:{row['_id']}", row["question"].strip(), (answer,), True, documents), fields)
 
 
-def _articles(row: dict[str, Any], place: str) -> Iterator[LabelledDocument]:
+def _articles(row: dict[str, Any], answer: str, place: str) -> Iterator[LabelledDocument]:
     facts = {(title, number) for title, number in row["supporting_facts"]}
     for article in row["context"]:
         match article:
             case [str(title), [*sentences]] if all(isinstance(each, str) for each in sentences):
-                yield _article(title, sentences, [number for name, number in facts if name == title], row["answer"])
+                yield _article(title, sentences, [number for name, number in facts if name == title], answer)
             case _:
                 raise wrong_file(Path(place), "context of [title, [sentence, ...]] pairs", f"{article!r:.60}")
 

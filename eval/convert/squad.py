@@ -54,7 +54,11 @@ def xquad(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
 
 
 def covidqa(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
-    """Questions of COVID-QA: the window of the article that answers, and up to four others of it that do not."""
+    """Questions of COVID-QA: the window of the article that answers, and up to four others of it that do not.
+
+    The form is that of SQuAD 2.0 without titles, a paragraph an article; ids are numbers, and `document_id` stands
+    beside `context` (the published COVID-QA.json, as read by the loader `covid_qa_deepset` of Hugging Face datasets).
+    """
     if not _has(path, '"document_id"'):
         raise wrong_file(path, f"COVID-QA, {_FORM} with document_id", "no document_id, as in SQuAD")
     for made in _paragraphs(path, f"COVID-QA, {_FORM}", leave_out):

@@ -1,0 +1,179 @@
+"""The tables of answers kept and words removed, in the form that README and docs/benchmark-results.md have."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import Any
+
+from benchmarks.quality.report import interval, number
+from ctxprune.errors import InputError
+from ctxprune.eval.report.markdown import compact
+
+Figures = Mapping[str, Any]
+
+#: How the pages call a set; a rung of the ladder is called by what stands behind its number.
+TITLES = {
+    "squad11_dev_visible_10docs": "SQuAD, 10 passages",
+    "hotpotqa_dev_visible": "HotpotQA, 10 passages",
+    "covidqa": "COVID-QA, 5 passages",
+    "qed_dev_visible": "QED (web questions), 1 passage",
+    "qed_dev_visible+pool": "QED, among 10 chunks",
+    "tatqa_dev": "TAT-QA (tables), 6 passages",
+    "squad20_dev_visible": "SQuAD 2.0, 1 passage",
+    "squad20_dev_visible+pool": "SQuAD 2.0, among 10 chunks",
+}
+#: Those of the README.
+SHORT = {
+    "squad11_dev_visible_10docs": "SQuAD, 10 passages",
+    "hotpotqa_dev_visible": "HotpotQA, 10 passages",
+    "covidqa": "COVID-QA, 5 passages",
+    "qed_dev_visible+pool": "web questions among 10 chunks",
+    "tatqa_dev": "TAT-QA (tables), 6 passages",
+}
+#: The set of the README's first sentence.
+FIRST = "squad11_dev_visible_10docs"
+_CONTENDERS = {"bm25-sentences": "BM25 sentences", "rerank-truncate": "rerank, then truncate"}
+_MARKS = {"win": " +", "loss": " **−**", "tie": "", "none": ""}
+_WIDTH = 120
+
+
+def equal_words(figures: Figures) -> str:
+    """Answer kept at each budget, every set, ours in bold."""
+    return _equal_words(figures, {name: TITLES.get(name, name) for name in figures["sets"]}, "n", bold=True)
+
+
+def equal_words_short(figures: Figures) -> str:
+    """The same for the sets of the README."""
+    return _equal_words(figures, SHORT, "questions", bold=False)
+
+
+def _equal_words(figures: Figures, titles: Mapping[str, str], count: str, *, bold: bool) -> str:
+    rows, ours, budgets = [], "", ""
+    for name, title in titles.items():
+        one = _set(figures, name)
+        ours, budgets = one["budgets"][0]["compressor"], " / ".join(map(str, _budgets(one)))
+        kept = " / ".join(_two_places(_kept(one, ours, budget)) for budget in _budgets(one))
+        cells = [" / ".join(_marked(one, baseline, budget) for budget in _budgets(one)) for baseline in _CONTENDERS]
+        rows.append([title, f"{one['questions']:,}", f"**{kept}**" if bold else kept, *cells])
+    head = ["set", count, f"{ours} {budgets}" if bold else ours, *_CONTENDERS.values()]
+    return _left(compact(head, rows), from_column=2)
+
+
+def _left(table: str, *, from_column: int) -> str:
+    """The table with its columns from this one on left-aligned: lists of figures are read from their beginning."""
+    head, rule, *rows = table.split("\n")
+    cells = rule.split(" | ")
+    rule = " | ".join([*cells[:from_column], *(cell.replace("---:", "---") for cell in cells[from_column:])])
+    return "\n".join([head, rule, *rows])
+
+
+def tally(figures: Figures) -> str:
+    """How often ours wins and loses, of how many comparisons."""
+    verdicts = [row["verdict"] for one in figures["sets"].values() for row in one["differences"]]
+    told = [verdict for verdict in verdicts if verdict != "none"]
+    return f"{told.count('win')} wins and {told.count('loss')} losses in {len(told)}"
+
+
+def first_sentence(figures: Figures) -> str:
+    """Words removed and answers kept at the defaults on ten passages."""
+    one = _set(figures, FIRST)["defaults"][0]
+    removed, kept = one["removed"]["mean"], one["answer_kept"]["mean"]
+    return f"**{removed:.0%} of the words and keeps {kept:.0%} of the answers**"
+
+
+def defaults(figures: Figures) -> str:
+    """Every set at the default operating point."""
+    head = [
+        "set", "answer kept", "words removed", "removed at 95 / 98 / 99% kept", "gold first",
+        "emptied: answerable / unanswerable", "calibration error",
+    ]  # fmt: skip
+    rows = []
+    for name, one in figures["sets"].items():
+        row = one["defaults"][0]
+        gold = [each["gold_first"] for each in one["ranks"] if each["ranker"] == row["compressor"]]
+        emptied = (number(row[kind]["mean"]) for kind in ("answerable_emptied", "unanswerable_emptied"))
+        order = number(gold[0]) if gold else "–"
+        title = TITLES.get(name, name)
+        rows.append([title, *_kept_and_removed(row), _levels(one), order, " / ".join(emptied), _calibration(one)])
+    return compact(head, rows)
+
+
+def ladder(figures: Figures) -> str:
+    """The rungs of a ladder: the same questions with more and more text around the answer."""
+    head = [
+        "SQuAD questions over", "n", "answer kept", "words removed", "removed at 95 / 98 / 99% kept", "emptied",
+        "calibration error",
+    ]  # fmt: skip
+    rows = []
+    for name, one in figures["sets"].items():
+        row = one["defaults"][0]
+        emptied = number(row["answerable_emptied"]["mean"])
+        rung = name.rpartition(": ")[2]
+        rows.append([rung, str(one["questions"]), *_kept_and_removed(row), _levels(one), emptied, _calibration(one)])
+    return compact(head, rows)
+
+
+def command(figures: Figures) -> str:
+    """The command that made the figures, as a block of the page, broken at its options."""
+    lines, line = [], ""
+    for part in _options(shlex.split(figures["command"])):
+        if line and len(line) + len(part) + 3 > _WIDTH - 8:
+            lines.append(line)
+            line = ""
+        line += f" {part}" if line else part
+    return "    " + " \\\n        ".join([*lines, line])
+
+
+def _options(words: list[str]) -> list[str]:
+    """The words, an option together with its value if it has a single one."""
+    parts: list[str] = []
+    for at, word in enumerate(words):
+        is_value = at > 0 and words[at - 1].startswith("--") and not word.startswith("--")
+        is_single = at + 1 == len(words) or words[at + 1].startswith("--")
+        if is_value and is_single:
+            parts[-1] += f" {shlex.quote(word)}"
+        else:
+            parts.append(shlex.quote(word))
+    return parts
+
+
+def _set(figures: Figures, name: str) -> Figures:
+    try:
+        one: Figures = figures["sets"][name]
+    except KeyError:
+        raise InputError(f"the figures have no set {name!r}, only {', '.join(figures['sets'])}; run it again") from None
+    return one
+
+
+def _budgets(one: Figures) -> list[int]:
+    return list(dict.fromkeys(row["budget"] for row in one["budgets"]))
+
+
+def _kept(one: Figures, compressor: str, budget: int) -> float:
+    kept = {(row["compressor"], row["budget"]): row["answer_kept"]["mean"] for row in one["budgets"]}
+    return float(kept[compressor, budget])
+
+
+def _marked(one: Figures, baseline: str, budget: int) -> str:
+    """A baseline's figure, and whether ours is better or worse."""
+    verdicts = {(row["baseline"], row["budget"]): row["verdict"] for row in one["differences"]}
+    return _two_places(_kept(one, baseline, budget)) + _MARKS[verdicts[baseline, budget]]
+
+
+def _two_places(share: float) -> str:
+    return f"{share:.2f}".removeprefix("0")
+
+
+def _kept_and_removed(row: Figures) -> list[str]:
+    return [interval(row["answer_kept"]), interval(row["removed"])]
+
+
+def _levels(one: Figures) -> str:
+    ours = one["defaults"][0]["compressor"]
+    return " / ".join(number(row["removed"]["mean"]) for row in one["removed_at"] if row["compressor"] == ours)
+
+
+def _calibration(one: Figures) -> str:
+    ours = one["defaults"][0]["compressor"]
+    return next((number(row["ece"]) for row in one["calibration"] if row["compressor"] == ours), "–")

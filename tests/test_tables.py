@@ -1,0 +1,150 @@
+"""Tables of README and docs: written from files of figures, and none without a command."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import pytest
+from docs_pages import commands
+
+from benchmarks.quality.figures import read_figures, shown, write_figures
+from benchmarks.tables import __main__ as tables
+from benchmarks.tables import quality
+from benchmarks.tables.__main__ import FIGURES, MADE, ROOT, pages, rewritten
+from ctxprune.errors import InputError
+
+FIGURE = re.compile(r"[*+−–\s]*\.?\d[\d.,]*%?([\s/,\[\]*+−–-]|\.?\d[\d.,]*%?)*")
+MADE_PAGES = [page for page in pages() if "<!-- made:" in page.read_text(encoding="utf-8")]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_pages_say_what_the_files_of_figures_say(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert rewritten(text) == text, f"`make tables` writes {page.name} anew"
+
+
+def test_the_readme_and_the_results_are_among_them() -> None:
+    assert {"README.md", "benchmark-results.md"} <= {page.name for page in MADE_PAGES}
+
+
+@pytest.mark.parametrize("page", MADE_PAGES, ids=lambda page: page.name)
+def test_marks_are_whole_and_no_figure_in_a_sentence_begins_its_line(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert text.count("<!-- made:") == text.count("<!-- end -->") == len(MADE.findall(text))
+    for mark in MADE.finditer(text):
+        is_block = mark["text"].startswith("\n")
+        # Markdown takes a line that begins with a comment for HTML, whose stars and links stay as they are
+        assert is_block == (mark.start() == 0 or text[mark.start() - 1] == "\n"), mark[0][:60]
+
+
+@pytest.mark.parametrize("name", ["quality.json", "ladder.json"])
+def test_another_figure_makes_another_page(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "figures"
+    shutil.copytree(FIGURES, folder)
+    figures = read_figures(folder / name)
+    for one in figures["sets"].values():
+        one["defaults"][0]["answer_kept"]["mean"] = 0.123
+    write_figures(figures, folder / name)
+    texts = [page.read_text(encoding="utf-8") for page in MADE_PAGES]
+    changed = [rewritten(text, folder) for text in texts]
+    assert changed != texts and any("0.123" in text for text in changed)
+
+
+def test_a_figure_changed_by_hand_is_written_back() -> None:
+    text = "before <!-- made: first_sentence quality.json -->**99% of the words**<!-- end --> after"
+    made = rewritten(text)
+    assert made.startswith("before <!-- made: first_sentence quality.json -->**")
+    assert made.endswith("**<!-- end --> after")
+    assert "99% of the words*" not in made and rewritten(made) == made
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [("of_nothing quality.json", "no table 'of_nothing'"), ("ladder missing.json", "missing.json")],
+)
+def test_wrong_marks_are_told(mark: str, message: str) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        rewritten(f"<!-- made: {mark} -->\n\nx\n\n<!-- end -->")
+
+
+def sections(text: str) -> list[tuple[list[str], str]]:
+    """Each section's headings, the outermost first, with its own text."""
+    found, path = [], list[str]()
+    for part in re.split(r"^(?=#{1,6} )", text, flags=re.MULTILINE):
+        level = len(part) - len(part.lstrip("#"))
+        if level:
+            path = [*path[: level - 1], part.split("\n", 1)[0]]
+        found.append((list(path), part))
+    return found
+
+
+def tables_of_figures(text: str) -> list[str]:
+    """The head of each table outside the marks that has a column of nothing but figures."""
+    found = []
+    for table in re.findall(r"(?:^\|.*\n)+", MADE.sub("", text), flags=re.MULTILINE):
+        rows = [[cell.strip() for cell in line.strip("| ").split(" | ")] for line in table.splitlines()]
+        columns = zip(*(row for row in rows[2:] if len(row) == len(rows[0])), strict=True)
+        if any(all(FIGURE.fullmatch(cell) for cell in column) for column in columns):
+            found.append(" | ".join(rows[0]))
+    return found
+
+
+def without_command(text: str) -> list[str]:
+    """Tables of figures in a section that shows no command, nor does one that encloses it."""
+    parts = sections(text)
+    with_command = [path for path, part in parts if commands(part)]
+    return [
+        head
+        for path, part in parts
+        for head in tables_of_figures(part)
+        if not any(path[: len(other)] == other for other in with_command)
+    ]
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/benchmark-results.md", "docs/benchmarking.md"])
+def test_no_table_of_figures_is_without_a_command(name: str) -> None:
+    assert without_command((ROOT / name).read_text(encoding="utf-8")) == []
+
+
+def test_a_table_without_a_command_is_found() -> None:
+    table = "| arm | kept |\n| --- | ---: |\n| ours | .91 [.88, .94] |\n| theirs | 86% |\n"
+    words = "| option | effect |\n| --- | --- |\n| `threshold=0.1` | 3 sentences |\n"
+    assert without_command(f"# Page\n\n{table}\n## Other\n\n    make bench\n") == ["arm | kept"]
+    assert without_command(f"# Page\n\n{words}") == []
+    assert without_command(f"# Page\n\n## One\n\n    ctxprune run\n\n### Two\n\n{table}") == []
+    assert len(tables_of_figures((ROOT / "docs" / "benchmark-results.md").read_text(encoding="utf-8"))) >= 5
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "python -m benchmarks.quality --data a.jsonl.gz b.jsonl.gz --budgets '' --limit 3",
+        "python -m benchmarks.quality --manuals --compressors " + ",".join(f"name{n}" for n in range(30)) + " --seed 1",
+        "python -m benchmarks.quality --data " + " ".join(f"set{n}_dev_visible.jsonl.gz" for n in range(12)),
+    ],
+)
+def test_a_command_is_broken_into_lines_without_a_change(line: str) -> None:
+    block = quality.command({"command": line})
+    assert all(row.startswith("    ") for row in block.split("\n"))
+    assert shlex.split(block.replace("\\\n", " ")) == shlex.split(line)
+    assert [shlex.join(words) for words in commands(block)] == [shlex.join(shlex.split(line))]
+
+
+def test_figures_are_written_with_null_for_what_was_not_measured(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "figures.json"
+    write_figures({"command": "x", "sets": {"a": {"ece": float("nan"), "kept": 1 / 3}}}, path)
+    assert json.loads(path.read_text())["sets"] == {"a": {"ece": None, "kept": 0.333333}}
+    assert read_figures(path)["sets"]["a"]["ece"] != read_figures(path)["sets"]["a"]["ece"]  # NaN
+
+
+def test_what_is_shown_is_all_that_the_tables_read() -> None:
+    for name, makers in (("quality.json", ["equal_words", "tally", "defaults"]), ("ladder.json", ["ladder"])):
+        figures = read_figures(FIGURES / name)
+        with_more = {**figures, "sets": {key: {**one, "thresholds": [1]} for key, one in figures["sets"].items()}}
+        assert list(shown(with_more)["sets"].values()) != list(with_more["sets"].values())
+        for maker in makers:
+            assert tables.MAKERS[maker](shown(with_more)) == tables.MAKERS[maker](figures)
