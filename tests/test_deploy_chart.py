@@ -25,6 +25,7 @@ MANIFEST = {
     each["kind"]: each
     for each in yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text(encoding="utf-8"))
 }
+PAGE = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 SECRETS = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
 with_helm = pytest.mark.skipif(
     importlib.util.find_spec("helm_python") is None, reason="Helm's engine is not installed (extra all-tests)"
@@ -65,6 +66,13 @@ class TestValues:
         text = (CHART / "values.yaml").read_text(encoding="utf-8")
         for name in ("settings", "secret", "networkPolicy", "serviceAccount", "terminationGracePeriodSeconds"):
             assert re.search(rf"^# .*\n{name}:", text, re.MULTILINE), name
+
+    def test_the_page_names_every_block_and_its_example_changes_values_that_exist(self):
+        rows = "\n".join(re.findall(r"^\| `.*\|$", PAGE, re.MULTILINE))
+        assert [name for name in VALUES if f"`{name}" not in rows] == []
+        example = yaml.safe_load(re.findall(r"^```yaml\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)[0])
+        assert set(example.pop("settings")) <= set(Settings.model_fields)
+        assert {leaf for leaf in leaves(example) if not has(leaf, VALUES)} == set()
 
     def test_settings_are_the_servers_and_hold_no_key(self):
         assert set(VALUES["settings"]) <= set(Settings.model_fields)
