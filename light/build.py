@@ -22,6 +22,8 @@ NAME = "ctxprune-rag-light"
 PACKAGES = ("bm25s", "numpy", "onnxruntime", "rich", "sentencex", "tokenizers", "typer")
 EXTRAS = {"langchain": ("langchain-core",), "tokens": ("tiktoken",)}
 SOURCES = ("ctxprune", "eval", "integrations", "trainers", "README.md", "LICENSE", "NOTICE")
+#: Not taken along: caches, and the bundled model that only torch can run.
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "xrag-smollm2-mini")
 
 
 def light_pyproject(source: str) -> str:
@@ -55,8 +57,10 @@ def build(out: Path) -> Path:
     with tempfile.TemporaryDirectory() as scratch:
         tree = Path(scratch)
         for name in SOURCES:
-            copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-            copy(ROOT / name, tree / name)
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, tree / name, ignore=LEFT_OUT)
+            else:
+                shutil.copy(ROOT / name, tree / name)
         source = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         (tree / "pyproject.toml").write_text(light_pyproject(source), encoding="utf-8")
         command = "from setuptools import build_meta; print(build_meta.build_wheel('wheel'))"

@@ -19,6 +19,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 DISTRIBUTIONS = {
     "faiss": "faiss-cpu",
     "haystack": "haystack-ai",
+    "helm_python": "helm-python-sdk",
     "llama_index": "llama-index-core",
     "re2": "google-re2",
     "yaml": "pyyaml",

@@ -11,12 +11,14 @@ import pytest
 import yaml
 from starlette.testclient import TestClient
 
+from ctxprune.cli import main
 from ctxprune.integrations.server import create_app
 from ctxprune.integrations.server.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 DOCKERFILE = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+LIGHT = (DEPLOY / "Dockerfile.light").read_text(encoding="utf-8")
 SCRIPT = DEPLOY / "try_image.sh"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
@@ -137,11 +139,31 @@ class TestDockerfile:
         assert len(pins) == 1
         assert "+" not in pins[0]
 
-    def test_what_can_be_set_is_said_at_its_head(self):
-        head = DOCKERFILE[: DOCKERFILE.index("\nARG ")]
-        arguments = re.findall(r"^ARG (\w+)", DOCKERFILE, re.MULTILINE)
-        assert arguments == ["PYTHON", "TORCH_INDEX"]
+    @pytest.mark.parametrize(("text", "names"), [(DOCKERFILE, ["PYTHON", "TORCH_INDEX"]), (LIGHT, ["PYTHON"])])
+    def test_what_can_be_set_is_said_at_its_head(self, text, names):
+        head = text[: text.index("\nARG ")]
+        arguments = re.findall(r"^ARG (\w+)", text, re.MULTILINE)
+        assert arguments == names
         assert all(re.search(rf"^#   {name} ", head, re.MULTILINE) for name in arguments)
+
+
+class TestLightDockerfile:
+    def test_starts_from_the_same_image_and_ends_as_the_same_user(self):
+        for pattern in (r"^ARG PYTHON=.*$", r"^USER .*$"):
+            assert re.findall(pattern, LIGHT, re.MULTILINE) == re.findall(pattern, DOCKERFILE, re.MULTILINE)
+
+    def test_commands_at_its_head_name_this_version_and_options_that_exist(self, capsys):
+        head = LIGHT[: LIGHT.index("\nARG ")]
+        assert set(re.findall(r"ctxprune-light:(\S+)", head)) == {PROJECT["project"]["version"]}
+        (job,) = re.findall(r"^#     (\w+) questions\.jsonl out/ (--.*)$", head, re.MULTILINE)
+        assert main([job[0], "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert all(option in shown for option in re.findall(r"--\w+", job[1]))
+
+    def test_what_is_copied_was_built_with_the_pins_and_without_pip(self):
+        assert "venv --without-pip /venv" in LIGHT
+        installs = re.findall(r"pip .*?install .*", LIGHT)
+        assert installs and all("-c constraints.txt" in each for each in installs)
 
 
 def is_sent(path: str) -> bool:
@@ -201,6 +223,7 @@ class TestContext:
             *PROJECT["project"]["license-files"],
         ]
         assert [path for path in (*files, *(f"{folder}/__init__.py" for folder in folders)) if not is_sent(path)] == []
+        assert is_sent("light/build.py")
         assert is_sent("ctxprune/bundled/provence-mini/model.onnx")
         assert is_sent("integrations/server/playground/index.html")
         assert is_sent("eval/run/__init__.py")

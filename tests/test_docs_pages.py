@@ -22,6 +22,7 @@ from ctxprune.compressors import BUILT_IN
 PAGES = {page.name: page for page in pages()}
 #: A score may differ by so much between processors, which round int8 products differently.
 TOLERANCE = 0.06
+_FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 _NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])")
 
 
@@ -118,6 +119,22 @@ def test_every_compressor_is_in_the_table() -> None:
     page = PAGES["compressors.md"].read_text(encoding="utf-8")
     rows = re.findall(r"^\| (`[^|]*`) \|", page, flags=re.MULTILINE)
     assert set(BUILT_IN) <= {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
+
+
+def test_every_page_is_reached_from_the_index_and_the_navigation() -> None:
+    index = PAGES["index.md"].read_text(encoding="utf-8")
+    navigation = re.search(r"^nav:\n(.*?)^\w", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    assert navigation is not None
+    for name in PAGES.keys() - {"README.md", "index.md"}:
+        assert re.search(rf"\]\({re.escape(name)}[)#]", index), f"index.md does not lead to {name}"
+        assert re.search(rf"\b{re.escape(name)}\b", navigation[1]), f"mkdocs.yml does not lead to {name}"
+
+
+def test_a_command_that_is_shown_indented_has_no_sibling_in_prose() -> None:
+    """A line that lost its indentation is a paragraph, in which the shell's words run together."""
+    for name, page in PAGES.items():
+        prose = _FENCED.sub("", page.read_text(encoding="utf-8"))
+        assert not re.search(r"^(pip install|ctxprune|python|make|docker|kubectl|helm) .*\n    \w", prose, re.MULTILINE), name
 
 
 def test_the_readme_can_be_read_in_a_few_minutes() -> None:

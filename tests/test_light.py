@@ -45,8 +45,8 @@ HEAVY = {
 }
 
 
-def script() -> object:
-    spec = importlib.util.spec_from_file_location("light_build", SCRIPT)
+def script(path: Path = SCRIPT) -> object:
+    spec = importlib.util.spec_from_file_location(f"light_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -135,4 +135,49 @@ def test_the_wheel_runs_in_an_environment_of_its_own(tmp_path: Path) -> None:
     pruned = subprocess.run([python, "-c", code], cwd=tmp_path, env=clean, capture_output=True, text=True)
     assert ANSWER in pruned.stdout and "Ducks" not in pruned.stdout, pruned.stderr
     files = (file for file in (tmp_path / "env" / "lib").rglob("*") if file.is_file() and "/pip/" not in str(file))
-    assert sum(file.stat().st_size for file in files) < 400_000_000
+    assert sum(file.stat().st_size for file in files) < 350_000_000
+
+
+def test_the_model_that_only_torch_runs_stays_behind() -> None:
+    left_out = script().LEFT_OUT  # type: ignore[attr-defined]
+    bundled = [path.name for path in (ROOT / "ctxprune" / "bundled").iterdir()]
+    without = set(bundled) - left_out("bundled", bundled)
+    assert "xrag-smollm2-mini" in bundled and "xrag-smollm2-mini" not in without
+    assert {"provence-mini", "llmlingua2-mini", "recomp-mini", "minilm-encoder", "shared", "sample"} <= without
+
+
+def installed(folder: Path, name: str, needs: list[str], files: dict[str, int]) -> None:
+    """What pip leaves of a package: its files, and a record of them."""
+    about = folder / f"{name.replace('-', '_')}-1.dist-info"
+    about.mkdir(parents=True)
+    requirements = "".join(f"Requires-Dist: {each}\n" for each in needs)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n{requirements}", encoding="utf-8")
+    for file, size in files.items():
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(bytes(size))
+    (about / "RECORD").write_text("".join(f"{file},,\n" for file in files), encoding="utf-8")
+
+
+def test_sizes_are_those_of_each_package_with_what_it_brings(tmp_path: Path) -> None:
+    million = 1_000_000
+    files = {"ctxprune/bundled/mini/model.onnx": 3 * million, "ctxprune/types.py": million}
+    installed(tmp_path, "ctxprune-rag-light", ["reader>=1", "Shell_Words", "torch; extra == 'x'"], files)
+    installed(tmp_path, "reader", ["shared"], {"reader.py": 2 * million})
+    installed(tmp_path, "shell-words", ["shared", "elsewhere; platform_system == 'Windows'"], {"shell.py": million})
+    installed(tmp_path, "shared", ["reader"], {"shared.py": 500_000})
+    installed(tmp_path, "torch", [], {"torch.so": 9 * million})
+    ran = subprocess.run(
+        [sys.executable, ROOT / "light" / "sizes.py", tmp_path], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.splitlines()[2:] == [
+        "| ctxprune-rag-light, its models | 3.0 | |",
+        "| reader | 2.5 | shared |",
+        "| ctxprune-rag-light, its code | 1.0 | |",
+        "| shell-words | 1.0 | |",
+        "| together | 7.5 | |",
+    ]
+
+
+def test_sizes_of_an_environment_without_it_says_so(tmp_path: Path) -> None:
+    ran = subprocess.run([sys.executable, ROOT / "light" / "sizes.py", tmp_path], capture_output=True, text=True)
+    assert ran.returncode == 1 and f"ctxprune-rag-light is not installed in {tmp_path}" in ran.stderr

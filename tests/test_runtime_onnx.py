@@ -1,5 +1,8 @@
 import gc
 import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -264,3 +267,11 @@ def test_a_forked_process_starts_its_own_workers(runtime):
     outputs = receiver.recv()
     child.join(60)
     assert all(same(left, right) for left, right in zip(expected, outputs, strict=True))
+
+
+def test_the_library_leaves_no_identifier_and_reports_nowhere(tmp_path):
+    """It keeps an identifier and a store of what it will send in the user's cache as soon as a session is made."""
+    code = "from ctxprune import prune\nprint(prune('Who?', 'Ada did it. Gulls nest there.', budget=5))"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("ORT_", "XDG_"))}
+    subprocess.run([sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)}, check=True, timeout=600)
+    assert [path for path in tmp_path.rglob("*") if "onnxruntime" in path.name or "Microsoft" in path.parts] == []

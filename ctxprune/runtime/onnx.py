@@ -25,6 +25,10 @@ DTYPE, MAX_LENGTH = "ctxprune.dtype", "ctxprune.max_length"
 SLOW_FUSIONS = ("SkipLayerNormFusion",)
 _INPUTS = {"input_ids", "attention_mask", "token_type_ids"}
 
+# Its official builds report to Microsoft from 1.32 on, with an identifier kept in ~/.cache, unless this is set before
+# the library is first imported; whoever sets it to 0 has chosen otherwise.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 
 class OnnxRuntime:
     """An `EncoderRuntime` over an ONNX file with inputs among input_ids, attention_mask, token_type_ids: (batch, seq).
