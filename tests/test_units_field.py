@@ -277,3 +277,32 @@ def test_code_inside_a_step_leans_on_the_step() -> None:
 )
 def test_abbreviations_and_numbers_that_end_no_sentence(marked: str) -> None:
     assert_split(marked)
+
+
+RECORD_OF_COURT = """\
+17        Q.  You were the night porter of the Hotel Aurora?
+18        A.  Yes. I had been there for
+19    eleven years.
+20        Q.  Who took the parcel from the desk?
+21        A.  A woman in a green coat, about forty, who said that
+22    she was expected by Mr. Lund.
+23             THE COURT:  Did she give a name?
+24             THE WITNESS:  No, Your Honor. She only
+25    showed me the key of room 12.
+
+1         Q.  What did you do then?
+"""
+
+
+def test_a_turn_goes_on_over_the_numbered_lines_of_a_court_record():
+    units = [RECORD_OF_COURT[span.start : span.end] for span in split_sentences(RECORD_OF_COURT)]
+    assert "17        Q.  You were the night porter of the Hotel Aurora?" in units
+    assert "I had been there for\n19    eleven years." in units
+    assert any("A woman in a green coat" in unit and "expected by Mr. Lund." in unit for unit in units)
+    assert not any("Hotel Aurora" in unit and "eleven years" in unit for unit in units)
+    assert units[-1] == "1         Q.  What did you do then?"
+
+
+def test_numbered_rows_without_speakers_stay_rows():
+    text = "1  Meyer  Bonn\n2  Lee  Ulm\n3  Roth  Kiel\n4  Ahn  Wien\n5  Sun  Trier\n6  Ny  Graz\n"
+    assert [text[span.start : span.end] for span in split_sentences(text)] == text.splitlines()

@@ -13,7 +13,7 @@ from ctxprune.text.grids import mark_grids
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.records import mark_records, mark_references
-from ctxprune.text.speakers import mark_questions, mark_senders
+from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_tables
 
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
@@ -54,6 +54,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_settings(lines, kinds)
         mark_tables(lines, kinds)
         mark_questions(lines, kinds)
+        mark_numbered(lines, kinds)
     if not tags:
         mark_headings(lines, kinds)
         mark_terms(lines, kinds)

@@ -70,7 +70,7 @@ _HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
-_MARKER = re.compile(r"\s*\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
+_MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
 
 # Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
 _NEVER_LAST = re.compile(r"(?:e\.g|i\.e|vs|cf|viz|incl|approx|esp)", re.IGNORECASE)

@@ -17,10 +17,18 @@ _MAIL_LINE = re.compile(
     re.IGNORECASE,
 )
 _NEAR = 6  # lines of a mail's head among which its sender, receiver and subject stand
-_ASKS = re.compile(r"[ \t>]*\*{0,2}(?:Q|Question|Frage|F|Pregunta|Domanda)\s?\d{0,3}[.:)]\*{0,2}[ \t]+\S")
-_ANSWERS = re.compile(r"[ \t>]*\*{0,2}(?:A|Answer|Antwort|Respuesta|Réponse|R|Risposta)\s?\d{0,3}[.:)]\*{0,2}[ \t]+\S")
+_MARGIN_NUMBER = r"[ \t>]*(?:\d{1,2}[ \t]+)?\*{0,2}"
+_ASKS = re.compile(_MARGIN_NUMBER + r"(?:Q|Question|Frage|F|Pregunta|Domanda)\s?\d{0,3}[.:)]\*{0,2}[ \t]+\S")
+_ANSWERS = re.compile(
+    _MARGIN_NUMBER + r"(?:A|Answer|Antwort|Respuesta|Réponse|R|Risposta)\s?\d{0,3}[.:)]\*{0,2}[ \t]+\S"
+)
 #: "HAMLET. To be": how printed plays name who speaks.
 _PART = re.compile(r"[ \t]*(?:[A-ZÀ-Ý][A-ZÀ-Ý'’-]+ ){0,3}[A-ZÀ-Ý][A-ZÀ-Ý'’-]{2,}\.(?:[ \t]+\S|[ \t]*$)")
+#: The margin of a record of court: every line of a page has its number.
+_MARGIN = re.compile(r"[ \t]{0,8}(\d{1,2})(?:[ \t]+|$)")
+#: "Q.", "A.", "THE COURT:", "MR. HOLT:" after that number.
+_SPEAKS = re.compile(r"(?:[QA][.:]?[ \t]+\S|(?:[A-ZÀ-Ý][A-ZÀ-Ý.'’-]*[ ]){0,3}[A-ZÀ-Ý][A-ZÀ-Ý'’-]+:[ \t])")
+_FEWEST_NUMBERED, _FEWEST_SPEAKERS = 5, 3
 _ENDED = re.compile(r"(?:^|[.!?…)\]:;—–_*-][\"'”’]?)\s*$")
 _DIRECTION = re.compile(r"[ \t]*[\[(_]")
 
@@ -50,6 +58,35 @@ def mark_questions(lines: Sequence[Line], kinds: list[Kind]) -> None:
     names = {lines[at].text.strip().split(".")[0] for at in parts}
     if len(parts) > 2 and 1 < len(names) < len(parts):
         _mark_turns(lines, kinds, set(parts))
+
+
+def mark_numbered(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """In a record whose lines are numbered, a turn goes on over them until somebody else speaks."""
+    run: list[int] = []
+    for at in [*range(len(lines)), None]:
+        margin = None if at is None else _MARGIN.match(lines[at].text)
+        if at is not None and margin is None and not lines[at].text.strip():
+            continue
+        if at is not None and margin and (not run or _follows(lines[run[-1]].text, int(margin.group(1)))):
+            run.append(at)
+            continue
+        _mark_numbered_turns(lines, kinds, run)
+        run = [at] if at is not None and margin else []
+
+
+def _follows(before: str, number: int) -> bool:
+    """Whether a line's number is the one after that of the line before, or begins a page."""
+    margin = _MARGIN.match(before)
+    return margin is not None and number in (int(margin.group(1)) + 1, 1)
+
+
+def _mark_numbered_turns(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int]) -> None:
+    said = {at: _MARGIN.sub("", lines[at].text, count=1) for at in run}
+    turns = {at for at, text in said.items() if _SPEAKS.match(text)}
+    if len(run) < _FEWEST_NUMBERED or len(turns) < _FEWEST_SPEAKERS or 8 * len(turns) < len(run):
+        return
+    for at in run:
+        kinds[at] = "turn" if at in turns else "plain" if said[at].strip() else "blank"
 
 
 def _may_begin(lines: Sequence[Line], at: int) -> bool:
