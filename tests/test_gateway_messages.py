@@ -6,16 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxprune.integrations.server.gateway.cut import is_prose, lexical_cut
-from ctxprune.integrations.server.gateway.messages import (
-    Conversation,
-    Marking,
-    is_structured,
-    prefix_keys,
-    replaced,
-    row_keys,
-    shortened_question,
-)
+from ctxprune.integrations.server.gateway.memory import prefix_keys, row_keys
+from ctxprune.integrations.server.gateway.messages import Conversation, Marking, replaced
+from ctxprune.integrations.server.gateway.texts import is_prose, is_structured, lexical_cut, shortened_question
 
 RESULT = "The kiln is fired at dawn. Clay comes from the river. Pots cost four crowns each."
 CALL = {"id": "k7", "type": "function", "function": {"name": "lookup", "arguments": '{"what": "kiln"}'}}

@@ -253,6 +253,51 @@ def test_without_a_model_the_conversation_passes_or_fails_as_set(closed, tmp_pat
             assert response.headers["x-ctxprune-status"] == "degraded"
 
 
+def portkey(client, messages, *, answer=None, event="beforeRequestHook", **chat):
+    """A call of Portkey's webhook guardrail, in the shape of its own page and source."""
+    body = {
+        "request": {
+            "json": {"model": "gold", "messages": messages, "temperature": 0.5, **chat},
+            "text": "",
+            "isStreamingRequest": False,
+            "isTransformed": False,
+            "headers": {},
+        },
+        "response": {"json": answer or {}, "text": "", "statusCode": 200 if answer else None, "isTransformed": False},
+        "provider": "openai",
+        "requestType": "chatComplete",
+        "metadata": {"_user": "k7"},
+    }
+    return post(client, "/v1/hooks/portkey", body | ({"eventType": event} if event else {}))
+
+
+def test_portkeys_webhook_gets_the_whole_request_back_with_less_in_it(client):
+    messages = [{"role": "system", "content": "By webhook."}, *AGENT[1:]]
+    for event in ("beforeRequestHook", None):
+        answer = portkey(client, messages, event=event, tools=[CALL])
+        row = answer.json()
+        sides = row["transformedData"]
+        assert row["verdict"] is True and sides["response"] == {"json": None}
+        sent = sides["request"]["json"]
+        assert {**sent, "messages": []} == {"model": "gold", "messages": [], "temperature": 0.5, "tools": [CALL]}
+        assert sent["messages"][:3] == messages[:3] and KILN.strip() in sent["messages"][3]["content"]
+        assert len(sent["messages"][3]["content"]) < len(RESULT) / 2
+        assert answer.headers["x-ctxprune-status"] == "compressed"
+
+
+def test_portkeys_webhook_lets_all_else_pass(client):
+    said = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "At dawn."}}]}
+    assert portkey(client, AGENT, answer=said, event="afterRequestHook").json() == {"verdict": True}
+    assert portkey(client, AGENT, answer=said, event=None).json() == {"verdict": True}
+    small = portkey(client, AGENT[:2]).json()
+    assert small["verdict"] is True and "transformedData" not in small
+    for chat in ({"prompt": "By itself"}, {"messages": "none"}, {"messages": [4, None, []]}, {}):
+        body = {"request": {"json": chat}, "response": {"json": {}}, "requestType": "complete"}
+        row = post(client, "/v1/hooks/portkey", body).json()
+        assert row["verdict"] is True and "transformedData" not in row
+    assert post(client, "/v1/hooks/portkey", {"request": {"json": 4}}).status_code == 422
+
+
 def test_highlights(client):
     body = {"query": QUESTION, "documents": [{"id": "d1", "text": RESULT}], "pre_tags": ["<b>"], "post_tags": ["</b>"]}
     (row,) = post(client, "/v1/highlight", body).json()["results"]

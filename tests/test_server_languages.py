@@ -68,6 +68,46 @@ def test_chats_are_pruned_by_the_model_of_their_language(client, upstream, query
     assert sent == result.to_dict()["documents"][0]["text"] != text
 
 
+GERMAN = (
+    "Wer hütet die Bienen?",
+    "Der Obstgarten liegt im Süden. Ilse hütet die Bienen. Das Tor ist grün. Im März fiel Schnee. Züge sind verspätet.",
+    BUNDLED,
+)
+
+
+@pytest.mark.parametrize(("query", "text", "model"), [*CASES, GERMAN])
+def test_highlights_and_conversations_are_of_the_model_of_their_language(client, query, text, model):
+    """Both in one process: what the one model said of a language must not answer for the other."""
+    pipeline = Pipeline([load("provence")])
+    [result] = pipeline.run([Context.of(query, [text])])
+    assert (result.model or BUNDLED) == model
+    [extract] = result.after.extracts
+    (row,) = client.post("/v1/highlight", json={"query": query, "documents": [text]}).json()["results"]
+    kept = [extract.source.text[span.start : span.end].strip() for span in extract.kept_units()]
+    assert row["fragments"] == [f"<em>{sentence}</em>" for sentence in kept] and kept
+    assert row["scores"] == [pytest.approx(span.score) for span in extract.kept_units()]
+    rows = [{"role": "user", "content": f"<context>{text}</context>\n{query}"}]
+    body = {"input_type": "request", "structured_messages": rows}
+    answer = client.post("/beta/litellm_basic_guardrail_api", json=body).json()
+    (sent,) = answer.get("structured_messages", rows)  # as it came where nothing was left out
+    assert sent["content"] == f"<context>{extract.text}</context>\n{query}"
+
+
+@pytest.mark.parametrize(
+    ("language", "query", "text", "sentences"),
+    [
+        ("de", "Wann kommt der Zug?", "Am 3. Mai kommt der Zug um 9.15 Uhr, d. h. pünktlich. Das Dach ist rot.", 2),
+        ("zh", "谁养蜜蜂？", "果园在南边。伊尔莎养蜜蜂。大门是绿色的。", 3),
+    ],
+)
+def test_highlights_are_sentences_of_the_language(client, language, query, text, sentences):
+    body = {"query": query, "documents": [text], "threshold": 0.0, "language": language}
+    named = client.post("/v1/highlight", json=body).json()["results"][0]
+    guessed = client.post("/v1/highlight", json={**body, "language": None}).json()["results"][0]
+    assert len(named["fragments"]) == sentences and named == guessed
+    assert "".join(text[start:end] for start, end in named["offsets"]).replace(" ", "") == text.replace(" ", "")
+
+
 def test_one_model_reads_everything_where_the_operator_says_so():
     query, text, _ = CASES[1]
     with sidecar(other_languages=None) as client:

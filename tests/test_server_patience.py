@@ -68,7 +68,8 @@ def test_empty_lines_and_texts_without_marks_cost_nothing():
     patience = Patience(markup=5)
     patience.spend("\n" * 1_000_000 + "a\n\n\nb")
     plain = [{"role": "user", "content": "<b>\n" * MAX_MARKUP}, ANSWER, ASKED]
-    assert len(context.find_turns(plain, NAMED, patience := Patience())) == 1 and not patience.cause
+    patience = Patience()
+    assert len(context.find_turns(plain, NAMED, patience)) == 1 and not patience.cause
 
 
 def test_the_deadline_is_looked_at_between_steps():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Annotated, Any
 
@@ -98,40 +99,33 @@ DocumentsOrMessages = Annotated[
 ]
 
 
-def compress_routes(service: Service, conversations: Conversations) -> APIRouter:
-    """The routes over one service. conversations: answers what comes as messages instead of documents."""
-    router = APIRouter(tags=["compress"], route_class=service.route_class, responses=service.error_responses)
-    engine, settings = service.engine, service.settings
+@dataclass(frozen=True, slots=True)
+class Compressing:
+    """The routes' answers, over one service. conversations: answers what comes as messages instead of documents."""
 
-    shown = {"requestBody": {"content": {"application/json": {"example": schemas.EXAMPLE}}}}
+    service: Service
+    conversations: Conversations
 
-    @router.post(
-        "/v1/compress",
-        response_model=schemas.CompressResponse,
-        response_model_exclude_none=True,
-        openapi_extra=shown,
-    )
-    async def compress(body: DocumentsOrMessages, request: Request) -> Response:
+    async def compress(self, body: DocumentsOrMessages, request: Request) -> Response:
         """Keep what helps to answer the question.
 
         The text of each document is made of slices of the original, whose offsets are given. `messages` in place of
         `documents` are answered in Headroom's shape: as many of them, those that hold retrieved text shorter.
         """
         if isinstance(body, HeadroomRequest):
-            return await conversations(body, request)
-        caller = caller_of(request.headers)
-        job = await engine.in_thread(lambda: job_of(body, service, caller=caller), size=size_of(body))
-        (outcome,) = await while_connected(request, engine.compress([job], seconds=seconds_of(request)))
+            return await self.conversations(body, request)
+        service, caller = self.service, caller_of(request.headers)
+        job = await service.engine.in_thread(lambda: job_of(body, service, caller=caller), size=size_of(body))
+        (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
         log_outcomes(service, request, [job], [outcome])
         return await _rendered(service, lambda: response_bytes(body, outcome), [outcome])
 
-    @router.post("/v1/compress/batch", response_model=schemas.BatchResponse, response_model_exclude_none=True)
-    async def compress_batch(body: schemas.BatchRequest, request: Request) -> Response:
+    async def compress_batch(self, body: schemas.BatchRequest, request: Request) -> Response:
         """Several requests at once, answered in order; one that cannot be answered fails them all."""
-        caller = caller_of(request.headers)
+        service, caller = self.service, caller_of(request.headers)
         size = sum(map(size_of, body.requests))
-        jobs = await engine.in_thread(lambda: jobs_of(body, service, caller=caller), size=size)
-        outcomes = await while_connected(request, engine.compress(jobs, seconds=seconds_of(request)))
+        jobs = await service.engine.in_thread(lambda: jobs_of(body, service, caller=caller), size=size)
+        outcomes = await while_connected(request, service.engine.compress(jobs, seconds=seconds_of(request)))
         log_outcomes(service, request, jobs, outcomes)
         pairs = list(zip(body.requests, outcomes, strict=True))
 
@@ -142,11 +136,10 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
 
         return await _rendered(service, pieces, outcomes)
 
-    @router.post("/v1/estimate", response_model=schemas.EstimateResponse)
-    async def estimate(body: schemas.CompressRequest, request: Request) -> Response:
+    async def estimate(self, body: schemas.CompressRequest, request: Request) -> Response:
         """What a request would mean in tokens, without running a model."""
-        caller = caller_of(request.headers)
-        job = await engine.in_thread(lambda: job_of(body, service, caller=caller), size=size_of(body))
+        engine, caller = self.service.engine, caller_of(request.headers)
+        job = await engine.in_thread(lambda: job_of(body, self.service, caller=caller), size=size_of(body))
         runner = engine.runner
         plan = await engine.in_thread(lambda: runner.plan(job))
         row = {
@@ -162,11 +155,10 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
         }
         return json_response(row)
 
-    @router.get("/v1/compressors", response_model=schemas.CompressorsResponse)
-    async def compressors() -> Response:
+    async def compressors(self) -> Response:
         """The compressors that requests may name. Loads none of them."""
-        runner = engine.runner
-        offers = await engine.in_thread(runner.catalog.offers)
+        runner = self.service.engine.runner
+        offers = await self.service.engine.in_thread(runner.catalog.offers)
         rows = [
             {
                 "name": offer.name,
@@ -174,16 +166,15 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
                 "loaded": offer.is_loaded,
                 "threshold": offer.threshold,
                 "needs_query": offer.needs_query,
-                "default": offer.name == settings.default_compressor,
+                "default": offer.name == self.service.settings.default_compressor,
             }
             for offer in offers
         ]
         return json_response({"compressors": rows})
 
-    @router.get("/info", response_model=schemas.InfoResponse)
-    async def info() -> Response:
+    async def info(self) -> Response:
         """What this server is, offers and takes."""
-        model = engine.runner.catalog.pruner
+        settings, model = self.service.settings, self.service.engine.runner.catalog.pruner
         return json_response(
             {
                 "name": "ctxprune",
@@ -201,12 +192,26 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
                     "requests_in_flight": settings.max_requests,
                     "tokens_in_flight": settings.max_queue_tokens,
                     "units_in_flight": settings.max_queue_units,
-                    "caller_share": engine.share,
+                    "caller_share": self.service.engine.share,
                     "deadline_seconds": settings.deadline_seconds,
                 },
             }
         )
 
+
+def compress_routes(service: Service, conversations: Conversations) -> APIRouter:
+    """The routes over one service. conversations: answers what comes as messages instead of documents."""
+    router = APIRouter(tags=["compress"], route_class=service.route_class, responses=service.error_responses)
+    answers = Compressing(service, conversations)
+    shown = {"requestBody": {"content": {"application/json": {"example": schemas.EXAMPLE}}}}
+    without_none: dict[str, Any] = {"response_model_exclude_none": True}
+    router.post("/v1/compress", response_model=schemas.CompressResponse, openapi_extra=shown, **without_none)(
+        answers.compress
+    )
+    router.post("/v1/compress/batch", response_model=schemas.BatchResponse, **without_none)(answers.compress_batch)
+    router.post("/v1/estimate", response_model=schemas.EstimateResponse)(answers.estimate)
+    router.get("/v1/compressors", response_model=schemas.CompressorsResponse)(answers.compressors)
+    router.get("/info", response_model=schemas.InfoResponse)(answers.info)
     return router
 
 

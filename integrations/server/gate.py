@@ -24,8 +24,9 @@ from ctxprune.integrations.server.settings import Settings
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
 _REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"})
-#: The gateways' route whose bodies hold conversations with their images.
-WHOLE_CONVERSATIONS = "/beta/litellm_basic_guardrail_api"
+#: The gateways' routes whose bodies hold conversations with their images: LiteLLM's, and Portkey's webhook.
+GENERIC_PATH, PORTKEY_PATH = "/beta/litellm_basic_guardrail_api", "/v1/hooks/portkey"
+WHOLE_CONVERSATIONS = (GENERIC_PATH, PORTKEY_PATH)
 #: How much of a refused body is read and thrown away: so long, and so many times the largest body.
 DISCARD_SECONDS, DISCARD_BODIES = 1.0, 4
 #: Methods whose bodies a route may look at.
@@ -157,7 +158,7 @@ class Gate:
         settings = self.settings
         path = exchange.scope["path"]
         has_upstream = settings.upstream_url is not None or settings.anthropic_url is not None
-        larger = (has_upstream and is_proxy(path)) or path == WHOLE_CONVERSATIONS
+        larger = (has_upstream and is_proxy(path)) or path in WHOLE_CONVERSATIONS
         return max(settings.max_body_bytes, settings.max_proxy_body_bytes) if larger else settings.max_body_bytes
 
     def _hold(self, exchange: Exchange, size: int) -> None:

@@ -8,9 +8,10 @@ document with only what helps with the question.
 from __future__ import annotations
 
 import math
+import re
 import uuid
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -24,12 +25,14 @@ from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import public_name
 from ctxprune.integrations.server.errors import ApiError, json_bytes
 from ctxprune.integrations.server.service import Service, while_connected
-from ctxprune.integrations.server.truncation import Cuts
 from ctxprune.runtime import sigmoid
-from ctxprune.types import Document, Extract
+from ctxprune.types import Document, Extract, TokenCounter
 
 #: What other servers call a chunk of a long document.
 CHUNK_TOKENS = 512
+#: Characters that a token rarely exceeds: what comes after that many times the number is not looked at.
+_LONGEST = 16
+_WORD = re.compile(r"\S+\s*")
 
 _LENIENT = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
 _EXAMPLE: dict[str, Any] = {
@@ -37,6 +40,39 @@ _EXAMPLE: dict[str, Any] = {
     "documents": ["The ferry runs every hour.", "The bridge was opened in 1911."],
     "top_n": 1,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Cuts:
+    """Numbers of tokens; None: all. together: of the query and a document."""
+
+    query: int | None = None
+    document: int | None = None
+    together: int | None = None
+
+    def applied(self, query: str, texts: Sequence[str], counter: TokenCounter) -> tuple[str, list[str]]:
+        """Query and texts, each at most so long; something of each text is always left."""
+        asked = query if self.query is None else beginning(query, self.query, counter)
+        room = self.document
+        if self.together is not None:
+            left = max(self.together - counter.count([asked])[0], 1)
+            room = left if room is None else min(room, left)
+        return asked, list(texts) if room is None else [beginning(text, room, counter) for text in texts]
+
+
+def beginning(text: str, tokens: int, counter: TokenCounter) -> str:
+    """Whole words from the start, as many as have at most so many tokens; the first word in any case."""
+    ends = [found.end() for found in _WORD.finditer(text[: tokens * _LONGEST])]
+    low, high = 1, len(ends)
+    if not ends or (ends[-1] == len(text) and counter.count([text])[0] <= tokens):
+        return text
+    while low < high:
+        middle = (low + high + 1) // 2
+        if counter.count([text[: ends[middle - 1]]])[0] <= tokens:
+            low = middle
+        else:
+            high = middle - 1
+    return text[: ends[low - 1]].rstrip()
 
 
 class TextDocument(BaseModel):
@@ -153,52 +189,35 @@ class TeiRank(BaseModel):
     pruned_text: str | None = None
 
 
-def rerank_routes(service: Service) -> APIRouter:
-    """The routes over one service."""
-    router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """The routes' answers, over one service."""
 
-    async def ranked(request: Request, body: _Rerank, texts: list[str]) -> tuple[list[Extract], Outcome]:
-        cuts = body.cuts if isinstance(body, _Cut) else Cuts()
-        if cuts == Cuts():
-            return await rank(service, request, body.query, texts, language=body.language)
-        runner = service.engine.runner
-        query, read = await service.engine.in_thread(
-            lambda: cuts.applied(body.query, texts, runner.catalog.counter("default"))
-        )
-        extracts, outcome = await rank(service, request, query, read, language=body.language)
-        return [_whole(extract, texts[extract.index]) for extract in extracts], outcome
+    service: Service
 
-    @router.post("/v1/rerank", response_model=JinaResponse, response_model_exclude_none=True)
-    async def jina(body: JinaRequest, request: Request) -> Response:
+    async def jina(self, body: JinaRequest, request: Request) -> Response:
         """Jina's dialect."""
-        return await in_jinas_shape(body, request)
-
-    async def in_jinas_shape(body: JinaRequest, request: Request) -> Response:
-        texts = [_text(document) for document in body.documents]
-        extracts, outcome = await ranked(request, body, texts)
-        scores = probability_of(service, outcome)
-        tokens = outcome.result.tokens_before
+        extracts, outcome = await self._ranked(request, body, [_text(document) for document in body.documents])
+        scores = probability_of(self.service, outcome)
+        tokens, with_text = outcome.result.tokens_before, body.return_documents is not False
 
         def answer() -> dict[str, Any]:
-            results = [
-                _result(extract, scores(extract), with_text=body.return_documents is not False, pruned=body.pruned_text)
-                for extract in extracts[: body.top_n]
-            ]
-            usage = {"total_tokens": tokens, "prompt_tokens": tokens}
             return {
-                "model": outcome.result.model or _model(service),
+                "model": outcome.result.model or _model(self.service),
                 "object": "list",
-                "results": results,
-                "usage": usage,
+                "results": [
+                    _result(extract, scores(extract), with_text=with_text, pruned=body.pruned_text)
+                    for extract in extracts[: body.top_n]
+                ],
+                "usage": {"total_tokens": tokens, "prompt_tokens": tokens},
             }
 
-        return await _written(service, answer, outcome)
+        return await _written(self.service, answer, outcome)
 
-    @router.post("/v2/rerank", response_model=CohereResponse, response_model_exclude_none=True)
-    async def cohere(body: CohereRequest, request: Request) -> Response:
+    async def cohere(self, body: CohereRequest, request: Request) -> Response:
         """Cohere's dialect."""
-        extracts, outcome = await ranked(request, body, [_text(document) for document in body.documents])
-        scores = probability_of(service, outcome)
+        extracts, outcome = await self._ranked(request, body, [_text(document) for document in body.documents])
+        scores = probability_of(self.service, outcome)
 
         def answer() -> dict[str, Any]:
             results = [
@@ -208,21 +227,15 @@ def rerank_routes(service: Service) -> APIRouter:
             meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
             return {"id": str(uuid.uuid4()), "results": results, "meta": meta}
 
-        return await _written(service, answer, outcome)
+        return await _written(self.service, answer, outcome)
 
-    example = {"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}
-    shown = {"requestBody": {"content": {"application/json": {"example": example}}}}
-
-    @router.post(
-        "/rerank", response_model=list[TeiRank] | JinaResponse, response_model_exclude_none=True, openapi_extra=shown
-    )
-    async def tei(body: TeiOrJina, request: Request) -> Response:
+    async def tei(self, body: TeiOrJina, request: Request) -> Response:
         """The dialect of Text Embeddings Inference; with `documents` in place of `texts` Jina's, as other servers
         answer it here."""
         if isinstance(body, JinaRequest):
-            return await in_jinas_shape(body, request)
-        extracts, outcome = await ranked(request, body, body.texts)
-        scores = probability_of(service, outcome)
+            return await self.jina(body, request)
+        extracts, outcome = await self._ranked(request, body, body.texts)
+        scores = probability_of(self.service, outcome)
 
         def row(extract: Extract) -> dict[str, Any]:
             score = scores(extract)
@@ -230,8 +243,32 @@ def rerank_routes(service: Service) -> APIRouter:
             named |= {"text": extract.source.text} if body.return_text else {}
             return named | ({"pruned_text": extract.text} if body.pruned_text else {})
 
-        return await _written(service, lambda: list(map(row, extracts)), outcome)
+        return await _written(self.service, lambda: list(map(row, extracts)), outcome)
 
+    async def _ranked(self, request: Request, body: _Rerank, texts: list[str]) -> tuple[list[Extract], Outcome]:
+        cuts = body.cuts if isinstance(body, _Cut) else Cuts()
+        if cuts == Cuts():
+            return await rank(self.service, request, body.query, texts, language=body.language)
+        runner = self.service.engine.runner
+        query, read = await self.service.engine.in_thread(
+            lambda: cuts.applied(body.query, texts, runner.catalog.counter("default"))
+        )
+        extracts, outcome = await rank(self.service, request, query, read, language=body.language)
+        return [_whole(extract, texts[extract.index]) for extract in extracts], outcome
+
+
+def rerank_routes(service: Service) -> APIRouter:
+    """The routes over one service."""
+    router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
+    answers = Reranking(service)
+    without_none: dict[str, Any] = {"response_model_exclude_none": True}
+    router.post("/v1/rerank", response_model=JinaResponse, **without_none)(answers.jina)
+    router.post("/v2/rerank", response_model=CohereResponse, **without_none)(answers.cohere)
+    example = {"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}
+    shown = {"requestBody": {"content": {"application/json": {"example": example}}}}
+    router.post("/rerank", response_model=list[TeiRank] | JinaResponse, openapi_extra=shown, **without_none)(
+        answers.tei
+    )
     return router
 
 

@@ -1,6 +1,7 @@
-"""The routes that gateways call: LiteLLM's generic guardrail, Compresr's and Headroom's dialects, originals, figures.
+"""The routes that gateways call: LiteLLM's generic guardrail, Headroom's dialect, Portkey's webhook, and figures.
 
-Shapes follow the clients' own source (LiteLLM 1.110: proxy/guardrails/guardrail_hooks), and Headroom's server (0.42).
+Shapes follow the clients' own source (LiteLLM 1.110: proxy/guardrails/guardrail_hooks; Portkey's gateway:
+src/middlewares/hooks, and its page on webhook guardrails), and Headroom's server (0.42).
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
-from ctxprune.integrations.server.gate import WHOLE_CONVERSATIONS, note
+from ctxprune.integrations.server.gate import GENERIC_PATH, PORTKEY_PATH, note
 from ctxprune.integrations.server.gateway.ledger import Sums
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, bypassed, options_for
 from ctxprune.integrations.server.gateway.pruning import ConversationPruner
-from ctxprune.integrations.server.gateway.schemas import GuardrailRequest, HeadroomRequest
+from ctxprune.integrations.server.gateway.schemas import GuardrailRequest, HeadroomRequest, PortkeyRequest
 from ctxprune.integrations.server.gateway.work import Ask, Pruned
 from ctxprune.integrations.server.service import Service, while_connected
 
@@ -108,6 +109,27 @@ class Gateway:
         pruned = await self.pruned(request, ask)
         return await self._rendered(lambda: _headroom_answer(pruned), pruned)
 
+    async def portkey(self, request: Request) -> Response:
+        body = await self.checked(request, PortkeyRequest)
+        chat = body.request.body or {}
+        messages = chat.get("messages")
+        is_answered = body.event_type == "afterRequestHook" or bool(body.response and body.response.body)
+        if is_answered or not isinstance(messages, list):
+            return json_response({"verdict": True})
+        caller = self.caller(request, {})
+        ask = Ask(
+            messages=messages,
+            options=caller.options,
+            caller=caller.scope,
+            key=caller.key,
+            model=str(chat.get("model") or "")[:200],
+            dialect="portkey",
+            bypass=bypassed(request.headers),
+            seconds=seconds_of(request),
+        )
+        pruned = await self.pruned(request, ask)
+        return await self._rendered(lambda: _portkey_answer(chat, pruned), pruned)
+
     async def pruned(self, request: Request, ask: Ask) -> Pruned:
         pruned = await while_connected(request, self.pruner.prune(ask))
         note(request.scope, result=pruned.status, reason=pruned.reason, mode=ask.mode, key=ask.key)
@@ -167,13 +189,18 @@ def gateway_routes(service: Service, gateway: Gateway) -> APIRouter:
     """The routes over one service; Headroom's is that of the documents, too."""
     router = APIRouter(tags=["gateway"], route_class=service.route_class, responses=service.error_responses)
 
-    @router.post(WHOLE_CONVERSATIONS, **documented(GuardrailRequest))
+    @router.post(GENERIC_PATH, **documented(GuardrailRequest))
     async def generic_guardrail(request: Request) -> Response:
         """LiteLLM's generic guardrail: the conversation with tool results and marked context pruned.
 
         `action` is GUARDRAIL_INTERVENED when anything was changed, else NONE.
         """
         return await gateway.guardrail(request)
+
+    @router.post(PORTKEY_PATH, **documented(PortkeyRequest))
+    async def portkey_webhook(request: Request) -> Response:
+        """Portkey's webhook guardrail: the verdict is always true, and `transformedData` the pruned request, if any."""
+        return await gateway.portkey(request)
 
     @router.get("/v1/retrieve", response_description="The definitions by the shape of the API.")
     async def tool_definitions() -> Response:
@@ -272,6 +299,16 @@ def _leaves(messages: Sequence[Any]) -> list[str]:
         elif isinstance(value, dict):
             waiting.extend([value.get("content"), value.get("text")])
     return found
+
+
+def _portkey_answer(chat: Mapping[str, Any], pruned: Pruned) -> dict[str, Any]:
+    answer: dict[str, Any] = {"verdict": True, "data": {"status": pruned.status, "reason": pruned.reason}}
+    if pruned.messages is chat["messages"]:
+        return answer
+    body = {**chat, "messages": list(pruned.messages)}
+    body |= {"tools": with_tool(chat.get("tools"))} if pruned.offers_tool else {}
+    # its code looks into both sides, so both must be there
+    return answer | {"transformedData": {"request": {"json": body}, "response": {"json": None}}}
 
 
 def _headroom_answer(pruned: Pruned) -> dict[str, Any]:

@@ -1,9 +1,13 @@
-"""What each row of a conversation was sent as, so that later requests send the same bytes; and numbers of tokens."""
+"""What each row of a conversation was sent as, by a key of the row, so that later requests send the same bytes; and
+numbers of tokens.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.queue import estimated_tokens
@@ -65,6 +69,32 @@ class Counts:
             self._counted.put(keys[place], number)
             known[place] = number
         return [number or 0 for number in known]
+
+
+def prefix_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
+    """A key for the messages up to each row. Cache marks do not count: clients move them on at every turn."""
+    digest, keys = hashlib.blake2b(scope, digest_size=16), []
+    for message in messages:
+        digest.update(_canonical(message) + b"\n")
+        keys.append(digest.digest())
+    return keys
+
+
+def row_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
+    """A key for each row by itself, for dialects that show ever other parts of one conversation."""
+    return [hashlib.blake2b(scope + b"\0" + _canonical(message), digest_size=16).digest() for message in messages]
+
+
+def _canonical(value: Any) -> bytes:
+    """The value as bytes, without the cache marks at any depth."""
+    text = json.dumps(_unmarked(value), sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unmarked(each) for name, each in value.items() if name != "cache_control"}
+    return [_unmarked(each) for each in value] if isinstance(value, list) else value
 
 
 def _digest(text: str) -> bytes:

@@ -7,7 +7,6 @@ are read; rows of an unknown role or shape hold nothing.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from bisect import bisect_left, bisect_right
@@ -26,8 +25,6 @@ _MARKED_ROLES = ("system", "developer", "user")
 _TOOL_ROLES = ("tool", "function")
 #: Tools whose results are originals that the model asked to have back: shortened again, it would ask for ever.
 RETRIEVE_TOOLS = ("ctxprune_retrieve", "headroom_retrieve", "compresr_retrieve", "retrieve_original")
-#: Characters of a question that a model is given: its beginning and its end.
-QUESTION_CHARACTERS = 2000
 _ELEMENT_NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 
 
@@ -184,60 +181,11 @@ def holds_cache_mark(message: Any) -> bool:
     return any(isinstance(each, dict) and each.get("cache_control") is not None for each in (message, *parts, *inner))
 
 
-def prefix_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
-    """A key for the messages up to each row. Cache marks do not count: clients move them on at every turn."""
-    digest, keys = hashlib.blake2b(scope, digest_size=16), []
-    for message in messages:
-        digest.update(_canonical(message) + b"\n")
-        keys.append(digest.digest())
-    return keys
-
-
-def row_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
-    """A key for each row by itself, for dialects that show ever other parts of one conversation."""
-    return [hashlib.blake2b(scope + b"\0" + _canonical(message), digest_size=16).digest() for message in messages]
-
-
-def is_structured(text: str) -> bool:
-    """Whether the text is JSON, or a line of JSON after the other, which a cut would make invalid."""
-    inner = text.strip()
-    if inner[:1] not in ("{", "[", '"'):
-        return False
-    lines = inner.splitlines()
-    return _is_json(inner) or (len(lines) > 1 and _is_json(lines[0]) and _is_json(lines[-1]))
-
-
-def shortened_question(text: str) -> str:
-    """The beginning and the end of a long question; what a person asks rarely stands in the middle."""
-    half = QUESTION_CHARACTERS // 2
-    return text if len(text) <= QUESTION_CHARACTERS else f"{text[:half]}\n{text[-half:]}"
-
-
 def checked_blocks(names: Sequence[str]) -> tuple[str, ...]:
     """Raises ValueError for what is no name of an element."""
     if wrong := [name for name in names if not _ELEMENT_NAME.fullmatch(name)]:
         raise ValueError(f"blocks must be names of elements such as 'documents', got {wrong[0]!r:.80}")
     return tuple(names)
-
-
-def _is_json(text: str) -> bool:
-    try:
-        json.loads(text)
-    except (ValueError, RecursionError):
-        return False
-    return True
-
-
-def _canonical(value: Any) -> bytes:
-    """The value as bytes, without the cache marks at any depth."""
-    text = json.dumps(_unmarked(value), sort_keys=True, separators=(",", ":"))
-    return text.encode("utf-8", "surrogatepass")
-
-
-def _unmarked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _unmarked(each) for name, each in value.items() if name != "cache_control"}
-    return [_unmarked(each) for each in value] if isinstance(value, list) else value
 
 
 def _calls(messages: Sequence[Any]) -> Iterator[tuple[str, str]]:

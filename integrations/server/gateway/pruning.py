@@ -13,23 +13,19 @@ from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.gateway.cut import is_prose, lexical_cut
 from ctxprune.integrations.server.gateway.ledger import Ledger, Sums, saved_money
-from ctxprune.integrations.server.gateway.memory import Counts, RowMemory
+from ctxprune.integrations.server.gateway.memory import Counts, RowMemory, prefix_keys, row_keys
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
     Marking,
     Path,
     Slot,
-    is_structured,
-    prefix_keys,
     replaced,
-    row_keys,
     row_texts,
-    shortened_question,
     text_at,
 )
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
+from ctxprune.integrations.server.gateway.texts import is_prose, is_structured, lexical_cut, shortened_question
 from ctxprune.integrations.server.gateway.work import (
     Ask,
     Pruned,

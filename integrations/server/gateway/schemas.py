@@ -48,6 +48,37 @@ class GuardrailRequest(BaseModel):
     additional_provider_specific_params: GatewayOptions | None = _OWN
 
 
+class PortkeySide(BaseModel):
+    """A request or an answer as Portkey's webhook shows it."""
+
+    model_config = _LENIENT
+    body: dict[str, Any] | None = Field(default=None, alias="json")
+
+
+class PortkeyRequest(BaseModel):
+    """What Portkey's webhook guardrail sends before a request goes to its provider, and after the answer."""
+
+    model_config = ConfigDict(
+        **_LENIENT,
+        json_schema_extra={
+            "examples": [
+                {
+                    "request": {"json": {"model": "m", "messages": _MESSAGES}, "text": "", "isStreamingRequest": False},
+                    "response": {"json": {}, "text": "", "statusCode": None},
+                    "provider": "openai",
+                    "requestType": "chatComplete",
+                    "eventType": "beforeRequestHook",
+                }
+            ]
+        },
+    )
+    request: PortkeySide
+    response: PortkeySide | None = None
+    event_type: str | None = Field(
+        default=None, alias="eventType", description="Without it, a request that has no answer yet is pruned."
+    )
+
+
 class HeadroomConfig(BaseModel):
     model_config = _LENIENT
     mode: str | None = Field(default=None, description="ccr: the caller offers the model a tool for originals.")

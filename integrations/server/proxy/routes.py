@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -242,14 +243,58 @@ class Rewrite(Protocol):
     ) -> Coroutine[Any, Any, Rewriting]: ...
 
 
-def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
-    """The routes over one service and its upstream."""
-    router = APIRouter(tags=["proxy"], route_class=service.route_class, responses=service.proxy_error_responses)
-    compressor = ProxyCompressor(service)
-    tools = ToolResultPruner(service, compressor)
+@dataclass(frozen=True, slots=True)
+class Proxying:
+    """The routes' answers, over one service and its upstream."""
 
-    async def rewritten(request: Request, rewrite: Rewrite, path: str) -> Response:
-        upstream.check(path)
+    service: Service
+    upstream: Upstream
+    compressor: ProxyCompressor
+    tools: ToolResultPruner
+
+    async def chat_completions(self, request: Request) -> Response:
+        """Compress what is marked as context, then answer as the upstream does, streams included.
+
+        Marked is: a message named "context" or with `"ctxprune": true`, messages listed in `ctxprune.messages`, and
+        text between `<context>` and `</context>`.
+        """
+        return await self._rewritten(request, self.tools.chat, "/chat/completions")
+
+    async def completions(self, request: Request) -> Response:
+        """The same for a plain prompt with `<context>` blocks."""
+        return await self._rewritten(request, self.compressor.completion, "/completions")
+
+    async def messages(self, request: Request) -> Response:
+        """Compress what is marked as context and, where the server is set to, what tools gave; then answer as the
+        upstream does, streams included.
+
+        What stands up to the last `cache_control` mark goes on as it came, or as it was sent before.
+        """
+        return await self._rewritten(request, self.tools.anthropic, "/messages")
+
+    async def responses(self, request: Request) -> Response:
+        """The same for instructions, messages and the outputs of function calls in OpenAI's responses API."""
+        return await self._rewritten(request, self.tools.responses, "/responses")
+
+    async def models(self, request: Request) -> Response:
+        """The upstream's list of models."""
+        return await self._relayed(request, "/models", b"", {})
+
+    async def one_model(self, request: Request, model: str) -> Response:
+        """One of the upstream's models."""
+        if {".", ".."} & set(model.split("/")):  # would name another address of the upstream, with the server's key
+            raise ApiError(404, "no such model")
+        return await self._relayed(request, f"/models/{quote(model)}", b"", {})
+
+    async def passed_by(self, request: Request) -> Response:
+        """Whatever else the upstream offers under /v1, byte for byte."""
+        path = request.scope.get("raw_path", request.scope["path"].encode()).partition(b"?")[0].decode("latin-1")
+        if {".", ".."} & set(request.scope["path"].split("/")) or not path.startswith("/v1/"):
+            raise ApiError(404, "no such path")
+        return await self._relayed(request, path.removeprefix("/v1"), await request.body(), {})
+
+    async def _rewritten(self, request: Request, rewrite: Rewrite, path: str) -> Response:
+        self.upstream.check(path)
         body = await request.json()
         if not isinstance(body, dict):
             raise ApiError(400, f"the body must be a JSON object, got {type(body).__name__}")
@@ -257,66 +302,35 @@ def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
         work = rewrite(body, size=len(came), seconds=seconds_of(request), caller=caller_of(request.headers))
         rewriting = await while_connected(request, work)
         # what was not rewritten goes on as it came, to the byte
-        sent = await service.engine.in_thread(lambda: changed_bytes(came, body, rewriting.body), size=len(came))
+        sent = await self.service.engine.in_thread(lambda: changed_bytes(came, body, rewriting.body), size=len(came))
         note(request.scope, result=rewriting.status, reason=rewriting.reason)
         note(request.scope, tokens_before=rewriting.tokens_before, tokens_after=rewriting.tokens_after)
-        if service.settings.log_text:
+        if self.service.settings.log_text:
             note(request.scope, body=rewriting.body)
-        return await relayed(request, path, sent, rewriting.headers())
+        return await self._relayed(request, path, sent, rewriting.headers())
 
-    async def relayed(request: Request, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
-        return Relay(await while_connected(request, upstream.send(request, path, body)), headers)
+    async def _relayed(self, request: Request, path: str, body: bytes, headers: Mapping[str, str]) -> Response:
+        return Relay(await while_connected(request, self.upstream.send(request, path, body)), headers)
 
-    async def passed_by(request: Request) -> Response:
-        """Whatever else the upstream offers under /v1, byte for byte."""
-        path = request.scope.get("raw_path", request.scope["path"].encode()).partition(b"?")[0].decode("latin-1")
-        if {".", ".."} & set(request.scope["path"].split("/")) or not path.startswith("/v1/"):
-            raise ApiError(404, "no such path")
-        return await relayed(request, path.removeprefix("/v1"), await request.body(), {})
 
-    @router.post("/v1/chat/completions", **_documented("A chat request; the answer is the upstream's.", _CHAT_EXAMPLE))
-    async def chat_completions(request: Request) -> Response:
-        """Compress what is marked as context, then answer as the upstream does, streams included.
-
-        Marked is: a message named "context" or with `"ctxprune": true`, messages listed in `ctxprune.messages`, and
-        text between `<context>` and `</context>`.
-        """
-        return await rewritten(request, tools.chat, "/chat/completions")
-
-    @router.post("/v1/completions", **_documented("A completion; the answer is the upstream's.", _PROMPT_EXAMPLE))
-    async def completions(request: Request) -> Response:
-        """The same for a plain prompt with `<context>` blocks."""
-        return await rewritten(request, compressor.completion, "/completions")
-
-    @router.post("/v1/messages", **_documented("Anthropic messages; the answer is the upstream's.", _MESSAGES_EXAMPLE))
-    async def messages(request: Request) -> Response:
-        """Compress what is marked as context and, where the server is set to, what tools gave; then answer as the
-        upstream does, streams included.
-
-        What stands up to the last `cache_control` mark goes on as it came, or as it was sent before.
-        """
-        return await rewritten(request, tools.anthropic, "/messages")
-
-    @router.post("/v1/responses", **_documented("A response; the answer is the upstream's.", _RESPONSES_EXAMPLE))
-    async def responses(request: Request) -> Response:
-        """The same for instructions, messages and the outputs of function calls in OpenAI's responses API."""
-        return await rewritten(request, tools.responses, "/responses")
-
-    @router.get("/v1/models", response_description="The upstream's models.")
-    async def models(request: Request) -> Response:
-        """The upstream's list of models."""
-        return await relayed(request, "/models", b"", {})
-
-    @router.get("/v1/models/{model:path}", response_description="The upstream's model.")
-    async def one_model(request: Request, model: str) -> Response:
-        """One of the upstream's models."""
-        if {".", ".."} & set(model.split("/")):  # would name another address of the upstream, with the server's key
-            raise ApiError(404, "no such model")
-        return await relayed(request, f"/models/{quote(model)}", b"", {})
-
+def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
+    """The routes over one service and its upstream."""
+    router = APIRouter(tags=["proxy"], route_class=service.route_class, responses=service.proxy_error_responses)
+    compressor = ProxyCompressor(service)
+    answers = Proxying(service, upstream, compressor, ToolResultPruner(service, compressor))
+    for path, answer, description, example in (
+        ("chat/completions", answers.chat_completions, "A chat request; the answer is the upstream's.", _CHAT_EXAMPLE),
+        ("completions", answers.completions, "A completion; the answer is the upstream's.", _PROMPT_EXAMPLE),
+        ("messages", answers.messages, "Anthropic messages; the answer is the upstream's.", _MESSAGES_EXAMPLE),
+        ("responses", answers.responses, "A response; the answer is the upstream's.", _RESPONSES_EXAMPLE),
+    ):
+        router.post(f"/v1/{path}", **_documented(description, example))(answer)
+    router.get("/v1/models", response_description="The upstream's models.")(answers.models)
+    router.get("/v1/models/{model:path}", response_description="The upstream's model.")(answers.one_model)
     if upstream.url or upstream.anthropic_url:
         # last, and of no class that looks into the body: it may be a file
-        router.routes.append(Route("/v1/{path:path}", passed_by, methods=_PASSED_METHODS, include_in_schema=False))
+        every = Route("/v1/{path:path}", answers.passed_by, methods=_PASSED_METHODS, include_in_schema=False)
+        router.routes.append(every)
     return router
 
 

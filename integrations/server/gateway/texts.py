@@ -1,7 +1,10 @@
-"""Make a text of a megabyte small enough to be read by a model: the stretches that share words with the question."""
+"""What a text is, and what of a long one a model is given to read: stretches that share words with the question, and of
+the question its two ends.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 
@@ -11,6 +14,8 @@ from ctxprune.text.words import bm25_scores
 
 #: Characters of a stretch, about: some lines, so that a hit keeps its neighbours.
 STRETCH = 400
+#: Characters of a question that a model is given: its beginning and its end.
+QUESTION_CHARACTERS = 2000
 _SENTENCE = re.compile(r"[.!?…。！？]")
 
 
@@ -41,6 +46,21 @@ def is_prose(text: str) -> bool:
     return plain >= 0.85 * len(text) and sum(map(len, lines)) >= 40 * len(lines)
 
 
+def is_structured(text: str) -> bool:
+    """Whether the text is JSON, or a line of JSON after the other, which a cut would make invalid."""
+    inner = text.strip()
+    if inner[:1] not in ("{", "[", '"'):
+        return False
+    lines = inner.splitlines()
+    return _is_json(inner) or (len(lines) > 1 and _is_json(lines[0]) and _is_json(lines[-1]))
+
+
+def shortened_question(text: str) -> str:
+    """The beginning and the end of a long question; what a person asks rarely stands in the middle."""
+    half = QUESTION_CHARACTERS // 2
+    return text if len(text) <= QUESTION_CHARACTERS else f"{text[:half]}\n{text[-half:]}"
+
+
 def _stretches(text: str) -> Iterator[str]:
     """Runs of whole lines, together the text; a longer line is cut, at white space where there is any."""
     start = 0
@@ -52,3 +72,11 @@ def _stretches(text: str) -> Iterator[str]:
             end = next((place for place in (line, word) if place > start), end)
         yield text[start:end]
         start = end
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
