@@ -151,7 +151,8 @@ def installed(folder: Path, name: str, needs: list[str], files: dict[str, int]) 
     about = folder / f"{name.replace('-', '_')}-1.dist-info"
     about.mkdir(parents=True)
     requirements = "".join(f"Requires-Dist: {each}\n" for each in needs)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n{requirements}", encoding="utf-8")
+    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n"
+    (about / "METADATA").write_text(head + requirements, encoding="utf-8")
     for file, size in files.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(bytes(size))
