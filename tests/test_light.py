@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -136,6 +137,21 @@ def test_the_wheel_runs_in_an_environment_of_its_own(tmp_path: Path) -> None:
     assert ANSWER in pruned.stdout and "Ducks" not in pruned.stdout, pruned.stderr
     files = (file for file in (tmp_path / "env" / "lib").rglob("*") if file.is_file() and "/pip/" not in str(file))
     assert sum(file.stat().st_size for file in files) < 350_000_000
+
+
+def test_building_needs_no_setuptools_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh environment has none from Python 3.12 on, and an old one before; pip gets the right one where need be."""
+    build = script()
+    source = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for found, enough in {"84.2.1": True, "80": True, "65.5.0": False, None: False}.items():
+
+        def version(name: str, found: str | None = found) -> str:
+            if found is None:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return found
+
+        monkeypatch.setattr(build, "version", version)
+        assert build.has_setuptools(source) is enough, found  # type: ignore[attr-defined]
 
 
 def test_the_model_that_only_torch_runs_stays_behind() -> None:
