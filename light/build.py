@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -63,9 +64,20 @@ def build(out: Path) -> Path:
                 shutil.copy(ROOT / name, tree / name)
         source = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
         (tree / "pyproject.toml").write_text(light_pyproject(source), encoding="utf-8")
-        command = "from setuptools import build_meta; print(build_meta.build_wheel('wheel'))"
-        built = subprocess.run([sys.executable, "-c", command], cwd=tree, check=True, capture_output=True, text=True)
-        return Path(shutil.copy(tree / "wheel" / built.stdout.splitlines()[-1], out))
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(tree / "wheel")]
+        isolation = ["--no-build-isolation"] if has_setuptools(source) else []
+        subprocess.run([*command, *isolation, str(tree)], check=True, stdout=sys.stderr)
+        (wheel,) = (tree / "wheel").iterdir()
+        return Path(shutil.copy(wheel, out))
+
+
+def has_setuptools(source: str) -> bool:
+    """Whether this environment has what pyproject.toml builds with; if not, pip gets it from the package index."""
+    (needed,) = re.findall(r"setuptools>=(\d+)", source)
+    try:
+        return int(version("setuptools").split(".")[0]) >= int(needed)
+    except PackageNotFoundError:
+        return False
 
 
 if __name__ == "__main__":

@@ -22,8 +22,7 @@ TEMPLATES = {path.name: path.read_text(encoding="utf-8") for path in (CHART / "t
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text(encoding="utf-8"))
 ABOUT = yaml.safe_load((CHART / "Chart.yaml").read_text(encoding="utf-8"))
 MANIFEST = {
-    each["kind"]: each
-    for each in yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text(encoding="utf-8"))
+    each["kind"]: each for each in yaml.safe_load_all((ROOT / "deploy" / "kubernetes.yaml").read_text(encoding="utf-8"))
 }
 PAGE = (ROOT / "docs" / "deploying.md").read_text(encoding="utf-8")
 SECRETS = {name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)}
@@ -119,7 +118,7 @@ def variables(objects: dict[str, Any]) -> dict[str, Any]:
 
 
 def compared(objects: dict[str, Any]) -> dict[str, Any]:
-    """Objects without what the chart has of its own: Helm's labels, an account, defaults that the manifest leaves out."""
+    """Objects without what the chart has of its own: Helm's labels, an account, written-out defaults."""
     objects = copy.deepcopy({kind: each for kind, each in objects.items() if kind != "ServiceAccount"})
     for each in objects.values():
         each["metadata"].pop("labels", None)
@@ -129,7 +128,11 @@ def compared(objects: dict[str, Any]) -> dict[str, Any]:
     (container,) = deployment["template"]["spec"]["containers"]
     container.pop("imagePullPolicy", None)
     container["env"].sort(key=lambda variable: variable["name"])
-    for selector in (deployment["selector"], objects["PodDisruptionBudget"]["spec"]["selector"], objects["Service"]["spec"]):
+    for selector in (
+        deployment["selector"],
+        objects["PodDisruptionBudget"]["spec"]["selector"],
+        objects["Service"]["spec"],
+    ):
         selector.pop("matchLabels", None)
         selector.pop("selector", None)
     deployment["template"]["metadata"].pop("labels")
@@ -204,7 +207,9 @@ class TestRendered:
         assert "NetworkPolicy" not in render()
         peers = [{"podSelector": {"matchLabels": {"app": "chat"}}}]
         upstream = {"to": [{"podSelector": {"matchLabels": {"app": "llm"}}}], "ports": [{"port": 8000}]}
-        policy = render({"networkPolicy": {"enabled": True, "from": peers, "egress": [upstream]}})["NetworkPolicy"]["spec"]
+        policy = render({"networkPolicy": {"enabled": True, "from": peers, "egress": [upstream]}})["NetworkPolicy"][
+            "spec"
+        ]
         assert policy["ingress"] == [{"ports": [{"port": "http", "protocol": "TCP"}], "from": peers}]
         assert policy["egress"][1:] == [upstream]
         assert {each["port"] for each in policy["egress"][0]["ports"]} == {53}

@@ -23,6 +23,8 @@ PAGES = {page.name: page for page in pages()}
 #: A score may differ by so much between processors, which round int8 products differently.
 TOLERANCE = 0.06
 _FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
+#: A command at the margin, with an indented line below it.
+_TORN = re.compile(r"^(pip install|ctxprune|python|make|docker|kubectl|helm) .*\n    \w", re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])")
 
 
@@ -123,7 +125,9 @@ def test_every_compressor_is_in_the_table() -> None:
 
 def test_every_page_is_reached_from_the_index_and_the_navigation() -> None:
     index = PAGES["index.md"].read_text(encoding="utf-8")
-    navigation = re.search(r"^nav:\n(.*?)^\w", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    navigation = re.search(
+        r"^nav:\n(.*?)^\w", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
+    )
     assert navigation is not None
     for name in PAGES.keys() - {"README.md", "index.md"}:
         assert re.search(rf"\]\({re.escape(name)}[)#]", index), f"index.md does not lead to {name}"
@@ -134,7 +138,7 @@ def test_a_command_that_is_shown_indented_has_no_sibling_in_prose() -> None:
     """A line that lost its indentation is a paragraph, in which the shell's words run together."""
     for name, page in PAGES.items():
         prose = _FENCED.sub("", page.read_text(encoding="utf-8"))
-        assert not re.search(r"^(pip install|ctxprune|python|make|docker|kubectl|helm) .*\n    \w", prose, re.MULTILINE), name
+        assert not _TORN.search(prose), name
 
 
 def test_the_readme_can_be_read_in_a_few_minutes() -> None:

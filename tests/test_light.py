@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import json
 import os
@@ -138,6 +139,21 @@ def test_the_wheel_runs_in_an_environment_of_its_own(tmp_path: Path) -> None:
     assert sum(file.stat().st_size for file in files) < 350_000_000
 
 
+def test_building_needs_no_setuptools_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fresh environment has none from Python 3.12 on, and an old one before; pip gets the right one where need be."""
+    build = script()
+    source = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for found, enough in {"84.2.1": True, "80": True, "65.5.0": False, None: False}.items():
+
+        def version(name: str, found: str | None = found) -> str:
+            if found is None:
+                raise importlib.metadata.PackageNotFoundError(name)
+            return found
+
+        monkeypatch.setattr(build, "version", version)
+        assert build.has_setuptools(source) is enough, found  # type: ignore[attr-defined]
+
+
 def test_the_model_that_only_torch_runs_stays_behind() -> None:
     left_out = script().LEFT_OUT  # type: ignore[attr-defined]
     bundled = [path.name for path in (ROOT / "ctxprune" / "bundled").iterdir()]
@@ -151,7 +167,8 @@ def installed(folder: Path, name: str, needs: list[str], files: dict[str, int]) 
     about = folder / f"{name.replace('-', '_')}-1.dist-info"
     about.mkdir(parents=True)
     requirements = "".join(f"Requires-Dist: {each}\n" for each in needs)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n{requirements}", encoding="utf-8")
+    head = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\n"
+    (about / "METADATA").write_text(head + requirements, encoding="utf-8")
     for file, size in files.items():
         (folder / file).parent.mkdir(parents=True, exist_ok=True)
         (folder / file).write_bytes(bytes(size))
