@@ -375,7 +375,7 @@ def mcp(
 @app.command()
 def models() -> None:
     """List the compressors, and the models inside the package."""
-    from ctxprune.cli.index import list_models
+    from ctxprune.cli.doctor import list_models
 
     list_models()
 
