@@ -199,7 +199,7 @@ def _covers(
 def _links(
     evidence: SentenceEvidence, gap: Array, presence: npt.NDArray[np.bool_], titles: npt.NDArray[np.bool_]
 ) -> Array:
-    """(n_sentences, 6): what the second step of a question goes by, whose first step another document answers.
+    """(n_sentences, 6): clues for the second step of a question whose first step another document answers.
 
     gap: (n_sentences,) how far each is behind the context's best. A document is linked by the best sentence elsewhere
     that names its title. link_gap: that sentence's gap. title_asked: 1 if the question itself names the title.
