@@ -1,16 +1,22 @@
-"""The options of a compression, each once: what every door offers, with its name, type and default."""
+"""The options of a compression, each once: what every door offers, with its name, type, default and flag."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, dataclass, fields
+from functools import wraps
+from inspect import Parameter
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_type_hints
+
+from typer import Option
 
 from ctxprune.calibration import check_point
 from ctxprune.compressors import load
 from ctxprune.errors import BudgetError
 from ctxprune.pipeline import Pipeline
-from ctxprune.select import OnEmpty, Order, Policy
+from ctxprune.select import OnEmpty, Order, Policy, gap_bounds
 from ctxprune.text import UnitKind
 from ctxprune.tokens import load_counter
 from ctxprune.types import About, Compressor, TokenCounter, about_of
@@ -33,26 +39,63 @@ class Options:
     by the shape of the text. The others are the fields of `ctxprune.Policy`.
     """
 
-    compressor: str = "provence"
-    model: str | None = None
-    threshold: float | None = None
-    operating_point: str | None = None
-    budget: int | None = None
-    rate: float | None = None
-    calibration: str | Path | None = None
-    tokenizer: str = "default"
-    protect: tuple[str, ...] = ()
-    keep_title: bool = True
-    min_keep: int = 0
-    floor: float | None = None
-    top_p: float | None = None
-    gap: tuple[int, int] | None = None
-    companions: bool | None = None
-    on_empty: OnEmpty = "drop"
-    order: Order = "document"
-    language: str | None = None
-    units: UnitKind | None = None
-    elision: str = ""
+    compressor: Annotated[
+        str, Option("--compressor", "-c", help="A name of `ctxprune models`, a folder or a hub id.")
+    ] = "provence"
+    model: Annotated[str | None, Option(help="Model of the compressor: a folder or a hub id.")] = None
+    threshold: Annotated[
+        float | None, Option(help="Keep what scores at least this, 0 to 1 (default: the model's).")
+    ] = None
+    operating_point: Annotated[
+        str | None,
+        Option(metavar="NAME", help="safe, balanced or aggressive, in place of --threshold (default: balanced)."),
+    ] = None
+    budget: Annotated[
+        int | None, Option(metavar="TOKENS", help="Keep at most so many tokens of the whole context.")
+    ] = None
+    rate: Annotated[float | None, Option(metavar="SHARE", help="Of a word compressor: keep this share, 0 to 1.")] = None
+    calibration: Annotated[
+        str | Path | None,
+        Option(metavar="FILE", help="A calibrated threshold or budget, in place of --threshold and --budget."),
+    ] = None
+    tokenizer: Annotated[
+        str,
+        Option(metavar="SPEC", help="What counts tokens: default, words, tiktoken:NAME, a tokenizer.json, a hub id."),
+    ] = "default"
+    protect: Annotated[
+        tuple[str, ...], Option(metavar="REGEX", help="Keep every sentence that this matches; may be repeated.")
+    ] = ()
+    keep_title: Annotated[bool, Option("--keep-title/--no-title", help="Give the titles of kept documents too.")] = True
+    min_keep: Annotated[int, Option(help="Keep at least so many sentences.")] = 0
+    floor: Annotated[
+        float | None, Option(help="What scores less does not fill up a budget; 0: all may (default: the model's).")
+    ] = None
+    top_p: Annotated[
+        float | None,
+        Option("--top-p", metavar="SHARE", help="Keep the fewest sentences with this share of all scores."),
+    ] = None
+    gap: Annotated[
+        tuple[int, int] | None,
+        Option(metavar="LEAST,MOST", help="Keep so many sentences, down to the largest drop of the scores."),
+    ] = None
+    companions: Annotated[
+        bool | None,
+        Option(
+            "--companions/--no-companions",
+            help="Keep what a kept sentence cannot be read without: headings, header rows, the sentence before.",
+        ),
+    ] = None
+    on_empty: Annotated[OnEmpty, Option("--on-empty", help="What to do when nothing passes the threshold.")] = "drop"
+    order: Annotated[Order, Option("--order", help="Documents as they came, or the most relevant first.")] = "document"
+    language: Annotated[
+        str | None, Option(metavar="CODE", help="Of the documents, e.g. de (default: each document's is guessed).")
+    ] = None
+    units: Annotated[
+        UnitKind | None, Option("--units", help="What to choose among (default: by the shape of the text).")
+    ] = None
+    elision: Annotated[str, Option(metavar="MARK", help='Between kept stretches, e.g. "[...]" (default: nothing).')] = (
+        ""
+    )
 
     def policy(self) -> Policy:
         return Policy(**{name: getattr(self, name) for name in _RULES})
@@ -78,3 +121,50 @@ class Options:
         """
         if about.ranks_only and about.budget is None and self.budget is None and self.rate is None:
             raise BudgetError(f"{self.compressor} only ranks text and needs a budget; add --budget TOKENS")
+
+
+#: Options that a command line takes in another form: the type of the flag, and what makes the value of it.
+_FLAG_FORMS: dict[str, tuple[object, Callable[[Any], object]]] = {
+    "calibration": (str | None, lambda path: path),
+    "protect": (list[str] | None, lambda patterns: tuple(patterns or ())),
+    "gap": (str | None, gap_bounds),
+}
+
+
+def with_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """A typer command that offers a flag for each field of an `Options`, in the place of a parameter of that type.
+
+    The command itself is called with the options made. Raises InputError, when it runs, for a gap that is none.
+    """
+    signature = inspect.signature(command, eval_str=True)
+    (taken,) = (each for each in signature.parameters.values() if _are_options(each.annotation))
+    hints = get_type_hints(taken.annotation, include_extras=True)
+    flags = [_flag(each, hints[each.name]) for each in fields(taken.annotation)]
+
+    @wraps(command)
+    def flagged(**values: Any) -> None:
+        chosen = {each.name: _value(each.name, values.pop(each.name)) for each in flags}
+        command(**values, **{taken.name: taken.annotation(**chosen)})
+
+    parameters = [each for one in signature.parameters.values() for each in (flags if one is taken else [one])]
+    keywords = [each.replace(kind=Parameter.KEYWORD_ONLY) for each in parameters]
+    flagged.__annotations__ = {each.name: each.annotation for each in keywords}
+    vars(flagged)["__signature__"] = signature.replace(parameters=keywords)
+    return flagged
+
+
+def _are_options(annotation: object) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, Options)
+
+
+def _flag(option: Field[Any], hint: Any) -> Parameter:
+    form, _ = _FLAG_FORMS.get(option.name, (hint.__origin__, None))
+    default = None if option.default == () else option.default
+    return Parameter(
+        option.name, Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[form, *hint.__metadata__]
+    )
+
+
+def _value(name: str, given: object) -> object:
+    """The value of an option, of what its flag was given."""
+    return _FLAG_FORMS[name][1](given) if name in _FLAG_FORMS else given

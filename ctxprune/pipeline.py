@@ -12,12 +12,12 @@ from ctxprune.calibration import check_point
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.files import batched
-from ctxprune.prompt import count_contexts, piece_text, readable_text, same_text
-from ctxprune.result import STAGES, CompressionResult, Status
-from ctxprune.select import EMPTY, ORIGINAL
+from ctxprune.prompt import count_contexts
+from ctxprune.result import STAGES, CompressionResult, Status, judged, was_emptied
+from ctxprune.select import EMPTY
 from ctxprune.timing import record, stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
-from ctxprune.types import About, Compressor, Context, SoftTokens, about_of
+from ctxprune.types import About, Compressor, Context, about_of
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Pipeline:
     """One compressor, or several in a row; with none, every context passes through.
 
     counter: counts tokens before and after: a counter, the name of one, or a function of a text such as `len` (default:
-    the last compressor's counter, else the bundled tokenizer).
+    the last compressor's counter, or else the bundled tokenizer).
     on_error: "raise", or "passthrough" to return the original context with status "degraded" when anything fails.
     A compressor that needs no question (see `ctxprune.types.About`) may run on an empty one; one that gives soft tokens
     must be the last. Raises InputError for another compressor after it.
@@ -116,7 +116,7 @@ class Pipeline:
         return self._score(list(contexts), None)
 
     def _score(self, contexts: list[Context], given: _Given | None) -> Scored:
-        """given: what will be asked for, if that is known; then what cannot be is said before anything is read."""
+        """given: the limits of the coming choice, if known; impossible ones then fail before anything is read."""
         if given is not None:
             limits = self._limits(given)
             self._check_counter(limits["budget"])
@@ -133,8 +133,8 @@ class Pipeline:
         seconds: Mapping[str, float],
     ) -> CompressionResult:
         before, after, error = reading.before, outcome.after, outcome.error
-        status, reason = ("degraded", error) if error else self._judge(before, after, budget)
-        if _emptied(before, after) and not any(EMPTY in warning for warning in after.warnings):
+        status, reason = self._status(before, after, budget, error)
+        if was_emptied(before, after) and not any(EMPTY in warning for warning in after.warnings):
             after = after.warn(f"everything was removed: {EMPTY}")
         return CompressionResult(
             before=before,
@@ -150,6 +150,15 @@ class Pipeline:
             seconds=seconds,
             scores=None if error or reading.scored is None else Scored(self, (reading,)),
         )
+
+    def _status(
+        self, before: Context, after: Context, budget: int | None, error: str | None
+    ) -> tuple[Status, str | None]:
+        if error is not None:
+            return "degraded", error
+        if not self.compressors:
+            return "passthrough", "the pipeline has no compressors"
+        return judged(before, after, budget)
 
     @overload
     async def arun(
@@ -210,7 +219,7 @@ class Pipeline:
         return about_of(self.compressors[-1]) if self.compressors else About()
 
     def _limits(self, given: _Given) -> dict[str, Any]:
-        """What the last compressor's `compress` is called with. Only those that have operating points know the word."""
+        """Keywords for the last compressor's `compress`; `operating_point` only where it has such points."""
         last = self._last
         budget = last.budget if given.budget is None else given.budget
         if given.operating_point is None:
@@ -237,7 +246,7 @@ class Pipeline:
     def _tried(
         self, items: Sequence[T], work: Callable[[Sequence[T]], list[R]], failed: Callable[[T, Exception], R]
     ) -> list[R]:
-        """What `work` makes of the items, or `failed` with the error; after a failed batch each gets its own try."""
+        """`work(items)`; if it fails, each item is tried alone, with `failed` for those that fail again."""
         try:
             return work(items)
         except Exception as error:
@@ -248,7 +257,7 @@ class Pipeline:
             return [failed(item, error) for item in items]
 
     def _read(self, contexts: Sequence[Context], given: _Given | None) -> list[_Reading]:
-        """Earlier compressors run, and the last one scores where that is what it does."""
+        """Run the compressors before the last; let the last one score, if it is one that scores."""
         if any(about_of(compressor).needs_query for compressor in self.compressors):
             for context in contexts:
                 require_query(context)
@@ -282,21 +291,6 @@ class Pipeline:
                 if reading.scored is not None
             ]
 
-    def _judge(self, before: Context, after: Context, budget: int | None) -> tuple[Status, str | None]:
-        if changed(before, after):
-            return "compressed", None
-        if not self.compressors:
-            return "passthrough", "the pipeline has no compressors"
-        if not before.pieces:
-            return "passthrough", "no documents"
-        if not readable_text(before) and not _soft_tokens(before):
-            return "passthrough", "the context was empty"
-        if any(ORIGINAL in warning for warning in after.warnings):
-            return "passthrough", "nothing passed the threshold, and on_empty='original' then keeps everything"
-        if budget is None:
-            return "passthrough", "nothing to remove at this threshold"
-        return "passthrough", f"nothing to remove for a budget of {budget} tokens"
-
 
 @dataclass(frozen=True, slots=True)
 class _Given:
@@ -309,7 +303,7 @@ class _Given:
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """One context as it came, what of it came to the last compressor, and that one's scores of it.
+    """One context as it came, what the compressors before the last left of it, and the last one's scores.
 
     scored: None where nothing is scored. error: why nothing was read.
     """
@@ -363,17 +357,17 @@ class Scored:
         *,
         seconds: Mapping[str, float] | None = None,
     ) -> Scored:
-        """What `Pipeline.score` of these contexts gave before, `scored` being its `contexts`."""
+        """Build again what `Pipeline.score` gave earlier for the contexts `before`. scored: its `contexts` then."""
         readings = tuple(_Reading(*pair, pair[1]) for pair in zip(before, scored, strict=True))
         return cls(pipeline, readings, seconds or {})
 
     @property
     def contexts(self) -> list[Context]:
-        """With the score of every unit and nothing chosen; where nothing was scored, as they came."""
+        """The contexts with a score for every unit and nothing removed yet; unchanged where nothing was scored."""
         return [reading.scored or reading.entered for reading in self.readings]
 
     def each(self) -> list[Scored]:
-        """One a context, to choose for each by itself."""
+        """One `Scored` for each context, so that a choice can be made for each alone."""
         return [replace(self, readings=(reading,)) for reading in self.readings]
 
     def kept(
@@ -424,7 +418,7 @@ class Scored:
         ]
 
     def _outcomes(self, readings: Sequence[_Reading], limits: Mapping[str, Any]) -> list[_Outcome]:
-        """One a reading: what is chosen, or its error."""
+        """For each reading the choice, or the error that prevented one."""
         pipeline, read = self.pipeline, [reading for reading in readings if reading.error is None]
         chosen = iter(pipeline._tried(read, lambda batch: pipeline._choose(batch, limits), _unchosen))
         return [_Outcome(each.before, each.error) if each.error else next(chosen) for each in readings]
@@ -438,23 +432,6 @@ def _counted(compressor: Compressor, contexts: list[Context], compressed: list[C
     return compressed
 
 
-def changed(before: Context, after: Context) -> bool:
-    """Whether anything was removed, rewritten or turned into soft tokens; white space and the order do not count."""
-    if _soft_tokens(before) != _soft_tokens(after):
-        return True
-    texts = [sorted(filter(None, map(piece_text, context.pieces))) for context in (before, after)]
-    return len(texts[0]) != len(texts[1]) or not all(map(same_text, *texts))
-
-
-def _emptied(before: Context, after: Context) -> bool:
-    """Whether there was something to read and now there is nothing."""
-    return _readable(before) and not _readable(after)
-
-
-def _readable(context: Context) -> bool:
-    return any(isinstance(piece, SoftTokens) or piece_text(piece) for piece in context.pieces)
-
-
 def _check_order(compressors: Sequence[Compressor]) -> None:
     for place, compressor in enumerate(compressors[:-1]):
         if about_of(compressor).gives == "soft tokens":
@@ -462,8 +439,3 @@ def _check_order(compressors: Sequence[Compressor]) -> None:
                 f"{compressor.name} turns documents into soft tokens, which {compressors[place + 1].name} cannot read; "
                 f"put {compressor.name} last"
             )
-
-
-def _soft_tokens(context: Context) -> list[int]:
-    """The identities of the embeddings: equal only when they were passed through."""
-    return [id(piece.embeddings) for piece in context.pieces if isinstance(piece, SoftTokens)]

@@ -12,7 +12,8 @@ import numpy as np
 
 from ctxprune.errors import InputError
 from ctxprune.html import render_html
-from ctxprune.prompt import piece_text, readable_text
+from ctxprune.prompt import piece_text, readable_text, same_text
+from ctxprune.select import ORIGINAL
 from ctxprune.types import Context, Document, Extract, Faithfulness, Piece, SoftTokens, Span, Summary
 
 Status: TypeAlias = Literal["compressed", "passthrough", "degraded"]
@@ -20,7 +21,7 @@ STAGES = ("tokenize", "infer", "select", "total")
 
 
 class Scores(Protocol):
-    """What a choice can be made from again."""
+    """Scores that another choice can be made from."""
 
     def choose(
         self, *, budget: int | None, threshold: float | None, operating_point: str | None
@@ -84,7 +85,7 @@ class CompressionResult:
 
     @property
     def text(self) -> str:
-        """What goes into the prompt, all documents joined; soft tokens have no text and are passed over."""
+        """The text for the prompt, all documents joined; soft tokens have none and are skipped."""
         return readable_text(self.after)
 
     @property
@@ -138,10 +139,10 @@ class CompressionResult:
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any], documents: Sequence[Document]) -> CompressionResult:
-        """The inverse of `to_dict`, as far as that goes.
+        """Read what `to_dict` wrote.
 
-        documents: those that were compressed, in their order, since a row holds no removed text. What is read can be
-        shown and measured, but carries no scores for `at`. Raises InputError for a row without spans or another field,
+        documents: those that were compressed, in order, because a row does not hold the removed text. The result can be
+        shown and measured, but it has no scores for `at`. Raises InputError for a row without spans or another field,
         and for one whose texts are not of these documents.
         """
         try:
@@ -202,12 +203,12 @@ def _piece(row: Mapping[str, Any], documents: Sequence[Document]) -> Piece:
 
 
 def _score(value: float | None) -> float:
-    """JSON has no word for what is infinite or missing."""
+    """The score, or None where it is missing or infinite: JSON has no number for that."""
     return math.nan if value is None else value
 
 
 def _elision(extract: Extract, text: str) -> str:
-    """What stands in the text where it parts; "" where nothing does."""
+    """The mark between kept stretches; "" when there is none."""
     slices = extract.slices()
     if extract.text == text or len(slices) < 2:
         return ""
@@ -218,7 +219,7 @@ def _elision(extract: Extract, text: str) -> str:
 
 
 def _arranged(pieces: Sequence[Piece], text: str) -> tuple[Piece, ...]:
-    """The pieces in the order, and with or without the titles, that give the text."""
+    """The pieces in the order, and with the titles, that the result's text has."""
     ranked = sorted(pieces, key=lambda piece: -(piece.score or 0.0) if isinstance(piece, Extract) else 0.0)
     for order in (pieces, ranked):
         for titled in (True, False):
@@ -262,10 +263,47 @@ def _array(piece: SoftTokens) -> dict[str, Any]:
 
 
 def span_rows(units: Iterable[Span]) -> list[dict[str, Any]]:
-    """Units as a result's dictionary has them."""
+    """Units in the form of a result's dictionary."""
     return [{"start": unit.start, "end": unit.end, "score": _number(unit.score)} for unit in units]
 
 
 def _number(score: float | None) -> float | None:
     """A plain float (numpy's are not JSON), None where JSON has no word for the value."""
     return None if score is None or not math.isfinite(score) else float(score)
+
+
+def judged(before: Context, after: Context, budget: int | None) -> tuple[Status, str | None]:
+    """The status of a context that a compressor has read, and the reason where nothing was removed."""
+    if changed(before, after):
+        return "compressed", None
+    if not before.pieces:
+        return "passthrough", "no documents"
+    if not readable_text(before) and not _soft_tokens(before):
+        return "passthrough", "the context was empty"
+    if any(ORIGINAL in warning for warning in after.warnings):
+        return "passthrough", "nothing passed the threshold, and on_empty='original' then keeps everything"
+    if budget is None:
+        return "passthrough", "nothing to remove at this threshold"
+    return "passthrough", f"nothing to remove for a budget of {budget} tokens"
+
+
+def changed(before: Context, after: Context) -> bool:
+    """Whether anything was removed, rewritten or turned into soft tokens; white space and the order do not count."""
+    if _soft_tokens(before) != _soft_tokens(after):
+        return True
+    texts = [sorted(filter(None, map(piece_text, context.pieces))) for context in (before, after)]
+    return len(texts[0]) != len(texts[1]) or not all(map(same_text, *texts))
+
+
+def was_emptied(before: Context, after: Context) -> bool:
+    """Whether there was something to read and now there is nothing."""
+    return _readable(before) and not _readable(after)
+
+
+def _readable(context: Context) -> bool:
+    return any(isinstance(piece, SoftTokens) or piece_text(piece) for piece in context.pieces)
+
+
+def _soft_tokens(context: Context) -> list[int]:
+    """The identities of the embeddings: equal only when they were passed through."""
+    return [id(piece.embeddings) for piece in context.pieces if isinstance(piece, SoftTokens)]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.budget import Fill, Fitting, Mask, Units, extracts
+from ctxprune.budget import Fill, Fitting, Group, Mask, Units, extracts
 from ctxprune.companions import offers_of
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.prompt import piece_text
@@ -158,10 +158,7 @@ def select(
     Raises InputError for a score or threshold that is not a number, and for negative scores with `top_p`; BudgetError
     for a budget below 1.
     """
-    if threshold is not None and math.isnan(threshold):
-        raise InputError("threshold must be a number, got nan")
-    if budget is not None and budget <= 0:
-        raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep by threshold alone")
+    _check_limits(threshold, budget)
     floor = None if budget is None or not policy.floor else policy.floor
     draft = replace(context, pieces=_arranged(context.pieces, policy))
     units = Units.of(draft)
@@ -173,9 +170,7 @@ def select(
     draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
     offers = offers_of(draft, units, chosen, level) if policy.companions else {}
     if budget is None:
-        for unit in np.flatnonzero(chosen).tolist() if offers else ():
-            chosen[list(offers.get(unit, ((unit,),))[0])] = True
-        return units.keep(draft, chosen)
+        return units.keep(draft, _with_companions(chosen, offers))
     fitting = Fitting(
         draft,
         units,
@@ -189,6 +184,21 @@ def select(
         floor=floor if (filling != passing).any() else None,
     )
     return fitting.run()
+
+
+def _check_limits(threshold: float | None, budget: int | None) -> None:
+    if threshold is not None and math.isnan(threshold):
+        raise InputError("threshold must be a number, got nan")
+    if budget is not None and budget <= 0:
+        raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep by threshold alone")
+
+
+def _with_companions(chosen: Mask, offers: Mapping[int, tuple[Group, ...]]) -> Mask:
+    """The chosen units and all that they bring. Without a budget, each comes in its largest group."""
+    kept = chosen.copy()
+    for unit in offers:
+        kept[list(offers[unit][0])] = True
+    return kept
 
 
 def _arranged(pieces: tuple[Piece, ...], policy: Policy) -> tuple[Piece, ...]:

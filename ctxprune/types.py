@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -11,106 +10,8 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ctxprune.documents import Document as Document
 from ctxprune.errors import InputError
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """A passage as the retriever gave it. Never mutated, so `metadata` comes out as it went in."""
-
-    text: str
-    id: str = ""
-    title: str = ""
-    score: float | None = None
-    metadata: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for name in ("text", "id", "title"):
-            if not isinstance(value := getattr(self, name), str):
-                raise InputError(f"Document.{name} must be a string, got {type(value).__name__}: {value!r:.80}")
-
-    @classmethod
-    def of(cls, value: object) -> Document:
-        """A document from whatever holds one, told by its fields, so that no framework is imported.
-
-        A Document as it is, a string, a dict with "text", "page_content", "content" or "contents" (and "id", "title",
-        "score", "metadata"; its other fields go to the metadata), a document of LangChain, LlamaIndex or Haystack, or
-        a (document, score) pair as vector stores return. Title and score are looked up in the metadata too. Raises
-        InputError for anything else.
-        """
-        if isinstance(value, Document):
-            return value
-        if isinstance(value, str):
-            return cls(value)
-        if isinstance(value, tuple) and len(value) == 2 and _finite(value[1]) is not None:
-            return replace(cls.of(value[0]), score=_finite(value[1]))
-        if isinstance(value, Mapping):
-            return _from_fields(dict(value))
-        if (fields := _fields_of(value)) is not None:
-            return _from_fields(fields)
-        raise InputError(
-            f"a document must be a string, a dict, a Document, or a LangChain, LlamaIndex or Haystack document, got "
-            f"{type(value).__name__}: {value!r:.80}"
-        )
-
-
-#: Where dicts and frameworks keep the text.
-_TEXT_FIELDS = ("text", "page_content", "content", "contents")
-_ID_FIELDS = ("id", "_id", "id_", "node_id")
-_METADATA_FIELDS = ("metadata", "meta")
-_SCORE_FIELDS = ("score", "relevance_score")
-
-
-def _fields_of(value: object) -> dict[str, Any] | None:
-    """The fields of a framework's document; None when it is none.
-
-    LlamaIndex wraps a node and its score, and its nodes answer `get_content`, for some keep their text elsewhere.
-    """
-    if (node := getattr(value, "node", None)) is not None and hasattr(value, "score"):
-        inner = _fields_of(node)
-        return None if inner is None else inner | {"score": getattr(value, "score", None)}
-    fields = {
-        name: getattr(value, name)
-        for name in (*_TEXT_FIELDS[:3], *_ID_FIELDS, *_METADATA_FIELDS, "score")
-        if hasattr(value, name)
-    }
-    if callable(content := getattr(value, "get_content", None)) and "metadata" in fields:
-        fields["text"] = content()
-    return fields if any(name in fields for name in _TEXT_FIELDS) and _metadata_of(fields) is not None else None
-
-
-def _metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    return next((fields[name] for name in _METADATA_FIELDS if isinstance(fields.get(name), Mapping)), None)
-
-
-def _from_fields(fields: dict[str, Any]) -> Document:
-    text = next((fields[name] for name in _TEXT_FIELDS if fields.get(name) is not None), None)
-    if not isinstance(text, str):
-        got = "nothing" if text is None else type(text).__name__
-        raise InputError(
-            f"a document needs a string under one of {', '.join(_TEXT_FIELDS)}, got {got} with the fields "
-            f"{', '.join(map(str, fields)) or '(none)'}"
-        )
-    named = {*_TEXT_FIELDS, *_ID_FIELDS, *_METADATA_FIELDS, *_SCORE_FIELDS, "title"}
-    metadata = {**(_metadata_of(fields) or {}), **{key: each for key, each in fields.items() if key not in named}}
-    title = metadata.get("title") if fields.get("title") is None else fields["title"]
-    name = next((fields[key] for key in _ID_FIELDS if fields.get(key) is not None), "")
-    scores = (_finite(place.get(key)) for place in (fields, metadata) for key in _SCORE_FIELDS)
-    return Document(
-        text,
-        id=str(name),
-        title=title if isinstance(title, str) else "",
-        score=next((score for score in scores if score is not None), None),
-        metadata=metadata,
-    )
-
-
-def _finite(score: object) -> float | None:
-    """A retriever's score as a float (numpy's numbers are); None for nan and for what is no number."""
-    if isinstance(score, bool | str) or not hasattr(score, "__float__"):
-        return None
-    number = float(score)
-    return number if math.isfinite(number) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,10 +134,15 @@ def run(
     checked = config_from(settings, source=str(config) if config else "the flags")
     folder = out or Path("runs") / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     results = run_benchmark(checked, folder, cache=_cache(cache), command=shlex.join(["ctxprune", *sys.argv[1:]]))
+    _tell(folder, below=failures(results, limits))
+
+
+def _tell(folder: Path, *, below: Sequence[str]) -> None:
+    """Print the leaderboard and where the rest is; exits with 3 where a mean is below its limit."""
     sys.stdout.write((folder / "leaderboard.md").read_text(encoding="utf-8"))
     sys.stderr.write(f"wrote {folder}: report.html, leaderboard.md, results.json, samples.jsonl, plots/\n")
-    if failed := failures(results, limits):
-        sys.stderr.write("".join(f"below the limit: {line}\n" for line in failed))
+    if below:
+        sys.stderr.write("".join(f"below the limit: {line}\n" for line in below))
         raise typer.Exit(3)
 
 
@@ -208,25 +213,24 @@ def break_even(
     """What compression saves or costs, answers included, and how far each figure can move before nothing is saved."""
     from ctxprune.eval.break_even import Workload, table
 
-    pairs = {"prices": prices, "tokens": tokens, "output": output, **({} if speeds is None else {"speeds": speeds})}
-    numbers = {name: _numbers(text, f"--{name}") for name, text in pairs.items()}
-    for name, values in numbers.items():
-        if len(values) != 2:
-            raise InputError(f"--{name} takes two numbers with a comma between them, got {pairs[name]!r}")
+    input_price, output_price = _pair(prices, "--prices")
+    tokens_before, tokens_after = _pair(tokens, "--tokens")
+    output_before, output_after = _pair(output, "--output")
+    prefill, decode = (None, None) if speeds is None else _pair(speeds, "--speeds")
     work = Workload(
-        input_price=numbers["prices"][0],
-        output_price=numbers["prices"][1],
-        tokens_before=numbers["tokens"][0],
-        tokens_after=numbers["tokens"][1],
-        output_before=numbers["output"][0],
-        output_after=numbers["output"][1],
+        input_price=input_price,
+        output_price=output_price,
+        tokens_before=tokens_before,
+        tokens_after=tokens_after,
+        output_before=output_before,
+        output_after=output_after,
         compress_seconds=seconds,
         machine_hour=machine_hour,
         other_tokens=other_tokens,
         cached_share=cached_share,
         cached_price=cached_price,
-        prefill=numbers["speeds"][0] if speeds else None,
-        decode=numbers["speeds"][1] if speeds else None,
+        prefill=prefill,
+        decode=decode,
     )
     sys.stdout.write(table(work, requests=requests))
 
@@ -272,6 +276,13 @@ def _numbers(text: str | None, flag: str) -> list[float]:
         return [float(part) for part in (text or "").split(",") if part.strip()]
     except ValueError:
         raise typer.BadParameter(f"{flag} must be numbers with commas between, got {text!r}") from None
+
+
+def _pair(text: str, flag: str) -> tuple[float, float]:
+    numbers = _numbers(text, flag)
+    if len(numbers) != 2:
+        raise InputError(f"{flag} takes two numbers with a comma between them, got {text!r}")
+    return numbers[0], numbers[1]
 
 
 def _names(text: str | None) -> list[str] | None:

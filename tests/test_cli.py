@@ -1,6 +1,5 @@
 """The commands as a user runs them: outputs that parse, exit codes, errors in one line."""
 
-import gzip
 import io
 import json
 import os
@@ -8,48 +7,17 @@ import subprocess
 import sys
 
 import pytest
+from fixtures_cli import BM25, COMMAND, QUESTION, RELEVANT, TEXT, THREE, batch_rows, write_lines
 
 import ctxprune
 from ctxprune import Context, Document, Pipeline, Policy, load
-from ctxprune.cli import BROKEN_PIPE, main
+from ctxprune.cli import main
 from ctxprune.cli.options import read_documents
 from ctxprune.cli.output import plural, printable
-from ctxprune.data import sample_questions
-
-RELEVANT = "The lighthouse was built in 1887."
-THREE = ["Bread is baked every morning.", RELEVANT, "Cats sleep for most of the day."]
-TEXT = " ".join(THREE)
-QUESTION = "When was the lighthouse built?"
-BM25 = ["-c", "bm25-sentences", "--budget", "11"]
-COMMAND = [sys.executable, "-c", "import sys; from ctxprune.cli import main; sys.exit(main())"]
-
-
-@pytest.fixture
-def text_file(tmp_path):
-    path = tmp_path / "coast.txt"
-    path.write_text(TEXT, encoding="utf-8")
-    return str(path)
-
-
-@pytest.fixture
-def ctxprune_cli(capsys):
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def give(monkeypatch, content: bytes):
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content), encoding="utf-8"))
-
-
-def write_lines(path, rows):
-    opened = gzip.open if path.suffix == ".gz" else open
-    with opened(path, "wt", encoding="utf-8") as lines:
-        lines.writelines((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows)
-    return path
 
 
 def kept(row):
@@ -251,10 +219,6 @@ def test_lone_surrogates_never_break_the_output(tmp_path, encoding, options):
 # --- compress: a batch ------------------------------------------------------------------------------------------------
 
 
-def batch_rows(number):
-    return [{"id": f"q{place}", "question": QUESTION, "documents": [TEXT]} for place in range(number)]
-
-
 def test_batch_writes_one_result_a_line_in_order(ctxprune_cli, tmp_path):
     rows = [*batch_rows(10), {"query": "Who bakes bread?", "documents": [{"text": TEXT, "title": "T", "foo": 1}, ""]}]
     path = write_lines(tmp_path / "batch.jsonl.gz", rows)
@@ -369,84 +333,6 @@ def test_a_bug_is_told_without_a_traceback_unless_debugging(ctxprune_cli, monkey
         main(["--debug", "compress", "-q", "x", text_file, *BM25])
 
 
-# --- run --------------------------------------------------------------------------------------------------------------
-
-
-def test_run_shows_documents_sentences_tokens_and_answers(ctxprune_cli, tmp_path):
-    code, out, err = ctxprune_cli("run", "-c", "bm25-sentences", "--budget", 100, "--html", tmp_path / "run.html")
-    assert code == 0 and "run.html" in err
-    assert out.count("Question ") == 6 and "\n  + [" in out and "\n  - [" in out
-    assert "6 questions: " in out and "answer still in the kept text: " in out and " of 1" in out.splitlines()[-1]
-    assert (tmp_path / "run.html").read_text(encoding="utf-8").count("<h2") == 6
-
-
-def test_run_answers_the_sample_with_the_bundled_model(ctxprune_cli):
-    code, out, _ = ctxprune_cli("run", "--json")
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert code == 0 and len(rows) == 6
-    fates = [row["fate"] for row in rows]
-    assert fates.count("kept") >= 3, fates
-    assert sum(row["tokens_before"] for row in rows) > 4 * sum(row["tokens_after"] for row in rows)
-
-
-def test_run_on_a_corpus_of_ones_own(ctxprune_cli, tmp_path, text_file):
-    questions = write_lines(
-        tmp_path / "q.jsonl",
-        [
-            {"question": QUESTION, "answers": ["1887"]},
-            {"query": "How long do cats sleep?", "golden_answers": ["in a basket"]},
-            {"question": "lighthouse keeper", "answerable": False},
-            {"question": "bread"},
-        ],
-    )
-    code, out, _ = ctxprune_cli("run", "--corpus", text_file, "--questions", questions, *BM25, "--no-title", "--json")
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert code == 0
-    assert [row["fate"] for row in rows] == ["kept", "not retrieved", "not emptied", "unknown"]
-    assert RELEVANT in rows[0]["prompt"] and QUESTION in rows[0]["prompt"]
-
-
-def test_run_says_when_pruning_loses_an_answer(ctxprune_cli, text_file, tmp_path):
-    questions = write_lines(tmp_path / "q.jsonl", [{"question": "lighthouse", "answers": ["every morning"]}])
-    _, out, _ = ctxprune_cli("run", "--corpus", text_file, "--questions", questions, *BM25, "--no-title")
-    assert "ANSWER LOST: every morning" in out
-    assert "answer still in the kept text: 0 of 1 retrieved" in out
-
-
-def test_run_with_questions_of_ones_own_on_the_sample(ctxprune_cli, tmp_path):
-    known = sample_questions()[0]
-    plain = tmp_path / "q.txt"
-    plain.write_text("Where is Varnholt?\n\n", encoding="utf-8")
-    code, out, _ = ctxprune_cli("run", "-q", known.question, "--questions", plain, "-k", 2, *BM25, "--json")
-    rows = [json.loads(line) for line in out.splitlines()]
-    assert code == 0
-    assert [row["query"] for row in rows] == [known.question, "Where is Varnholt?"]
-    assert rows[0]["answers"] == list(known.answers) and "answers" not in rows[1]
-    assert [len(row["documents"]) for row in rows] == [2, 2]
-
-
-def test_run_on_retrieved_documents(ctxprune_cli, tmp_path):
-    path = write_lines(
-        tmp_path / "found.jsonl", [{"question": QUESTION, "documents": [TEXT, "x"], "answers": ["1887"]}]
-    )
-    code, out, _ = ctxprune_cli("run", "--retriever", path, *BM25, "--show-prompt")
-    assert code == 0
-    assert "answer kept: 1887" in out and "  | Answer the question" in out
-
-
-def test_run_asks_the_generator(ctxprune_cli, monkeypatch, text_file):
-    class Echo:
-        name = "echo"
-
-        def generate(self, prompts, *, max_new_tokens=64):
-            return [f"read {RELEVANT in prompt}" for prompt in prompts]
-
-    monkeypatch.setattr("ctxprune.cli.options.load_generator", lambda *_, **__: Echo())
-    arguments = ["run", "--corpus", text_file, "-q", QUESTION, *BM25, "--no-title", "--generator", "local:echo"]
-    assert "Answer: read True" in ctxprune_cli(*arguments)[1]
-    assert json.loads(ctxprune_cli(*arguments, "--json")[1])["answer"] == "read True"
-
-
 # --- models, doctor, train, version -----------------------------------------------------------------------------------
 
 
@@ -495,70 +381,3 @@ def test_version_and_help(ctxprune_cli):
     assert ctxprune_cli("--version") == (0, f"ctxprune {ctxprune.__version__}\n", "")
     code, out, _ = ctxprune_cli("--help")
     assert code == 0 and all(name in out for name in ("compress", "run", "models", "doctor", "train"))
-
-
-# --- terminals and pipes ----------------------------------------------------------------------------------------------
-
-
-def on_terminal(arguments, **environment):
-    """What a terminal of 60 columns gets to see on stdout and stderr together."""
-    pty = pytest.importorskip("pty")
-    ours, theirs = pty.openpty()
-    env = {
-        name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE")
-    }
-    env |= {"TERM": "xterm-256color", "COLUMNS": "60", **environment}
-    process = subprocess.Popen([*COMMAND, *arguments], stdin=theirs, stdout=theirs, stderr=theirs, env=env)
-    os.close(theirs)
-    seen = b""
-    try:
-        while block := os.read(ours, 65536):
-            seen += block
-    except OSError:  # Linux says so when the other side has closed
-        pass
-    os.close(ours)
-    assert process.wait() == 0
-    return seen.decode().replace("\r\n", "\n")
-
-
-def test_colour_on_a_terminal_unless_no_color(text_file):
-    arguments = ["compress", "-q", QUESTION, text_file, *BM25, "--no-title"]
-    coloured = on_terminal(arguments)
-    assert "\x1b[32m" in coloured
-    plain = on_terminal(arguments, NO_COLOR="1")
-    assert "\x1b[" not in plain
-    assert "+ [30:63]" in plain and RELEVANT in plain
-
-
-def test_a_bar_on_a_terminal_leaves_the_results_whole(tmp_path):
-    path = write_lines(tmp_path / "batch.jsonl", batch_rows(3))
-    seen = on_terminal(["compress", "--batch", str(path), *BM25])
-    assert "3/3" in seen
-    assert seen.count('"id": "q') == 3
-
-
-def test_a_reader_that_goes_away_is_no_error(tmp_path):
-    path = write_lines(tmp_path / "batch.jsonl", batch_rows(400))
-    process = subprocess.Popen(
-        [*COMMAND, "compress", "--batch", str(path), *BM25], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-    process.stdout.readline()
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait() == BROKEN_PIPE
-
-
-def test_a_reader_of_one_line_is_no_error(tmp_path):
-    text = tmp_path / "long.txt"
-    text.write_text("".join(f"The boat number {number} is old and leaks a little. " for number in range(3000)))
-    process = subprocess.Popen(
-        [*COMMAND, "compress", "-q", "Which boat?", str(text), "-c", "bm25-sentences", "--budget", "20"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout.readline() == b"Question: Which boat?\n"
-    process.stdout.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait() == BROKEN_PIPE

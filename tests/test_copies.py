@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from ctxprune import Context, load
 from ctxprune.compressors.readings import MemoryCache, SqliteCache
+from ctxprune.documents import text_of
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.integrations.langchain import CtxPruneCompressor, CtxPruneRetriever
-from ctxprune.text.missing import text_of
 from ctxprune.types import Compressor
 
 QUESTION = "When was the lighthouse lit?"

@@ -7,7 +7,9 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 
 import pytest
+import typer
 from fixtures_scoring import LetterCompressor
+from typer.testing import CliRunner
 
 from ctxprune import Context, Pipeline, Policy
 from ctxprune.cli import app as commands
@@ -24,7 +26,7 @@ from ctxprune.integrations.mapping import command as map_command
 from ctxprune.integrations.server import schemas
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.one_call import prune
-from ctxprune.options import Options
+from ctxprune.options import Options, with_flags
 from ctxprune.types import About, about_of
 
 DEFAULTS = {each.name: each.default for each in fields(Options)}
@@ -41,6 +43,31 @@ def defaults_of(function):
 @pytest.mark.parametrize("command", [commands.compress, commands.run, map_command.run])
 def test_command_lines(command):
     assert {name: value for name, value in defaults_of(command).items() if name in DEFAULTS} == DEFAULTS
+
+
+def test_flags_give_the_values_that_options_take():
+    got = []
+    command_line = typer.Typer()
+
+    @command_line.command()
+    @with_flags
+    def collect(name: str, *, options: Work, loud: bool = False) -> None:
+        got.append((name, options, loud))
+
+    runner = CliRunner()
+    for line in (
+        "a",
+        "b --gap 2,7 --protect x+ --protect y --calibration c.json --no-title --task scores --loud",
+        "c --top-p 0.5 --no-companions --on-empty original --units lines --elision ...",
+    ):
+        done = runner.invoke(command_line, line.split())
+        assert done.exit_code == 0, done.output
+    assert got[0] == ("a", Work(), False)
+    rules = {"gap": (2, 7), "protect": ("x+", "y"), "keep_title": False}
+    assert got[1] == ("b", Work(calibration="c.json", task="scores", **rules), True)
+    assert got[2] == ("c", Work(top_p=0.5, companions=False, on_empty="original", units="lines", elision="..."), False)
+    refused = runner.invoke(command_line, ["d", "--gap", "wide"])
+    assert isinstance(refused.exception, InputError) and "two whole numbers" in str(refused.exception)
 
 
 @pytest.mark.parametrize("kind", [Compression, Work])

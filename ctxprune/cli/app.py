@@ -1,4 +1,4 @@
-"""The commands and their options; what they do is in the module named like the command, imported when it runs."""
+"""The commands and their options; what they do is in the modules beside this one, imported when a command runs."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import typer
 
 from ctxprune.cli.options import Compression
 from ctxprune.cli.output import View, notes
-from ctxprune.select import OnEmpty, Order, gap_bounds
-from ctxprune.text import UnitKind
+from ctxprune.options import with_flags
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -24,58 +23,6 @@ app = typer.Typer(
 train = typer.Typer(rich_markup_mode=None, no_args_is_help=True, help="Train, label, calibrate; see --help of each.")
 app.add_typer(train, name="train")
 
-Compressor = Annotated[
-    str, typer.Option("--compressor", "-c", help="A name of `ctxprune models`, a folder or a hub id.")
-]
-Model = Annotated[str | None, typer.Option(help="Model of the compressor: a folder or a hub id.")]
-Threshold = Annotated[float | None, typer.Option(help="Keep what scores at least this, 0 to 1 (default: the model's).")]
-OperatingPoint = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="safe, balanced or aggressive, in place of --threshold (default: balanced)."),
-]
-Budget = Annotated[int | None, typer.Option(metavar="TOKENS", help="Keep at most so many tokens of the whole context.")]
-Calibration = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE", help="A calibrated threshold or budget, in place of --threshold and --budget."),
-]
-Rate = Annotated[float | None, typer.Option(metavar="SHARE", help="Of a word compressor: keep this share, 0 to 1.")]
-Tokenizer = Annotated[
-    str,
-    typer.Option(metavar="SPEC", help="What counts tokens: default, words, tiktoken:NAME, a tokenizer.json, a hub id."),
-]
-Protect = Annotated[
-    list[str] | None, typer.Option(metavar="REGEX", help="Keep every sentence that this matches; may be repeated.")
-]
-KeepTitle = Annotated[bool, typer.Option("--keep-title/--no-title", help="Give the titles of kept documents too.")]
-Floor = Annotated[
-    float | None,
-    typer.Option(help="What scores less does not fill up a budget; 0: all may (default: the model's)."),
-]
-TopP = Annotated[
-    float | None,
-    typer.Option("--top-p", metavar="SHARE", help="Keep the fewest sentences with this share of all scores."),
-]
-Gap = Annotated[
-    str | None,
-    typer.Option(metavar="LEAST,MOST", help="Keep so many sentences, down to the largest drop of the scores."),
-]
-Companions = Annotated[
-    bool | None,
-    typer.Option(
-        "--companions/--no-companions",
-        help="Keep what a kept sentence cannot be read without: headings, header rows, the sentence before.",
-    ),
-]
-MinKeep = Annotated[int, typer.Option(help="Keep at least so many sentences.")]
-OnEmptyOption = Annotated[OnEmpty, typer.Option("--on-empty", help="What to do when nothing passes the threshold.")]
-OrderOption = Annotated[Order, typer.Option("--order", help="Documents as they came, or the most relevant first.")]
-Language = Annotated[
-    str | None, typer.Option(metavar="CODE", help="Of the documents, e.g. de (default: each document's is guessed).")
-]
-UnitsOption = Annotated[
-    UnitKind | None, typer.Option("--units", help="What to choose among (default: by the shape of the text).")
-]
-Elision = Annotated[str, typer.Option(metavar="MARK", help='Between kept stretches, e.g. "[...]" (default: nothing).')]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, one object a result (docs/result.md).")]
 AsText = Annotated[bool, typer.Option("--text", help="Print the pruned text alone, as it goes into a prompt.")]
 KeptOnly = Annotated[bool, typer.Option("--kept", help="Show only what is kept.")]
@@ -105,6 +52,7 @@ def _root(
 
 
 @app.command()
+@with_flags
 def compress(
     inputs: Annotated[
         list[Path] | None,
@@ -117,26 +65,8 @@ def compress(
         Path | None,
         typer.Option(metavar="FILE", help='.jsonl[.gz] with {"question", "documents"} a line; writes a result a line.'),
     ] = None,
-    compressor: Compressor = "provence",
-    model: Model = None,
-    threshold: Threshold = None,
-    operating_point: OperatingPoint = None,
-    budget: Budget = None,
-    rate: Rate = None,
-    calibration: Calibration = None,
-    tokenizer: Tokenizer = "default",
-    protect: Protect = None,
-    keep_title: KeepTitle = True,
-    min_keep: MinKeep = 0,
-    floor: Floor = None,
-    top_p: TopP = None,
-    gap: Gap = None,
-    companions: Companions = None,
-    on_empty: OnEmptyOption = "drop",
-    order: OrderOption = "document",
-    language: Language = None,
-    units: UnitsOption = None,
-    elision: Elision = "",
+    *,
+    compression: Compression,
     as_json: AsJson = False,
     as_text: AsText = False,
     kept: KeptOnly = False,
@@ -145,37 +75,10 @@ def compress(
     quiet: Quiet = False,
 ) -> None:
     """Prune documents for one question, or for a file of questions with documents."""
-    if batch is None and question is None:
-        raise typer.BadParameter("give the question with -q, or a file of questions with --batch")
-    if batch is not None and (question is not None or inputs or html is not None):
-        raise typer.BadParameter("--batch brings its own questions and documents; leave out -q, files and --html")
-    if batch is not None and (as_text or kept or everything):
-        raise typer.BadParameter("--batch writes a JSON object a line; leave out --text, --kept and --all")
+    _check_asked(question, batch, inputs=bool(inputs), page=html is not None, shown=as_text or kept or everything)
     view = View.of(as_json=as_json, text=as_text, kept=kept, everything=everything, html=html, quiet=quiet)
     if batch is None and not inputs and sys.stdin.isatty():
         raise typer.BadParameter("give files or a folder, or pipe a text into the command")
-    compression = Compression(
-        compressor=compressor,
-        model=model,
-        threshold=threshold,
-        operating_point=operating_point,
-        budget=budget,
-        rate=rate,
-        calibration=calibration,
-        tokenizer=tokenizer,
-        protect=tuple(protect or ()),
-        keep_title=keep_title,
-        min_keep=min_keep,
-        floor=floor,
-        top_p=top_p,
-        gap=gap_bounds(gap),
-        companions=companions,
-        on_empty=on_empty,
-        order=order,
-        language=language,
-        units=units,
-        elision=elision,
-    )
     from ctxprune.cli.run import compress_batch, compress_one
 
     if batch is not None:
@@ -184,7 +87,18 @@ def compress(
         compress_one(question or "", inputs or [Path("-")], compression, view)
 
 
+def _check_asked(question: str | None, batch: Path | None, *, inputs: bool, page: bool, shown: bool) -> None:
+    """Refuse what a call with --batch and one without it cannot have. shown: whether a view for readers is wanted."""
+    if batch is None and question is None:
+        raise typer.BadParameter("give the question with -q, or a file of questions with --batch")
+    if batch is not None and (question is not None or inputs or page):
+        raise typer.BadParameter("--batch brings its own questions and documents; leave out -q, files and --html")
+    if batch is not None and shown:
+        raise typer.BadParameter("--batch writes a JSON object a line; leave out --text, --kept and --all")
+
+
 @app.command()
+@with_flags
 def run(
     question: Annotated[list[str] | None, typer.Option("--question", "-q", help="A question; may be repeated.")] = None,
     questions: Annotated[
@@ -199,26 +113,8 @@ def run(
         str, typer.Option(help="bm25, dense, hybrid, or a .jsonl file of retrieved documents.")
     ] = "bm25",
     depth: Annotated[int, typer.Option("--documents", "-k", help="Documents to retrieve for a question.")] = 5,
-    compressor: Compressor = "provence",
-    model: Model = None,
-    threshold: Threshold = None,
-    operating_point: OperatingPoint = None,
-    budget: Budget = None,
-    rate: Rate = None,
-    calibration: Calibration = None,
-    tokenizer: Tokenizer = "default",
-    protect: Protect = None,
-    keep_title: KeepTitle = True,
-    min_keep: MinKeep = 0,
-    floor: Floor = None,
-    top_p: TopP = None,
-    gap: Gap = None,
-    companions: Companions = None,
-    on_empty: OnEmptyOption = "drop",
-    order: OrderOption = "document",
-    language: Language = None,
-    units: UnitsOption = None,
-    elision: Elision = "",
+    *,
+    compression: Compression,
     generator: Annotated[str | None, typer.Option(help="local:PATH_OR_ID or openai:MODEL; without: no answer.")] = None,
     base_url: Annotated[
         str | None, typer.Option(help="Of the openai generator, e.g. http://localhost:8000/v1.")
@@ -233,28 +129,6 @@ def run(
     quiet: Quiet = False,
 ) -> None:
     """From question to prompt: retrieve, prune, render, and answer when a generator is given."""
-    compression = Compression(
-        compressor=compressor,
-        model=model,
-        threshold=threshold,
-        operating_point=operating_point,
-        budget=budget,
-        rate=rate,
-        calibration=calibration,
-        tokenizer=tokenizer,
-        protect=tuple(protect or ()),
-        keep_title=keep_title,
-        min_keep=min_keep,
-        floor=floor,
-        top_p=top_p,
-        gap=gap_bounds(gap),
-        companions=companions,
-        on_empty=on_empty,
-        order=order,
-        language=language,
-        units=units,
-        elision=elision,
-    )
     view = View.of(as_json=as_json, text=as_text, kept=kept, everything=everything, html=html, quiet=quiet)
     from ctxprune.cli.options import load_generator, load_questions, load_retriever
     from ctxprune.cli.run import Run
@@ -347,10 +221,14 @@ def mcp(
     ] = False,
     host: Annotated[str, typer.Option(help="Of --http: address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Of --http: port to listen on.")] = 8090,
-    compressor: Compressor = "provence",
+    compressor: Annotated[
+        str, typer.Option("--compressor", "-c", help="A name of `ctxprune models`, a folder or a hub id.")
+    ] = "provence",
     min_tokens: Annotated[int, typer.Option(min=0, help="Of --wrap: shorter results pass as they are.")] = 200,
     budget: Annotated[int | None, typer.Option(metavar="TOKENS", help="Of --wrap: what each result may keep.")] = None,
-    threshold: Threshold = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Keep what scores at least this, 0 to 1 (default: the model's).")
+    ] = None,
 ) -> None:
     """Serve prune, rerank and retrieve_original to agents over MCP, or prune what another MCP server returns."""
     if command and not wrap:
@@ -375,7 +253,7 @@ def mcp(
 @app.command()
 def models() -> None:
     """List the compressors, and the models inside the package."""
-    from ctxprune.cli.index import list_models
+    from ctxprune.cli.doctor import list_models
 
     list_models()
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import islice
 from pathlib import Path
 
 from ctxprune.cli.options import read_documents
-from ctxprune.cli.output import Line, plural, show, show_progress
-from ctxprune.compressors import available
+from ctxprune.cli.output import plural, show_progress
 from ctxprune.compressors.llmlingua.compressor import LLMLingua2
 from ctxprune.compressors.llmlingua.model import BUNDLED, load_word_model
 from ctxprune.compressors.recomp.extractive import RecompExtractive
@@ -102,45 +99,3 @@ def _in_batches(documents: Sequence[Document], index: Callable[[Sequence[Documen
     """The sum of what `index` returns."""
     batches = show_progress(batched(documents, _BATCH), total=lambda: -(-len(documents) // _BATCH))
     return sum(index(batch) for batch in batches)
-
-
-_LICENCE = re.compile(r"^\W*licen[cs]e\W*:\W*(.+)$", re.IGNORECASE | re.MULTILINE)
-
-_WEIGHTS = ("model.onnx", "model.safetensors")
-
-
-@dataclass(frozen=True, slots=True)
-class BundledModel:
-    """A folder with weights. size: bytes of all its files. licence: as its card says, None when the card is missing."""
-
-    name: str
-    size: int
-    licence: str | None
-
-
-def bundled_models() -> list[BundledModel]:
-    """The models inside the package, by name."""
-    root = Path(str(files("ctxprune.bundled")))
-    return [_model(folder) for folder in sorted(root.iterdir()) if any((folder / name).is_file() for name in _WEIGHTS)]
-
-
-def list_models() -> None:
-    show(_lines())
-
-
-def _lines() -> Iterator[Line]:
-    yield Line("Compressors (ctxprune compress -c NAME):", "head")
-    for known in available():
-        origin = "" if known.origin == "built-in" else f" (from {known.origin})"
-        yield Line(f"{known.description}{origin}", "plain", f"  {known.name:<20} ")
-    yield Line("Models in this package:", "head")
-    for model in bundled_models():
-        licence = model.licence or "no licence stated"
-        yield Line(f"{model.size / 1e6:.1f} MB, {licence}", "plain", f"  {model.name:<20} ")
-
-
-def _model(folder: Path) -> BundledModel:
-    card = folder / "README.md"
-    found = _LICENCE.search(card.read_text(encoding="utf-8")) if card.is_file() else None
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-    return BundledModel(folder.name, size, found.group(1).strip() if found else None)

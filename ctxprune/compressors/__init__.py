@@ -108,7 +108,7 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
 
 
 def _unknown_option(name: str, option: str) -> str:
-    """What to say of an option that the compressor does not take; the name that is spelt alike is offered."""
+    """The message for an option that the compressor does not take; it suggests one that is spelt alike."""
     from difflib import get_close_matches
 
     near = get_close_matches(option, sorted(_options_of(name) - {option}), n=1)
@@ -117,7 +117,7 @@ def _unknown_option(name: str, option: str) -> str:
 
 
 def _options_of(name: str) -> set[str]:
-    """The options of a built-in compressor, and those of its base classes; of others, what all compressors take."""
+    """The options of a built-in compressor and its base classes; for others, those that all compressors take."""
     from inspect import signature
     from typing import get_type_hints
 
@@ -153,7 +153,7 @@ def _loaded(name: str, options: dict[str, Any]) -> Compressor:
 
 
 def _family(folder: Path) -> str:
-    """Which built-in compressor runs the model in a folder; a hub id, unknown before it is fetched, is a pruner's."""
+    """The built-in compressor for the model in a folder; a hub id is taken for a pruner, unseen as it is."""
     if (folder / "tokenclass.json").is_file():
         return "llmlingua2"
     if any((folder / name).is_file() for name in ("recomp.json", "modules.json")):  # the latter: sentence-transformers

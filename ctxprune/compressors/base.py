@@ -37,9 +37,9 @@ class Choice(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a choice keeps to, already checked. rate: share of the tokens that come in, for words.
+    """The limits of one choice, already checked. rate: share of the incoming tokens to keep, for word compressors.
 
-    untouched: everything stays, so that nothing need be read.
+    untouched: everything is kept, so nothing has to be read.
     """
 
     threshold: float | None = None
@@ -51,7 +51,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """By what the scores of one model are cut: see the attributes of `ScoringCompressor` of these names."""
+    """The thresholds that belong to one model's scores; see the attributes of `ScoringCompressor` of the same names."""
 
     default_threshold: float | None
     operating_points: OperatingPoints | None
@@ -144,7 +144,7 @@ class ScoringCompressor(ABC):
     def limits(
         self, *, budget: int | None = None, threshold: float | None = None, operating_point: str | None = None
     ) -> Limits:
-        """Those that hold, this compressor's own where none is given. Raises as `compress`."""
+        """The limits of a call, with this compressor's own where none is given. Raises what `compress` raises."""
         self._check(budget, threshold, operating_point)
         if threshold is None and operating_point is None:
             threshold, operating_point = self.threshold, self.operating_point
@@ -155,7 +155,7 @@ class ScoringCompressor(ABC):
         return Limits(threshold, operating_point, budget)
 
     def choose_one(self, before: Context, scored: Context, limits: Limits) -> Context:
-        """What is kept of a context. before: as it came to `score`, which gave `scored`."""
+        """The kept part of a context. before: what `score` was given; scored: what it returned."""
         return self.choose(scored, limits.threshold, limits.operating_point, limits.budget)
 
     @property
@@ -186,7 +186,7 @@ class ScoringCompressor(ABC):
     def choose(
         self, scored: Context, threshold: float | None, operating_point: str | None, budget: int | None
     ) -> Context:
-        """What is kept of a context that `score` scored, by what is given and nothing else."""
+        """The kept part of a scored context, decided by these arguments alone."""
         rules = self.rules(scored)
         points, policy = rules.operating_points, rules.policy
         scores = [unit.score for extract in scored.extracts for unit in extract.kept_units()]
@@ -208,7 +208,7 @@ class ScoringCompressor(ABC):
         return note_untouched(scored, chosen, threshold) if budget is None else chosen
 
     def rules(self, scored: Context) -> Rules:
-        """What holds for a context's scores; the same for all where there is one model."""
+        """The rules for a context's scores; the same for every context unless there are several models."""
         return Rules(self.default_threshold, self.operating_points, self.policy)
 
     def settled(self, policy: Policy) -> Policy:

@@ -1,4 +1,4 @@
-"""What a model said of a text, as bytes found by what it read, so that it need not read it again."""
+"""Remember what a model computed for a text, as bytes under a key of all that it read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class DocumentCache(Protocol):
     """Bytes by key. Safe to call from several threads."""
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """What is stored under each key, in order; None for what is not."""
+        """What is stored under each key, in order; None where there is nothing."""
         ...
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
@@ -54,9 +54,9 @@ def cache_key(model: str, text: str) -> bytes:
 
 
 class MemoryCache:
-    """Keeps what was used last.
+    """Keeps the most recently used entries in memory.
 
-    max_bytes: so much is kept at most, keys not counted; the document that was not used for longest goes first.
+    max_bytes: limit of the contents, keys not counted; the entry unused for longest is thrown out first.
     """
 
     def __init__(self, *, max_bytes: int = 50_000_000) -> None:
@@ -227,7 +227,7 @@ def _stored(output: EncoderOutput) -> bytes:
 
 
 def _outputs(stored: bytes | None) -> EncoderOutput | None:
-    """What `_stored` packed; None for nothing, and for what is damaged, which is then read anew."""
+    """The outputs that `_stored` packed; None where there are none or they are damaged, and are then computed anew."""
     if not stored:
         return None
     try:

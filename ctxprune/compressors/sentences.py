@@ -33,7 +33,7 @@ from ctxprune.timing import stage
 from ctxprune.types import Context, Extract, Span
 
 Scores = npt.NDArray[np.float64]
-#: Words by which a blob falls behind in a truncation, which would else end at an image it has no room for.
+#: By how many words a blob is ranked behind its place, so that a truncation does not end at an image without room.
 _AFTER_ALL = 10_000_000
 
 
@@ -202,7 +202,7 @@ class PairDocumentScorer:
 
 @dataclass(frozen=True, slots=True)
 class KnownRelevance:
-    """What a reranker's scores of these very contexts say of their documents, so that nothing is read again."""
+    """The relevance of documents, from a reranker's earlier scores of the same contexts: nothing is read twice."""
 
     scored: tuple[Context, ...]
 

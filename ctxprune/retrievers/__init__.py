@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ctxprune.data.questions import read_jsonl
+from ctxprune.documents import text_of
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.sentence_encoders import Embedder, load_embedder
 from ctxprune.retrievers.base import (
@@ -22,7 +23,6 @@ from ctxprune.retrievers.base import (
     top_k,
     write_index,
 )
-from ctxprune.text.missing import text_of
 from ctxprune.text.words import TERMS_VERSION, index_terms, query_terms
 from ctxprune.types import Document
 from ctxprune.vectors import VectorStore
@@ -80,7 +80,7 @@ class BM25Retriever:
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read what `save` wrote; an index of other terms than today's is made anew from its documents.
+        """Read what `save` wrote; an index built with other tokens than today's is rebuilt from its documents.
 
         Raises CheckpointError when it is missing or damaged.
         """
@@ -189,9 +189,9 @@ def _check(folder: Path, retriever: DenseRetriever, settings: dict[str, Any]) ->
 
 
 class StoreRetriever:
-    """The documents of a store by the inner product of the query's vector and their best one.
+    """Documents of a vector store, ranked by the inner product of the query's vector and their own best vector.
 
-    store: what it embeds of a document (title, shards) is what is searched, and xRAG reads the same vectors.
+    store: its vectors (with or without titles, whole or in shards) are searched; xRAG can read the same ones.
     embedder: None to load the one named in the store. effort: of an approximate index, see `VectorStore.search`.
     Raises CheckpointError for a store that is missing or damaged, and for an embedder that is not the store's.
     """
@@ -224,9 +224,9 @@ class PrecomputedRetriever:
 
     @classmethod
     def from_jsonl(cls, path: str | Path) -> Self:
-        """Read a file in the schema of `ctxprune.data.questions.read_jsonl`; a repeated question gets both lots.
+        """Read a file in the schema of `ctxprune.data.questions.read_jsonl`.
 
-        Raises InputError for a file or line that cannot be read.
+        A repeated question gets the documents of both lines. Raises InputError for a file or line that cannot be read.
         """
         found: dict[str, list[Document]] = {}
         for question in read_jsonl(path):
@@ -280,7 +280,7 @@ class HybridRetriever:
         return [self._fused(rankings)[:k] for rankings in zip(*found, strict=True)]
 
     def _fused(self, rankings: Sequence[Sequence[Document]]) -> list[Document]:
-        """Best first; ties in the order in which the retrievers, then their ranks, name them."""
+        """Best first; ties are broken by the order of the retrievers, then by rank."""
         first: dict[Key, Document] = {}
         scores: dict[Key, float] = {}
         for ranking in rankings:
@@ -291,7 +291,7 @@ class HybridRetriever:
 
 
 def _keyed(ranking: Sequence[Document]) -> Iterator[tuple[Key, Document]]:
-    """Documents told apart by id, title and text, and true duplicates by how many came before them."""
+    """A key for each document: id, title and text, with a running number for exact duplicates."""
     seen: Counter[tuple[str, str, str]] = Counter()
     for document in ranking:
         content = (document.id, document.title, document.text)
@@ -303,7 +303,7 @@ SCORE_KEYS = ("score", "relevance_score")
 
 
 class LangChainRetriever:
-    """Queries go to the retriever as one batch; ids and a copy of the metadata come along.
+    """Asks a LangChain retriever, all queries in one batch; documents keep their ids and a copy of their metadata.
 
     How many documents it finds is the LangChain retriever's own setting: `k` only cuts. The title is
     `metadata[title_key]`; the score is the metadata's number "score" or "relevance_score", else 1 / rank.

@@ -1,4 +1,4 @@
-"""What a retriever is, and the few things that all of them need."""
+"""The interface of a retriever, and the checks and index files that all of them share."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def retrieve_contexts(retriever: Retriever, queries: Sequence[str], k: int) -> l
 
 
 def checked_queries(queries: Sequence[str], k: int) -> list[str]:
-    """Raises InputError for a single string in place of a list, and for k below 1."""
+    """The queries; raises InputError for a single string in place of a list, and for k below 1."""
     if isinstance(queries, str):
         raise InputError(f"queries must be a sequence of strings, got one string; pass [{queries!r:.60}]")
     if k < 1:

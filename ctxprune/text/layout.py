@@ -9,12 +9,11 @@ from itertools import pairwise
 
 from ctxprune.text.atoms import fences
 from ctxprune.text.code import mark_diffs, mark_settings
-from ctxprune.text.grids import mark_grids
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.records import mark_records, mark_references
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
-from ctxprune.text.tables import mark_tables
+from ctxprune.text.tables import mark_grids, mark_tables
 
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
 _CAPITALS = re.compile(r"[^\W\d_a-z](?=[^a-z]*[^\W\d_][^a-z]*[^\W\d_])[^a-z\n]{1,70}$")

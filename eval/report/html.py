@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ctxprune.eval.break_even import Price
 from ctxprune.eval.report.folder import (
     TOKENS_OF,
     Row,
@@ -30,7 +31,6 @@ from ctxprune.eval.report.leaderboard import (
     speed_note,
     standings,
 )
-from ctxprune.eval.report.pareto import Price
 from ctxprune.eval.report.plots import Plot, slugs
 from ctxprune.eval.report.samples import Digest, question, safe
 

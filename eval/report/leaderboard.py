@@ -9,6 +9,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from ctxprune.eval.break_even import (
+    BreakEven,
+    Line,
+    Point,
+    Price,
+    Speed,
+    break_even,
+    break_even_speed,
+    can_fit,
+    fit_line,
+    frontier,
+)
 from ctxprune.eval.report import markdown
 from ctxprune.eval.report.folder import (
     RERANK,
@@ -26,18 +38,6 @@ from ctxprune.eval.report.folder import (
     score_name,
     show,
     show_interval,
-)
-from ctxprune.eval.report.pareto import (
-    BreakEven,
-    Line,
-    Point,
-    Price,
-    Speed,
-    break_even,
-    break_even_speed,
-    can_fit,
-    fit_line,
-    frontier,
 )
 from ctxprune.eval.report.samples import Digest, Pair
 from ctxprune.eval.statistics import Interval
@@ -297,7 +297,7 @@ def generator_line(found: Digest) -> Line | None:
 
 
 def speed_board(rows: Sequence[Row], found: Digest, price: Price | None = None) -> Board:
-    """One line a tested arm that was timed: its costs, and from where it gains time; see `pareto.break_even`.
+    """One line a tested arm that was timed: its costs, and from where it gains time; see `break_even.break_even`.
 
     price: adds from where it saves money.
     """

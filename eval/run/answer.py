@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Self
 
@@ -12,20 +12,9 @@ from ctxprune.errors import InputError
 from ctxprune.eval.config import GeneratorConfig, Step
 from ctxprune.eval.run.compress import model_hash
 from ctxprune.eval.run.folder import Store, key
+from ctxprune.eval.run.score import Answer
 from ctxprune.generators import Generator, OpenAIGenerator, Reply, generated, load_generator
 from ctxprune.generators.base import reply_of
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the generator wrote, and the seconds it took (a prompt's share of its batch of equally long prompts).
-
-    fault: why the reply is no answer, "" where it is one.
-    """
-
-    text: str
-    seconds: float
-    fault: str = ""
 
 
 class Answerer:
@@ -63,14 +52,17 @@ class Answerer:
             self._asked.update(rows)
 
     def answers(self, prompts: Sequence[str]) -> list[Answer]:
-        """The answers to prepared prompts, in order."""
+        """The answers to prepared prompts, in order; seconds: a prompt's share of its batch of equally long prompts."""
         keys = [self._key(prompt) for prompt in prompts]
         rows: Mapping[str, dict[str, object]] = self._store.get_many(keys)
         if lost := [prompt for name, prompt in zip(keys, prompts, strict=True) if name not in rows]:
             raise InputError(f"the cache lost the answer to {lost[0]!r:.80}; run again to ask for it anew")
         replies = [_reply(rows[name]) for name in keys]
         seconds = [float(str(rows[name]["seconds"])) for name in keys]
-        return [Answer(reply.text, spent, reply.fault) for reply, spent in zip(replies, seconds, strict=True)]
+        return [
+            Answer(text=reply.text, seconds=spent, fault=reply.fault)
+            for reply, spent in zip(replies, seconds, strict=True)
+        ]
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
         """As a generator of its own, so that a judge's verdicts are remembered too; the limit is the settings' own."""

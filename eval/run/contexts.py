@@ -12,9 +12,8 @@ from ctxprune.eval.config import FULL, GOLD, NONE, Arm
 from ctxprune.eval.judge import context_of
 from ctxprune.eval.metrics import answer_in_context
 from ctxprune.eval.run.compress import Compressed, Scorer
-from ctxprune.pipeline import changed
 from ctxprune.prompt import count_contexts
-from ctxprune.result import CompressionResult
+from ctxprune.result import CompressionResult, changed
 from ctxprune.text import split_sentences
 from ctxprune.text.atoms import merge
 from ctxprune.types import Context, Document, Extract, Span, TokenCounter

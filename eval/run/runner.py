@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -20,14 +21,14 @@ from ctxprune.eval.judge import judge as ask
 from ctxprune.eval.report import write_report
 from ctxprune.eval.report.folder import is_tested
 from ctxprune.eval.report.plots import require_matplotlib
-from ctxprune.eval.run.answer import Answer, Answerer, tokenizer_of
+from ctxprune.eval.run.answer import Answerer, tokenizer_of
 from ctxprune.eval.run.compress import Scorer
 from ctxprune.eval.run.contexts import ArmContexts, Sample
 from ctxprune.eval.run.datasets import Questions
 from ctxprune.eval.run.folder import Store, claimed, to_json, write_whole
 from ctxprune.eval.run.rows import Statistics
-from ctxprune.eval.run.sampling import SampleWriter, Written
-from ctxprune.eval.run.score import METRICS
+from ctxprune.eval.run.sampling import SampleWriter
+from ctxprune.eval.run.score import METRICS, Answer
 from ctxprune.eval.run.sets import open_sets, outside_contexts
 from ctxprune.prompt import render_prompt
 from ctxprune.runtime.device import memory_mb
@@ -245,18 +246,20 @@ class Run:
                 ):
                     for batch in self._samples(questions, scorers):
                         for samples in batch:
-                            set_writer.add(samples, self._written(samples))
+                            set_writer.add(samples, self._answers(samples))
                         advance(len(batch))
                 rows += set_writer.rows()
         return rows
 
-    def _written(self, samples: Sequence[Sample]) -> list[Written] | None:
-        """What is remembered of the samples' answers; None without a generator."""
+    def _answers(self, samples: Sequence[Sample]) -> list[Answer] | None:
+        """What is remembered of the samples' answers, with the judge's verdicts; None without a generator."""
         if self.answerer is None:
             return None
         answers = self.answerer.answers([self.prompt(sample) for sample in samples])
-        verdicts = [None] * len(samples) if self.judge is None else self._verdicts(samples, answers, self.judge)
-        return [(a.text, a.seconds, verdict, a.fault) for a, verdict in zip(answers, verdicts, strict=True)]
+        if self.judge is None:
+            return answers
+        verdicts = self._verdicts(samples, answers, self.judge)
+        return [replace(answer, verdict=verdict) for answer, verdict in zip(answers, verdicts, strict=True)]
 
     def _verdicts(
         self, samples: Sequence[Sample], answers: Sequence[Answer], judge: Answerer

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from ctxprune.errors import InputError
 from ctxprune.eval.config import NONE, Arm
-from ctxprune.eval.judge import Reference, Verdict
+from ctxprune.eval.judge import Reference
 from ctxprune.eval.run.contexts import Sample
 from ctxprune.eval.run.folder import Columns, ColumnWriter, to_json
 from ctxprune.eval.run.rows import Statistics, rows
@@ -23,9 +23,6 @@ from ctxprune.result import CompressionResult
 from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Extract, Span
-
-#: An answer, the seconds it took, what a judge said of it, and why it is none ("" where it is one).
-Written = tuple[str, float, Verdict | None, str]
 
 _WORDS = WordCounter()
 _NOTHING = dict.fromkeys(METRICS, math.nan)
@@ -92,19 +89,19 @@ class SetWriter:
         self._open = {arm: self._stack.enter_context(ColumnWriter(path, METRICS)) for arm, path in self._files.items()}
         return self
 
-    def add(self, samples: Sequence[Sample], written: Sequence[Written] | None) -> None:
-        """All samples of one question, with what the generator wrote for each, if there is one."""
-        answers = _answers(samples, written)
+    def add(self, samples: Sequence[Sample], answers: Sequence[Answer] | None) -> None:
+        """All samples of one question, with what the generator answered to each, if there is one."""
+        compared = _beside_no_context(samples, answers)
         reference = Reference.of(samples[0].question, split=split_sentences, counter=_WORDS)
         metrics = {
             sample.arm.id: score(
                 reference, sample.result, answer, gold_known=self.gold_known, compress_seconds=sample.seconds
             )
-            for sample, answer in zip(samples, answers, strict=True)
+            for sample, answer in zip(samples, compared, strict=True)
         }
         for arm, columns in self._open.items():
             columns.append(metrics.get(arm, _NOTHING))
-        for sample, answer in zip(samples, answers, strict=True):
+        for sample, answer in zip(samples, compared, strict=True):
             self._writer.write_line(_line(self.dataset, sample, answer, metrics[sample.arm.id]))
 
     def rows(self) -> list[dict[str, Any]]:
@@ -118,10 +115,10 @@ class SetWriter:
         self._stack.__exit__(kind, error, trace)
 
 
-def _answers(samples: Sequence[Sample], written: Sequence[Written] | None) -> list[Answer | None]:
-    if written is None:
+def _beside_no_context(samples: Sequence[Sample], answers: Sequence[Answer] | None) -> list[Answer | None]:
+    """The answers with what the one without a context was worth; None each without a generator."""
+    if answers is None:
         return [None] * len(samples)
-    answers = [Answer(text=text, seconds=spent, verdict=said, fault=fault) for text, spent, said, fault in written]
     alone = _match_alone(samples, answers)
     return [replace(answer, match_without_context=alone) for answer in answers]
 

@@ -16,12 +16,12 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, check_top_n, finite
 from ctxprune.pipeline import OnError
 from ctxprune.prompt import DOCUMENT_SEPARATOR
 from ctxprune.text import UnitKind
-from ctxprune.text.missing import text_of
 from ctxprune.types import Document as OwnDocument
 
 SCORE_KEYS = ("score", "relevance_score")

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
+
+from typer import Option
 
 from ctxprune import __version__
 from ctxprune.errors import InputError
@@ -142,10 +144,14 @@ class Work(Options):
     model is given at a time. Raises InputError for an unknown task and for sizes below 1.
     """
 
-    task: TaskName = "compress"
-    encoder: str = "bundled"
-    part_tokens: int = 65_536
-    batch_tokens: int = 4096
+    model: Annotated[str | None, Option(help="Model of the compressor, or of the scores: a folder or a hub id.")] = None
+    task: Annotated[
+        TaskName,
+        Option(help="compress; of a corpus also embed (sentence vectors), scores (words, LLMLingua-2)."),
+    ] = "compress"
+    encoder: Annotated[str, Option(help="Of embed: bundled, or a sentence-transformers id or path.")] = "bundled"
+    part_tokens: Annotated[int, Option(help="Estimated tokens of the input that make one part.")] = 65_536
+    batch_tokens: Annotated[int, Option(help="Estimated tokens that a model is given at a time.")] = 4096
 
     def __post_init__(self) -> None:
         if self.task not in get_args(TaskName):

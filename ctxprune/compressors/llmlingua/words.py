@@ -78,7 +78,7 @@ class Reader(Protocol):
 
 
 def _version(text: str) -> str:
-    """Scores of texts that are read as they stand outlive a change of how others are read."""
+    """The version of a text's scores; texts that are read unchanged keep theirs when the reading of others changes."""
     return UNITS_VERSION if normalise(text).text == text else f"{UNITS_VERSION} normal-1"
 
 
@@ -283,7 +283,7 @@ def _document_score(extract: Extract, by: DocumentScore) -> float:
 
 
 def drop_repeats(extract: Extract, strings: Collection[str]) -> Extract:
-    """Without kept units of `strings` that follow, with nothing kept between, a kept unit of the same text."""
+    """Drop kept units of `strings` that repeat the kept unit before them."""
     kept, last = list(extract.kept), None
     for place, unit in enumerate(extract.units):
         if not kept[place]:

@@ -161,9 +161,9 @@ def calibrated(model: PrunerModel, rounding: Rounding) -> tuple[OperatingPoints,
 
 
 def other_rules(source: str, rounding: Rounding, policy: Policy, *, own_floor: float | None) -> Rules:
-    """Where scores of the model `source` are cut, by a policy that was settled for another model's scores.
+    """The rules for scores of the model `source`, under a policy that was settled for the first model's scores.
 
-    own_floor: that other model's, in whose place this one's stands.
+    own_floor: the first model's floor, which this one's replaces.
     """
     model = shared_model(source)
     points, floor = calibrated(model, rounding)
@@ -179,7 +179,7 @@ _loading = threading.Lock()
 
 
 def shared_model(source: str) -> PrunerModel:
-    """A model (see `load_model`) that all who ask for it share: loaded once, by the first."""
+    """A model (see `load_model`), loaded once and shared by all that ask for it."""
     with _loading:
         return _shared_model(source)
 

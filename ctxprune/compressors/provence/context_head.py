@@ -254,7 +254,7 @@ def links(evidence: SentenceEvidence, gap: Array) -> Links:
 def _link_columns(
     evidence: SentenceEvidence, gap: Array, presence: npt.NDArray[np.bool_], titles: npt.NDArray[np.bool_]
 ) -> Array:
-    """(n_sentences, 6): what the second step of a question goes by, whose first step another document answers.
+    """(n_sentences, 6): clues for the second step of a question whose first step another document answers.
 
     gap: see `links`. link_gap: the linking sentence's gap. title_asked: 1 if the question itself names the title.
     left_cover: share that stands here of the question's words which the linking sentence and its title leave open;

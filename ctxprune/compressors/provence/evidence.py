@@ -28,7 +28,7 @@ class Sentences:
     spans: tuple[tuple[Span, ...], ...]
 
     def passages(self) -> list[Passage]:
-        """Whole documents: a sentence is judged in its surroundings, those removed earlier included."""
+        """Whole documents, because a sentence is judged in its surroundings, even those removed earlier."""
         return [Passage(self.query, extract.source.title, extract.source.text) for extract in self.extracts]
 
 

@@ -122,7 +122,7 @@ class PrunerModel:
         return cls(source, runtime, loaded.tokenizer, loaded.layout, loaded.max_length, threshold, loaded.score)
 
     def remembering(self, cache: DocumentCache | str | Path | None) -> PrunerModel:
-        """The same model with its readings kept in a cache (see `open_cache`); itself without one.
+        """The same model with its readings kept in a cache (see `open_cache`); the model itself if there is no cache.
 
         Raises InputError for checkpoints on torch, whose weights have no digest to be found by.
         """

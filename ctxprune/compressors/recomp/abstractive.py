@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self, get_args
@@ -267,36 +267,27 @@ def recomp_abstractive(
         model = base_of(adapter_folder(adapter))
     if model is None:
         raise InputError("recomp-abstractive needs a model that writes; pass model=, with base_url= for an endpoint")
+    local: dict[str, Any] = {"adapter": adapter, "device": device, "dtype": dtype, "empty_threshold": empty_threshold}
     summarizer: Summarizer
     if base_url is not None:
-        for name, value in (
-            ("adapter", adapter),
-            ("tokenizer", tokenizer),
-            ("device", device),
-            ("dtype", dtype),
-            ("empty_threshold", empty_threshold),
-        ):
-            if value is not None:
-                raise InputError(
-                    f"{name}={value!r} is for a local model, and base_url names an endpoint; give only one"
-                )
+        _refuse_beside_endpoint(local | {"tokenizer": tokenizer})
         generator = OpenAIGenerator(str(model), base_url=base_url, api_key=api_key)
-        summarizer = GeneratorSummarizer(
-            generator, counter=None if counter is None else as_counter(counter), titles=titles is not False
-        )
-        return RecompAbstractive(summarizer, counter=counter, **options)
-    if _is_causal(str(model)):
-        local = SummaryGenerator(
-            model, adapter=adapter, empty_threshold=empty_threshold, device=device, dtype=dtype, batch_size=batch_size
-        )
-        summarizer = GeneratorSummarizer(local, counter=load_counter(str(model)), titles=titles is not False)
+        own_counter = None if counter is None else as_counter(counter)
+        summarizer = GeneratorSummarizer(generator, counter=own_counter, titles=titles is not False)
+    elif _is_causal(str(model)):
+        writer = SummaryGenerator(model, batch_size=batch_size, **local)
+        summarizer = GeneratorSummarizer(writer, counter=load_counter(str(model)), titles=titles is not False)
     else:
-        t5 = Seq2Seq(
-            model, tokenizer=tokenizer, adapter=adapter, device=device, dtype=dtype, batch_size=batch_size,
-            empty_threshold=empty_threshold,
-        )  # fmt: skip
+        t5 = Seq2Seq(model, tokenizer=tokenizer, batch_size=batch_size, **local)
         summarizer = Seq2SeqSummarizer(t5, titles=bool(titles))
     return RecompAbstractive(summarizer, counter=counter, **options)
+
+
+def _refuse_beside_endpoint(local: Mapping[str, object]) -> None:
+    """Raise InputError for an option of a local model that is given."""
+    for name, value in local.items():
+        if value is not None:
+            raise InputError(f"{name}={value!r} is for a local model, and base_url names an endpoint; give only one")
 
 
 class SummaryGenerator(LocalGenerator):

@@ -280,7 +280,7 @@ def within_budget(
 
 
 def _selected(context: Context, mine: set[int], split: Splitter, budget: int, counter: TokenCounter) -> Context:
-    """select.py chooses, to which a summary is a document of its own for as long."""
+    """Let `select` choose, which for this sees each summary as a document of its own."""
     pieces = tuple(_ranked(piece, split) if id(piece) in mine else piece for piece in context.pieces)
     chosen = select(
         replace(context, pieces=pieces), threshold=None, budget=budget, counter=counter, policy=_FROM_THE_FRONT

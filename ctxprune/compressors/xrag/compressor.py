@@ -52,7 +52,7 @@ class DocumentVectors(Protocol):
 
 
 class VectorReader:
-    """embedder_name, dimension, shard_tokens: what the vectors must be of, as their reader was trained with them.
+    """embedder_name, dimension, shard_tokens: of the vectors that the bridge was trained with.
 
     store: a `DocumentVectors` or a vector store's folder. encoder: for what the store lacks; without a store None loads
     the embedder of that name. An encoder given by the caller may have another name than `embedder_name`, and so may a
@@ -162,7 +162,7 @@ class VectorReader:
 
 
 def _canonical(name: str) -> str:
-    """The model alone: whether vectors have the right length, their reader sees."""
+    """The name of the model alone; the length of vectors is checked where they are read."""
     return BundledEncoder.name if name == "bundled" else name.removeprefix(RAW)
 
 
@@ -307,7 +307,7 @@ def _rank(piece: Piece) -> float:
 
 
 def _replaced(context: Context, pieces: Mapping[int, Piece]) -> Context:
-    """With these pieces at these places, and documents without text marked as dropped."""
+    """The context with these pieces in place, and documents without text marked as dropped."""
     return replace(context, pieces=tuple(pieces.get(at) or _with_text(each) for at, each in enumerate(context.pieces)))
 
 
