@@ -248,6 +248,17 @@ def _policy(row: object) -> Policy:
 PointName: TypeAlias = Literal["safe", "balanced", "aggressive"]
 POINTS: Final[tuple[PointName, ...]] = get_args(PointName)
 DEFAULT_POINT: Final = "balanced"
+#: Shares of answers that the points are calibrated to keep.
+ANSWERS_KEPT: Final[Mapping[PointName, float]] = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
+#: Contexts of so many units are small: little is won by removing from them, so they may lose half as many answers.
+SMALL = 12
+
+
+def allowed_loss(name: PointName, units: int | None) -> float:
+    """The share of answers that a point may cost contexts of at most so many units; None: of any number."""
+    lost = 1 - ANSWERS_KEPT[name]
+    return lost / 2 if units is not None and units <= SMALL else lost
+
 
 #: (the largest number of units it holds for, its threshold); None in the last step: any number.
 Step: TypeAlias = tuple[int | None, float]

@@ -79,7 +79,7 @@ def profile(
     digest, losses, removed, count = sha256(), list[Array](), list[Array](), 0
     for batch in batched(questions, _BATCH):
         digest.update("".join(json.dumps(row_from_question(q), sort_keys=True, default=str) for q in batch).encode())
-        usable = [(question, reference) for question in batch if (reference := _able_to_lose(question, loss))]
+        usable = [(question, reference) for question in batch if (reference := able_to_lose(question, loss))]
         scored = pipeline.score(context_of(question) for question, _ in usable)
         for (_, reference), one in zip(usable, scored.each(), strict=True):
             lost, gone = _row(one, reference, by, values, loss)
@@ -106,7 +106,7 @@ def _row(
     points = _last_of_each(context, values) if by == "threshold" else np.arange(len(values))
     judgements = [_judge(scored, reference, by, values[point]) for point in points]
     stretch = np.searchsorted(points, np.arange(len(values)))
-    lost = np.array([1.0 - _kept(judgement, loss) for judgement in judgements])
+    lost = np.array([1.0 - judge_kept(judgement, loss) for judgement in judgements])
     return lost[stretch], np.array([judgement.removed for judgement in judgements])[stretch]
 
 
@@ -122,16 +122,17 @@ def _judge(scored: Scored, reference: Reference, by: By, value: float) -> Judgem
     return reference.judge(pruned, counter=_WORDS)
 
 
-def _kept(judgement: Judgement, loss: Loss) -> float:
+def judge_kept(judgement: Judgement, loss: Loss) -> float:
+    """What is kept of what may be lost, in [0, 1]."""
     return judgement.answer_kept if loss == "answer" else judgement.recall
 
 
-def _able_to_lose(question: Question, loss: Loss) -> Reference | None:
+def able_to_lose(question: Question, loss: Loss) -> Reference | None:
     """The question with its labels, unless even its whole context does not hold what may be lost."""
     reference = Reference.of(question, split=split_sentences, counter=_WORDS)
     if not reference.words:
         return None
-    return reference if _kept(reference.judge(context_of(question), counter=_WORDS), loss) == 1.0 else None
+    return reference if judge_kept(reference.judge(context_of(question), counter=_WORDS), loss) == 1.0 else None
 
 
 def _scoring(compressor: Compressor, by: By) -> ScoringCompressor:

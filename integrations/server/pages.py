@@ -131,7 +131,7 @@ def operation_routes(service: Service) -> APIRouter:
     async def readyz() -> Response:
         """200 when requests are welcome: after the warm-up, and until SIGTERM."""
         if service.ready:
-            return json_response({"status": "ready"})
+            return json_response({"status": "ready", "scores": service.engine.drift.state})
         status = "draining" if service.draining else service.failure or "loading"
         return json_response({"status": status}, status=503)
 

@@ -245,7 +245,10 @@ class InfoResponse(BaseModel):
 
 
 class StatusResponse(BaseModel):
+    """scores: of `/readyz`: off, no reference, collecting, as expected, or drifted (see `drift_window`)."""
+
     status: str
+    scores: str | None = None
 
 
 class ErrorResponse(BaseModel):

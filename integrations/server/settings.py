@@ -86,6 +86,12 @@ class Settings(BaseSettings):
     docs: bool = Field(
         default=False, description="True: `/docs` shows the API; its scripts come from cdn.jsdelivr.net."
     )
+    drift_window: int = Field(
+        default=500, ge=0, le=100_000, description="Contexts whose scores are compared with the model's own; 0: none."
+    )
+    drift_bound: float = Field(
+        default=0.25, gt=0, allow_inf_nan=False, description="A stability index above it is logged as drift."
+    )
     tracing: bool = Field(default=False, description="True: OpenTelemetry spans; needs the extra `otel`.")
     drain_seconds: float = Field(default=5.0, ge=0, description="Between not ready on SIGTERM and not answering.")
     shutdown_seconds: int = Field(default=30, gt=0, description="Then requests in flight get so long to end.")

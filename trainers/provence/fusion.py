@@ -2,14 +2,16 @@
 
     python -m ctxprune.trainers.provence.fusion --model FOLDER --data FILE[:LIMIT] ... --hold-out 0.05
 
-writes head and operating points into FOLDER/pruner.json. Only questions that the encoder was not trained on are used:
-on its own training questions the encoder looks better than it is, and the head would trust it too much.
+writes head, operating points and what scores look like (a server compares its own with that) into FOLDER/pruner.json.
+Only questions that the encoder was not trained on are used: on its own training questions the encoder looks better than
+it is, and the head would trust it too much.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from ctxprune.calibration import POINTS, allowed_loss
 from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead, context_table
 from ctxprune.compressors.provence.evidence import gather, sentences_of
 from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, document_features, sentence_features
@@ -29,6 +32,7 @@ from ctxprune.data import read_questions
 from ctxprune.errors import InputError
 from ctxprune.trainers.provence.contexts import Library, contexts
 from ctxprune.trainers.provence.pairs import Pair
+from ctxprune.trainers.provence.points import conformal_quantile, reference
 from ctxprune.trainers.shared.corpora import Source, held_out
 from ctxprune.types import Context, Document
 
@@ -44,16 +48,12 @@ PULL = 1.0
 ORDER_SHARE = 0.5
 #: Networks in the average, their width, and the steps of each fit.
 NETWORKS, WIDTH, STEPS = 3, 16, 200
-#: Shares of answers kept by the operating points.
-OPERATING_POINTS = {"safe": 0.99, "balanced": 0.97, "aggressive": 0.93}
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
 SIZES = (3, 12, 24)
 #: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
 FLOOR = 0.5
 #: How many contexts have all of their documents read again, if they are not more than these; of others those linked to.
 LOOKED_AT_ALL, MOST_LOOKED_AT = 0.2, 12
-#: Contexts of so many sentences are small: their thresholds are safer.
-SMALL = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,9 +223,9 @@ def operating_points(
 ) -> dict[str, list[list[float | None]]]:
     """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
 
-    A threshold keeps the answer of the named share of answerable contexts of its size: it is the lower quantile of the
-    score of the answering sentence that scores best. Small contexts lose half of that share, since little is won by
-    removing from them. sources: whose questions the shares are to hold for (none: all), files weighing alike.
+    A threshold keeps the answer of the named share of answerable contexts of its size (see `allowed_loss`): it is the
+    lower conformal quantile of the score of the answering sentence that scores best, see `conformal_quantile`.
+    sources: whose questions the shares are to hold for (none: all), files weighing alike.
     """
     rows = [
         (len(one.labels), float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))), one.source)
@@ -233,26 +233,28 @@ def operating_points(
         if one.answers.any() and (not sources or one.source in sources)
     ]
     points: dict[str, list[list[float | None]]] = {}
-    for name, kept in OPERATING_POINTS.items():
+    for name in POINTS:
         steps: list[list[float | None]] = []
         threshold = 0.0
         for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
             mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
             if len(mine) >= MIN_CONTEXTS:
-                lost = (1 - kept) / 2 if high is not None and high <= SMALL else 1 - kept
-                threshold = _weighted_quantile(mine, lost)
-            steps.append([high, round(threshold, 4)])
+                threshold = conformal_quantile(mine, allowed_loss(name, high))
+            steps.append([high, math.floor(threshold * 1e4) / 1e4])  # up would lose the answer that the threshold is of
         points[name] = steps
     return points
 
 
-def _weighted_quantile(rows: Sequence[tuple[float, str]], share: float) -> float:
-    """The score below which `share` of the weight lies, each source weighing as the root of its number of rows."""
-    counts = Counter(source for _, source in rows)
-    ordered = sorted(rows)
-    weights = np.array([counts[source] ** -0.5 for _, source in ordered])
-    place = int(np.searchsorted(np.cumsum(weights) / weights.sum(), share, side="right"))
-    return ordered[min(place, len(ordered) - 1)][0]
+def write_reference(examples: Sequence[Example], model: PrunerModel, folder: Path) -> None:
+    """Write the reference alone into pruner.json, by the head and the points that it has. InputError without them."""
+    if model.fusion is None or model.operating_points is None:
+        raise InputError(f"{folder} has no head or no operating points to make a reference by; fit them first")
+    logits = [model.fusion.score(one.evidence)[0] for one in examples]
+    path = folder / "pruner.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["reference"] = reference(logits, model.operating_points.to_dict())
+    path.write_text(json.dumps(config), encoding="utf-8")
+    print(json.dumps(config["reference"], indent=1), flush=True)
 
 
 def _weights_of(examples: Sequence[Example]) -> torch.Tensor:
@@ -356,6 +358,9 @@ def add_fusion_arguments(made: argparse.ArgumentParser) -> None:
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="Fit the context head of an exported pruner")
     made.add_argument("--model", required=True, type=Path, help="folder with pruner.json and model.onnx")
+    made.add_argument(
+        "--reference-only", action="store_true", help="leave head and points as they are; write what scores look like"
+    )
     add_fusion_arguments(made)
     return made
 
@@ -367,14 +372,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     examples = gather_examples(model, sources, hold_out=arguments.hold_out, seed=arguments.seed)
     unseen = [Source.parse(text) for text in arguments.unseen]
     examples += gather_examples(model, unseen, hold_out=1.0, seed=arguments.seed)
-    fit_and_save(examples, arguments.model, points_from=arguments.points_from)
+    if arguments.reference_only:
+        write_reference(examples, model, arguments.model)
+    else:
+        fit_and_save(examples, arguments.model, points_from=arguments.points_from)
 
 
 def fit_and_save(
     examples: Sequence[Example], folder: Path, *, points_from: Sequence[str] = ()
 ) -> dict[str, dict[str, float]]:
-    """Fit on all examples, write head, points, default threshold and floor into pruner.json; returns how a fit on
-    4/5 of them does on the rest.
+    """Fit on all examples, write head, points, default threshold, floor and reference into pruner.json; returns how a
+    fit on 4/5 of them does on the rest.
 
     Writes nothing and returns {} when there are fewer than `MIN_EXAMPLES`.
     """
@@ -384,13 +392,15 @@ def fit_and_save(
     for_fit = [one for place, one in enumerate(examples) if place % 5]
     figures = report(examples[::5], fit(for_fit))
     print(json.dumps(figures, indent=1), flush=True)
-    points = operating_points(examples, cross_fitted(examples), points_from)
+    cross_logits = cross_fitted(examples)
+    points = operating_points(examples, cross_logits, points_from)
     print(json.dumps(points), flush=True)
     path = folder / "pruner.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     config |= {"fusion": fit(examples).to_dict(), "operating_points": points}
     config["default_threshold"] = points["balanced"][-1][1]
     config["floor"] = round(float(points["safe"][-1][1] or 0.0) * FLOOR, 4)
+    config["reference"] = reference(cross_logits, points)
     path.write_text(json.dumps(config), encoding="utf-8")
     return figures
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.provence.context_head import Scorer, read_scorer
+from ctxprune.compressors.provence.reference import Reference
 from ctxprune.compressors.readings import DocumentCache, KeptOutputs, open_cache
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.formats import PairFormat, Windows, lay_windows, pair_format, plain_tokenizer, seams, stitch
@@ -63,7 +64,7 @@ class PrunerModel:
 
     score: how `Reading.rank` becomes the document's score. fusion: None for checkpoints that came without.
     operating_points: thresholds by name, calibrated with the model; floor: the score below which a unit is not worth a
-    place in a budget. None for models that came without.
+    place in a budget; reference: what scores looked like when it was calibrated. None for models that came without.
     """
 
     name: str
@@ -76,6 +77,7 @@ class PrunerModel:
     fusion: Scorer | None = None
     operating_points: OperatingPoints | None = None
     floor: float | None = None
+    reference: Reference | None = None
 
     @classmethod
     def from_export(cls, folder: Path, *, threads: int | None = None) -> PrunerModel:
@@ -91,6 +93,7 @@ class PrunerModel:
             points = config.get("operating_points")
             points = None if points is None else OperatingPoints.from_dict(points)
             floor = _floor(config.get("floor"))
+            reference = Reference.from_dict(config["reference"]) if config.get("reference") else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError) as error:
             raise CheckpointError(
                 f"{folder / 'pruner.json'} is missing or damaged ({error!r}); export again"
@@ -106,6 +109,7 @@ class PrunerModel:
             fusion,
             points,
             floor,
+            reference,
         )
 
     @classmethod

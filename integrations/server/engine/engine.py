@@ -15,6 +15,7 @@ from typing import TypeVar
 
 from ctxprune.compressors.provence.compressor import load_model
 from ctxprune.integrations.server.callers import CALLER, Lanes, Shares
+from ctxprune.integrations.server.drift import Drift
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.catalog import RERANKER, Catalog
 from ctxprune.integrations.server.engine.jobs import Job, Outcome, Runner
@@ -84,6 +85,7 @@ class Engine:
         self._threads = ThreadPoolExecutor(settings.max_requests, thread_name_prefix="ctxprune-request")
         # apart, so that a finished answer is not written behind all that still wait for the model
         self._short = ThreadPoolExecutor(WORKING_THREADS + 1, thread_name_prefix="ctxprune-short")  # one loads
+        self.drift = Drift(window=settings.drift_window, bound=settings.drift_bound, metrics=metrics, log=self.log)
         metrics.watch("queue_requests", "Requests in flight.", lambda: self.requests)
         metrics.watch("queue_tokens", "Estimated tokens in flight.", lambda: self.tokens)
         metrics.watch("cache_bytes", "Size of the cache.", self._cache_bytes)
@@ -251,7 +253,8 @@ class Engine:
         try:
             catalog = Catalog(settings, model)
             other = OtherReader(catalog.other_languages or "", partial(share, room="other"))
-            runner = Runner(catalog, reader, other, log=self.log, fail_closed=settings.fail_closed)
+            runner = Runner(catalog, reader, other, log=self.log, fail_closed=settings.fail_closed, drift=self.drift)
+            self.drift.expect(model)
             runner.catalog.template(settings.default_compressor)
             runner.catalog.template(RERANKER)
             for name in settings.tokenizers:

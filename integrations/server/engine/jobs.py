@@ -11,6 +11,7 @@ from typing import Any
 from ctxprune.budget import budget_at
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel
 from ctxprune.errors import BudgetError, InputError
+from ctxprune.integrations.server.drift import Drift
 from ctxprune.integrations.server.engine.catalog import Catalog
 from ctxprune.integrations.server.engine.other import OtherReader
 from ctxprune.integrations.server.engine.queue import SharedReader, estimated_units, model_tokens, public_name
@@ -114,13 +115,21 @@ class Runner:
     """Carries jobs out, each in the thread that calls."""
 
     def __init__(
-        self, catalog: Catalog, reader: SharedReader, other: OtherReader, *, log: Log, fail_closed: bool
+        self,
+        catalog: Catalog,
+        reader: SharedReader,
+        other: OtherReader,
+        *,
+        log: Log,
+        fail_closed: bool,
+        drift: Drift,
     ) -> None:
         self.catalog = catalog
         self.reader = reader
         self.other = other
         self.log = log
         self.fail_closed = fail_closed
+        self.drift = drift
         self._slot = threading.Lock()
 
     def run(self, job: Job, ticket: Ticket) -> Outcome:
@@ -143,7 +152,10 @@ class Runner:
             ticket.pause()
         # the library cannot know that a part of what it took for reading was waiting
         infer = max(result.seconds["infer"] - ticket.queue_seconds, 0.0)
-        return Outcome(replace(result, seconds={**result.seconds, "infer": infer}), "", ticket.queue_seconds)
+        outcome = Outcome(replace(result, seconds={**result.seconds, "infer": infer}), "", ticket.queue_seconds)
+        if job.compressor == "provence" and not job.is_tool_output and self.model_of(outcome) is self.reader.model:
+            self.drift.note(result.after)
+        return outcome
 
     def _result(self, job: Job, counter: TokenCounter, ticket: Ticket, search: Search) -> CompressionResult:
         context = job.context()
