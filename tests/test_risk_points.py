@@ -135,8 +135,8 @@ def test_the_command_prints_a_table_and_writes_its_figures(
     assert risk_points.main(["--data", str(data), "--figures", str(figures), "--limit", "5"]) == 0
     printed, written = capsys.readouterr().out, json.loads(figures.read_text())
     assert printed.strip() == points_table(written)
-    assert "| sea | 5 | safe | 0.010 | 0.200 | 0.000 [0.000, 0.434] |  | 20% |" in printed
-    assert "|  | 5 | aggressive | 0.070 | 0.700 | 1.000 [0.566, 1.000] | above | " in printed
+    assert "| sea | 5 | safe | 0.010 | 0.200 | 0.000 [0.000, 0.434] | 20% |" in printed
+    assert "|  | 5 | aggressive | 0.070 | 0.700 | 1.000 [0.566, 1.000] **above** | " in printed
     assert written["command"].startswith("python -m benchmarks.risk_points --data sea.jsonl --compressor provence")
     assert risk_points.main(["--data", str(tmp_path / "none.jsonl")]) == 1
     assert "none.jsonl" in capsys.readouterr().err

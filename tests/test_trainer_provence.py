@@ -13,6 +13,7 @@ from transformers import BertConfig, BertModel
 
 from ctxprune import Context, load
 from ctxprune.compressors.provence.model import load_pruner, new_pruner
+from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.trainers.provence.fusion import main as fit_head
 from ctxprune.trainers.provence.items import Item, collate, encode
@@ -190,3 +191,8 @@ def test_the_fit_uses_all_questions_of_files_that_the_encoder_never_saw(question
     fit_head([*arguments, "--unseen", f"{questions}:5:2"])
     assert "10 held-out contexts are too few" in capsys.readouterr().out  # five questions, in two variations each
     assert (folder / "pruner.json").read_bytes() == before
+    fit_head([*arguments, "--unseen", f"{questions}:5:2", "--reference-only"])
+    old, new = json.loads(before), json.loads((folder / "pruner.json").read_text())
+    assert new | {"reference": None} == old | {"reference": None}
+    assert sum(row["contexts"] for row in new["reference"]) == 10
+    assert PrunerModel.from_export(folder).reference is not None

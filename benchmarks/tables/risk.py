@@ -20,7 +20,7 @@ def points_table(figures: Figures) -> str:
         for point, row in points.items():
             rows.append([title, f"{row['loss']['n']:,}", point, *_cells(row)])
             title = ""
-    head = ["set", "n", "point", "target", "thresholds", "realised loss [95%]", "", "words removed"]
+    head = ["set", "n", "point", "target", "thresholds", "realised loss [95%]", "words removed"]
     return compact(head, rows)
 
 
@@ -28,4 +28,5 @@ def _cells(row: Figures) -> list[str]:
     loss, (low, high) = row["loss"], row["thresholds"]
     threshold = f"{low:.3f}" if low == high else f"{low:.3f} – {high:.3f}"
     realised = f"{number(loss['mean'])} [{number(loss['low'])}, {number(loss['high'])}]"
-    return [number(row["target"]), threshold, realised, "above" if row["is_above"] else "", f"{row['removed']:.0%}"]
+    mark = " **above**" if row["is_above"] else ""
+    return [number(row["target"]), threshold, realised + mark, f"{row['removed']:.0%}"]
