@@ -53,3 +53,12 @@ def test_the_commands_work(client, command):
     else:
         response = client.get(path)
     assert response.status_code == (404 if path.endswith(NOBODYS) else 200)
+
+
+def test_the_document_tells_of_both_answers_of_compress(client):
+    row = {"role": "tool", "content": "It was opened in 1911. Swallows nest under it."}
+    answer = client.post("/v1/compress", json={"messages": [row], "config": {"mode": "ccr"}}).json()
+    shown = client.get("/openapi.json").json()
+    schema = shown["paths"]["/v1/compress"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
+    assert {"$ref": "#/components/schemas/HeadroomResponse"} in schema["anyOf"]
+    assert set(answer) == set(shown["components"]["schemas"]["HeadroomResponse"]["properties"])
