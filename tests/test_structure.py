@@ -124,3 +124,15 @@ def test_roles_lean_backwards_for_any_cut(text: str, halves: bool) -> None:
     assert len(roles) == len(units)
     assert all(role.leans_on is None or 0 <= role.leans_on < place for place, role in enumerate(roles))
     assert all(companions(roles, place) == companions(roles, place, depth=99)[:4] for place in range(len(roles)))
+
+
+def test_a_letter_that_addresses_its_reader_says_you_and_not_she() -> None:
+    letter = "Vielen Dank, dass Sie uns schreiben. Ihr Paket liegt in Ulm. Sie holen es dort ab. Es ist schwer."
+    leaning = {unit: leans for unit, _, leans, _ in described(letter)}
+    assert leaning["Ihr Paket liegt in Ulm."] is None
+    assert leaning["Sie holen es dort ab."] is None
+    assert leaning["Es ist schwer."] == "Sie holen es dort ab."
+    story = "Mira Holt wurde 1911 geboren. Sie malte in Ulm. Ihr Bruder sang."
+    assert {unit: leans for unit, _, leans, _ in described(story)}[
+        "Sie malte in Ulm."
+    ] == "Mira Holt wurde 1911 geboren."

@@ -39,6 +39,9 @@ _LEANS = re.compile(
     r"|It|Its|He|She|They|His|Her|Their|This|These|That|Those|Such|Both|Neither|The (?:former|latter|same)|There"
     r"|Er|Sie|Es|Dies\w{0,2}|Ihr\w{0,2}|Il|Elle|Ils|Elles|Ce|Cette|Ces|Él|Ella|Ellos|Esto|Esta|Este)\b"
 )
+#: German letters write "you" with a capital within a sentence; there a capital "Sie" or "Ihr" points at nobody before.
+_ADDRESSED = re.compile(r"[\w,] (?:Sie|Ihnen|Ihr(?:e[mnrs]?)?)\b")
+_YOU = re.compile(r"[\"“„(*_]{0,3}(?:Sie|Ihr\w{0,2})\b")
 _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
@@ -87,6 +90,11 @@ class _Open:
     term: int | None = None
     sentence: int | None = None
     question: int | None = None
+    addressed: bool = False  # the text says "Sie" to its reader
+
+    def leans(self, text: str, start: int) -> bool:
+        """Whether what begins at `start` means something said before it."""
+        return _LEANS.match(text, start) is not None and not (self.addressed and _YOU.match(text, start))
 
 
 def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
@@ -103,7 +111,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     html = is_html(text)
     depths = list_depths(text) if html else ([0], [0])
     levels = _heading_levels(text, lines, kinds)
-    state, roles, last_line = _Open([], []), list[Role](), -1
+    state, roles, last_line = _Open([], [], addressed=_ADDRESSED.search(text) is not None), list[Role](), -1
     for index, unit in enumerate(units):
         place = bisect_right(starts, unit.start) - 1
         line = lines[place]
@@ -266,10 +274,10 @@ def _prose_role(
         return Role("prose", state.question)
     if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")):
         state.intro = index
-        return Role("list intro", before if before is not None and _LEANS.match(text, unit.start) else heading)
+        return Role("list intro", before if before is not None and state.leans(text, unit.start) else heading)
     if first and not state.items:
         state.intro = None
-    if before is not None and _LEANS.match(text, unit.start):
+    if before is not None and state.leans(text, unit.start):
         return Role("prose", before)
     if state.items:
         return Role("prose", state.items[-1][1])
