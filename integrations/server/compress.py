@@ -18,7 +18,7 @@ from ctxprune.integrations.server.callers import caller_of
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
 from ctxprune.integrations.server.gate import note
-from ctxprune.integrations.server.gateway.schemas import HeadroomRequest
+from ctxprune.integrations.server.gateway.schemas import HeadroomRequest, HeadroomResponse
 from ctxprune.integrations.server.patterns import Pattern, checked_patterns
 from ctxprune.integrations.server.service import Service, while_connected
 from ctxprune.types import Document, Extract, Span
@@ -205,9 +205,8 @@ def compress_routes(service: Service, conversations: Conversations) -> APIRouter
     answers = Compressing(service, conversations)
     shown = {"requestBody": {"content": {"application/json": {"example": schemas.EXAMPLE}}}}
     without_none: dict[str, Any] = {"response_model_exclude_none": True}
-    router.post("/v1/compress", response_model=schemas.CompressResponse, openapi_extra=shown, **without_none)(
-        answers.compress
-    )
+    either = schemas.CompressResponse | HeadroomResponse
+    router.post("/v1/compress", response_model=either, openapi_extra=shown, **without_none)(answers.compress)
     router.post("/v1/compress/batch", response_model=schemas.BatchResponse, **without_none)(answers.compress_batch)
     router.post("/v1/estimate", response_model=schemas.EstimateResponse)(answers.estimate)
     router.get("/v1/compressors", response_model=schemas.CompressorsResponse)(answers.compressors)

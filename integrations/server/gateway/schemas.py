@@ -95,6 +95,20 @@ class HeadroomRequest(BaseModel):
     ctxprune: GatewayOptions | None = _OWN
 
 
+class HeadroomResponse(BaseModel):
+    """messages: as many as came. ccr_hashes: of originals that can be had. reason: a word; "" when pruned."""
+
+    messages: list[Any]
+    tokens_before: int
+    tokens_after: int
+    tokens_saved: int
+    compression_ratio: float = Field(description="tokens_after / tokens_before")
+    transforms_applied: list[str]
+    ccr_hashes: list[str]
+    status: Literal["compressed", "passthrough", "degraded"]
+    reason: str
+
+
 class CompresrOptions(BaseModel):
     """target_compression_ratio: up to 1 the share of tokens to remove, above it how many times shorter. dynamic: as the
     model finds right, within dynamic_min_ratio and dynamic_max_ratio (tokens before / after)."""
