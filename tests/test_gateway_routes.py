@@ -312,6 +312,16 @@ def test_highlights(client):
     assert post(client, "/v1/highlight", body | {"pre_tags": []}).status_code == 422
 
 
+@pytest.mark.parametrize("text", ["Lanterns hang in the lane.", "", " \n "])
+def test_where_nothing_answers_the_whole_text_comes_back_without_tags(client, text):
+    body = {"query": QUESTION, "documents": [text, KILN], "threshold": 0.9999}
+    for extra in ({}, {"encoder": "html"}, {"number_of_fragments": 2}):
+        answer = post(client, "/v1/highlight", body | extra)
+        assert answer.status_code == 200, answer.text
+        row = answer.json()["results"][0]
+        assert row["text"] == text and row["fragments"] == row["offsets"] == row["scores"] == []
+
+
 def test_rerank_takes_the_names_that_other_servers_know(client):
     late = FILLER + " " + KILN
     body = {"query": QUESTION, "documents": [late, "The harbour has a crane."], "return_documents": None}

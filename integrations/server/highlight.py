@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Request, Response
@@ -113,12 +112,11 @@ def highlighted(extract: Extract, body: HighlightRequest) -> dict[str, Any]:
     }
     if body.highlight_only:
         return row
-    pieces: Iterator[str] = (
-        piece
-        for (start, end), fragment, last in zip(offsets, fragments, [0, *(end for _, end in offsets[:-1])], strict=True)
-        for piece in (encoded(text[last:start]), fragment)
-    )
-    return row | {"text": "".join(pieces) + encoded(text[offsets[-1][1] if offsets else 0 :])}
+    pieces, last = list[str](), 0
+    for (start, end), fragment in zip(offsets, fragments, strict=True):
+        pieces += [encoded(text[last:start]), fragment]
+        last = end
+    return row | {"text": "".join(pieces) + encoded(text[last:])}
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
