@@ -11,13 +11,10 @@ import numpy as np
 import pytest
 
 from ctxprune import Context, load
-from ctxprune.compressors.provence.compressor import load_model
-from ctxprune.compressors.provence.context_head import COLUMNS, read_scorer
 from ctxprune.compressors.provence.evidence import gather, sentences_of
 from ctxprune.compressors.provence.pruner import Reading
-from ctxprune.compressors.provence.second_look import TOLD_WORDS, heeded, look_again, told
+from ctxprune.compressors.provence.second_look import TOLD_WORDS, asked_again, either, told
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
-from ctxprune.errors import InputError
 from ctxprune.trainers.provence.items import read_families
 from ctxprune.trainers.provence.pairs import Variation, told_sentence
 from ctxprune.trainers.shared.corpora import Source
@@ -61,7 +58,6 @@ def test_a_long_finding_is_told_by_its_beginning():
 MILL = Document("The mill burnt down. Anselm Roe built it anew in stone.", id="mill", title="Mill of Dern")
 ROE = Document("He was born by the sea. He sang well.", id="roe", title="Anselm Roe")
 HALL = Document("The hall is white. Nobody lives there.", id="hall", title="White Hall")
-NOTE = Document("Visitors of the Mill of Dern pay two crowns.", id="note", title="Prices")
 ASKED = "Where was the builder of it born?"
 
 
@@ -83,67 +79,40 @@ class Reader:
         return Reading(offsets, keep, keep, np.array([keep.max()]), np.array([len(keep)]), False)
 
 
-def _looked(documents, *, which="linked", query=ASKED, liked=("Anselm Roe built it anew in stone.",)):
-    item = sentences_of(Context.of(query, documents))
-    first = gather(item, Reader(*liked)(item.passages()))
-    again = Reader("He was born by the sea.")
-    (second,) = look_again([item], [first], again, which)
-    return again.read_passages, first, second
+ITEM_TEXT = "Anselm Roe built it anew in stone."
 
 
-def test_a_document_is_read_again_for_the_question_and_the_sentence_that_names_it():
-    passages, _, second = _looked([HALL, MILL, ROE])
-    assert [(passage.text, passage.query) for passage in passages] == [
-        (ROE.text, f"{ASKED} Anselm Roe built it anew in stone.")
-    ]
-    texts = dict(zip(second.fusable.texts, second.fusable.again.tolist(), strict=True))
-    assert texts["The hall is white."] == [0, 0, 0, 0]
-    told, keep, answer, rank = texts["He was born by the sea."]
-    assert told == 1 and keep > 0 and answer == rank == 3.0
-    assert texts["He sang well."][1] < 0
+def _asked(documents, *liked):
+    item = sentences_of(Context.of(ASKED, documents))
+    evidence = gather(item, Reader(*liked)(item.passages()))
+    return item, asked_again(item, evidence.fusable, evidence.mean)
 
 
-def test_a_document_that_names_the_best_one_is_read_again_too():
-    passages, _, _ = _looked([HALL, MILL, NOTE])
-    assert [passage.title for passage in passages] == ["Prices"]
+def test_a_context_is_asked_again_with_its_best_sentence():
+    item, again = _asked([HALL, MILL, ROE], ITEM_TEXT)
+    assert {passage.query for passage in again.passages()} == {f"{ASKED} {ITEM_TEXT}"}
+    assert [passage.text for passage in again.passages()] == [passage.text for passage in item.passages()]
 
 
-def test_without_links_or_with_one_document_nothing_is_read_again():
-    assert _looked([HALL, MILL])[0] == []
-    assert _looked([MILL])[0] == []
+def test_one_document_has_no_second_step():
+    assert _asked([MILL], ITEM_TEXT)[1] is None
 
 
-def test_all_documents_but_the_best_ones_are_read_again_on_request():
-    passages, _, second = _looked([HALL, MILL, ROE, NOTE], which="all")
-    assert {passage.title for passage in passages} == {"White Hall", "Anselm Roe", "Prices"}
-    assert second.fusable.again[:, 0].sum() == len(second.fusable.texts) - 2
+def test_the_order_of_the_documents_changes_no_question():
+    alike = [Document(f"Nothing is known of number {n}.", id=str(n)) for n in range(4)]
+    there, back = _asked(alike)[1], _asked(alike[::-1])[1]
+    assert there.query == back.query
 
 
-def test_the_order_of_the_documents_changes_nothing():
-    there, _, second = _looked([HALL, MILL, ROE, NOTE])
-    back, _, other = _looked([NOTE, ROE, MILL, HALL])
-    assert {passage.title: passage.query for passage in there} == {passage.title: passage.query for passage in back}
-    rows = [dict(zip(each.fusable.texts, each.fusable.again.tolist(), strict=True)) for each in (second, other)]
-    assert rows[0] == rows[1]
+def test_either_look_is_enough():
+    assert either(np.array([0.0, 0.5, 1.0]), np.array([0.2, 0.5, 0.0])) == pytest.approx([0.2, 0.75, 1.0])
 
 
-def test_links_do_not_multiply_the_work():
-    people = [Document(f"Number {n} was born in May.", title=f"Roe Number{n}") for n in range(30)]
-    names = ", ".join(person.title for person in people)
-    lister = Document(f"They are {names}.", title="List")
-    passages, _, _ = _looked([lister, *people], liked=(lister.text,))
-    assert 0 < len(passages) <= 31 // 3
-
-
-def test_a_head_that_never_saw_a_second_look_asks_for_none():
-    known = [name for name in COLUMNS if not name.startswith("again")]
-    old = load_model("provence-mini").fusion.to_dict() | {"columns": known}
-    keep = [COLUMNS.index(name) for name in known]
-    for name in ("mean", "scale", "skip", "hidden"):
-        old[name] = np.array(old[name])[..., keep].tolist()
-    assert not heeded(read_scorer(old))
-
-
-def test_an_unknown_way_of_looking_is_an_error_that_lists_the_known():
-    with pytest.raises(InputError, match="second_look must be one of linked, all, off, got 'twice'"):
-        load("provence", second_look="twice")
+def test_a_second_look_only_adds_and_leaves_the_documents_relevance():
+    contexts = [Context.of(ASKED, [HALL, MILL, ROE]), Context.of("Who lives in the hall?", [HALL])]
+    plain = load("provence").score(contexts)
+    again = load("provence", second_look=True).score(contexts)
+    first, second = ([unit.score for piece in each[0].pieces for unit in piece.units] for each in (plain, again))
+    assert all(high >= low for low, high in zip(first, second, strict=True)) and first != second
+    assert [piece.score for piece in plain[0].pieces] == [piece.score for piece in again[0].pieces]
+    assert plain[1] == again[1]

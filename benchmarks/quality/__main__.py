@@ -50,10 +50,14 @@ def _compressors(names: Sequence[str]) -> dict[str, Compressor]:
 
 
 def load_compressor(name: str) -> Compressor:
-    """A compressor by name, or "NAME:MODEL" with that model, such as an export's folder.
+    """A compressor by name, "NAME:MODEL" with that model, such as an export's folder, or "NAME+OPTION" with that option
+    switched on.
 
     Raises UnknownNameError for a name that nobody knows.
     """
+    if "+" in name and not Path(name).exists():
+        family, *switches = name.split("+")
+        return ctxprune.load(family, **dict.fromkeys(switches, True))
     family, colon, model = name.partition(":")
     if not colon or Path(name).exists():
         return ctxprune.load(name)

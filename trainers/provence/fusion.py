@@ -27,7 +27,6 @@ from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead, con
 from ctxprune.compressors.provence.evidence import gather, sentences_of
 from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, document_features, sentence_features
 from ctxprune.compressors.provence.pruner import PrunerModel
-from ctxprune.compressors.provence.second_look import SecondLook, look_again
 from ctxprune.data import read_questions
 from ctxprune.errors import InputError
 from ctxprune.trainers.provence.contexts import Library, contexts
@@ -52,8 +51,6 @@ NETWORKS, WIDTH, STEPS = 3, 16, 200
 SIZES = (3, 12, 24)
 #: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
 FLOOR = 0.5
-#: How many contexts have all of their documents read again, if they are not more than these; of others those linked to.
-LOOKED_AT_ALL, MOST_LOOKED_AT = 0.2, 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +73,12 @@ class Example:
     form: str
 
 
-def example(
-    pairs: Sequence[Pair], model: PrunerModel, source: str, form: str, second_look: SecondLook = "linked"
-) -> Example | None:
+def example(pairs: Sequence[Pair], model: PrunerModel, source: str, form: str) -> Example | None:
     """Read a context with the encoder and label its sentences by overlap; None when there is nothing to read."""
     item = sentences_of(Context.of(pairs[0].question, [Document(pair.text, title=pair.title) for pair in pairs]))
     if not item.extracts:
         return None
-    (found,) = look_again([item], [gather(item, model.read(item.passages()))], model.read, second_look)
-    evidence = found.fusable
+    evidence = gather(item, model.read(item.passages())).fusable
     labels, known, answers = [], [], []
     for extract, spans in zip(item.extracts, item.spans, strict=True):
         pair = pairs[extract.index]
@@ -331,8 +325,7 @@ def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: 
         library, before = Library.of(everything), len(examples)
         for _ in range(source.repeat):
             for form, pairs in contexts(chosen, library, rng):
-                which: SecondLook = "all" if rng.random() < LOOKED_AT_ALL and len(pairs) <= MOST_LOOKED_AT else "linked"
-                if pairs and (one := example(pairs, model, Path(source.path).name.split(".")[0], form, which)):
+                if pairs and (one := example(pairs, model, Path(source.path).name.split(".")[0], form)):
                     examples.append(one)
         print(f"{source.path}: {len(examples) - before} contexts", flush=True)
     return examples

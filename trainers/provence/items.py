@@ -246,7 +246,7 @@ def _capped(
 def _family(unit: tuple[Question, ...], rng: random.Random, variation: Variation, negatives: Negatives) -> PairFamily:
     """The unit's pairs, varied: one style of question for all, and twins on the very same cut of their passage."""
     style = rng.random()
-    tail = told_sentence(unit[0], rng) if len(unit) == 1 and rng.random() < variation.told else ""
+    tail = told_sentence(unit[0], rng) if variation.told and len(unit) == 1 and rng.random() < variation.told else ""
     alike = replace(variation, plain_question=0, keywords=0)
     pairs: list[Pair] = []
     numbers: list[int] = []

@@ -53,7 +53,7 @@ class Variation:
     no_title: float = 0.4
     plain_question: float = 0.35
     keywords: float = 0.15
-    told: float = 0.15
+    told: float = 0.0
     chunk_words: int = 100
     max_words: int = 230
     max_documents: int = 6

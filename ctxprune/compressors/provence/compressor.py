@@ -14,8 +14,8 @@ from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow
 from ctxprune.compressors.provence.evidence import Evidence, Sentences, gather, sentences_of
 from ctxprune.compressors.provence.fusion import Array
-from ctxprune.compressors.provence.pruner import PrunerModel, relevance
-from ctxprune.compressors.provence.second_look import SecondLook, heeded, look_again
+from ctxprune.compressors.provence.pruner import PrunerModel, Reading, relevance
+from ctxprune.compressors.provence.second_look import asked_again, either
 from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import relevance_of, with_extracts
 from ctxprune.errors import InputError
@@ -29,6 +29,8 @@ from ctxprune.types import Context
 
 #: How token probabilities become a sentence's: their mean, the share of tokens above one half, or the fitted fusion.
 Rounding = Literal["fused", "mean", "share"]
+#: Keep probabilities of the sentences, and relevance log-odds of the documents.
+Judged = tuple[Array, Array]
 BUNDLED = "provence-mini"
 #: The bundled model of many languages.
 MULTILINGUAL = "provence-mini-multilingual"
@@ -51,6 +53,8 @@ class Provence(ScoringCompressor):
     other_languages: a model (see `load_model`) that reads a context instead, by its own thresholds, where the question
     or the documents are not in Latin letters; loaded when first needed, and `Context.model` says which one
     it was. None: `model` reads all.
+    second_look: read the documents of a context again for the question and the best sentence found, and keep what helps
+    by either reading: for questions of several steps, at about twice the time.
     """
 
     name = "provence"
@@ -65,7 +69,7 @@ class Provence(ScoringCompressor):
         *,
         other_languages: str | None = None,
         rounding: Rounding | None = None,
-        second_look: SecondLook = "linked",
+        second_look: bool = False,
         **choice: Unpack[Choice],
     ) -> None:
         self.model = model or load_model(BUNDLED)
@@ -76,10 +80,8 @@ class Provence(ScoringCompressor):
         self.default_threshold = self.model.default_threshold
         self.operating_points, self.default_floor = calibrated(self.model, self.rounding)
         super().__init__(**choice)
-        #: Which documents are read again for the question and what the first look found.
-        self.second_look: SecondLook = second_look
-        if second_look not in get_args(SecondLook):
-            raise InputError(f"second_look must be one of {', '.join(get_args(SecondLook))}, got {second_look!r}")
+        #: Whether all documents are read again for the question and the best sentence found.
+        self.second_look = second_look
         if self.rounding not in get_args(Rounding):
             raise InputError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {rounding!r}")
         if self.rounding == "fused" and self.model.fusion is None:
@@ -117,18 +119,34 @@ class Provence(ScoringCompressor):
     def _score(self, contexts: Sequence[Context], model: PrunerModel) -> list[Context]:
         with stage("tokenize"):
             items = [sentences_of(context, self.language, self.units) for context in contexts]
-        readings = iter(model.read([passage for item in items for passage in item.passages()]))
-        read = [[next(readings) for _ in item.extracts] for item in items]
+        read = _read(items, model)
         with stage("infer"):
             evidence = [gather(*parts) for parts in zip(items, read, strict=True)]
-        if self.second_look != "off" and self.rounding == "fused" and heeded(model.fusion):
-            evidence = look_again(items, evidence, model.read, self.second_look)
+            judged = [self._rounded(each, model) for each in evidence]
+        if self.second_look:
+            judged = self._look_again(items, evidence, judged, model)
+        cut = [any(reading.question_cut for reading in readings) for readings in read]
         with stage("infer"):
-            cut = [any(reading.question_cut for reading in readings) for readings in read]
-            return [self._scored(*parts, model) for parts in zip(contexts, items, evidence, cut, strict=True)]
+            return [self._scored(*parts, model) for parts in zip(contexts, items, judged, cut, strict=True)]
 
-    def _scored(self, context: Context, item: Sentences, evidence: Evidence, cut: bool, model: PrunerModel) -> Context:
-        scores, ranks = self._rounded(evidence, model)
+    def _look_again(
+        self, items: Sequence[Sentences], evidence: Sequence[Evidence], judged: Sequence[Judged], model: PrunerModel
+    ) -> list[Judged]:
+        """The sentences by either look; the documents keep the relevance that they have for the question itself."""
+        asked = [
+            asked_again(item, each.fusable, scores)
+            for item, each, (scores, _) in zip(items, evidence, judged, strict=True)
+        ]
+        again = iter(_read([item for item in asked if item is not None], model))
+        return [
+            (scores, ranks)
+            if item is None
+            else (either(scores, self._rounded(gather(item, next(again)), model)[0]), ranks)
+            for item, (scores, ranks) in zip(asked, judged, strict=True)
+        ]
+
+    def _scored(self, context: Context, item: Sentences, judged: Judged, cut: bool, model: PrunerModel) -> Context:
+        scores, ranks = judged
         fresh, place = {}, 0
         for extract, spans, rank in zip(item.extracts, item.spans, ranks, strict=True):
             mine = scores[place : place + len(spans)]
@@ -144,10 +162,10 @@ class Provence(ScoringCompressor):
             )
         return context
 
-    def _rounded(self, evidence: Evidence, model: PrunerModel) -> tuple[Array, Array]:
+    def _rounded(self, evidence: Evidence, model: PrunerModel) -> Judged:
         """Keep probabilities of the sentences and relevance log-odds of the documents."""
         if self.rounding == "fused" and model.fusion is not None:
-            logits, ranks = model.fusion.score(evidence.fusable, evidence.features)
+            logits, ranks = model.fusion.score(evidence.fusable)
             return sigmoid(logits), ranks
         return evidence.mean if self.rounding == "mean" else evidence.share, evidence.fusable.rank
 
@@ -169,6 +187,12 @@ def other_rules(source: str, rounding: Rounding, policy: Policy, *, own_floor: f
     points, floor = calibrated(model, rounding)
     floored = replace(policy, floor=floor) if policy.floor == own_floor else policy
     return Rules(model.default_threshold, points, floored)
+
+
+def _read(items: Sequence[Sentences], model: PrunerModel) -> list[list[Reading]]:
+    """The readings of all documents of each item, made in one call."""
+    readings = iter(model.read([passage for item in items for passage in item.passages()]))
+    return [[next(readings) for _ in item.extracts] for item in items]
 
 
 def _fitted(model: PrunerModel) -> Rounding:

@@ -38,8 +38,6 @@ COLUMNS = (
     *("best_keep", "best_answer", "best_rank", "best_cover"),  # of the whole context
     *("sentences", "windows", "documents"),  # logarithms of their numbers
     *("link_gap", "title_asked", "left_cover", "left_best_cover", "link", "link_on"),  # see `_link_columns`
-    *("again", "again_keep", "again_answer", "again_rank"),  # 1 and what a second look added to the log-odds
-    *("again_keep_gap", "again_order_gap"),  # how far behind the context's best with what the second look added
 )
 #: Evidence beyond this many standard deviations says no more.
 _LIMIT = 4.0
@@ -56,10 +54,8 @@ _LEANING = frozenset(_LEANING_WORDS.split())
 class Scorer(Protocol):
     """Turns the evidence of a context into log-odds of its sentences and documents."""
 
-    def score(self, evidence: SentenceEvidence, features: Array | None = None) -> tuple[Array, Array]:
-        """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,).
-
-        features: `fusion.sentence_features` of the evidence, if they are there already."""
+    def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
+        """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,)."""
         ...
 
     def to_dict(self) -> dict[str, Any]:
@@ -113,15 +109,9 @@ class ContextHead:
         arrays = {name: np.round(getattr(self, name), 5).tolist() for name in self.__dataclass_fields__}
         return {"columns": list(COLUMNS), **arrays}
 
-    @property
-    def looks_again(self) -> bool:
-        """Whether the head was fitted with what a second look says; others would not heed it."""
-        places = [place for place, name in enumerate(COLUMNS) if name.startswith("again")]
-        return bool(self.skip[:, places].any() or self.hidden[..., places].any())
-
-    def score(self, evidence: SentenceEvidence, features: Array | None = None) -> tuple[Array, Array]:
+    def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
         """See `Scorer`."""
-        features = sentence_features(evidence) if features is None else features
+        features = sentence_features(evidence)
         logits = self.logits(context_table(evidence, features))
         ranks = document_features(evidence, features, logits) @ self.document if evidence.texts else evidence.rank
         return logits, ranks
@@ -184,7 +174,6 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
         *(np.full(n, value) for value in best),
         *(np.full(n, np.log(size)) for size in sizes),
         *_link_columns(evidence, order - order.max(), presence, titles).T,
-        *_second_look(evidence, order).T,
     ]
     return np.stack(columns, axis=1)
 
@@ -195,16 +184,6 @@ def prior_order(evidence: SentenceEvidence, features: Array | None = None) -> Ar
     window = evidence.window_rank[evidence.window] - evidence.rank[evidence.document]
     order: Array = base @ PRIOR_ORDER + PRIOR_ORDER[2] * window
     return order
-
-
-def _second_look(evidence: SentenceEvidence, order: Array) -> Array:
-    """(n_sentences, 6), the last columns of `COLUMNS`: zeros, and the gaps of the first look, where there was none."""
-    first = np.column_stack([evidence.keep, evidence.answer, evidence.window_rank[evidence.window]])
-    again = np.zeros((len(first), 4)) if evidence.again is None else evidence.again
-    gains = np.where(again[:, :1] > 0, again[:, 1:] - first, 0.0)
-    keep = evidence.keep + np.maximum(gains[:, 0], 0.0)
-    raised = order + np.maximum(gains, 0.0) @ PRIOR_ORDER[:3]
-    return np.column_stack([again[:, 0], gains, keep - keep.max(), raised - raised.max()])
 
 
 def _question_words(evidence: SentenceEvidence) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:

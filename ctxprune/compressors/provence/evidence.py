@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -43,14 +43,12 @@ def sentences_of(context: Context, language: str | None = None, units: UnitKind 
 class Evidence:
     """Sentence scores of one context by plain rounding, and what the fusion needs.
 
-    mean: mean keep probability; share: share of tokens with P(keep) > 0.5; each (n_sentences,) in [0, 1]. features:
-    `fusion.sentence_features`, where somebody needed them already.
+    mean: mean keep probability; share: share of tokens with P(keep) > 0.5; each (n_sentences,) in [0, 1].
     """
 
     mean: Array
     share: Array
     fusable: SentenceEvidence
-    features: Array | None = None
 
 
 def gather(item: Sentences, readings: Sequence[Reading]) -> Evidence:
@@ -77,18 +75,6 @@ def gather(item: Sentences, readings: Sequence[Reading]) -> Evidence:
         window_rank=np.concatenate([np.zeros(0), *(reading.ranks for reading in readings)]).astype(np.float64),
     )
     return Evidence(mean, share, fusable)
-
-
-def second_reading(item: Sentences, evidence: Evidence, readings: Mapping[int, Reading]) -> Evidence:
-    """The evidence with what a second look says. readings: by the place of the document that was read again."""
-    again = np.zeros((len(evidence.mean), 4))
-    for place, reading in readings.items():
-        mean, _, answer, _, _, window = _by_sentence(item.spans[place], reading).T
-        ranks = reading.ranks[window.astype(np.int64)]
-        again[evidence.fusable.document == place] = np.column_stack(
-            [np.ones(len(mean)), _log_odds(mean), answer, ranks]
-        )
-    return replace(evidence, fusable=replace(evidence.fusable, again=again))
 
 
 def _by_sentence(spans: Sequence[Span], reading: Reading) -> Array:

@@ -50,8 +50,6 @@ class SentenceEvidence:
     peak: (n_sentences,) the highest keep log-odds of a token. tokens: (n_sentences,) how many there are. window:
     (n_sentences,) int, the window that the sentence was read in, numbered over the context, ascending; window_rank:
     (n_windows,) log-odds. A long document is judged by its windows, as a retriever's passages would be.
-    again: (n_sentences, 4), what a second look says: 1 where there was one, and the log-odds of keep, answer and window
-    then; None where no document was read again.
     """
 
     query: str
@@ -65,7 +63,6 @@ class SentenceEvidence:
     tokens: Array
     window: npt.NDArray[np.int64]
     window_rank: Array
-    again: Array | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,9 +95,9 @@ class Fusion:
             "bias": round(self.bias, 5),
         }
 
-    def score(self, evidence: SentenceEvidence, features: Array | None = None) -> tuple[Array, Array]:
+    def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
         """Keep log-odds of the sentences (n_sentences,) and relevance log-odds of the documents (n_documents,)."""
-        features = sentence_features(evidence) if features is None else features
+        features = sentence_features(evidence)
         order = features @ self.sentence
         level = context_features(evidence, order) @ self.context + self.bias
         return self.slope * order + level, document_features(evidence, features, order) @ self.document
