@@ -10,6 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from benchmarks.quality.__main__ import load_compressor
 from ctxprune import Context, load
 from ctxprune.compressors.provence.evidence import gather, sentences_of
 from ctxprune.compressors.provence.pruner import Reading
@@ -116,3 +117,8 @@ def test_a_second_look_only_adds_and_leaves_the_documents_relevance():
     assert all(high >= low for low, high in zip(first, second, strict=True)) and first != second
     assert [piece.score for piece in plain[0].pieces] == [piece.score for piece in again[0].pieces]
     assert plain[1] == again[1]
+
+
+def test_the_quality_benchmark_switches_it_on_by_name():
+    assert load_compressor("provence+second_look").second_look
+    assert not load_compressor("provence").second_look

@@ -29,6 +29,7 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "tally": quality.tally,
     "first_sentence": quality.first_sentence,
     "defaults": quality.defaults,
+    "side_by_side": quality.side_by_side,
     "ladder": quality.ladder,
     "command": quality.command,
     "points": risk.points_table,

@@ -99,6 +99,18 @@ def defaults(figures: Figures) -> str:
     return compact(head, rows)
 
 
+def side_by_side(figures: Figures) -> str:
+    """Every compressor of the run on every set: at its defaults, then answers kept at each budget."""
+    rows, budgets = [], ""
+    for name, one in figures["sets"].items():
+        budgets = " / ".join(map(str, _budgets(one)))
+        for row in one["defaults"]:
+            mine = row["compressor"]
+            kept = " / ".join(_two_places(_kept(one, mine, budget)) for budget in _budgets(one))
+            rows.append([TITLES.get(name, name), f"`{mine}`", *_kept_and_removed(row), kept])
+    return _left(compact(["set", "", "answer kept", "words removed", f"kept at {budgets} words"], rows), from_column=2)
+
+
 def ladder(figures: Figures) -> str:
     """The rungs of a ladder: the same questions with more and more text around the answer."""
     head = [
