@@ -54,7 +54,7 @@ class Provence(ScoringCompressor):
     or the documents are not in Latin letters; loaded when first needed, and `Context.model` says which one
     it was. None: `model` reads all.
     second_look: read the documents of a context again for the question and the best sentence found, and keep what helps
-    by either reading: for questions of several steps, at about twice the time.
+    by either reading: for questions of several steps, at a little over twice the time.
     """
 
     name = "provence"
