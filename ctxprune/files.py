@@ -28,6 +28,31 @@ def open_text(path: Path) -> TextIO:
     return path.open(encoding="utf-8-sig", newline="\n")
 
 
+#: What files begin with that hold text in a form of their own, and what makes plain text of it.
+_FORMS = (
+    (b"%PDF-", "a PDF", "pdftotext FILE"),
+    (b"PK\x03\x04", "a zip archive or an office document", "pandoc -t plain FILE"),
+    (b"\xd0\xcf\x11\xe0", "an old office document", "soffice --convert-to txt FILE"),
+    (b"\x1f\x8b", "gzipped", "gunzip FILE"),
+)
+
+
+def decoded(content: bytes, place: str) -> str:
+    """UTF-8 text, without its byte order mark; line ends stay as they are, so that offsets fit the file.
+
+    place: how the file is called in the InputError, which says what else it is and how to make text of it.
+    """
+    for begins, what, how in _FORMS:
+        if content.startswith(begins):
+            raise InputError(f"{place} is {what}, not plain text; make that of it first: {how}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        where = f"{error.reason} at byte {error.start}"
+        how = "iconv -f ENCODING -t utf-8 FILE (latin1, cp1252, ...)"
+        raise InputError(f"{place} is not UTF-8 text ({where}); make it so first: {how}") from None
+
+
 def read_lines(path: Path) -> Iterator[tuple[int, str]]:
     """(line number, line) for every line of a file that is not blank; gunzipped if its name ends in .gz.
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ctxprune.errors import InputError
-from ctxprune.files import LOCK, only_writer, read_rows, remove_matching, write_rows, write_whole
+from ctxprune.files import LOCK, decoded, only_writer, read_rows, remove_matching, write_rows, write_whole
 
 
 def test_a_second_writer_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
@@ -129,3 +129,20 @@ def test_a_file_that_cannot_be_replaced_leaves_nothing_unfinished(tmp_path: Path
     with pytest.raises(OSError, match="taken"):
         write_whole(tmp_path / "taken", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"%PDF-1.7\n%more", "x is a PDF, not plain text; make that of it first: pdftotext FILE"),
+        (b"PK\x03\x04word/document.xml", "pandoc -t plain FILE"),
+        ("Grüße aus Köln".encode("latin1"), r"x is not UTF-8 text .* at byte 2\); make it so first: iconv -f ENCODING"),
+    ],
+)
+def test_what_is_no_plain_text_is_named_with_the_way_to_make_some(content: bytes, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        decoded(content, "x")
+
+
+def test_a_byte_order_mark_is_no_text_and_line_ends_stay() -> None:
+    assert decoded(b"\xef\xbb\xbfone\r\ntwo\n", "x") == "one\r\ntwo\n"

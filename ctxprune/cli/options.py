@@ -19,7 +19,7 @@ from ctxprune.data import SampleQuestion, sample_corpus, sample_questions
 from ctxprune.data.corpus import corpus_document, decode_page, is_page, read_corpus, read_page
 from ctxprune.data.questions import answers_from, question_from_row, read_jsonl
 from ctxprune.errors import InputError, UnknownNameError
-from ctxprune.files import json_object, read_lines, read_rows, split_lines
+from ctxprune.files import decoded, json_object, read_lines, read_rows, split_lines
 from ctxprune.options import Options
 from ctxprune.pipeline import require_query
 from ctxprune.types import Compressor, Context, Document, TokenCounter
@@ -157,19 +157,12 @@ def _document(row: dict[str, Any], name: str, number: int, *, place: str) -> Doc
 def _whole(content: bytes, place: str, *, id: str, title: str) -> Document:
     """One document, the text of a web page where the content begins like one."""
     if not _PAGE.match(content[:_PAGE_BEGINS]):
-        return Document(_decoded(content, place), id=id, title=title)
+        return Document(decoded(content, place), id=id, title=title)
     try:
         page = read_page(decode_page(content))
     except (UnicodeDecodeError, LookupError) as error:
         raise InputError(f"cannot read {place} as a web page: {error}") from None
     return Document(page.text, id=id, title=page.title or title, metadata={"extracted_from": "text/html"})
-
-
-def _decoded(content: bytes, place: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{place} is not UTF-8 text ({error.reason} at byte {error.start})") from None
 
 
 #: One of each kind: running text, a near twin that answers otherwise, a table row, keywords, French, no answer.

@@ -12,7 +12,7 @@ from typing import Any
 
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import InputError
-from ctxprune.files import open_text, read_rows
+from ctxprune.files import decoded, open_text, read_rows
 from ctxprune.types import Document
 
 _JSONL = (".jsonl", ".jsonl.gz")
@@ -83,9 +83,8 @@ def _read_file(path: Path, name: str, *, named: bool = False) -> Iterator[Docume
 
 def _plain(path: Path, name: str) -> Document:
     try:
-        # bytes, so that line ends stay as they are and offsets fit the file
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = decoded(path.read_bytes(), str(path))
+    except OSError as error:
         raise InputError(f"cannot read {path}: {error}") from None
     heading = _HEADING.match(text) if path.suffix == ".md" else None
     return Document(text, id=name, title=heading.group(1) if heading else path.stem)
