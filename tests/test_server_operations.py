@@ -239,6 +239,15 @@ def test_sigterm_makes_it_unready_then_drains(unused_port):
         server.wait()
 
 
+def test_variables_of_others_are_left_alone(monkeypatch):
+    from ctxprune.integrations.server.app import settings_from_environment
+
+    monkeypatch.setenv("CTXPRUNE_API_KEYS", '["k"]')
+    for name in ("API_KEY", "SERVICE_HOST", "PORT", "PORT_8080_TCP_ADDR", "LIGHT_SERVICE_PORT_HTTP"):
+        monkeypatch.setenv(f"CTXPRUNE_{name}", "10.0.0.1")
+    assert len(settings_from_environment().api_keys) == 1
+
+
 @pytest.fixture
 def unused_port():
     with socket.socket() as probe:
@@ -254,6 +263,12 @@ def unused_port():
         ([], {"CTXPRUNE_MAX_BODY_BYTES": "-1"}, "CTXPRUNE_MAX_BODY_BYTES: Input should be greater than 0"),
         ([], {"CTXPRUNE_UPSTREAM_URL": "localhost"}, "CTXPRUNE_UPSTREAM_URL: "),
         ([], {"CTXPRUNE_DEFAULT_COMPRESSOR": "x"}, "default_compressor 'x' must be one of"),
+        (
+            [],
+            {"CTXPRUNE_API_KEY": "k"},
+            "CTXPRUNE_API_KEY is no setting of the server; did you mean CTXPRUNE_API_KEYS?",
+        ),
+        ([], {"CTXPRUNE_FLAVOUR": "k"}, "CTXPRUNE_FLAVOUR is no setting of the server; unset it"),
         (["--port", "99999"], {}, "less than or equal to 65535"),
     ],
 )

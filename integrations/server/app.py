@@ -6,13 +6,15 @@ import asyncio
 import gc
 import logging
 import math
+import os
 import re
 import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from difflib import get_close_matches
 from types import FrameType
 from typing import Any
 
@@ -57,7 +59,7 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     --workers 4` works. log: where its events go; by default JSON lines on stderr. tracing: by default OpenTelemetry's
     when the settings say so. `app.state.service` is its service.
     """
-    settings = settings or Settings()
+    settings = settings or settings_from_environment()
     metrics, log = Metrics(), log or json_log()
     service = Service(settings, Engine(settings, metrics, log), metrics, log)
     upstream, gateway = Upstream(settings), Gateway(service)
@@ -255,7 +257,9 @@ def serve(*, host: str = "127.0.0.1", port: int = 8080, settings: Settings | Non
 
 def settings_from_environment(**options: Any) -> Settings:
     """Settings from CTXPRUNE_... variables and `options`. Raises InputError, which names the variable and not its
-    value, since that may be a secret."""
+    value, since that may be a secret; a variable that is no setting is refused, since CTXPRUNE_API_KEY for
+    CTXPRUNE_API_KEYS would leave the server open."""
+    _refuse_unknown(os.environ)
     try:
         return Settings(**options)
     except ValidationError as error:
@@ -267,6 +271,23 @@ def settings_from_environment(**options: Any) -> Settings:
         raise InputError(
             f'{name} must be JSON, a list as \'["one", "two"]\' or a mapping as \'{{"name": "value"}}\''
         ) from None
+
+
+#: What Kubernetes sets in every pod beside a service called "ctxprune".
+_SERVICE_LINK = re.compile(r"CTXPRUNE_(?:\w+_)?(?:SERVICE_(?:HOST|PORT)|PORT)(?:_|$)")
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    settings = {f"CTXPRUNE_{field}".upper() for field in Settings.model_fields}
+    given = {name.upper() for name in environ if name.upper().startswith("CTXPRUNE_")}
+    # a caller's own key may stand beside the server's, and the tests have a variable of theirs
+    theirs = {"CTXPRUNE_ALL_TESTS"} | ({"CTXPRUNE_API_KEY"} if "CTXPRUNE_API_KEYS" in given else set())
+    for name in sorted(given - settings - theirs):
+        if _SERVICE_LINK.match(name):
+            continue
+        near = get_close_matches(name, sorted(settings), n=1, cutoff=0.8)
+        hint = f"did you mean {near[0]}?" if near else "unset it; the settings are in docs/server.md"
+        raise InputError(f"{name} is no setting of the server; {hint}")
 
 
 def _variable(loc: tuple[int | str, ...]) -> tuple[int | str, ...]:
