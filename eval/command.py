@@ -130,6 +130,10 @@ def run(
         settings["statistics"] = settings.get("statistics", {}) | {"seed": seed}
     named = {"compressed": compressed, "baselines": _names(baselines), "tokenizer": tokenizer, "language": language}
     settings |= {name: value for name, value in named.items() if value is not None}
+    if not settings.get("compressors") and not settings.get("compressed"):
+        raise typer.BadParameter(
+            "give what to test: --compressor provence, --compressed FILE, or compressors: in a CONFIG.yaml"
+        )
     limits = parse_limits(fail_under or ())
     checked = config_from(settings, source=str(config) if config else "the flags")
     folder = out or Path("runs") / datetime.now(UTC).strftime("%Y%m%d-%H%M%S")

@@ -381,3 +381,22 @@ def test_version_and_help(ctxprune_cli):
     assert ctxprune_cli("--version") == (0, f"ctxprune {ctxprune.__version__}\n", "")
     code, out, _ = ctxprune_cli("--help")
     assert code == 0 and all(name in out for name in ("compress", "run", "models", "doctor", "train"))
+
+
+def test_doctor_says_plainly_that_torch_is_not_installed(ctxprune_cli, monkeypatch):
+    def without_torch(**_):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    from ctxprune.cli import doctor
+
+    described = doctor.describe()
+    monkeypatch.setattr(doctor, "describe", lambda **options: without_torch() if options else described)
+    _, out, _ = ctxprune_cli("doctor")
+    assert "not installed; the bundled models do without" in out and "ModuleNotFoundError" not in out
+
+
+def test_eval_run_says_what_to_give_when_there_is_nothing_to_test(ctxprune_cli, tmp_path):
+    data = tmp_path / "q.jsonl"
+    data.write_text('{"question": "Who?", "answers": ["Ada"], "documents": ["Ada did."]}\n')
+    code, _, err = ctxprune_cli("eval", "run", "--data", str(data))
+    assert code == 2 and "--compressor provence" in " ".join(err.split())

@@ -88,6 +88,10 @@ def extras() -> dict[str, list[str]]:
 def _machine() -> dict[str, Any]:
     try:
         return describe(probe_torch=True)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            return describe() | {"torch_error": f"{type(error).__name__}: {error}"}
+        return describe() | {"torch_error": "not installed; the bundled models do without"}
     except Exception as error:  # a broken torch must not hide the rest, and the default path does not need it
         return describe() | {"torch_error": f"{type(error).__name__}: {error}"}
 
