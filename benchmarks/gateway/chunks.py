@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ import httpx2
 from benchmarks.gateway.litellm_proxy import OURS, running_sidecar
 from ctxprune.files import read_rows
 
-SAMPLE = Path("ctxprune/bundled/sample")
+SAMPLE = Path(str(files("ctxprune.bundled") / "sample"))
 CHUNKS, WORDS = 10, 400
 
 

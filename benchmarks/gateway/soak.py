@@ -18,6 +18,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.resources import files
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from ctxprune.files import read_rows
 from ctxprune.prompt import NO_CONTEXT, piece_text
 from ctxprune.tools import prune_tool_output
 
-SAMPLE = Path("ctxprune/bundled/sample")
+SAMPLE = Path(str(files("ctxprune.bundled") / "sample"))
 CLIENTS = 8
 #: Small enough that each is full after some minutes; what grows then is a leak.
 CACHE_BYTES = 4_000_000
