@@ -1,7 +1,4 @@
-"""A text compressor of ctxprune as a LangChain compressor, transformer and runnable, and behind a retriever.
-
-LangChain's documents come in and new ones go out; nothing that comes in is changed.
-"""
+"""A text compressor of ctxprune as a LangChain compressor, transformer and runnable, and behind a retriever."""
 
 from __future__ import annotations
 
@@ -16,60 +13,12 @@ from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableConfig, RunnableSerializable
 from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 
-from ctxprune.documents import text_of
 from ctxprune.errors import InputError
-from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, check_top_n, finite
+from ctxprune.integrations.adapter import Adapter, CopiesBuiltAnew, check_top_n
+from ctxprune.integrations.langchain.convert import from_langchain, to_langchain
 from ctxprune.pipeline import OnError
 from ctxprune.prompt import DOCUMENT_SEPARATOR
 from ctxprune.text import UnitKind
-from ctxprune.types import Document as OwnDocument
-
-SCORE_KEYS = ("score", "relevance_score")
-
-
-def from_langchain(documents: Sequence[Document], *, title_key: str | None) -> list[OwnDocument]:
-    """title_key: the metadata field with the title (None: no titles). Metadata stays where it is.
-
-    Raises InputError for anything but a sequence of LangChain documents.
-    """
-    given: object = documents
-    if isinstance(given, str) or not isinstance(given, Sequence):
-        raise InputError(f"documents must be a sequence of LangChain documents, got {type(documents).__name__}")
-    for place, document in enumerate(documents):
-        if not isinstance(document, Document):
-            raise InputError(
-                f"documents[{place}] must be a langchain_core.documents.Document, got {type(document).__name__}"
-            )
-    return [_document(document, title_key) for document in documents]
-
-
-def to_langchain(compressed: Sequence[Compressed], documents: Sequence[Document]) -> list[Document]:
-    """Fresh documents with the id and metadata of those they came from, plus `relevance_score` and `ctxprune`.
-
-    A summary of several documents has neither id nor metadata of theirs; its report names them.
-    """
-    return [_compressed(each, [documents[index] for index in each.indices]) for each in compressed]
-
-
-def _document(document: Document, title_key: str | None) -> OwnDocument:
-    metadata = document.metadata
-    scores = (finite(metadata.get(key)) for key in SCORE_KEYS)
-    return OwnDocument(
-        document.page_content,
-        id=document.id or "",
-        title="" if title_key is None else text_of(metadata.get(title_key)),
-        score=next((score for score in scores if score is not None), None),
-    )
-
-
-def _compressed(compressed: Compressed, sources: list[Document]) -> Document:
-    added = {} if compressed.score is None else {"relevance_score": compressed.score}
-    if len(sources) != 1:
-        return Document(page_content=compressed.text, metadata={**added, "ctxprune": compressed.report})
-    [source] = sources
-    metadata = {**source.metadata, **added, "ctxprune": compressed.report}
-    return source.model_copy(update={"page_content": compressed.text, "metadata": metadata})
-
 
 #: Where a mapping may hold the question and the documents; the first key that is there counts.
 QUERY_KEYS = ("question", "query", "input")
