@@ -37,7 +37,7 @@ COLUMNS = (
     *("order", "order_gap", "place"),  # the prior order, how far behind its best, log(1 + rank by it)
     *("best_keep", "best_answer", "best_rank", "best_cover"),  # of the whole context
     *("sentences", "windows", "documents"),  # logarithms of their numbers
-    *("link_gap", "title_asked", "left_cover", "left_best_cover", "link", "link_on"),  # see `_link_columns`
+    *("link_gap", "title_asked", "left_cover", "left_best_cover", "link", "link_on"),  # see `_links`
 )
 #: Evidence beyond this many standard deviations says no more.
 _LIMIT = 4.0
@@ -156,7 +156,7 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
     cover, window_cover, title_cover = _covers(evidence, presence, titles)
     first = np.r_[True, of[1:] != of[:-1]]
     last = np.r_[first[1:], True]
-    order = prior_order(evidence, base)
+    order = base @ PRIOR_ORDER + PRIOR_ORDER[2] * (rank - evidence.rank[of])
     window_bm25 = np.full(len(evidence.window_rank), -np.inf)
     np.maximum.at(window_bm25, window, base[:, 3])
     best = [evidence.keep.max(), evidence.answer.max(), rank.max(), cover.max()]
@@ -173,17 +173,9 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
         *(order, order - order.max(), np.log1p(_places(order))),
         *(np.full(n, value) for value in best),
         *(np.full(n, np.log(size)) for size in sizes),
-        *_link_columns(evidence, order - order.max(), presence, titles).T,
+        *_links(evidence, order - order.max(), presence, titles).T,
     ]
     return np.stack(columns, axis=1)
-
-
-def prior_order(evidence: SentenceEvidence, features: Array | None = None) -> Array:
-    """(n_sentences,): weighted sums of the sentence features (see PRIOR_ORDER), a long document by its windows."""
-    base = sentence_features(evidence) if features is None else features
-    window = evidence.window_rank[evidence.window] - evidence.rank[evidence.document]
-    order: Array = base @ PRIOR_ORDER + PRIOR_ORDER[2] * window
-    return order
 
 
 def _question_words(evidence: SentenceEvidence) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
@@ -204,18 +196,18 @@ def _covers(
     return presence.mean(axis=1), windows.mean(axis=1)[evidence.window], titles.mean(axis=1)[evidence.document]
 
 
-@dataclass(frozen=True, slots=True)
-class Links:
-    """Who names whom. linking: (n_documents,) the best sentence elsewhere that names the document's title, -1 for none.
-    asked: (n_documents,) 1 if the question itself names it. best: the context's best sentence."""
+def _links(
+    evidence: SentenceEvidence, gap: Array, presence: npt.NDArray[np.bool_], titles: npt.NDArray[np.bool_]
+) -> Array:
+    """(n_sentences, 6): clues for the second step of a question whose first step another document answers.
 
-    linking: npt.NDArray[np.int64]
-    asked: Array
-    best: int
-
-
-def links(evidence: SentenceEvidence, gap: Array) -> Links:
-    """gap: (n_sentences,) how far each is behind the context's best; only sentences near it count as linking."""
+    gap: (n_sentences,) how far each is behind the context's best. A document is linked by the best sentence elsewhere
+    that names its title. link_gap: that sentence's gap. title_asked: 1 if the question itself names the title.
+    left_cover: share that stands here of the question's words which the linking sentence and its title leave open;
+    left_best_cover: the same of the context's best sentence, for other documents than its own. link: e^link_gap;
+    link_on: the same where the question does not name the title.
+    """
+    of = evidence.document
     best_first = sorted(range(len(gap)), key=lambda place: (-gap[place], evidence.texts[place]))[:_NAMERS]
     naming = [(place, evidence.texts[place].lower()) for place in best_first if gap[place] > _UNLINKED]
     query = readable(evidence.query).lower()
@@ -224,31 +216,15 @@ def links(evidence: SentenceEvidence, gap: Array) -> Links:
     for number, title in enumerate(evidence.titles):
         if name := searched_name(title):
             asked[number] = name in query
-            linking[number] = next(
-                (place for place, text in naming if evidence.document[place] != number and name in text), -1
-            )
-    return Links(linking, asked, best_first[0])
-
-
-def _link_columns(
-    evidence: SentenceEvidence, gap: Array, presence: npt.NDArray[np.bool_], titles: npt.NDArray[np.bool_]
-) -> Array:
-    """(n_sentences, 6): clues for the second step of a question whose first step another document answers.
-
-    gap: see `links`. link_gap: the linking sentence's gap. title_asked: 1 if the question itself names the title.
-    left_cover: share that stands here of the question's words which the linking sentence and its title leave open;
-    left_best_cover: the same of the context's best sentence, for other documents than its own. link: e^link_gap;
-    link_on: the same where the question does not name the title.
-    """
-    of = evidence.document
-    found = links(evidence, gap)
-    linked = found.linking >= 0
-    link_gap = np.where(linked, gap[found.linking], _UNLINKED)
-    open_words = ~(presence[found.linking] | titles[of[found.linking]]) & linked[:, None]
-    open_best = ~(presence[found.best] | titles[of[found.best]]) & (of != of[found.best])[:, None]
+            linking[number] = next((place for place, text in naming if of[place] != number and name in text), -1)
+    linked = linking >= 0
+    link_gap = np.where(linked, gap[linking], _UNLINKED)
+    open_words = ~(presence[linking] | titles[of[linking]]) & linked[:, None]
+    best = best_first[0]
+    open_best = ~(presence[best] | titles[of[best]]) & (of != of[best])[:, None]
     link = np.exp(link_gap)
     shares = [_share(presence, open_words[of]), _share(presence, open_best)]
-    return np.stack([link_gap[of], found.asked[of], *shares, link[of], (link * (1 - found.asked))[of]], axis=1)
+    return np.stack([link_gap[of], asked[of], *shares, link[of], (link * (1 - asked))[of]], axis=1)
 
 
 def _share(presence: npt.NDArray[np.bool_], of: npt.NDArray[np.bool_]) -> Array:
