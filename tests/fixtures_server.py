@@ -87,6 +87,14 @@ def running(app):
 
 
 @contextmanager
+def listening_at(upstream):
+    """The upstream, served, with the base URL that a sidecar is given as its `url`."""
+    with running(upstream) as url:
+        upstream.url = f"{url}/v1"
+        yield upstream
+
+
+@contextmanager
 def no_signals():
     """Handlers can be set in the main thread alone."""
     yield

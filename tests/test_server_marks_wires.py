@@ -4,7 +4,7 @@ import copy
 import json
 
 import pytest
-from fixtures_server import Upstream, running, sidecar
+from fixtures_server import Upstream, listening_at, sidecar
 
 from ctxprune.integrations.server.proxy.conversation import anthropic_conversation, responses_conversation
 
@@ -47,9 +47,7 @@ OPTIONS = {"ctxprune": {"threshold": 0.3, "budget": 14}}
 
 @pytest.fixture(scope="module")
 def upstream():
-    upstream = Upstream()
-    with running(upstream) as url:
-        upstream.url = f"{url}/v1"
+    with listening_at(Upstream()) as upstream:
         yield upstream
 
 

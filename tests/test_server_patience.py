@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from fixtures_server import Upstream, running, sidecar
+from fixtures_server import Upstream, listening_at, sidecar
 
 from ctxprune.integrations.server.gateway.messages import Conversation, Marking
 from ctxprune.integrations.server.proxy import context
@@ -82,9 +82,7 @@ def test_the_deadline_is_looked_at_between_steps():
 
 @pytest.fixture(scope="module")
 def upstream():
-    upstream = Upstream()
-    with running(upstream) as url:
-        upstream.url = f"{url}/v1"
+    with listening_at(Upstream()) as upstream:
         yield upstream
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import httpx2
 import openai
 import pytest
-from fixtures_server import BRIDGE, FERRY, PATIENT, QUERY, MemoryLog, Upstream, running, sidecar, until
+from fixtures_server import BRIDGE, FERRY, PATIENT, QUERY, MemoryLog, Upstream, listening_at, running, sidecar, until
 from starlette.testclient import TestClient
 
 from ctxprune.integrations.server import Settings, create_app
@@ -22,9 +22,7 @@ CHAT = {"model": "m", "messages": [{"role": "system", "content": "Be brief."}, M
 
 @pytest.fixture(scope="module")
 def listening():
-    upstream = Upstream()
-    with running(upstream) as url:
-        upstream.url = f"{url}/v1"
+    with listening_at(Upstream()) as upstream:
         yield upstream
 
 

@@ -4,7 +4,7 @@ import json
 
 import openai
 import pytest
-from fixtures_server import PATIENT, MemoryLog, Upstream, running, sidecar
+from fixtures_server import PATIENT, MemoryLog, Upstream, listening_at, running, sidecar
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -76,9 +76,7 @@ class Everything(Upstream):
 
 @pytest.fixture(scope="module")
 def listening():
-    upstream = Everything()
-    with running(upstream) as url:
-        upstream.url = f"{url}/v1"
+    with listening_at(Everything()) as upstream:
         yield upstream
 
 
