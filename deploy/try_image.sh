@@ -113,13 +113,13 @@ try_server() {
 # A file of questions in a folder of the caller's, as the head of Dockerfile.light mounts it.
 try_jobs() {
     mount_root
-    mount -t tmpfs -o mode=1777,size=64m tmpfs "$ROOT/work"
+    mount -t tmpfs -o mode=1777,size=64m tmpfs "$ROOT/data"
     local name kept
     for name in bridge tower; do
         echo "{\"question\": \"When was the $name opened?\", \"documents\": [\"$TEXT\"]}"
-    done > "$ROOT/work/questions.jsonl"
+    done > "$ROOT/data/questions.jsonl"
     (in_image "${COMMAND[@]}" map questions.jsonl out/ --workers 2)
-    kept=$(grep --count '"text": "It was opened in 1911."' "$ROOT"/work/out/part-00000.jsonl)
+    kept=$(grep --count '"text": "It was opened in 1911."' "$ROOT"/data/out/part-00000.jsonl)
     echo "pruned: $kept of 2"
     [[ $kept == 2 ]]
     (in_image "${COMMAND[@]}" compress -q "When was the bridge opened?" --text <<< "$TEXT")

@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             if args.out is not None:  # after every set, so that a broken run leaves what it had
                 _write({"command": _command(args), "sets": sets}, args.out)
         if args.figures is not None:
-            write_figures(shown(plain({"command": _command(args), "sets": sets})), args.figures)
+            write_figures(shown({"command": _command(args), "sets": sets}), args.figures)
         if args.out is None:
             print(render({"command": _command(args), "sets": sets}))
         elif args.plot:

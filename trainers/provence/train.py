@@ -267,6 +267,7 @@ def parser() -> argparse.ArgumentParser:
     add("--hold-out", type=float, default=0.05, help="share of passages kept out for fitting the fusion")
     add_run_arguments(made, lr=2e-4, max_length=384)
     add("--freeze-layers", type=int, default=0, help="lowest layers to leave as they are")
+    add("--told", type=float, default=0.0, help="share of questions followed by a sentence, as at a second look")
     add("--rank-weight", type=float, default=0.5)
     add("--list-weight", type=float, default=0.2, help="of each loss that compares sentences or passages")
     add("--batch-tokens", type=int, default=6000, help="padded tokens a batch, over all processes")
@@ -297,7 +298,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pairs = read_families(
         sources,
         seed=arguments.seed,
-        variation=Variation(),
+        variation=Variation(told=arguments.told),
         hold_out=arguments.hold_out,
         per_passage=arguments.per_passage,
     )
