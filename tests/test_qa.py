@@ -198,7 +198,7 @@ def test_bad_corpora_are_named(tmp_path: Path) -> None:
         tmp_path / "none.pdf": "there is no file or folder",
         tmp_path / "odd.html": "unknown encoding: klingon",
         tmp_path / "x.pdf": "cannot tell",
-        tmp_path / "latin.txt": "cannot read",
+        tmp_path / "latin.txt": "is not UTF-8 text",
         bad: r"bad\.jsonl:2: .*'text'",
         nameless: r"nameless\.jsonl:1: field 'id'",
     }.items():
