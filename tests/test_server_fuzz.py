@@ -90,6 +90,14 @@ def test_the_sound_requests_are_sound(client, path):
 
 
 @pytest.mark.parametrize("path", SOUND)
+def test_a_byte_order_mark_stands_before_the_body(client, path):
+    body = b"\xef\xbb\xbf" + json.dumps(SOUND[path]).encode()
+    answer = client.post(path, content=body, headers={"content-type": "application/json"})
+    check(answer, client)
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize("path", SOUND)
 @given(edits=EDITS, ascii=st.booleans())
 @settings(max_examples=40, deadline=None)
 def test_broken_bodies_are_answered(client, path, edits, ascii):

@@ -344,6 +344,16 @@ def test_splicing_changes_what_it_is_told_to(body, which, ascii_only, fresh):
     assert after != body or written == raw
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32-be"])
+def test_a_body_in_another_encoding_that_parsers_read_is_rewritten(encoding):
+    body = {"prompt": "Über die Mühle", "n": 1}
+    came = json.dumps(body, ensure_ascii=False, indent=1).encode(encoding)
+    assert changed_bytes(came, body, dict(body)) == came
+    written = changed_bytes(came, body, body | {"prompt": "Mühle"})
+    assert json.loads(written) == {"prompt": "Mühle", "n": 1}
+    assert written.startswith(b"\xef\xbb\xbf{\n") == (encoding == "utf-8-sig")
+
+
 def leaves(value, path):
     if isinstance(value, dict | list):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):

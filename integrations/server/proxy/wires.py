@@ -195,16 +195,19 @@ def caches_all(body: Mapping[str, Any]) -> bool:
 def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
     """`after` as JSON: the bytes of `before` as they came, with other texts in place of those that differ.
 
-    Where more than texts differs, such as a field that is gone, all of it is written anew. Takes time that grows with
-    the body, so it belongs in a thread.
+    Where more than texts differs, such as a field that is gone, all of it is written anew, in UTF-8; so is what came in
+    UTF-16 or UTF-32. A byte order mark stays. Takes time that grows with the body, so it belongs in a thread.
     """
+    encoding = json.detect_encoding(came)
     try:
-        text = came.decode()
         changes = list(_changes(before, after, ()))
+        if not changes:
+            return came
+        text = came.decode(encoding)
     except (UnicodeDecodeError, _OtherwiseError):
         return json_bytes(after)
-    if not changes:
-        return came
+    if not encoding.startswith("utf-8"):
+        return json_bytes(after)
     root = spans(text)
     parts, position = [], 0
     for node, fresh in sorted(((_at(root, path), fresh) for path, fresh in changes), key=lambda pair: pair[0].start):
@@ -212,7 +215,7 @@ def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
         position = node.end
     spliced = "".join([*parts, text[position:]])
     try:
-        return spliced.encode()
+        return spliced.encode(encoding)
     except UnicodeEncodeError:  # half of a surrogate pair, which only escapes can hold
         return json_bytes(after)
 
