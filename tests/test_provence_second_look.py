@@ -13,9 +13,10 @@ import pytest
 from benchmarks.quality.__main__ import load_compressor
 from ctxprune import Context, load
 from ctxprune.compressors.provence.evidence import gather, sentences_of
-from ctxprune.compressors.provence.pruner import Reading
-from ctxprune.compressors.provence.second_look import TOLD_WORDS, asked_again, either, told
+from ctxprune.compressors.provence.pruner import Passage, Reading
+from ctxprune.compressors.provence.second_look import TOLD_WORDS, Look, either, leads, passages, told
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
+from ctxprune.errors import InputError
 from ctxprune.trainers.provence.items import read_families
 from ctxprune.trainers.provence.pairs import Variation, told_sentence
 from ctxprune.trainers.shared.corpora import Source
@@ -80,45 +81,99 @@ class Reader:
         return Reading(offsets, keep, keep, np.array([keep.max()]), np.array([len(keep)]), False)
 
 
-ITEM_TEXT = "Anselm Roe built it anew in stone."
+FOUND = "Anselm Roe built it anew in stone."
 
 
-def _asked(documents, *liked):
-    item = sentences_of(Context.of(ASKED, documents))
-    evidence = gather(item, Reader(*liked)(item.passages()))
-    return item, asked_again(item, evidence.fusable, evidence.mean)
+def _look(documents, *liked, query=ASKED):
+    item = sentences_of(Context.of(query, documents))
+    readings = Reader(*liked)(item.passages())
+    evidence = gather(item, readings)
+    return Look(item, readings, evidence.fusable, evidence.mean)
 
 
-def test_a_context_is_asked_again_with_its_best_sentence():
-    item, again = _asked([HALL, MILL, ROE], ITEM_TEXT)
-    assert {passage.query for passage in again.passages()} == {f"{ASKED} {ITEM_TEXT}"}
-    assert [passage.text for passage in again.passages()] == [passage.text for passage in item.passages()]
+def _led(which, documents, *liked, query=ASKED):
+    look = _look(documents, *liked, query=query)
+    titles = [extract.source.title for extract in look.item.extracts]
+    return {titles[document]: look.evidence.texts[sentence] for document, sentence in leads(look, which).items()}
 
 
-def test_one_document_has_no_second_step():
-    assert _asked([MILL], ITEM_TEXT)[1] is None
+def test_the_document_that_a_good_sentence_names_is_read_again():
+    assert _led("named", [HALL, MILL, ROE], FOUND) == {"Anselm Roe": FOUND}
 
 
-def test_the_order_of_the_documents_changes_no_question():
-    alike = [Document(f"Nothing is known of number {n}.", id=str(n)) for n in range(4)]
-    there, back = _asked(alike)[1], _asked(alike[::-1])[1]
-    assert there.query == back.query
+def test_all_are_read_again_for_the_best_sentence():
+    assert _led("all", [HALL, MILL, ROE], FOUND) == dict.fromkeys(["White Hall", "Mill of Dern", "Anselm Roe"], FOUND)
 
 
-def test_either_look_is_enough():
-    assert either(np.array([0.0, 0.5, 1.0]), np.array([0.2, 0.5, 0.0])) == pytest.approx([0.2, 0.75, 1.0])
+def test_a_document_is_named_by_its_first_words_too():
+    untitled = replace(ROE, title="", text="Anselm Roe was born by the sea.")
+    assert _led("named", [HALL, MILL, untitled], FOUND) == {"": FOUND}
 
 
-def test_a_second_look_only_adds_and_leaves_the_documents_relevance():
-    contexts = [Context.of(ASKED, [HALL, MILL, ROE]), Context.of("Who lives in the hall?", [HALL])]
-    plain = load("provence").score(contexts)
-    again = load("provence", second_look=True).score(contexts)
+@pytest.mark.parametrize(
+    ("documents", "query"),
+    [
+        ([HALL, MILL, ROE], "Where was Anselm Roe, its builder, born?"),  # the first look knows the name
+        ([HALL, MILL, replace(ROE, title="Anselm Roeder", text="Clerks keep records.")], ASKED),  # part of a word
+        ([MILL, replace(ROE, title=MILL.title)], ASKED),  # more of the same
+        ([MILL], ASKED),  # no other document
+    ],
+)
+def test_what_leads_nowhere_else_is_not_followed(documents, query):
+    assert _led("named", documents, FOUND, query=query) == {}
+
+
+def test_a_sentence_far_behind_the_best_leads_nowhere():
+    assert _led("named", [HALL, MILL, ROE], "The hall is white.") == {}
+
+
+def test_a_german_noun_is_no_name():
+    letter = Document("Wir haben den Vertrag mit der Bank nicht mehr gefunden.", id="letter", title="Brief")
+    other = Document("Ein Vertrag ist lang.", id="other", title="Akte")
+    assert _led("named", [letter, other], letter.text, query="Was fehlt?") == {}
+    named = replace(letter, text="Wir haben den Vertrag mit Otto Weber nicht mehr gefunden.")
+    weber = replace(other, text="Otto Weber wohnt nicht mehr hier.")
+    assert list(_led("named", [named, weber], named.text, query="Was fehlt?")) == ["Akte"]
+
+
+def test_the_second_look_asks_for_the_question_and_the_sentence():
+    look = _look([HALL, MILL, ROE], FOUND)
+    (passage,) = passages(look, leads(look, "named"))
+    assert passage == Passage(f"{ASKED} {FOUND}", "Anselm Roe", ROE.text)
+
+
+@pytest.mark.parametrize("which", ["named", "all"])
+def test_the_order_of_the_documents_changes_nothing(which):
+    alike = [Document(f"Anselm Roe knew Number {n} well.", id=str(n), title=f"Number {n}") for n in range(7)]
+    assert _led(which, alike) == _led(which, alike[::-1])
+
+
+def test_a_second_look_counts_as_far_as_the_sentence_that_led_to_it_helps():
+    look = _look([HALL, MILL, ROE], FOUND)
+    sure, half = (replace(look, scores=np.array([0.1, 0.0, 0.0, best, 0.5, 0.0])) for best in (1.0, 0.5))
+    readings = Reader()(passages(look, {2: 3}))
+    score = lambda _: np.array([0.9, 0.9, 0.9, 0.9, 0.8, 0.2])  # noqa: E731
+    assert either(sure, {2: 3}, readings, score) == pytest.approx([0.1, 0.0, 0.0, 1.0, 0.9, 0.2])
+    assert either(half, {2: 3}, readings, score) == pytest.approx([0.1, 0.0, 0.0, 0.5, 0.7, 0.1])
+    assert (either(half, {}, [], score) == half.scores).all()
+
+
+@pytest.mark.parametrize("which", ["named", "all"])
+def test_a_second_look_only_adds_and_leaves_the_documents_relevance(which):
+    contexts = [Context.of(ASKED.replace("it", "the mill"), [HALL, MILL, ROE]), Context.of("Who lives there?", [HALL])]
+    plain = load("provence", second_look="none").score(contexts)
+    again = load("provence", second_look=which).score(contexts)
     first, second = ([unit.score for piece in each[0].pieces for unit in piece.units] for each in (plain, again))
-    assert all(high >= low for low, high in zip(first, second, strict=True)) and first != second
+    assert all(high >= low for low, high in zip(first, second, strict=True)) and first[4] < second[4]
     assert [piece.score for piece in plain[0].pieces] == [piece.score for piece in again[0].pieces]
     assert plain[1] == again[1]
 
 
-def test_the_quality_benchmark_switches_it_on_by_name():
-    assert load_compressor("provence+second_look").second_look
-    assert not load_compressor("provence").second_look
+def test_another_way_to_look_is_refused():
+    with pytest.raises(InputError, match="second_look must be one of named, all, none, got 'some'"):
+        load("provence", second_look="some")
+
+
+def test_the_quality_benchmark_sets_it_by_name():
+    assert load_compressor("provence+second_look=all").second_look == "all"
+    assert load_compressor("provence").second_look == "named"

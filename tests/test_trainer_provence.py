@@ -191,8 +191,16 @@ def test_the_fit_uses_all_questions_of_files_that_the_encoder_never_saw(question
     fit_head([*arguments, "--unseen", f"{questions}:5:2"])
     assert "10 held-out contexts are too few" in capsys.readouterr().out  # five questions, in two variations each
     assert (folder / "pruner.json").read_bytes() == before
-    fit_head([*arguments, "--unseen", f"{questions}:5:2", "--reference-only"])
-    old, new = json.loads(before), json.loads((folder / "pruner.json").read_text())
-    assert new | {"reference": None} == old | {"reference": None}
-    assert sum(row["contexts"] for row in new["reference"]) == 10
-    assert PrunerModel.from_export(folder).reference is not None
+
+
+def test_points_and_reference_are_fitted_by_the_head_that_is_there(questions, tmp_path) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(files("ctxprune.bundled") / "provence-mini", folder)
+    before = json.loads((folder / "pruner.json").read_text())
+    fit_head(["--model", str(folder), "--data", str(questions), "--hold-out", "1", "--keep-head"])
+    after = json.loads((folder / "pruner.json").read_text())
+    assert after["fusion"] == before["fusion"] and after["max_length"] == before["max_length"]
+    assert sum(row["contexts"] for row in after["reference"]) > 100
+    points = PrunerModel.from_export(folder).operating_points
+    assert points.threshold("safe", 99) <= points.threshold("balanced", 99) <= points.threshold("aggressive", 99)
+    assert after["default_threshold"] == after["operating_points"]["balanced"][-1][1]

@@ -50,14 +50,14 @@ def _compressors(names: Sequence[str]) -> dict[str, Compressor]:
 
 
 def load_compressor(name: str) -> Compressor:
-    """A compressor by name, "NAME:MODEL" with that model, such as an export's folder, or "NAME+OPTION" with that option
-    switched on.
+    """A compressor by name, "NAME:MODEL" with that model, such as an export's folder, or "NAME+OPTION=VALUE" with that
+    option.
 
     Raises UnknownNameError for a name that nobody knows.
     """
     if "+" in name and not Path(name).exists():
-        family, *switches = name.split("+")
-        return ctxprune.load(family, **dict.fromkeys(switches, True))
+        family, *options = name.split("+")
+        return ctxprune.load(family, **{key: value for key, _, value in (option.partition("=") for option in options)})
     family, colon, model = name.partition(":")
     if not colon or Path(name).exists():
         return ctxprune.load(name)

@@ -14,7 +14,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -239,16 +239,44 @@ def operating_points(
     return points
 
 
-def write_reference(examples: Sequence[Example], model: PrunerModel, folder: Path) -> None:
-    """Write the reference alone into pruner.json, by the head and the points that it has. InputError without them."""
-    if model.fusion is None or model.operating_points is None:
-        raise InputError(f"{folder} has no head or no operating points to make a reference by; fit them first")
+def refit_points(
+    examples: Sequence[Example], model: PrunerModel, folder: Path, *, points_from: Sequence[str] = ()
+) -> None:
+    """Write points and reference anew into pruner.json, by the head that it has. InputError without one.
+
+    Contexts that the head was fitted on flatter it, if little: it has few weights. As `fit_and_save` writes nothing for
+    fewer than `MIN_EXAMPLES`.
+    """
+    if _too_few(examples):
+        return
+    if model.fusion is None:
+        raise InputError(f"{folder} has no context head to fit points for; fit it first, without --keep-head")
     logits = [model.fusion.score(one.evidence)[0] for one in examples]
+    _write(folder, _pointed(examples, logits, points_from))
+
+
+def _too_few(examples: Sequence[Example]) -> bool:
+    if len(examples) < MIN_EXAMPLES:
+        print(f"{len(examples)} held-out contexts are too few to fit a fusion (at least {MIN_EXAMPLES}); left out")
+    return len(examples) < MIN_EXAMPLES
+
+
+def _pointed(examples: Sequence[Example], logits: Sequence[Array], points_from: Sequence[str]) -> dict[str, object]:
+    """What pruner.json says that follows from the scores of held-out contexts."""
+    points = operating_points(examples, logits, points_from)
+    print(json.dumps(points), flush=True)
+    return {
+        "operating_points": points,
+        "default_threshold": points["balanced"][-1][1],
+        "floor": round(float(points["safe"][-1][1] or 0.0) * FLOOR, 4),
+        "reference": reference(logits, points),
+    }
+
+
+def _write(folder: Path, fields: Mapping[str, object]) -> None:
+    """Into pruner.json, beside what is there."""
     path = folder / "pruner.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["reference"] = reference(logits, model.operating_points.to_dict())
-    path.write_text(json.dumps(config), encoding="utf-8")
-    print(json.dumps(config["reference"], indent=1), flush=True)
+    path.write_text(json.dumps(json.loads(path.read_text(encoding="utf-8")) | fields), encoding="utf-8")
 
 
 def _weights_of(examples: Sequence[Example]) -> torch.Tensor:
@@ -352,7 +380,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(description="Fit the context head of an exported pruner")
     made.add_argument("--model", required=True, type=Path, help="folder with pruner.json and model.onnx")
     made.add_argument(
-        "--reference-only", action="store_true", help="leave head and points as they are; write what scores look like"
+        "--keep-head", action="store_true", help="leave the head as it is; fit points and what scores look like anew"
     )
     add_fusion_arguments(made)
     return made
@@ -365,8 +393,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     examples = gather_examples(model, sources, hold_out=arguments.hold_out, seed=arguments.seed)
     unseen = [Source.parse(text) for text in arguments.unseen]
     examples += gather_examples(model, unseen, hold_out=1.0, seed=arguments.seed)
-    if arguments.reference_only:
-        write_reference(examples, model, arguments.model)
+    if arguments.keep_head:
+        refit_points(examples, model, arguments.model, points_from=arguments.points_from)
     else:
         fit_and_save(examples, arguments.model, points_from=arguments.points_from)
 
@@ -379,22 +407,13 @@ def fit_and_save(
 
     Writes nothing and returns {} when there are fewer than `MIN_EXAMPLES`.
     """
-    if len(examples) < MIN_EXAMPLES:
-        print(f"{len(examples)} held-out contexts are too few to fit a fusion (at least {MIN_EXAMPLES}); left out")
+    if _too_few(examples):
         return {}
     for_fit = [one for place, one in enumerate(examples) if place % 5]
     figures = report(examples[::5], fit(for_fit))
     print(json.dumps(figures, indent=1), flush=True)
-    cross_logits = cross_fitted(examples)
-    points = operating_points(examples, cross_logits, points_from)
-    print(json.dumps(points), flush=True)
-    path = folder / "pruner.json"
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config |= {"fusion": fit(examples).to_dict(), "operating_points": points}
-    config["default_threshold"] = points["balanced"][-1][1]
-    config["floor"] = round(float(points["safe"][-1][1] or 0.0) * FLOOR, 4)
-    config["reference"] = reference(cross_logits, points)
-    path.write_text(json.dumps(config), encoding="utf-8")
+    pointed = _pointed(examples, cross_fitted(examples), points_from)
+    _write(folder, {"fusion": fit(examples).to_dict(), **pointed})
     return figures
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from importlib import resources
+from itertools import islice
 from pathlib import Path
 from typing import Literal, Unpack, get_args
 
@@ -15,7 +16,7 @@ from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow
 from ctxprune.compressors.provence.evidence import Evidence, Sentences, gather, sentences_of
 from ctxprune.compressors.provence.fusion import Array
 from ctxprune.compressors.provence.pruner import PrunerModel, Reading, relevance
-from ctxprune.compressors.provence.second_look import asked_again, either
+from ctxprune.compressors.provence.second_look import Look, SecondLook, either, leads, passages
 from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import relevance_of, with_extracts
 from ctxprune.errors import InputError
@@ -53,8 +54,9 @@ class Provence(ScoringCompressor):
     other_languages: a model (see `load_model`) that reads a context instead, by its own thresholds, where the question
     or the documents are not in Latin letters; loaded when first needed, and `Context.model` says which one
     it was. None: `model` reads all.
-    second_look: read the documents of a context again for the question and the best sentence found, and keep what helps
-    by either reading: for questions of several steps, at a little over twice the time.
+    second_look: which documents are read again for the question and a sentence of the first look, for questions of
+    several steps: those that a good sentence "named" (few: they cost a tenth of the time), "all" of a context, for the
+    best sentence (twice the time), or "none". A sentence is kept that helps by either reading.
     """
 
     name = "provence"
@@ -69,7 +71,7 @@ class Provence(ScoringCompressor):
         *,
         other_languages: str | None = None,
         rounding: Rounding | None = None,
-        second_look: bool = False,
+        second_look: SecondLook = "named",
         **choice: Unpack[Choice],
     ) -> None:
         self.model = model or load_model(BUNDLED)
@@ -80,8 +82,9 @@ class Provence(ScoringCompressor):
         self.default_threshold = self.model.default_threshold
         self.operating_points, self.default_floor = calibrated(self.model, self.rounding)
         super().__init__(**choice)
-        #: Whether all documents are read again for the question and the best sentence found.
-        self.second_look = second_look
+        self.second_look: SecondLook = second_look
+        if second_look not in get_args(SecondLook):
+            raise InputError(f"second_look must be one of {', '.join(get_args(SecondLook))}, got {second_look!r}")
         if self.rounding not in get_args(Rounding):
             raise InputError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {rounding!r}")
         if self.rounding == "fused" and self.model.fusion is None:
@@ -123,26 +126,30 @@ class Provence(ScoringCompressor):
         with stage("infer"):
             evidence = [gather(*parts) for parts in zip(items, read, strict=True)]
             judged = [self._rounded(each, model) for each in evidence]
-        if self.second_look:
-            judged = self._look_again(items, evidence, judged, model)
+        if self.second_look != "none":
+            judged = self._look_again(items, read, evidence, judged, model)
         cut = [any(reading.question_cut for reading in readings) for readings in read]
         with stage("infer"):
             return [self._scored(*parts, model) for parts in zip(contexts, items, judged, cut, strict=True)]
 
     def _look_again(
-        self, items: Sequence[Sentences], evidence: Sequence[Evidence], judged: Sequence[Judged], model: PrunerModel
+        self,
+        items: Sequence[Sentences],
+        read: Sequence[Sequence[Reading]],
+        evidence: Sequence[Evidence],
+        judged: Sequence[Judged],
+        model: PrunerModel,
     ) -> list[Judged]:
         """The sentences by either look; the documents keep the relevance that they have for the question itself."""
-        asked = [
-            asked_again(item, each.fusable, scores)
-            for item, each, (scores, _) in zip(items, evidence, judged, strict=True)
+        looks = [
+            Look(item, readings, each.fusable, scores)
+            for item, readings, each, (scores, _) in zip(items, read, evidence, judged, strict=True)
         ]
-        again = iter(_read([item for item in asked if item is not None], model))
+        led = [leads(look, self.second_look) for look in looks]
+        again = iter(model.read([passage for pair in zip(looks, led, strict=True) for passage in passages(*pair)]))
         return [
-            (scores, ranks)
-            if item is None
-            else (either(scores, self._rounded(gather(item, next(again)), model)[0]), ranks)
-            for item, (scores, ranks) in zip(asked, judged, strict=True)
+            (either(look, lead, list(islice(again, len(lead))), lambda each: self._rounded(each, model)[0]), ranks)
+            for look, lead, (_, ranks) in zip(looks, led, judged, strict=True)
         ]
 
     def _scored(self, context: Context, item: Sentences, judged: Judged, cut: bool, model: PrunerModel) -> Context:
