@@ -61,9 +61,8 @@ def data(
     seed: Annotated[int, typer.Option(help="With --passages, of that share and of the documents' order.")] = 0,
 ) -> None:
     """Make a question file from a data set's official files, which you fetch yourself."""
-    from ctxprune.eval.convert.build import build
     from ctxprune.eval.convert.made import Shape
-    from ctxprune.eval.convert.sets import listing
+    from ctxprune.eval.convert.sets import build, listing
 
     if listed:
         sys.stdout.write(listing())

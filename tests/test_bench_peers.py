@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import __main__ as command
-from benchmarks.peers.environment import MissingError, python_of
-from benchmarks.peers.peers import PEERS, WORKERS, Peer
-from benchmarks.peers.report import figures, render
-from benchmarks.peers.runner import Asked, Plan, run_peer
+from benchmarks.peers.__main__ import figures, render
+from benchmarks.peers.runner import PEERS, WORKERS, Asked, MissingError, Peer, Plan, python_of, run_peer
+from benchmarks.peers.workers import LOADERS
 
 HEAD = f"""
 import os, sys, time
-sys.path.insert(0, {str(WORKERS)!r})
-from serve import NoModelError, serve
+sys.path.insert(0, {str(WORKERS.parent)!r})
+from workers import NoModelError, serve
 """
 WORKS = """
 def load(task):
@@ -66,7 +65,7 @@ def here(peer: Peer, folder: Path) -> Path:
 def fake(folder: Path, code: str, *, real: bool = True) -> Peer:
     worker = folder / "fake_worker.py"
     worker.write_text(HEAD + code + "\nserve(load)\n")
-    return Peer("fake", ("fake-peer==1.0",), worker, real=real, note="a note of ours")
+    return Peer("fake", ("fake-peer==1.0",), "", real=real, note="a note of ours", worker=worker)
 
 
 def plan(folder: Path, **changes: object) -> Plan:
@@ -119,7 +118,7 @@ def test_a_peer_without_a_model_says_why(tmp_path: Path) -> None:
 def test_a_worker_that_ends_early_without_an_error_counts_as_crashed(tmp_path: Path) -> None:
     worker = tmp_path / "empty.py"
     worker.write_text("")
-    outcome = run_peer(Peer("fake", (), worker, real=True), plan(tmp_path))
+    outcome = run_peer(Peer("fake", (), "", real=True, worker=worker), plan(tmp_path))
     assert (outcome.status, outcome.reason) == ("crashed", "it ended without saying so")
 
 
@@ -136,7 +135,7 @@ def test_a_peer_that_cannot_be_installed_is_a_row_with_pips_reason(tmp_path: Pat
 
 def test_an_environment_that_pip_refuses_is_missing_with_its_last_line(tmp_path: Path) -> None:
     # a requirement that pip refuses before it looks anywhere
-    peer = Peer("odd", ("no such requirement!",), WORKERS / "serve.py", real=True)
+    peer = Peer("odd", ("no such requirement!",), "", real=True)
     with pytest.raises(MissingError, match=r"cannot be installed: .*[Ii]nvalid"):
         python_of(peer, tmp_path)
     assert not (tmp_path / "odd" / "installed.txt").exists()
@@ -150,6 +149,8 @@ def test_a_peer_that_needs_an_embedder_is_missing_without_one(tmp_path: Path) ->
 def test_every_peer_has_a_worker_and_a_name_of_its_own() -> None:
     assert len({peer.name for peer in PEERS}) == len(PEERS)
     assert all(peer.worker.is_file() for peer in PEERS)
+    # one has no package to load
+    assert {peer.loader for peer in PEERS} == {*LOADERS, ""}
 
 
 def test_ours_and_a_baseline_run_on_the_sample_corpus(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

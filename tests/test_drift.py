@@ -19,8 +19,7 @@ from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.compressors.provence.reference import EDGES, Observation, Reference, stability_index
 from ctxprune.errors import CheckpointError
-from ctxprune.integrations.server.drift import Drift
-from ctxprune.integrations.server.observe import Metrics
+from ctxprune.integrations.server.observe import Drift, Metrics
 from ctxprune.types import Context, Document, Extract, Span
 
 POINTS = OperatingPoints.from_dict({"safe": 0.05, "balanced": [[3, 0.2], [None, 0.1]], "aggressive": 0.5})

@@ -33,11 +33,8 @@ from ctxprune.cli import main
 from ctxprune.data.questions import LabelledDocument, Question, read_jsonl
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.eval.convert import made as module
-from ctxprune.eval.convert.build import Built, build
-from ctxprune.eval.convert.check import Checked, fault_of
-from ctxprune.eval.convert.made import Made, Shape, items_with
-from ctxprune.eval.convert.sets import SOURCES
-from ctxprune.eval.convert.windows import windows
+from ctxprune.eval.convert.made import Made, Shape, items_with, windows
+from ctxprune.eval.convert.sets import SOURCES, Built, Checked, build, fault_of
 from ctxprune.types import Document
 
 

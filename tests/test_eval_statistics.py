@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from ctxprune.errors import InputError
 from ctxprune.eval.run.folder import Columns, ColumnWriter
-from ctxprune.eval.run.rows import COMPARED, Statistics, rows
-from ctxprune.eval.run.score import METRICS
+from ctxprune.eval.run.score import COMPARED, METRICS, Statistics, rows
 from ctxprune.eval.statistics import Interval, compare, holm, mcnemar, non_inferior, rng_of, sign_flip_p
 
 NAN = math.nan

@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import risk_points
-from benchmarks.tables.risk import points_table
+from benchmarks.risk_points import Realised, realised, score_interval
+from benchmarks.tables.quality import points_table
 from ctxprune.calibration import POINTS, OperatingPoints, allowed_loss
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.eval.risk.control import crc_bound
-from ctxprune.eval.risk.points import Realised, realised, score_interval
 from ctxprune.trainers.provence.points import conformal_quantile
 from ctxprune.types import Document
 

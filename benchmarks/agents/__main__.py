@@ -244,8 +244,7 @@ def _over_mcp(turns: Sequence[Turn]) -> Wire:
     from mcp import Client
     from mcp.server.mcpserver import MCPServer
 
-    from ctxprune.integrations.mcp.pruning import Pruning
-    from ctxprune.integrations.mcp.wrap import QUESTION, Wrapping, wrapped
+    from ctxprune.integrations.mcp.wrap import QUESTION, Pruning, Wrapping, wrapped
 
     wire, server = Wire("MCP --wrap"), MCPServer("transcript")
     sys.stderr.write("MCP ...\n")

@@ -1,4 +1,4 @@
-"""One peer on the questions, in a process of its own with a time limit; whatever happens becomes a row."""
+"""The peers, and how one answers the questions in a process and environment of its own; whatever happens is a row."""
 
 from __future__ import annotations
 
@@ -6,15 +6,125 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from benchmarks.peers.environment import MissingError, python_of
-from benchmarks.peers.peers import Peer
-from benchmarks.peers.workers.serve import NO_MODEL
+from benchmarks.peers.workers import NO_MODEL
+
+#: The version that ctxprune is tested with (constraints.txt), so that all torch peers have the same kernels.
+_TORCH = "torch==2.13.0"
+
+#: The script that a peer's own Python runs.
+WORKERS = Path(__file__).with_name("workers.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One contender.
+
+    name: of its environment too. packages: what pip installs; none: this environment. loader: of the worker's
+    LOADERS. worker: the script.
+
+    real: whether a real model chooses, so that answers are compared. note: what a reader must know of the row.
+    needs_embedder: skipped without `--embedder`. options: handed to the worker.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    loader: str
+    real: bool
+    note: str = ""
+    worker: Path = WORKERS
+    needs_embedder: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def _ours(compressor: str, note: str = "") -> Peer:
+    return Peer(f"ctxprune {compressor}", (), "ctxprune", real=True, note=note, options={"compressor": compressor})
+
+
+PEERS: tuple[Peer, ...] = (
+    _ours("provence"),
+    _ours("recomp-extractive"),
+    _ours("bm25-sentences", "no model"),
+    _ours("rerank-truncate", "the pruner's own relevance, whole passages"),
+    Peer(
+        "llmlingua", (_TORCH, "llmlingua==0.2.2"), "llmlingua", real=False,
+        note="random weights in the shape of our encoder: speed alone; it keeps words",
+    ),
+    Peer(
+        "headroom-ai", ("headroom-ai==0.42.0",), "headroom", real=True,
+        note="offline, so what its pipeline falls back to without its Kompress model; it does not read the question",
+    ),
+    Peer(
+        "flashrank", ("FlashRank==0.2.10",), "flashrank", real=True,
+        note="reranks whole passages, then truncated",
+    ),
+    Peer(
+        "sentence-transformers", (_TORCH, "sentence-transformers==6.2.0"), "crossencoder",
+        real=False,
+        note="CrossEncoder with random weights in the shape of MiniLM-L6: speed alone",
+    ),
+    Peer(
+        "langchain",
+        (
+            _TORCH, "langchain-classic==1.0.8", "langchain-community==0.4.2", "langchain-huggingface",
+            "sentence-transformers==6.2.0",
+        ),
+        "langchain", real=True, needs_embedder=True,
+        note="EmbeddingsFilter with the embedder given, whole passages, then truncated",
+    ),
+    Peer(
+        "llama-index", (_TORCH, "llama-index-core==0.14.25", "llama-index-embeddings-huggingface==0.8.0"),
+        "llamaindex", real=True, needs_embedder=True,
+        note="SentenceEmbeddingOptimizer with the embedder given, then truncated",
+    ),
+    Peer(
+        "open-provence", ("open-provence",), "", real=False,
+        note="no package of this name on the index",
+    ),
+)  # fmt: skip
+
+
+_LIMIT = 1800.0
+
+
+class MissingError(Exception):
+    """The peer cannot be had; the message says why."""
+
+
+def python_of(peer: Peer, folder: Path) -> Path:
+    """The Python of the peer's environment, which is made in `folder`/NAME if it is not there.
+
+    Without packages it is this one. Raises MissingError with the last line of pip where it cannot be made.
+    """
+    if not peer.packages:
+        return Path(sys.executable)
+    place = folder / peer.name
+    python, done = place / "bin" / "python", place / "installed.txt"
+    wanted = "\n".join(peer.packages)
+    if not (done.is_file() and done.read_text() == wanted):
+        _install([sys.executable, "-m", "venv", str(place)])
+        _install([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *peer.packages])
+        done.write_text(wanted)
+    return python
+
+
+def _install(command: list[str]) -> None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_LIMIT)
+    except subprocess.TimeoutExpired:
+        raise MissingError(f"installing took longer than {_LIMIT:g} s") from None
+    except OSError as error:
+        raise MissingError(f"cannot be installed: {error}") from None
+    if done.returncode:
+        lines = (done.stderr or done.stdout).strip().splitlines() or ["no message"]
+        raise MissingError(f"cannot be installed: {lines[-1]}")
+
 
 Status = Literal["ran", "missing", "no model", "crashed", "over the time limit"]
 
@@ -93,6 +203,7 @@ def _task(peer: Peer, plan: Plan, folder: str) -> dict[str, Any]:
         "shape": plan.shape,
         "tokenizer": str(plan.tokenizer) if plan.tokenizer else None,
         "folder": folder,
+        "loader": peer.loader,
         "options": dict(peer.options),
     }
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.figures import read_figures, shown, write_figures
-from benchmarks.tables import quality, risk
+from benchmarks.tables import quality
 from ctxprune.errors import CtxpruneError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -32,7 +32,7 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "side_by_side": quality.side_by_side,
     "ladder": quality.ladder,
     "command": quality.command,
-    "points": risk.points_table,
+    "points": quality.points_table,
 }
 
 MADE = re.compile(r"<!-- made: (?P<maker>\w+) (?P<file>[\w.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL)

@@ -1,4 +1,4 @@
-"""The tables of answers kept and words removed, in the form that README and docs/benchmark-results.md have."""
+"""The tables of answers kept, words removed and operating points, as README and docs have them."""
 
 from __future__ import annotations
 
@@ -189,3 +189,23 @@ def _levels(one: Figures) -> str:
 def _calibration(one: Figures) -> str:
     ours = one["defaults"][0]["compressor"]
     return next((number(row["ece"]) for row in one["calibration"] if row["compressor"] == ours), "–")
+
+
+def points_table(figures: Figures) -> str:
+    """A row a set and point. figures: {"sets": {name: {point: figures}}} of `benchmarks.risk_points`."""
+    rows = []
+    for name, points in figures["sets"].items():
+        title = TITLES.get(name, name)
+        for point, row in points.items():
+            rows.append([title, f"{row['loss']['n']:,}", point, *_point_cells(row)])
+            title = ""
+    head = ["set", "n", "point", "target", "thresholds", "realised loss [95%]", "words removed"]
+    return compact(head, rows)
+
+
+def _point_cells(row: Figures) -> list[str]:
+    loss, (low, high) = row["loss"], row["thresholds"]
+    threshold = f"{low:.3f}" if low == high else f"{low:.3f} – {high:.3f}"
+    realised = f"{number(loss['mean'])} [{number(loss['low'])}, {number(loss['high'])}]"
+    mark = " **above**" if row["is_above"] else ""
+    return [number(row["target"]), threshold, realised + mark, f"{row['removed']:.0%}"]

@@ -1,14 +1,164 @@
-"""Passages whose answering sentences people chose: ClapNQ's long answers, SelQA's sections of Wikipedia."""
+"""Passages whose answering sentences people chose: HotpotQA, QED, ClapNQ and SelQA.
+
+HotpotQA has ten article beginnings and supporting sentences in two of them, QED a Wikipedia paragraph of Natural
+Questions, ClapNQ a passage and a long answer, SelQA a section of Wikipedia.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from ctxprune.data.questions import LabelledDocument, Offsets, Question
-from ctxprune.eval.convert.made import LeaveOut, Made, Shape, checked, items_with, joined, rows_with
+from ctxprune.data.questions import LabelledDocument, Offsets, Question, locatable, locate_answers
+from ctxprune.eval.convert.made import (
+    LeaveOut,
+    Made,
+    Shape,
+    checked,
+    items_with,
+    joined,
+    overlapping,
+    rows_with,
+    trimmed,
+    wrong_file,
+)
 from ctxprune.types import Document
+
+_HOTPOTQA = "HotpotQA (distractor), objects with _id, question, answer, supporting_facts and context"
+
+
+def hotpotqa(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """Each question with its articles in the file's order.
+
+    The form is the one that the README of github.com/hotpotqa/hotpot gives under "JSON Format". As in its prepro.py,
+    sentences bring the blanks between them, and white space around an answer is none of it.
+    """
+    kinds: dict[str, type] = {"_id": str, "question": str, "context": list}
+    for place, row in items_with(path, _HOTPOTQA, **kinds):
+        if "answer" not in row or "supporting_facts" not in row:  # the test file is without
+            raise wrong_file(path, _HOTPOTQA, f"a question without {'answer' if 'answer' not in row else 'facts'}")
+        checked(row, place, _HOTPOTQA, answer=str, supporting_facts=list)
+        answer = row["answer"].strip()
+        documents = tuple(_articles(row, answer, place))
+        if not any(document.is_gold for document in documents):
+            leave_out("no supporting sentence among the articles")
+            continue
+        kind = "yesno" if not locatable([answer]) else "span"
+        further = {"hop_type": row.get("type"), "level": row.get("level")}
+        fields = {"answer_type": kind, "label_quality": "gold"} | further
+        yield Made(Question(f"hotpotqa:{row['_id']}", row["question"].strip(), (answer,), True, documents), fields)
+
+
+def _articles(row: dict[str, Any], answer: str, place: str) -> Iterator[LabelledDocument]:
+    facts = {(title, number) for title, number in row["supporting_facts"]}
+    for article in row["context"]:
+        match article:
+            case [str(title), [*sentences]] if all(isinstance(each, str) for each in sentences):
+                yield _article(title, sentences, [number for name, number in facts if name == title], answer)
+            case _:
+                raise wrong_file(Path(place), "context of [title, [sentence, ...]] pairs", f"{article!r:.60}")
+
+
+def _article(title: str, sentences: list[str], facts: list[int], answer: str) -> LabelledDocument:
+    """facts: places of supporting sentences; those past the end, which the data set has, are passed over."""
+    text, places = _running(sentences)
+    relevant = tuple(places[at] for at in sorted(facts) if at < len(places) and places[at][0] < places[at][1])
+    answers = locate_answers(text, locatable([answer])) if relevant else ()
+    return LabelledDocument(
+        Document(text, id=f"hotpotqa:{title}", title=title),
+        is_gold=bool(relevant),
+        # the answer's name elsewhere in the article is not what answers
+        answer_spans=overlapping(answers, relevant),
+        relevant=relevant,
+    )
+
+
+def _running(sentences: list[str]) -> tuple[str, Offsets]:
+    """The sentences as one text, with a blank where neither of two has one, and their trimmed offsets."""
+    text, places = "", []
+    for sentence in sentences:
+        text += " " if text and sentence and not text[-1].isspace() and not sentence[0].isspace() else ""
+        places.append((len(text), len(text) + len(sentence)))
+        text += sentence
+    return text, tuple(trimmed(text, start, end) for start, end in places)
+
+
+_QED = "QED, lines with example_id, question_text, paragraph_text, sentence_starts, original_nq_answers and annotation"
+
+
+def qed(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """Each question that has an answer; of those with several sentences to read, the answer's sentence is marked."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "example_id": (int, str), "question_text": str, "paragraph_text": str, "sentence_starts": list,
+        "original_nq_answers": list, "annotation": dict,
+    }  # fmt: skip
+    for _, row in rows_with(path, _QED, **kinds):
+        kind = row["annotation"].get("explanation_type")
+        if kind not in ("single_sentence", "multi_sentence"):
+            leave_out("no right answer in the paragraph, by the annotators")
+            continue
+        spans, selected = _answers(row, kind), _chosen_sentence(row)
+        if spans is None or (kind == "single_sentence" and selected is None):
+            leave_out("the offsets of an answer or a sentence do not fit the paragraph")
+            continue
+        relevant = overlapping(_listed_sentences(row, selected), spans + (() if selected is None else (selected,)))
+        yield _web_question(row, kind, spans, relevant)
+
+
+def _web_question(row: dict[str, Any], kind: str, spans: Offsets, relevant: Offsets) -> Made:
+    text = row["paragraph_text"]
+    title = row.get("title_text") or ""
+    name = f"qed:{row['example_id']}"
+    labelled = LabelledDocument(Document(text, id=name, title=title), True, spans, relevant)
+    answers = tuple(dict.fromkeys(text[start:end] for start, end in spans))
+    quality = "gold" if kind == "single_sentence" else "heuristic"
+    fields = {"answer_type": "span", "label_quality": quality, "explanation_type": kind}
+    return Made(Question(name, row["question_text"], answers, True, (labelled,)), fields)
+
+
+def _answers(row: dict[str, Any], kind: str) -> Offsets | None:
+    """Where the answers stand, in order; None where a span's text is not its string, or there is no span."""
+    marked = row["annotation"].get("answer") or [] if kind == "single_sentence" else []
+    references = [each["paragraph_reference"] for each in marked] or list(_flat(row["original_nq_answers"]))
+    spans = [_span(row["paragraph_text"], each) for each in references]
+    found = sorted({span for span in spans if span is not None})
+    return tuple(found) if found and None not in spans else None
+
+
+def _chosen_sentence(row: dict[str, Any]) -> tuple[int, int] | None:
+    sentence = row["annotation"].get("selected_sentence")
+    return _span(row["paragraph_text"], sentence) if sentence else None
+
+
+def _span(text: str, reference: dict[str, Any]) -> tuple[int, int] | None:
+    """The trimmed offsets of a span dictionary; None where its string does not stand there."""
+    start, end, string = (reference.get(name) for name in ("start", "end", "string"))
+    if not isinstance(start, int) or not isinstance(end, int) or not isinstance(string, str) or start < 0:
+        return None
+    if text[start:end].strip() != string.strip() or not string.strip():
+        return None
+    return trimmed(text, start, end)
+
+
+def _flat(answers: Iterable[Any]) -> Iterator[dict[str, Any]]:
+    """Span dictionaries, whether they are listed one by one or by annotator."""
+    for answer in answers:
+        if isinstance(answer, list):
+            yield from _flat(answer)
+        else:
+            yield answer
+
+
+def _listed_sentences(row: dict[str, Any], selected: tuple[int, int] | None) -> Offsets:
+    """The sentences of the file, the selected one as one of them even where it was cut otherwise."""
+    text = row["paragraph_text"]
+    starts = sorted({0, *(start for start in row["sentence_starts"] if start < len(text))})
+    listed = [trimmed(text, *ends) for ends in zip(starts, [*starts[1:], len(text)], strict=True)]
+    own = () if selected is None else (selected,)
+    others = [each for each in listed if each[0] < each[1] and not overlapping((each,), own)]
+    return tuple(sorted([*others, *own]))
+
 
 _CLAPNQ = "ClapNQ, lines with id, input, passages and output"
 _SELQA = "SelQA, objects with question, article, section, candidates and answers"

@@ -1,20 +1,84 @@
-"""The sets that `ctxprune eval data` makes: where the official files are, under which licence, and who reads them."""
+"""The sets that `ctxprune eval data` makes, and how a question file comes of one: read, checked and written whole."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
-from ctxprune.errors import InputError, UnknownNameError
-from ctxprune.eval.convert.evidence import contractnli, wice
-from ctxprune.eval.convert.hotpotqa import hotpotqa
-from ctxprune.eval.convert.made import LeaveOut, Made, Shape
-from ctxprune.eval.convert.pages import qmsum, timeqa
-from ctxprune.eval.convert.qed import qed
-from ctxprune.eval.convert.sentences import clapnq, selqa
-from ctxprune.eval.convert.squad import covidqa, squad11, squad20, xquad
-from ctxprune.eval.convert.tatqa import tatqa
+from ctxprune.data.questions import LabelledDocument, Question, row_from_question
+from ctxprune.errors import CtxpruneError, InputError, UnknownNameError
+from ctxprune.eval.convert.made import LeaveOut, Made, Shape, overlapping
+from ctxprune.eval.convert.pages import contractnli, qmsum, timeqa, wice
+from ctxprune.eval.convert.sentences import clapnq, hotpotqa, qed, selqa
+from ctxprune.eval.convert.spans import covidqa, squad11, squad20, tatqa, xquad
+from ctxprune.files import write_rows
+
+
+class Checked:
+    """Passes questions on as they are; remembers the ids.
+
+    Raises InputError, naming the question, for an id that stands twice and for a question that is not sound.
+    """
+
+    def __init__(self) -> None:
+        self._places: dict[str, str] = {}
+
+    def __call__(self, made: Iterable[Made], place: str) -> Iterator[Made]:
+        """place: the file they come from."""
+        for each in made:
+            name = each.question.id
+            if (first := self._places.get(name)) is not None:
+                where = f"in {place}" if first == place else f"in {first} and in {place}"
+                raise InputError(f"question {name!r} stands twice, {where}; give each file once")
+            self._places[name] = place
+            if fault := fault_of(each.question):
+                raise InputError(f"{place}: question {name!r}: {fault}; the file differs from the one described")
+            yield each
+
+
+def fault_of(question: Question) -> str:
+    """What is wrong with a question; "" where nothing is."""
+    if not question.text.strip() or not question.documents:
+        return "it has no text" if question.documents else "it has no documents"
+    if question.answerable != any(labelled.is_gold for labelled in question.documents):
+        return (
+            "it is answerable without a gold document" if question.answerable else "a document answers the unanswerable"
+        )
+    return next((fault for each in question.documents if (fault := _document_fault(each, question))), "")
+
+
+def _document_fault(labelled: LabelledDocument, question: Question) -> str:
+    text, name = labelled.document.text, labelled.document.id
+    if not text.strip():
+        return f"document {name!r} is empty"
+    if not labelled.is_gold and (labelled.answer_spans or labelled.relevant):
+        return f"document {name!r} is not gold and has labels"
+    accepted = {_plain(answer) for answer in question.answers}
+    for start, end in labelled.answer_spans:
+        if not 0 <= start < end <= len(text) or _plain(text[start:end]) not in accepted:
+            return f"document {name!r} has {text[start:end]!r:.60} at {start}, which is no answer"
+        if labelled.relevant is not None and not overlapping(labelled.relevant, ((start, end),)):
+            return f"document {name!r} has an answer at {start} outside of every relevant sentence"
+    return _sentences_fault(labelled)
+
+
+def _sentences_fault(labelled: LabelledDocument) -> str:
+    text, name = labelled.document.text, labelled.document.id
+    for start, end in labelled.relevant or ():
+        if not 0 <= start < end <= len(text) or text[start:end] != text[start:end].strip():
+            return f"document {name!r} has a relevant sentence at [{start}, {end}] that is empty, untrimmed or outside"
+    if any(first[0] >= second[0] for first, second in pairwise(labelled.relevant or ())):
+        return f"document {name!r} has relevant sentences out of order"
+    return ""
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,3 +207,85 @@ def _entry(name: str, source: Source) -> str:
     if source.options:
         lines.append(f"  options  {', '.join('--' + option for option in source.options)}")
     return "\n".join(lines) + "\n"
+
+
+@dataclass(slots=True)
+class Built:
+    """What came of it.
+
+    questions, unanswerable, documents: how many were written. left_out: by reason. digests: (path, SHA-256) of every
+    file that was read, then of the one that was written.
+    """
+
+    questions: int = 0
+    unanswerable: int = 0
+    documents: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    digests: list[tuple[Path, str]] = field(default_factory=list)
+
+    def in_words(self) -> str:
+        """A line a fact, for people."""
+        lines = [f"{digest}  {path}" for path, digest in self.digests]
+        lines.append(
+            f"{self.questions} questions, {self.unanswerable} of them unanswerable, "
+            f"{self.documents / max(1, self.questions):.1f} documents each"
+        )
+        lines += [f"left out {count}: {reason}" for reason, count in sorted(self.left_out.items())]
+        return "\n".join(lines) + "\n"
+
+
+def build(name: str, given: Sequence[Path], out: Path, *, shape: Shape | None = None) -> Built:
+    """Make `out` (.jsonl or .jsonl.gz) of the official files of a set, in the order in which they are given.
+
+    given: files, or folders of them. The same files and options make the same bytes. Raises UnknownNameError for a name
+    that is no set; InputError for an option that the set does not have, for a file that is another than expected (what
+    was expected and what was found), for a question that is not sound or stands twice, and when no question is left.
+    """
+    source, shape, built = source_of(name), shape or Shape(), Built()
+    _refuse_options(name, source, shape)
+    if not out.name.endswith((".jsonl", ".jsonl.gz")):
+        raise InputError(f"the output's name must end in .jsonl or .jsonl.gz, got {out.name!r}")
+    paths = [path for each in given for path in source.paths(each)]
+    write_rows(out, _rows(source, name, paths, shape, built), ascii_only=False)
+    built.digests += [(out, _digest(out))]
+    return built
+
+
+def _refuse_options(name: str, source: Source, shape: Shape) -> None:
+    for option, is_set in (("whole", shape.whole), ("passages", shape.passages is not None)):
+        if is_set and option not in source.options:
+            has = " and ".join(f"--{each}" for each in source.options) or "no such option"
+            raise InputError(f"{name} has no --{option}, it has {has}; leave it out")
+
+
+def _rows(source: Source, name: str, paths: Sequence[Path], shape: Shape, built: Built) -> Iterator[dict[str, Any]]:
+    passes = Checked()
+    for path in paths:
+        built.digests.append((path, _digest(path)))
+        for made in passes(_read(source, path, shape, built), str(path)):
+            question = made.question
+            built.questions += 1
+            built.unanswerable += not question.answerable
+            built.documents += len(question.documents)
+            yield row_from_question(question) | {"source": name, "license": source.licence} | dict(made.fields)
+    if not built.questions:
+        reasons = "; ".join(f"{count}: {reason}" for reason, count in built.left_out.items()) or "the files hold none"
+        raise InputError(f"no question of {name} is left ({reasons})")
+
+
+def _read(source: Source, path: Path, shape: Shape, built: Built) -> Iterator[Made]:
+    """What the set's converter makes of a file; InputError where a part of it is not what the form has there."""
+    try:
+        yield from source.read(path, shape, lambda reason: built.left_out.update([reason]))
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, CtxpruneError):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise InputError(
+            f"{path}: a part is not as in {' or '.join(source.files)} ({what}); download it again"
+        ) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

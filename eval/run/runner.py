@@ -21,14 +21,12 @@ from ctxprune.eval.judge import judge as ask
 from ctxprune.eval.report import write_report
 from ctxprune.eval.report.folder import is_tested
 from ctxprune.eval.report.plots import require_matplotlib
-from ctxprune.eval.run.answer import Answerer, tokenizer_of
 from ctxprune.eval.run.compress import Scorer
 from ctxprune.eval.run.contexts import ArmContexts, Sample
 from ctxprune.eval.run.datasets import Questions
 from ctxprune.eval.run.folder import Store, claimed, to_json, write_whole
-from ctxprune.eval.run.rows import Statistics
-from ctxprune.eval.run.sampling import SampleWriter
-from ctxprune.eval.run.score import METRICS, Answer
+from ctxprune.eval.run.samples import Answerer, SampleWriter, tokenizer_of
+from ctxprune.eval.run.score import METRICS, Answer, Statistics
 from ctxprune.eval.run.sets import open_sets, outside_contexts
 from ctxprune.prompt import render_prompt
 from ctxprune.runtime.device import memory_mb

@@ -11,8 +11,7 @@ from pydantic import BaseModel, Field
 
 from ctxprune import __version__, load
 from ctxprune.errors import CtxpruneError, InputError, MissingExtraError
-from ctxprune.integrations.mcp.pruning import Pruning
-from ctxprune.integrations.mcp.wrap import Wrapping, upstream_of, wrapped
+from ctxprune.integrations.mcp.wrap import Pruning, Wrapping, upstream_of, wrapped
 from ctxprune.tools import ToolOutputs
 
 try:

@@ -15,15 +15,13 @@ from typing import TypeVar
 
 from ctxprune.compressors.provence.compressor import load_model
 from ctxprune.integrations.server.callers import CALLER, Lanes, Shares
-from ctxprune.integrations.server.drift import Drift
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.catalog import RERANKER, Catalog
 from ctxprune.integrations.server.engine.jobs import Job, Outcome, Runner
-from ctxprune.integrations.server.engine.other import OtherReader
-from ctxprune.integrations.server.engine.queue import Cache, SharedReader, check_finite, weigh_reading
+from ctxprune.integrations.server.engine.queue import Cache, OtherReader, SharedReader, check_finite, weigh_reading
 from ctxprune.integrations.server.engine.ticket import AbandonedError, Allowance, Ticket, Turns
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.observe import Log, Metrics, json_log
+from ctxprune.integrations.server.observe import Drift, Log, Metrics, json_log
 from ctxprune.integrations.server.settings import Settings
 from ctxprune.types import Document
 

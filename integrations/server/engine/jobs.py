@@ -11,13 +11,17 @@ from typing import Any
 from ctxprune.budget import budget_at
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.integrations.server.drift import Drift
 from ctxprune.integrations.server.engine.catalog import Catalog
-from ctxprune.integrations.server.engine.other import OtherReader
-from ctxprune.integrations.server.engine.queue import SharedReader, estimated_units, model_tokens, public_name
+from ctxprune.integrations.server.engine.queue import (
+    OtherReader,
+    SharedReader,
+    estimated_units,
+    model_tokens,
+    public_name,
+)
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ExpiredError, Ticket
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.observe import Log
+from ctxprune.integrations.server.observe import Drift, Log
 from ctxprune.integrations.server.patterns import Search
 from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.prompt import count_contexts

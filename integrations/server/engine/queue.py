@@ -1,4 +1,7 @@
-"""One model for many requests: their sequences share micro-batches, one of each request in turn."""
+"""Models for many requests: their sequences share micro-batches, one of each request in turn.
+
+There may be a second model, which reads contexts in other scripts than Latin and is loaded when it is first needed.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from ctxprune.compressors.provence.compressor import shared_model
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel, Reading
+from ctxprune.errors import CtxpruneError
 from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError, Order, Slot, Ticket
 from ctxprune.integrations.server.observe import Metrics
@@ -280,3 +285,40 @@ def weigh_reading(reading: Reading) -> int:
     """Bytes of a reading in memory, about."""
     arrays = (reading.offsets, reading.keep, reading.answer)
     return 500 + sum(array.nbytes for array in arrays if array is not None)
+
+
+class OtherReader:
+    """source: a model (see `load_model`). share: makes its reader. Safe to use from several threads."""
+
+    def __init__(self, source: str, share: Callable[[PrunerModel], SharedReader]) -> None:
+        self.source = source
+        self._share = share
+        self._reader: SharedReader | None = None
+        self._closed = False
+        self._lock = threading.Lock()
+
+    @property
+    def loaded(self) -> SharedReader | None:
+        return self._reader
+
+    def reader(self) -> SharedReader:
+        """Loads at the first call. Raises ModelError for a model that cannot be loaded: the operator's fault."""
+        with self._lock:
+            if self._closed:
+                raise AbandonedError("the server stops")
+            if self._reader is None:
+                try:
+                    self._reader = self._share(shared_model(self.source))
+                except CtxpruneError as error:
+                    raise ModelError("the model for other languages cannot be loaded") from error
+            return self._reader
+
+    def for_request(self, ticket: Ticket) -> Callable[[str], PrunerModel]:
+        """What opens the model for a compressor of one request."""
+        return lambda source: self.reader().for_request(ticket)
+
+    def close(self) -> None:
+        with self._lock:
+            self._closed = True
+            if self._reader is not None:
+                self._reader.close()

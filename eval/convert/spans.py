@@ -1,4 +1,8 @@
-"""SQuAD 1.1 and 2.0 and what has their form: XQuAD by language, COVID-QA whose articles are cut into windows."""
+"""Sets that mark where an answer stands: the form of SQuAD 1.1 and 2.0, XQuAD and COVID-QA, and TAT-QA's reports.
+
+XQuAD has a file a language, COVID-QA articles that are cut into windows, TAT-QA paragraphs and a table of a financial
+report; of its questions those are read whose answers stand there word for word.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +12,27 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from ctxprune.data.formats import read_squad
-from ctxprune.data.questions import LabelledDocument, Offsets, Question
+from ctxprune.data.questions import LabelledDocument, Offsets, Question, answer_sentences, locate_answers
 from ctxprune.errors import InputError
-from ctxprune.eval.convert.made import LeaveOut, Made, Shape, wrong_file
-from ctxprune.eval.convert.windows import own_and_nearest, windows
+from ctxprune.eval.convert.made import (
+    LeaveOut,
+    Made,
+    Shape,
+    checked,
+    items_with,
+    joined,
+    overlapping,
+    own_and_nearest,
+    windows,
+    wrong_file,
+)
 from ctxprune.eval.run.retrieval import Pool
 from ctxprune.files import batched, open_text
 from ctxprune.text import split_sentences
+from ctxprune.types import Document
 
 _FORM = '{"data": [{"paragraphs": [{"context", "qas"}]}]}'
 _WHOLE = 1_000_000  # words of a pool's chunk: paragraphs are not cut
@@ -145,3 +161,60 @@ def _emptied(question: Question) -> Made:
     emptied = replace(question, answers=(), answerable=False, documents=others)
     fields = {"answer_type": "none", "label_quality": "mined", "removed_answers": list(question.answers)}
     return Made(emptied, fields)
+
+
+_TATQA = "TAT-QA, objects with table, paragraphs and questions"
+#: The first release wrote spans for what is multi-span today.
+_SPANS = ("span", "multi-span", "spans")
+
+
+def tatqa(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """The questions that are answered by spans; a calculated answer stands nowhere."""
+    for place, report in items_with(path, _TATQA, table=dict, paragraphs=list, questions=list):
+        checked(report["table"], place, f"{_TATQA}; its table", uid=str, table=list)
+        for row in report["questions"]:
+            checked(row, place, f"{_TATQA}; its questions", uid=str, question=str, answer_type=str)
+            if row["answer_type"] not in _SPANS:
+                leave_out(f"the answer is no span ({row['answer_type']})")
+            elif (made := _report_question(report, row)) is None:
+                leave_out("no answer stands in what the question is said to rest on")
+            else:
+                yield made
+
+
+def _report_question(report: dict[str, Any], row: dict[str, Any]) -> Made | None:
+    given = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+    answers = tuple(dict.fromkeys(str(answer) for answer in given if str(answer).strip()))
+    documents = (*_report_paragraphs(report, row, answers), _table(report, row, answers))
+    if not any(document.is_gold for document in documents):
+        return None
+    fields = {
+        "answer_type": "span", "label_quality": "heuristic", "answer_from": row.get("answer_from"),
+        "scale": row.get("scale"),
+    }  # fmt: skip
+    return Made(Question(f"tatqa:{row['uid']}", row["question"], answers, True, documents), fields)
+
+
+def _report_paragraphs(
+    report: dict[str, Any], row: dict[str, Any], answers: tuple[str, ...]
+) -> Iterator[LabelledDocument]:
+    rests = "text" in str(row.get("answer_from"))
+    on = {str(order) for order in row.get("rel_paragraphs") or ()}
+    for paragraph in sorted(report["paragraphs"], key=lambda each: int(each["order"])):
+        text = paragraph["text"]
+        spans = locate_answers(text, answers) if rests and str(paragraph["order"]) in on else ()
+        document = Document(text, id=f"tatqa:{paragraph['uid']}")
+        yield LabelledDocument(document, bool(spans), spans, answer_sentences(text, spans))
+
+
+def _table(report: dict[str, Any], row: dict[str, Any], answers: tuple[str, ...]) -> LabelledDocument:
+    """The table, a line each row, cells with " | " between; the rows that hold an answer are relevant."""
+    text, rows = _lines(report["table"]["table"])
+    spans = locate_answers(text, answers) if "table" in str(row.get("answer_from")) else ()
+    document = Document(text, id=f"tatqa:{report['table']['uid']}")
+    return LabelledDocument(document, bool(spans), spans, overlapping(rows, spans))
+
+
+def _lines(table: list[list[Any]]) -> tuple[str, Offsets]:
+    lines = [" | ".join(" ".join(str(cell).split()) for cell in cells) for cells in table]
+    return joined(lines, "\n")
