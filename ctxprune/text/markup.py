@@ -10,6 +10,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from ctxprune.text.atoms import Offsets, enclosing, merge
+from ctxprune.text.navigation import leads_elsewhere
 from ctxprune.types import Span
 
 _BLOCK_NAMES = (
@@ -255,8 +256,9 @@ def _within(held: Sequence[Offsets], start: int, end: int) -> Iterator[Offsets]:
 
 
 def hushed(text: str, units: Sequence[Span]) -> list[Span]:
-    """The units, with the score of those that are nothing but blobs lowered to 0 at most."""
-    silent = silent_units(text, units)
+    """The units, with the score of those that are nothing but blobs, or menus of HTML, lowered to 0 at most."""
+    leads = leads_elsewhere(text, units, tags=is_html(text))
+    silent = [quiet or leading for quiet, leading in zip(silent_units(text, units), leads, strict=True)]
     if not any(silent):
         return list(units)
     return [
