@@ -7,8 +7,8 @@ import time
 import pytest
 
 from ctxprune.text import split_sentences
-from ctxprune.text.markup import hushed
 from ctxprune.text.navigation import menus
+from ctxprune.text.quiet import hushed
 from ctxprune.types import Span
 
 BODY = "<main><h1>The ferry</h1><p>It sails at noon.</p><p>A ticket is 4 euros.</p></main>"

@@ -6,11 +6,9 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from ctxprune.text.atoms import Offsets, enclosing, merge
-from ctxprune.text.navigation import leads_elsewhere
 from ctxprune.types import Span
 
 _BLOCK_NAMES = (
@@ -253,14 +251,3 @@ def _within(held: Sequence[Offsets], start: int, end: int) -> Iterator[Offsets]:
         if held[place][1] > start:
             yield held[place]
         place += 1
-
-
-def hushed(text: str, units: Sequence[Span]) -> list[Span]:
-    """The units, with the score of those that are nothing but blobs, or menus of HTML, lowered to 0 at most."""
-    leads = leads_elsewhere(text, units, tags=is_html(text))
-    silent = [quiet or leading for quiet, leading in zip(silent_units(text, units), leads, strict=True)]
-    if not any(silent):
-        return list(units)
-    return [
-        replace(unit, score=min(unit.score, 0.0)) if quiet else unit for unit, quiet in zip(units, silent, strict=True)
-    ]

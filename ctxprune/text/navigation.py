@@ -11,9 +11,7 @@ from ctxprune.text.atoms import Offsets, merge
 from ctxprune.types import Span
 
 #: Elements that may hold a menu; the others only to know where those end.
-_HOLDER = re.compile(
-    r"<(/?)(nav|footer|menu|div|ul|ol|section|aside|header|table)\b([^<>]{0,2000})>", re.IGNORECASE
-)
+_HOLDER = re.compile(r"<(/?)(nav|footer|menu|div|ul|ol|section|aside|header|table)\b([^<>]{0,2000})>", re.IGNORECASE)
 _ROLE = re.compile(r"\brole\s{0,9}=\s{0,9}[\"']?(navigation|menubar|contentinfo)\b", re.IGNORECASE)
 _CLASS = re.compile(
     r"\bclass\s{0,9}=\s{0,9}[\"']?[^\"'<>]{0,200}?\b(?:(?:site|page|main)-?(footer)|breadcrumbs?|navbar|navigation|pagination"
@@ -27,7 +25,7 @@ _ADDRESS = re.compile(r"href\s{0,9}=\s{0,9}[\"']?\s{0,9}(?:tel|mailto):", re.IGN
 #: "Home > Garden > Spades" as text: what stands between its parts, and where such a line begins.
 _BETWEEN = re.compile(r"\s[|›»>/·•→]\s")
 _FIRST = frozenset(
-    "home|homepage|start|startseite|accueil|inicio|início|home page|strona główna|главная|首页|ホーム".split("|")
+    ["home", "homepage", "home page", "start", "startseite", "accueil", "inicio", "início", "главная", "首页", "ホーム"]
 )
 _TRAIL_PARTS, _TRAIL_CHARACTERS = 3, 200
 _FIRST_LETTERS = frozenset(name[0] for name in _FIRST)
@@ -36,7 +34,7 @@ _BLANK_BELOW = re.compile(r"\s*\Z|[ \t\r]*\n[ \t\r]*\n")
 _NEAR = 80  # characters of white space that are looked at
 _LETTER = re.compile(r"[^\W_]")
 #: What ends a line on the page, so that links on both sides are not of one menu.
-_LINES = frozenset("p div ul ol li dl dt dd br hr h1 h2 h3 h4 h5 h6 table tr section address nav footer aside".split())
+_LINES = re.compile(r"p|div|[uod]l|li|d[td]|[bh]r|h[1-6]|table|tr|section|address|nav|footer|aside")
 
 
 def menus(text: str) -> list[Offsets]:
@@ -103,7 +101,7 @@ def _pieces(text: str, start: int, end: int) -> Iterator[_Piece]:
         place, name = tag.end(), (tag[2] or "").lower()
         if name in ("a", "button"):
             inside = not tag[1] and not _ADDRESS.search(tag[3])
-        elif name in _LINES:
+        elif _LINES.fullmatch(name):
             yield _Piece("line end", tag.start(), tag.end())
     if letters := len(_LETTER.findall(text, place, end)):
         yield _Piece("other", place, end, letters)

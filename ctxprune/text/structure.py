@@ -121,6 +121,10 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
             kind = "blob"
         if last_line >= 0 and any(kinds[at] == "blank" for at in range(last_line + 1, place)):
             _close_paragraph(state, line.indent)
+        if kinds[place] == "furniture" and first:  # nothing leans on the title of a page
+            roles.append(Role(kind))
+            last_line = place
+            continue
         column = _column(line) if first else line.indent
         if html:
             column = _nesting(text, unit, kind, depths)

@@ -149,8 +149,8 @@ def _runs(lines: Sequence[Line], free: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int], gapped: Sequence[int]) -> bool:
-    """Mark `free` as rows if the lines with a gap among them leave the same columns blank."""
-    if len(gapped) < 3:
+    """Mark `free` as rows if the lines with a gap among them, a third at least, leave the same columns blank."""
+    if len(gapped) < 3 or 3 * len(gapped) < len(free):
         return False
     left = min(lines[place].indent for place in free)
     gutters = _gutters([lines[place].text for place in gapped if lines[place].indent < left + 8])
