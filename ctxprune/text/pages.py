@@ -34,9 +34,22 @@ def mark_pages(text: str, lines: Sequence[Line], kinds: list[Kind]) -> None:
     sure, likely, titles = _beside_breaks(lines) if "\f" in text else _by_themselves(lines, kinds)
     if not sure and "\f" not in text:
         return
+    _mark_halves(lines, kinds, sure, likely)
     for place in titles:
-        if kinds[place] in _LOOKS_LIKE_TITLE:
+        halves = ((place - 1, place), (place, place + 1))
+        if kinds[place] in _LOOKS_LIKE_TITLE and not any(_is_one(lines, kinds, *pair) for pair in halves):
             kinds[place] = "furniture"
+
+
+def _is_one(lines: Sequence[Line], kinds: Sequence[Kind], above: int, below: int) -> bool:
+    """Whether a line goes on with the sentence of the one above; then both are lines of the text."""
+    if above < 0 or below == len(lines) or any(kinds[place] not in ("plain", "page") for place in (above, below)):
+        return False
+    return lines[below].text.lstrip("> #\t\f")[:1].islower() and not SENTENCE_END.search(lines[above].text)
+
+
+def _mark_halves(lines: Sequence[Line], kinds: list[Kind], sure: set[int], likely: set[int]) -> None:
+    """Write "page" between the halves of sentences, and for the line where the second half begins."""
     last, place = None, 0
     while place < len(lines):
         if kinds[place] != "blank" and place not in sure and place not in likely:
@@ -83,7 +96,7 @@ def _beside_breaks(lines: Sequence[Line]) -> tuple[set[int], set[int], set[int]]
         and not SENTENCE_END.search(lines[place].text)
         and (place + 1 == len(lines) or not lines[place + 1].text.strip())
     }
-    return sure, likely, sure
+    return sure, likely, {place for place in sure if not SENTENCE_END.search(lines[place].text)}
 
 
 def _beside(lines: Sequence[Line], place: int, step: int) -> list[int]:
