@@ -12,6 +12,7 @@ from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
 from ctxprune.text.records import mark_records, mark_references
+from ctxprune.text.spaced_tables import mark_spaced_tables
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_grids, mark_tables
 
@@ -45,6 +46,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_senders(lines, kinds)
         mark_settings(lines, kinds)
         mark_tables(lines, kinds)
+        mark_spaced_tables(lines, kinds)
         mark_questions(lines, kinds)
         mark_numbered(lines, kinds)
     if not tags:

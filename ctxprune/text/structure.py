@@ -46,6 +46,7 @@ _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
 _TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|pre|script|style)\b", re.IGNORECASE)
+_GAP = re.compile(r"\S {2,}\S")
 _UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
 _TAG_KINDS: dict[str, RoleKind] = {
     **{f"h{level}": "heading" for level in range(1, 7)},
@@ -120,7 +121,11 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         if silent[index]:
             kind = "blob"
         if last_line >= 0 and any(kinds[at] == "blank" for at in range(last_line + 1, place)):
+            header = state.header
             _close_paragraph(state, line.indent)
+            below = kind == "table row" and roles[-1].kind in ("table header", "table row")
+            if below and header is not None and _has_columns(text, units[header], unit):
+                state.header = header
         if kinds[place] == "furniture" and first:  # nothing leans on the title of a page
             roles.append(Role(kind))
             last_line = place
@@ -201,6 +206,13 @@ def _close_paragraph(state: _Open, indent: int) -> None:
     state.sentence = None
     while state.items and state.items[-1][0] > indent:
         state.items.pop()
+
+
+def _has_columns(text: str, header: Span, row: Span) -> bool:
+    """Whether a row has as many cells as the header names, where a mark parts them, or gaps as it has."""
+    names, cells = (text[unit.start : unit.end].split("\n", 1)[0].strip("| \t") for unit in (header, row))
+    mark = next((each for each in "\t|;," if each in names), None)
+    return _GAP.search(cells) is not None if mark is None else names.count(mark) == cells.count(mark)
 
 
 def _role(
