@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from ctxprune.text.atoms import fences
 from ctxprune.text.code import mark_diffs, mark_settings
+from ctxprune.text.columns import mark_columns
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
@@ -45,6 +46,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
     if shapes and not tags:
         mark_senders(lines, kinds)
         mark_settings(lines, kinds)
+        mark_columns(lines, kinds)
         mark_tables(lines, kinds)
         mark_spaced_tables(lines, kinds)
         mark_questions(lines, kinds)

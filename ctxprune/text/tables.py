@@ -163,7 +163,7 @@ def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int],
     if len(gapped) < 3 or 3 * len(gapped) < len(free):
         return False
     left = min(lines[place].indent for place in free)
-    gutters = _gutters([lines[place].text for place in gapped if lines[place].indent < left + 8])
+    gutters = blank_columns([lines[place].text for place in gapped if lines[place].indent < left + 8])
     if not (len(gutters) > 1 or any(end - start > 2 for start, end in gutters)):
         return False
     if not any(end - start > 3 for start, end in gutters) and not _are_cells(
@@ -181,7 +181,7 @@ def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int],
     return True
 
 
-def _gutters(rows: Sequence[str]) -> list[tuple[int, int]]:
+def blank_columns(rows: Sequence[str]) -> list[tuple[int, int]]:
     """Stretches of at least two columns, after the first letters, that are blank in every row."""
     expanded = [row.expandtabs()[:_WIDTH].rstrip() for row in rows]
     if len(expanded) < 3:
