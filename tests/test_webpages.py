@@ -21,7 +21,6 @@ def test_a_page_reads_as_it_is_shown() -> None:
     page = read_page(PAGE)
     assert page.title == "Opening hours"
     assert page.text.split("\n\n") == [
-        "Start Map",
         "The pool",
         "Open from seven\xa0to nine.\nClosed on Mondays & holidays.",
         "Bring a towel.",
@@ -29,6 +28,27 @@ def test_a_page_reads_as_it_is_shown() -> None:
         "Day | Lanes\nTuesday | 8",
         "a:\n  b:   1",
     ]
+
+
+@pytest.mark.parametrize(
+    ("source", "text"),
+    [
+        (
+            "<nav>We sail <a href=/1>at one</a> and never in a storm.</nav><p>x",
+            "We sail at one and never in a storm.\n\nx",
+        ),
+        ("<nav><a href=/>Start</a><a href=/map>Map</a></nav>", "Start Map"),
+        ("<nav><a href=/>Start</a><a href=/map>Map</a><p>never closed", "Start Map\n\nnever closed"),
+        (
+            "<p>Noon.</p><footer><a href=/i>Imprint</a> | <a href=/t>Terms</a><p>Call <a href=tel:7>7</a></footer>",
+            "Noon.\n\nCall 7",
+        ),
+        ("<div class='navbar top'><div><a href=/>Start</a></div><a href=/m>Map</a></div><p>x", "x"),
+        ("<ul role=navigation><li><a href=/>Start</a><li><a href=/m>Map</a></ul>x", "x"),
+    ],
+)
+def test_what_only_leads_elsewhere_is_left_out_unless_there_is_nothing_else(source: str, text: str) -> None:
+    assert read_page(source).text == text
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from ctxprune.oversized import cut_oversized
 from ctxprune.select import Policy, note_untouched, select
 from ctxprune.text import UnitKind, checked_units, split_sentences
 from ctxprune.text.language import checked_language, guess_language
-from ctxprune.text.markup import hushed
 from ctxprune.text.normal import normalise
+from ctxprune.text.quiet import hushed
 from ctxprune.timing import stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
 from ctxprune.types import About, Context, Extract, Span

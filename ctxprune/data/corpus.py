@@ -13,6 +13,7 @@ from typing import Any
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import InputError
 from ctxprune.files import decoded, open_text, read_rows
+from ctxprune.text.navigation import menus
 from ctxprune.types import Document
 
 _JSONL = (".jsonl", ".jsonl.gz")
@@ -28,10 +29,10 @@ def read_corpus(path: str | Path, *, skipped: Callable[[list[str]], None] | None
     JSONL (.gz too): `{"id" | "_id", "text", "title"?}`, the form of BEIR, or `{"id", "contents": "title\\ntext"}`, the
     form of FlashRAG; further fields go to the metadata. In a folder a line without an id is named by its place. Any
     other file is one document: its id is its path (below the folder), its title the Markdown heading it begins with,
-    else its name. Of a web page it is the text that a reader sees, which is what offsets count; its metadata say so
-    with `{"extracted_from": "text/html"}`. skipped: called once, before the first document, with the names of the
-    files in a folder that are none of these, if there are any; hidden ones are not named. Streams: one document in
-    memory. Raises InputError for a missing or unreadable file and for a bad line or field, which it names.
+    else its name. Of a web page it is the text that a reader sees, without the menus; offsets count in it, and its
+    metadata say so with `{"extracted_from": "text/html"}`. skipped: called once, before the first document, with the
+    names of the files in a folder that are none of these, if there are any; hidden ones are not named. Streams: one
+    document in memory. Raises InputError for a missing or unreadable file and for a bad line or field, which it names.
     """
     path = Path(path)
     if path.is_dir():
@@ -222,7 +223,19 @@ class WebPage:
 
 
 def read_page(source: str) -> WebPage:
-    """The page of an HTML source, however broken. Preformatted text keeps its white space."""
+    """The page of an HTML source, however broken. Preformatted text keeps its white space; menus are left out unless
+    there is nothing else (see `ctxprune.text.navigation.menus`).
+    """
+    page = _parsed(_without_menus(source))
+    return page if page.text else _parsed(source)
+
+
+def _without_menus(source: str) -> str:
+    edges = [0, *(edge for span in menus(source) for edge in span), len(source)]
+    return " ".join(source[start:end] for start, end in zip(edges[::2], edges[1::2], strict=True))
+
+
+def _parsed(source: str) -> WebPage:
     parser = _Parser()
     parser.feed(source)
     parser.close()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from itertools import pairwise
 
 from ctxprune.text.atoms import fences
 from ctxprune.text.code import mark_diffs, mark_settings
+from ctxprune.text.columns import mark_columns
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
+from ctxprune.text.pages import SENTENCE_END, mark_pages
 from ctxprune.text.records import mark_records, mark_references
+from ctxprune.text.spaced_tables import mark_spaced_tables
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_grids, mark_tables
 
@@ -19,16 +21,9 @@ _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,
 _CAPITALS = re.compile(r"[^\W\d_a-z](?=[^a-z]*[^\W\d_][^a-z]*[^\W\d_])[^a-z\n]{1,70}$")
 _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?:[=, ]|$)")
 _SAME_LINE = re.compile(r"\S {2,}\S|\t\S")  # "-v     be verbose"
-_SENTENCE_END = re.compile(r"[.!?…:;。！？।][\"'”’)\]*_]*\s*$")
 _HALF = re.compile(r"[,;–—-]\s*$")
-_PAGE_NUMBER = re.compile(
-    r"[ \t\f]*(?:[-–—|\[]\s*)?(?:(?:page|seite|p\.)\s*)?\d{1,4}(?:\s*(?:of|/|von)\s*\d{1,4})?(?:\s*[-–—|\]])?\s*$", re.I
-)
-_PAGE_IN_LINE = re.compile(r"\[Page \d+\]\s*$|\s{3,}(?:Page |p\. ?)\d+\s*$", re.IGNORECASE)
 _FIRST_WORD = re.compile(r"\S{1,60}")
 _NARROW = 32  # columns; nobody wraps prose at so few
-_FURNITURE_LINES = 4  # lines beside a page break that may be its number or running title
-_LONG_LINE = 45  # characters; a shorter line before a page break is a heading as likely as half a sentence
 
 
 def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
@@ -51,7 +46,9 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
     if shapes and not tags:
         mark_senders(lines, kinds)
         mark_settings(lines, kinds)
+        mark_columns(lines, kinds)
         mark_tables(lines, kinds)
+        mark_spaced_tables(lines, kinds)
         mark_questions(lines, kinds)
         mark_numbered(lines, kinds)
     if not tags:
@@ -95,7 +92,7 @@ def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: boo
     if before in ("blank", "heading") and alone and _CAPITALS.match(text):
         return deeper or len(text.split()) < 12
     # a sub-heading of a manual: set back less than what it stands over
-    short = len(text) < 40 and text[:1].isupper() and not _SENTENCE_END.search(text)
+    short = len(text) < 40 and text[:1].isupper() and not SENTENCE_END.search(text)
     return short and deeper and before in ("blank", "heading") and 0 < line.indent < 5
 
 
@@ -105,7 +102,7 @@ def _is_term(lines: Sequence[Line], place: int, text: str) -> bool:
     after = lines[place + 1] if place + 1 < len(lines) and lines[place + 1].text.strip() else None
     if after is None or min(before.indent, after.indent) < line.indent + 4:
         return False
-    return len(text) < 60 and not _SENTENCE_END.search(text) and _SENTENCE_END.search(before.text) is not None
+    return len(text) < 60 and not SENTENCE_END.search(text) and SENTENCE_END.search(before.text) is not None
 
 
 def mark_terms(lines: Sequence[Line], kinds: list[Kind]) -> None:
@@ -123,7 +120,7 @@ def _defines(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> 
         return False
     deeper = all(lines[place].indent > first.indent + 1 for place in paragraph[1:])
     text, below = first.text.strip(), lines[paragraph.start + 1].text.strip()
-    ended = _SENTENCE_END.search(text) or _HALF.search(text)
+    ended = SENTENCE_END.search(text) or _HALF.search(text)
     return deeper and len(text) < 60 and not ended and not below[0].islower() and len(below) > len(text)
 
 
@@ -156,7 +153,7 @@ def _mark_ragged(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int], *
     """Make verse of the lines of `run` if at least `fewest` of their breaks are no sentence ends and look meant."""
     texts = [lines[place].text.strip("> #\t\f") or "#" for place in run]
     breaks = [
-        (left, right) for left, right in pairwise(texts) if not _SENTENCE_END.search(left)
+        (left, right) for left, right in pairwise(texts) if not SENTENCE_END.search(left)
     ]  # after a full stop a unit ends anyway
     if len(breaks) < fewest:
         return False
@@ -182,83 +179,3 @@ def _fits(left: str, right: str, width: float) -> bool:
     """Whether the next line's first word would have had room: then somebody meant the break."""
     word = _FIRST_WORD.match(right)
     return len(left) + 1 + (len(word.group()) if word else 0) <= width
-
-
-def mark_pages(text: str, lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Write "page" for what stands between the halves of a sentence that a page break divides."""
-    if "\f" in text:
-        sure, likely = _furniture(lines)
-    else:
-        sure, likely = {place for place, line in enumerate(lines) if _PAGE_NUMBER.match(line.text)}, set[int]()
-    if not sure and "\f" not in text:
-        return
-    last, place = None, 0
-    while place < len(lines):
-        if kinds[place] != "blank" and place not in sure and place not in likely:
-            last, place = place, place + 1
-            continue
-        end = place
-        while end < len(lines) and (kinds[end] == "blank" or end in sure or end in likely):
-            end += 1
-        if last is not None and end < len(lines) and _goes_on(lines, kinds, sure, likely, last, end):
-            kinds[place : end + 1] = ["page"] * (end + 1 - place)
-        place = max(end, place + 1)
-
-
-def _furniture(lines: Sequence[Line]) -> tuple[set[int], set[int]]:
-    """Lines by a form feed that are a page's number or running title: for sure (a number, or repeated), and likely."""
-    near: set[int] = set()
-    for place, line in enumerate(lines):
-        if "\f" in line.text:
-            near |= set(_beside(lines, place, -1)) | set(_beside(lines, place, 1))
-    if near:
-        near |= set(_beside(lines, 0, 1))  # the first page has its running title too
-    forms = Counter(_form(lines[place].text) for place in near)
-    sure = {
-        place
-        for place in near
-        if _PAGE_NUMBER.match(lines[place].text)
-        or _PAGE_IN_LINE.search(lines[place].text)
-        or forms[_form(lines[place].text)] > 1
-    }
-    likely = {
-        place
-        for place in near - sure
-        if len(lines[place].text.strip()) < 60
-        and not _SENTENCE_END.search(lines[place].text)
-        and (place + 1 == len(lines) or not lines[place + 1].text.strip())
-    }
-    return sure, likely
-
-
-def _beside(lines: Sequence[Line], place: int, step: int) -> list[int]:
-    """The few lines with text nearest to a page break on one side."""
-    found: list[int] = []
-    at = place if step > 0 else place - 1
-    while 0 <= at < len(lines) and len(found) < _FURNITURE_LINES // 2 and abs(at - place) < 12:
-        if lines[at].text.strip():
-            found.append(at)
-        at += step
-    return found
-
-
-def _form(line: str) -> str:
-    return re.sub(r"\d+", "0", line[:200].strip())
-
-
-def _goes_on(
-    lines: Sequence[Line], kinds: Sequence[Kind], sure: set[int], likely: set[int], last: int, following: int
-) -> bool:
-    """Whether the line `following` a page break goes on with the sentence of the line `last` before it."""
-    gap = range(last + 1, following)
-    broken = any("\f" in lines[place].text for place in [*gap, following])
-    if not broken and sure.isdisjoint(gap):
-        return False
-    if kinds[last] not in ("plain", "item", "turn", "page") or kinds[following] not in ("plain", "item"):
-        return False
-    before, after = lines[last].text.strip(), lines[following].text.strip()
-    if _SENTENCE_END.search(before) or (kinds[following] == "item" and not after[0].isdigit()):
-        return False
-    if after[0].islower():
-        return True
-    return broken and likely.isdisjoint(gap) and len(before) >= _LONG_LINE and kinds[following] == "plain"

@@ -11,9 +11,10 @@ from ctxprune.text.atoms import Offsets, enclosing
 
 #: blank: white space. fence, code: a fence that opens a block or stands alone, and the lines in the block.
 #: under: underlines a heading or closes a table's header. page: a page break, its number or running title within a
-#: paragraph. record, more: a record's first line and those that continue it. header, row: of a table. term: an option
-#: or term whose description follows. verse: a line of its own among ragged ones. turn: what a speaker says.
-#: plain: running text, which line breaks do not divide.
+#: paragraph; furniture: the like between paragraphs. record, more: a record's first line and those that continue it.
+#: header, row: of a table. columns: text in two columns, to be read with the lines below. term: an option or term
+#: whose description follows. verse: a line of its own among ragged ones. turn: what a speaker says. plain: running
+#: text, which line breaks do not divide.
 Kind = Literal[
     "blank",
     "code",
@@ -21,10 +22,12 @@ Kind = Literal[
     "under",
     "heading",
     "page",
+    "furniture",
     "record",
     "more",
     "header",
     "row",
+    "columns",
     "term",
     "item",
     "turn",

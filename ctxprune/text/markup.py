@@ -6,10 +6,10 @@ import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from ctxprune.text.atoms import Offsets, enclosing, merge
+from ctxprune.text.html_tables import tables_of
 from ctxprune.types import Span
 
 _BLOCK_NAMES = (
@@ -25,8 +25,8 @@ _BLOCK = re.compile(f"(?:{_BLOCK_NAMES})$", re.IGNORECASE)
 _CLOSING_BLOCK = re.compile(f"</(?:{_BLOCK_NAMES})\\s{{0,9}}>|<br ?/?>", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*</[a-zA-Z]")
 _PAGE = re.compile(r"<!doctype html|<html[\s>]|<body[\s>]", re.IGNORECASE)
-_ROW_LIMIT = 600  # characters; the cells of a longer row are units of their own, as in pages laid out by tables
-_ROW = re.compile(r"<tr\b[^<>]{0,2000}>(.*?)(?=</?t(?:r|able|body|head|foot)\b|\Z)", re.IGNORECASE | re.DOTALL)
+_ELEMENT_LIMIT = 600  # characters; a longer element of XML is divided into those that it holds
+_IN_ROW = frozenset({"td", "th", "br", "p", "div", "table", "thead", "tbody", "tfoot", "tr"})
 _LIST_TAG = re.compile(r"<(/?)(?:ul|ol|dl|menu)\b", re.IGNORECASE)
 _XML = re.compile(r"\s*<(?:\?xml\b|[A-Za-z_][\w:.-]{0,60}(?:\s[^<>]{0,2000})?>\s*<)")
 _HTML_TAG = re.compile(r"<(?:html|body|div|p|span|table|ul|ol|dl|h[1-6]|br|a)\b(?![:.-])", re.IGNORECASE)
@@ -78,7 +78,7 @@ def tag_cuts(text: str) -> list[int]:
     together unless the row is long. Script, style and comments are apart from what surrounds them.
     """
     silent = merge(silent_elements(text))
-    rows = [match.span() for match in _ROW.finditer(text) if match.end() - match.start() <= _ROW_LIMIT]
+    rows = tables_of(text).rows
     cuts = [edge for span in silent for edge in span]
     run: list[re.Match[str]] = []
     for match in _TAG.finditer(text):
@@ -114,7 +114,7 @@ def xml_records(text: str) -> list[Offsets]:
     names = Counter(name for _, _, name in elements)
     records: list[Offsets] = []
     for start, end, name in sorted(elements):
-        again = names[name] > 1 and start in holders and end - start <= _ROW_LIMIT
+        again = names[name] > 1 and start in holders and end - start <= _ELEMENT_LIMIT
         if again and (not records or start >= records[-1][1]):
             records.append((start, end))
     return records
@@ -141,7 +141,7 @@ def _cut_of(run: list[re.Match[str]], rows: list[Offsets]) -> list[int]:
         return []
     opening = next((tag for tag in run if tag[2] is not None and not tag[1] and tag[2].lower() not in _VOID), None)
     place = opening.start() if opening is not None else run[-1].end()
-    cells = all((tag[2] or "").lower() in ("td", "th", "br", "p", "div") for tag in blocks)
+    cells = all((tag[2] or "").lower() in _IN_ROW for tag in blocks)
     if cells and enclosing(rows, place):
         return []
     return [place]
@@ -252,13 +252,3 @@ def _within(held: Sequence[Offsets], start: int, end: int) -> Iterator[Offsets]:
         if held[place][1] > start:
             yield held[place]
         place += 1
-
-
-def hushed(text: str, units: Sequence[Span]) -> list[Span]:
-    """The units, with the score of those that are nothing but blobs lowered to 0 at most."""
-    silent = silent_units(text, units)
-    if not any(silent):
-        return list(units)
-    return [
-        replace(unit, score=min(unit.score, 0.0)) if quiet else unit for unit, quiet in zip(units, silent, strict=True)
-    ]

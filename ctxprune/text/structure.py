@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from ctxprune.text.html_tables import Tables, tables_of
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line
 from ctxprune.text.markup import is_html, list_depths, silent_units
@@ -46,6 +47,11 @@ _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
 _TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|pre|script|style)\b", re.IGNORECASE)
+_HEADED = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<h([1-6])\b", re.IGNORECASE)
+_NAME = re.compile(r"<th\b", re.IGNORECASE)
+_CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
+_BOXES = ("tr", "td", "li")  # what may hold a heading
+_GAP = re.compile(r"\S {2,}\S")
 _UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
 _TAG_KINDS: dict[str, RoleKind] = {
     **{f"h{level}": "heading" for level in range(1, 7)},
@@ -97,6 +103,28 @@ class _Open:
         return _LEANS.match(text, start) is not None and not (self.addressed and _YOU.match(text, start))
 
 
+@dataclass(slots=True)
+class _HtmlTables:
+    """The header of each table, and its last row."""
+
+    tables: Tables
+    headers: dict[int, int] = field(default_factory=dict)
+    rows: dict[int, int] = field(default_factory=dict)
+
+    def header(self, text: str, unit: Span, index: int, *, is_header: bool) -> int | None:
+        """What names the cells of a row: the header of its table, else the row of a table with a header around it."""
+        tag = _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
+        place = bisect_right(self.tables.places, tag.start(1) if tag else unit.start) - 1
+        table = self.tables.numbers[place]
+        outer = self.tables.outer[table]
+        around = self.rows.get(outer) if outer != table and outer in self.headers else None
+        if tag is None or tag[1].lower() == "tr":  # not a further cell of a long row
+            self.rows[table] = index
+        if is_header:
+            self.headers[table] = index
+        return self.headers.get(table, around)
+
+
 def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     """One role a unit. `units` in order and without overlap, as `split_sentences` gives them; other cuts do too.
 
@@ -110,6 +138,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     starts = [line.start for line in lines]
     html = is_html(text)
     depths = list_depths(text) if html else ([0], [0])
+    tables = _HtmlTables(tables_of(text)) if html else None
     levels = _heading_levels(text, lines, kinds)
     state, roles, last_line = _Open([], [], addressed=_ADDRESSED.search(text) is not None), list[Role](), -1
     for index, unit in enumerate(units):
@@ -120,10 +149,20 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         if silent[index]:
             kind = "blob"
         if last_line >= 0 and any(kinds[at] == "blank" for at in range(last_line + 1, place)):
+            header = state.header
             _close_paragraph(state, line.indent)
+            below = kind == "table row" and roles[-1].kind in ("table header", "table row")
+            if below and header is not None and _has_columns(text, units[header], unit):
+                state.header = header
+        if kinds[place] == "furniture" and first:  # nothing leans on the title of a page
+            roles.append(Role(kind))
+            last_line = place
+            continue
         column = _column(line) if first else line.indent
         if html:
             column = _nesting(text, unit, kind, depths)
+        if tables is not None and kind in ("table row", "table header"):
+            state.header = tables.header(text, unit, index, is_header=kind == "table header")
         role = _role(
             state,
             kind,
@@ -153,7 +192,11 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
     """What a unit is by the line it begins in, and in HTML by its tag."""
     if html and (tag := _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))):
         name = tag[1].lower()
-        head = name == "tr" and "<th" in text[unit.start : unit.end].lower()
+        titled = _HEADED.match(text, unit.start, min(unit.end, unit.start + 2000)) if name in _BOXES else None
+        cells = _CELL.findall(text, unit.start, unit.end)
+        if titled and len(cells) < 2:  # of a page that is laid out by a table
+            return "heading"
+        head = name == "tr" and 2 * len(_NAME.findall(text, unit.start, unit.end)) > len(cells)  # else it names a row
         return "table header" if head else _TAG_KINDS[name]
     if kind in ("fence", "code"):
         return "code"
@@ -199,6 +242,13 @@ def _close_paragraph(state: _Open, indent: int) -> None:
         state.items.pop()
 
 
+def _has_columns(text: str, header: Span, row: Span) -> bool:
+    """Whether a row has as many cells as the header names, where a mark parts them, or gaps as it has."""
+    names, cells = (text[unit.start : unit.end].split("\n", 1)[0].strip("| \t") for unit in (header, row))
+    mark = next((each for each in "\t|;," if each in names), None)
+    return _GAP.search(cells) is not None if mark is None else names.count(mark) == cells.count(mark)
+
+
 def _role(
     state: _Open, kind: RoleKind, index: int, indent: int, level: int, *, first: bool, text: str, unit: Span
 ) -> Role:
@@ -224,9 +274,8 @@ def _role(
 
 
 def _tag_level(text: str, unit: Span) -> int:
-    tag = _TAG.match(text, unit.start, unit.end)
-    if tag and tag[1][1:].isdigit():
-        return int(tag[1][1:])
+    if tag := _HEADED.match(text, unit.start, unit.end):
+        return int(tag[1])
     line = _UNDERLINE.search(text, unit.start, unit.end)
     return 2 if line and line[1] == "-" else 1
 

@@ -30,9 +30,13 @@ def mark_tables(lines: Sequence[Line], kinds: list[Kind]) -> None:
         free = [place for place in paragraph if kinds[place] in ("plain", "turn", "item", "row")]
         if len(free) < 2 or len(free) < len(paragraph) - 2:
             continue
-        if not _mark_delimited(lines, kinds, free):
-            _mark_aligned(lines, kinds, free)
+        mark_rows(lines, kinds, free)
     _mark_bar_headers(lines, kinds)
+
+
+def mark_rows(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int]) -> bool:
+    """Write "header", "row" and "more" for the lines `free` if they are a table; whether they are."""
+    return _mark_delimited(lines, kinds, free) or _mark_aligned(lines, kinds, free)
 
 
 def _mark_bar_headers(lines: Sequence[Line], kinds: list[Kind]) -> None:
@@ -75,7 +79,7 @@ def _rows(lines: Sequence[Line], free: Sequence[int], delimiter: str) -> list[tu
 
 
 def _cells(row: str, delimiter: str) -> list[str]:
-    """The cells of a row; delimiters between quotes divide nothing."""
+    """The cells of a row, without bars at its edges; delimiters between quotes divide nothing."""
     cells, quoted = [""], False
     for part in re.split(f'(["{re.escape(delimiter)}])', row):
         if part == delimiter and not quoted:
@@ -83,6 +87,8 @@ def _cells(row: str, delimiter: str) -> list[str]:
         else:
             quoted = quoted != (part == '"')
             cells[-1] += part
+    if delimiter == "|" and len(cells) > 2:
+        cells = cells[not cells[0].strip() : len(cells) - (not cells[-1].strip())]
     return cells
 
 
@@ -95,6 +101,8 @@ def _is_delimited(rows: Sequence[str], delimiter: str) -> bool:
     same = sum(width == usual for width in widths)
     if usual < 2 or same < 0.8 * len(rows) or len(rows) < (3 if usual < 4 else 2):
         return False
+    if delimiter == "|" and all(row.lstrip().startswith("|") for row in rows):
+        return True
     if delimiter == "\t":  # also what some programs put for blanks
         indented = all(row.startswith("\t") for row in rows)
         return not indented and 3 * sum(_WORDS.match(row) is not None for row in rows) <= len(rows)
@@ -118,18 +126,20 @@ def _is_delimited(rows: Sequence[str], delimiter: str) -> bool:
     )
 
 
-def _mark_aligned(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int]) -> None:
+def _mark_aligned(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int]) -> bool:
     """Rows of a listing: `ls -l`, or lines that leave the same columns blank, with an introduction above perhaps."""
     if sum(_ENTRY.match(lines[place].text.lstrip()) is not None for place in free) > len(free) // 2:
         for place in free:
             kinds[place] = "row"
-        return
+        return True
     gapped = [place for place in free if _GAP.search(lines[place].text[:_WIDTH])]
     free = free[free.index(gapped[0]) :] if gapped else free  # without what introduces the table
     if len(gapped) >= max(3, 0.7 * len(free)) and _mark_columns(lines, kinds, free, gapped):
-        return
+        return True
+    marked = False
     for run in _runs(lines, free):
-        _mark_columns(lines, kinds, run, [at for at in run if _WIDE_GAP.search(lines[at].text[:_WIDTH])])
+        marked |= _mark_columns(lines, kinds, run, [at for at in run if _WIDE_GAP.search(lines[at].text[:_WIDTH])])
+    return marked
 
 
 def _runs(lines: Sequence[Line], free: Sequence[int]) -> Iterator[list[int]]:
@@ -149,11 +159,11 @@ def _runs(lines: Sequence[Line], free: Sequence[int]) -> Iterator[list[int]]:
 
 
 def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int], gapped: Sequence[int]) -> bool:
-    """Mark `free` as rows if the lines with a gap among them leave the same columns blank."""
-    if len(gapped) < 3:
+    """Mark `free` as rows if the lines with a gap among them, a third at least, leave the same columns blank."""
+    if len(gapped) < 3 or 3 * len(gapped) < len(free):
         return False
     left = min(lines[place].indent for place in free)
-    gutters = _gutters([lines[place].text for place in gapped if lines[place].indent < left + 8])
+    gutters = blank_columns([lines[place].text for place in gapped if lines[place].indent < left + 8])
     if not (len(gutters) > 1 or any(end - start > 2 for start, end in gutters)):
         return False
     if not any(end - start > 3 for start, end in gutters) and not _are_cells(
@@ -171,7 +181,7 @@ def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int],
     return True
 
 
-def _gutters(rows: Sequence[str]) -> list[tuple[int, int]]:
+def blank_columns(rows: Sequence[str]) -> list[tuple[int, int]]:
     """Stretches of at least two columns, after the first letters, that are blank in every row."""
     expanded = [row.expandtabs()[:_WIDTH].rstrip() for row in rows]
     if len(expanded) < 3:

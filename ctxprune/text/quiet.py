@@ -1,0 +1,57 @@
+"""Take the score from units that answer nothing: blobs, menus of web pages, running titles that come again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ctxprune.text.atoms import Offsets
+from ctxprune.text.layout import layout
+from ctxprune.text.markup import is_html, silent_units
+from ctxprune.text.navigation import leads_elsewhere
+from ctxprune.text.normal import normalise
+from ctxprune.text.pages import has_pages, line_form
+from ctxprune.types import Span
+
+
+def hushed(text: str, units: Sequence[Span]) -> list[Span]:
+    """The units, with the score lowered to 0 at most of those that are nothing but blobs, menus of HTML, or a running
+    title or number of a page after its first. Linear in the text's length.
+    """
+    leads = leads_elsewhere(text, units, tags=is_html(text))
+    kinds = zip(silent_units(text, units), leads, _repeats_title(text, units), strict=True)
+    quiet = [any(reasons) for reasons in kinds]
+    if not any(quiet):
+        return list(units)
+    return [
+        replace(unit, score=min(unit.score, 0.0)) if says_nothing else unit
+        for unit, says_nothing in zip(units, quiet, strict=True)
+    ]
+
+
+def _repeats_title(text: str, units: Sequence[Span]) -> list[bool]:
+    """For each unit, whether it stands in a running title, or number of a page, that an earlier page has too."""
+    normal = normalise(text, keep_gaps=True)
+    repeated = _repeated_titles(normal.text) if has_pages(normal.text) else []
+    if not repeated:
+        return [False] * len(units)
+    edges = iter(repeated)
+    start, end = next(edges)
+    quiet = []
+    for first, last in normal.places([(unit.start, unit.end) for unit in units]):
+        while end < last and (following := next(edges, None)):
+            start, end = following
+        quiet.append(start <= first and last <= end)
+    return quiet
+
+
+def _repeated_titles(text: str) -> list[Offsets]:
+    seen: set[str] = set()
+    spans: list[Offsets] = []
+    for line, kind in zip(*layout(text), strict=True):
+        if kind == "furniture":
+            form = line_form(line.text)
+            if form in seen:
+                spans.append((line.start, line.end))
+            seen.add(form)
+    return spans
