@@ -11,6 +11,7 @@ from ctxprune.text.atoms import fences
 from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
+from ctxprune.text.patterns import on_use
 from ctxprune.text.records import mark_records, mark_references
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_grids, mark_tables
@@ -21,7 +22,7 @@ _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?
 _SAME_LINE = re.compile(r"\S {2,}\S|\t\S")  # "-v     be verbose"
 _SENTENCE_END = re.compile(r"[.!?…:;。！？।][\"'”’)\]*_]*\s*$")
 _HALF = re.compile(r"[,;–—-]\s*$")
-_PAGE_NUMBER = re.compile(
+_PAGE_NUMBER = on_use(
     r"[ \t\f]*(?:[-–—|\[]\s*)?(?:(?:page|seite|p\.)\s*)?\d{1,4}(?:\s*(?:of|/|von)\s*\d{1,4})?(?:\s*[-–—|\]])?\s*$", re.I
 )
 _PAGE_IN_LINE = re.compile(r"\[Page \d+\]\s*$|\s{3,}(?:Page |p\. ?)\d+\s*$", re.IGNORECASE)
