@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import ctxprune
-from benchmarks.measure import Timing, contexts, machine, passages, run_child, stopwatch, time_in_turn
+from benchmarks.measure import Timing, as_installed, contexts, machine, passages, run_child, stopwatch, time_in_turn
 from benchmarks.report import render
 from benchmarks.speed_torch import TorchWorker, matmul_peaks, throughput
 from ctxprune.data import sample_questions
@@ -49,7 +49,7 @@ def cold_start(compressor: str, options: Sequence[str] = (), *, runs: int) -> di
             file.write_text(text, encoding="utf-8")
         asked = ["-q", sample_questions()[0].question, "--compressor", compressor, *options]
         compress = [_script(), "compress", *asked, *map(str, files)]
-        heavy = imported(compress) & HEAVY  # also the run that warms the disk cache
+        heavy = imported(compress) & HEAVY  # also the run that warms the disk cache and writes bytecode
         commands = {
             "python -c pass": [sys.executable, "-c", "pass"],
             "import onnxruntime": [sys.executable, "-c", "import onnxruntime"],
@@ -73,7 +73,8 @@ def imported(script: Sequence[str]) -> frozenset[str]:
 
     script: its path and arguments. Raises CtxpruneError when it fails.
     """
-    done = subprocess.run([sys.executable, "-X", "importtime", *script], capture_output=True, text=True)
+    command = [sys.executable, "-X", "importtime", *script]
+    done = subprocess.run(command, capture_output=True, text=True, env=as_installed())
     lines = done.stderr.splitlines()
     if done.returncode:
         said = "\n".join(line for line in lines if not line.startswith("import time:"))

@@ -11,7 +11,6 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 
 from ctxprune.errors import InputError
-from ctxprune.html import render_html
 from ctxprune.prompt import piece_text, readable_text, same_text
 from ctxprune.select import ORIGINAL
 from ctxprune.types import Context, Document, Extract, Faithfulness, Piece, SoftTokens, Span, Summary
@@ -166,6 +165,8 @@ class CompressionResult:
 
     def to_html(self) -> str:
         """A fragment of HTML that shows what was kept and what was removed; no script, nothing loaded."""
+        from ctxprune.html import render_html  # most results are never shown
+
         return render_html(self)
 
     def _repr_html_(self) -> str:

@@ -404,3 +404,8 @@ def test_a_different_answer_ends_in_status_one(tmp_path, monkeypatch):
 def test_an_unknown_compressor_is_said_and_no_traceback(tmp_path, capsys):
     assert bench.main(["--compressor", "no-such-thing", "--out", str(tmp_path)]) == 1
     assert "error: no compressor named 'no-such-thing'" in capsys.readouterr().err
+
+
+def test_a_childs_bytecode_may_be_kept_whatever_this_process_does(monkeypatch):
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    run_child([sys.executable, "-c", "import sys; raise SystemExit(sys.dont_write_bytecode)"])

@@ -35,7 +35,7 @@ def command(*arguments: str) -> str:
 def test_import():
     names = loaded("import ctxprune")
     assert "ctxprune" in names
-    assert not names & (HEAVY | {"asyncio", "onnxruntime", "rich", "typer"})
+    assert not names & (HEAVY | {"asyncio", "html", "onnxruntime", "rich", "sqlite3", "typer"})
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,14 @@ def test_plain_tokenizer_neither_cuts_nor_pads_and_can_be_saved_again(make, tmp_
     assert pair_format(plain, type_ids=True) == pair_format(make(), type_ids=True)
 
 
+def test_another_tokenizer_under_the_same_name_is_read_anew(tmp_path):
+    file = tmp_path / "tokenizer.json"
+    for make in (tiny.bert_tokenizer, tiny.roberta_tokenizer):
+        make().save(str(file))
+        assert plain_tokenizer(file).get_vocab_size() == make().get_vocab_size()
+        assert set(special_tokens(plain_tokenizer(file))) == set(special_tokens(make()))
+
+
 def test_tokenizers_that_cannot_be_used_say_so(tmp_path):
     with pytest.raises(CheckpointError, match="no tokenizer at"):
         plain_tokenizer(tmp_path / "tokenizer.json")

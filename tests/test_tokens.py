@@ -32,6 +32,19 @@ def test_words():
     assert counter.count(["one  two\nthree", "", " "]) == [3, 0, 0]
 
 
+def test_the_estimate_takes_the_names_of_special_tokens_for_what_a_text_says():
+    """A generator reads them as ordinary characters too, and each of the brackets is one."""
+    plain, named = default_counter().count(["the mask is torn", "the [MASK] is torn"])
+    assert named == plain + 2
+
+
+def test_the_estimate_shares_the_bundled_models_tokenizer():
+    from ctxprune.models.formats import plain_tokenizer
+
+    assert plain_tokenizer(DEFAULT_TOKENIZER) is plain_tokenizer(str(DEFAULT_TOKENIZER))
+    assert default_counter()._tokenizer is plain_tokenizer(DEFAULT_TOKENIZER)
+
+
 def test_default_is_an_estimate_without_special_tokens_truncation_or_padding():
     counter = default_counter()
     assert counter is load_counter("default")

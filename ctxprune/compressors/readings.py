@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import sqlite3
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -115,6 +113,8 @@ class SqliteCache:
     """
 
     def __init__(self, path: str | Path) -> None:
+        import sqlite3  # with it and zipfile, importing the package would take 10 ms more
+
         self.path = Path(path)
         self._lock = CopiedLock()
         try:
@@ -151,6 +151,8 @@ class SqliteCache:
 
     @contextmanager
     def _told(self, verb: str) -> Iterator[None]:
+        import sqlite3
+
         try:
             yield
         except sqlite3.Error as error:
@@ -230,6 +232,8 @@ def _outputs(stored: bytes | None) -> EncoderOutput | None:
     """The outputs that `_stored` packed; None where there are none or they are damaged, and are then computed anew."""
     if not stored:
         return None
+    from zipfile import BadZipFile
+
     try:
         with np.load(io.BytesIO(stored), allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -110,13 +111,30 @@ def _special_id(tokenizer: Tokenizer, names: Iterable[str]) -> int:
 def plain_tokenizer(source: str | Path | Tokenizer) -> Tokenizer:
     """A tokenizer without truncation or padding, to which "[SEP]" or "<unk>" in a text are ordinary characters.
 
-    source: a tokenizer.json or a tokenizer, which is left as it is. Ids do not change. `encode_special_tokens` alone
+    source: a tokenizer.json, which is read once for all that name it, so that nobody may change what this returns; or a
+    tokenizer, which is left as it is. Ids do not change. `encode_special_tokens` alone
     (tokenizers 0.23) stops the search for added tokens but not the model: a Unigram vocabulary such as XLM-R's or
     DeBERTa-v3's lists "<s>" with the best score of all, so "<s>" in a text still came out as the special token, and
     "<pad>" as padding. Where that happens, the special entries of the vocabulary are renamed to what no text contains.
     Raises CheckpointError for a file that is missing or no tokenizer.
     """
-    tokenizer = Tokenizer.from_str(source.to_str()) if isinstance(source, Tokenizer) else _read(Path(source))
+    if isinstance(source, Tokenizer):
+        return _made_plain(Tokenizer.from_str(source.to_str()))
+    path = Path(source).absolute()
+    if not path.is_file():
+        raise CheckpointError(f"no tokenizer at {path}; a checkpoint needs its tokenizer.json")
+    state = path.stat()
+    return _plain_file(path, state.st_size, state.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _plain_file(path: Path, size: int, modified: int) -> Tokenizer:
+    """size, modified: of the file, so that another file of the name is read anew."""
+    return _made_plain(_read(path))
+
+
+def _made_plain(tokenizer: Tokenizer) -> Tokenizer:
+    """The tokenizer itself, or one with other names where its special tokens could be spelt."""
     tokenizer.encode_special_tokens = True
     tokenizer.no_truncation()
     tokenizer.no_padding()
@@ -139,8 +157,6 @@ def special_tokens(tokenizer: Tokenizer) -> dict[str, int]:
 
 
 def _read(path: Path) -> Tokenizer:
-    if not path.is_file():
-        raise CheckpointError(f"no tokenizer at {path}; a checkpoint needs its tokenizer.json")
     try:
         return Tokenizer.from_file(str(path))
     except Exception as error:  # the tokenizers library raises bare Exceptions

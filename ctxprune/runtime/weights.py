@@ -171,7 +171,7 @@ def _parsed(content: bytes) -> Mapping[str, np.ndarray[Any, Any]]:
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
-        values = np.frombuffer(content[start + begin : start + end], _DTYPES[entry["dtype"]])
+        values = np.frombuffer(memoryview(content)[start + begin : start + end], _DTYPES[entry["dtype"]])
         tensors[name] = values.reshape(entry["shape"])
     return tensors
 

@@ -28,13 +28,14 @@ from ctxprune.text.atoms import (
 from ctxprune.text.language import checked_language, guess_language
 from ctxprune.text.markup import APART, blobs, closes, is_html, tag_cuts, xml_records
 from ctxprune.text.normal import NormalText, normalise
+from ctxprune.text.patterns import on_use
 from ctxprune.text.sentences import HAN, HAN_CHARACTER, Block, Prose, UnitKind, blocks, sentence_ends
 from ctxprune.types import Span
 
 __all__ = ["UnitKind", "atomic_spans", "checked_units", "model_text", "split_sentences", "split_words"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-_WORD = re.compile(rf"[{HAN}][\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef]*|[^\s{HAN}]+")
+_WORD = on_use(rf"[{HAN}][\u3099\u309a\ufe00-\ufe0f\U000e0100-\U000e01ef]*|[^\s{HAN}]+")
 
 
 def model_text(text: str) -> str:

@@ -6,6 +6,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 
+from ctxprune.text.patterns import on_use
+
 Offsets = tuple[int, int]
 
 # Every pattern is linear: a look-behind allows one attempt a word, quantifiers are possessive or bounded, and classes
@@ -29,7 +31,7 @@ _UNIT = (
     r"|h|USD|EUR|GBP|CHF|JPY|euros?|dollars?|yuan|yen)(?!\w))"
 )
 # Opens with a plain digit class, which the regex engine can search for; signs before it are added by `_number`.
-_NUMBER = re.compile(rf"[0-9](?<!{_WORD}[0-9])[0-9]*+(?:[.,:/–−-][0-9]++)*(?:{_BLANK}?{_UNIT})?")
+_NUMBER = on_use(rf"[0-9](?<!{_WORD}[0-9])[0-9]*+(?:[.,:/–−-][0-9]++)*(?:{_BLANK}?{_UNIT})?")
 _SIGN = re.compile(rf"[$€£¥₹₩]{_BLANK}?|[-−+±#]")
 _IDENTIFIER = re.compile(
     rf"(?<!{_WORD})[@#/~.]{{0,2}}(?:(?:[A-Za-z]\.){{2,}}(?!{_WORD})"

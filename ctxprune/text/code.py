@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ctxprune.text.lines import Kind, Line, paragraphs
+from ctxprune.text.patterns import on_use
 
 _KEY = r"(?:\"[^\"\n]{1,100}\"|'[^'\n]{1,100}'|[\w./\\\[\]*${}@%+-]{1,100})"
-_SETTING = re.compile(
+_SETTING = on_use(
     rf"[ \t]*(?:-[ \t]+)?(?:export[ \t]+|set[ \t]+|;[ \t]*)?{_KEY}[ \t]*(?:=(?!=)|:=|\+=|:(?=[ \t]|$)|=>)[ \t]*"
     r"(?P<value>.*)"
 )
@@ -17,7 +18,7 @@ _SETTING = re.compile(
 _ALIGNED = re.compile(
     r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){0,3}:(?=[ \t]{2,}\S|[ \t]*$)[ \t]*(?P<value>.*)"
 )
-_SPOKEN = re.compile(r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){1,3}:[ \t]+(?P<value>.+)")
+_SPOKEN = on_use(r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){1,3}:[ \t]+(?P<value>.+)")
 _COLUMNS = re.compile(r"[ \t]*\S+(?: \S+){0,3} {2,}\S.{0,300}? {2,}\S")
 #: A block's opening line ("server {", 'resource "x" "y" {'), and instructions without a sign between name and value.
 _BLOCK_OPENS = re.compile(r"[ \t]*[\w.-]{1,60}(?:[ ]\"?[\w.*/:~^$-]{1,100}\"?){0,4}[ ]*\{[ \t]*$")
@@ -35,7 +36,7 @@ _REMARK = re.compile(r"[ \t]*(?:#|//)[ \t]")  # prose in a comment, however its 
 _BRACKETS = re.compile(r"[ \t]*[\[\]{}(),;]{1,6}[ \t]*$")
 _OPENS = re.compile(r"(?:[|>][-+]?)?[ \t]*[\[{]?[ \t]*(?:#.*)?$")  # a key whose value is on the lines below
 _PROSE_VALUE = re.compile(r"(?:\w+ ){6}.{0,300}[.!?]$")
-_CODE = re.compile(
+_CODE = on_use(
     r"""[ \t]*(?:
     (?:async[ ])?def[ ]\w{1,80}[ ]?[(\[]
     |class[ ]\w{1,80}.{0,200}[:{]\s*$

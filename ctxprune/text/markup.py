@@ -10,6 +10,7 @@ from itertools import pairwise
 
 from ctxprune.text.atoms import Offsets, enclosing, merge
 from ctxprune.text.html_tables import tables_of
+from ctxprune.text.patterns import on_use
 from ctxprune.types import Span
 
 _BLOCK_NAMES = (
@@ -164,7 +165,7 @@ _HEX = re.compile(
 )
 _ARMOUR = re.compile(r"-----BEGIN [A-Z0-9 ]{3,40}-----\s[A-Za-z0-9+/=\s:,.()-]{20,}?-----END [A-Z0-9 ]{3,40}-----")
 _WRAPPING = re.compile(r"!\[[^\]\n]{0,300}\]\(\s*$|<img\b[^<>\n]{0,600}$|url\(\s*[\"']?$")
-_UNWRAPPING = re.compile(r"(?:\s+\"[^\"\n]{0,200}\")?\s*\)|[\"'][^<>\n]{0,600}>|[\"']?\)")
+_UNWRAPPING = on_use(r"(?:\s+\"[^\"\n]{0,200}\")?\s*\)|[\"'][^<>\n]{0,600}>|[\"']?\)")
 _LINE = re.compile(r"[^\n]{400,}")
 _SCRIPT = re.compile(r"function\b|=>|\bvar |\bconst |\breturn\b|\}\)|\);|;\}|\{[\w-]+:[^;{}\n]{1,80}[;}]")
 _WORD = re.compile(r"[^\W\d_]{2,}")

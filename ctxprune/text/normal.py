@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.text.atoms import Offsets
+from ctxprune.text.patterns import on_use
 
 IntArray = npt.NDArray[np.int64]
 #: A stretch of the text before, [start, end), and what stands in its place.
@@ -52,8 +53,8 @@ _ANY = (
     "\u0085\u00ac\u00b2\u00b3\u00b9\u200c\u200d\u2010\u2011\u2028\u2029\u2070\u2074-\u2079\r"
     rf"{_SPACES}{_INVISIBLE}\U000e0100-\U000e01ef\uff66-\uff9f{_COMPATIBLE}"
 )
-_UNUSUAL = re.compile(rf"(?=[{_ANY}])(?:{_UNUSUAL_FORMS})")
-_UNUSUAL_OR_APART = re.compile(
+_UNUSUAL = on_use(rf"(?=[{_ANY}])(?:{_UNUSUAL_FORMS})")
+_UNUSUAL_OR_APART = on_use(
     rf"(?P<apart>[\u1100-\u1112][\u1161-\u1175][\u11a8-\u11c2]?|[^\s\u00ad\u200b-\u200f][{_COMPOSING}]+"
     rf"|[\u0340\u0341\u0343\u0344\u0374\u0387\u0958-\u095f\u09dc-\u09df\u0a33-\u0a5e\u2126\u212a\u212b])|(?=[{_ANY}])(?:{_UNUSUAL_FORMS})"
 )

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ctxprune.text.lines import Kind, Line, paragraphs
+from ctxprune.text.patterns import on_use
 
 _MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}"
 _DAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6}"
@@ -27,7 +28,7 @@ _LEVEL = (
     "|FINEST"
 )
 # Every quantifier is bounded: a line of a million characters is looked at where it begins, no further.
-_START = re.compile(
+_START = on_use(
     rf"""[ \t\f\u200e\u200f]{{0,12}}(?:
     (?P<stamp>[\[(<"']?(?:{_DAY},?[ ])?(?:
         \d{{4}}[-/.]\d\d[-/.]\d\d[T _,]{{1,2}}{_TIME}

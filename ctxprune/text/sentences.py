@@ -13,6 +13,7 @@ from ctxprune.text.abbreviations import is_abbreviation
 from ctxprune.text.language import function_words
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line, paragraphs
+from ctxprune.text.patterns import on_use
 from ctxprune.text.speakers import is_part
 
 # Han, kana and their punctuation, each with its variation selectors: scripts that set no blanks between words.
@@ -20,7 +21,7 @@ HAN = (
     "\u3001-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
     "\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff9f\U00020000-\U0003ffff"
 )
-HAN_CHARACTER = re.compile(f"[{HAN}]")
+HAN_CHARACTER = on_use(f"[{HAN}]")
 
 _STRONG = "。！？｡．؟۔।॥։።፧။។᠃"  # end a sentence without a blank after them
 _MARKS = f".!?…‼⁇⁈⁉．{_STRONG}"
@@ -47,7 +48,7 @@ _PAIR_LIMIT = 200  # characters; a longer quotation is split like other text
 
 
 def _events(marks: str) -> re.Pattern[str]:
-    return re.compile(
+    return on_use(
         rf"([{marks}{re.escape(''.join(_PAIRS))}])"
         rf"(?:(?<=[{marks}])([{marks}]*+)"
         # not possessive: in a group that captures, Python up to 3.11.4 then raises SystemError; the bound limits memory

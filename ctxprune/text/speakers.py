@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 from ctxprune.text.lines import Kind, Line
+from ctxprune.text.patterns import on_use
 
 _SENDER = re.compile(
     r"[> \t]*\*{0,2}(?:From|Von|De|Da|Van|Från|Fra|Od|От|差出人|发件人|보낸 사람)\*{0,2}[ ]?[:：]\*{0,2}[ \t]\S"
@@ -23,7 +24,7 @@ _ANSWERS = re.compile(
     _MARGIN_NUMBER + r"(?:A|Answer|Antwort|Respuesta|Réponse|R|Risposta)\s?\d{0,3}[.:)]\*{0,2}[ \t]+\S"
 )
 #: "HAMLET. To be": how printed plays name who speaks.
-_PART = re.compile(r"[ \t]*(?:[A-ZÀ-Ý][A-ZÀ-Ý'’-]+ ){0,3}[A-ZÀ-Ý][A-ZÀ-Ý'’-]{2,}\.(?:[ \t]+\S|[ \t]*$)")
+_PART = on_use(r"[ \t]*(?:[A-ZÀ-Ý][A-ZÀ-Ý'’-]+ ){0,3}[A-ZÀ-Ý][A-ZÀ-Ý'’-]{2,}\.(?:[ \t]+\S|[ \t]*$)")
 #: The margin of a record of court: every line of a page has its number.
 _MARGIN = re.compile(r"[ \t]{0,8}(\d{1,2})(?:[ \t]+|$)")
 #: "Q.", "A.", "THE COURT:", "MR. HOLT:" after that number.

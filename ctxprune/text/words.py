@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ctxprune.errors import InputError
 from ctxprune.text.language import function_words, guess_language
 from ctxprune.text.normal import readable
+from ctxprune.text.patterns import on_use
 
 #: Scripts written without spaces, and Hangul, whose particles stick to the word: indexed by character bigrams.
 UNSPACED_SCRIPTS = (
@@ -36,10 +37,10 @@ FloatArray = npt.NDArray[np.float64]
 #: Share of a query word's idf that a title holding it adds to every sentence of the document (see `bm25_scores`).
 TITLE_WEIGHT = 0.3
 
-_SPACED_WORD = re.compile(rf"(?:[^\W_][{_MARKS}]*)+")
-_ANY_WORD = re.compile(rf"[{UNSPACED_SCRIPTS}]+|(?:(?![{UNSPACED_SCRIPTS}])[^\W_][{_MARKS}]*)+")
+_SPACED_WORD = on_use(rf"(?:[^\W_][{_MARKS}]*)+")
+_ANY_WORD = on_use(rf"[{UNSPACED_SCRIPTS}]+|(?:(?![{UNSPACED_SCRIPTS}])[^\W_][{_MARKS}]*)+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
-_UNSPACED = re.compile(rf"[{UNSPACED_SCRIPTS}]")
+_UNSPACED = on_use(rf"[{UNSPACED_SCRIPTS}]")
 
 _STOP_WORDS = (
     "a about after all also am an and any are as at be because been before being both but by can could "

@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
-from importlib import resources
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Unpack, get_args
 
+from ctxprune.bundled import FOLDER
 from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow
 from ctxprune.compressors.provence.evidence import Evidence, Sentences, gather, sentences_of
@@ -244,8 +244,7 @@ def load_model(
     there, CheckpointError for what cannot be loaded.
     """
     if source in (BUNDLED, MULTILINGUAL):
-        with resources.as_file(resources.files("ctxprune.bundled") / source) as folder:
-            return PrunerModel.from_export(folder)
+        return PrunerModel.from_export(FOLDER / source)
     path = Path(source)
     if (path / "pruner.json").is_file():
         return PrunerModel.from_export(path)

@@ -34,7 +34,7 @@ _OPENING_WORDS = 8
 _SHORTEST_NAME, _SEARCHED = 4, 2000
 _WORD_OR_MARK = re.compile(r"\w[\w'’.-]*|[^\w\s]")
 #: Small words within a name.
-_JOINING = frozenset("of the de la du von van der and for".split())
+_JOINING = frozenset(["of", "the", "de", "la", "du", "von", "van", "der", "and", "for"])
 
 
 def told(query: str, sentence: str) -> str:
