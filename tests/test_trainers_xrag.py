@@ -151,10 +151,11 @@ def test_vectors_are_made_once_and_go_on_after_a_stop(tmp_path: Path, monkeypatc
     second = Counting()
     found = embedded_texts(texts, second, tmp_path, shard_tokens=180)
     assert second.count == 15
-    assert len(found) == 50 and np.array_equal(found[3], Counting().embed([texts[3]]))
+    assert len(found) == 50 and np.array_equal(found[3].vectors, Counting().embed([texts[3]]))
     third = Counting()
     long = " ".join(["word"] * 400)
-    assert [len(rows) for rows in embedded_texts([long, texts[0]], third, tmp_path, shard_tokens=180)] == [3, 1]
+    found = embedded_texts([long, texts[0]], third, tmp_path, shard_tokens=180)
+    assert [len(each.vectors) for each in found] == [len(each.offsets) for each in found] == [3, 1]
     assert third.count == 3
     with pytest.raises(InputError, match="180 tokens of a text, this run needs one for 90"):
         embedded_texts(texts, third, tmp_path, shard_tokens=90)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ctxprune.trainers.xrag.data import (
 )
 from ctxprune.trainers.xrag.train import bags, evaluate, identified, warm_start
 from ctxprune.types import Context
+from ctxprune.vectors import Pieces
 
 CHAT = "{% for message in messages %}user {{ message['content'] }} {% endfor %}"
 ASK = "the {context} and {question}"
@@ -113,7 +115,7 @@ def test_exercises_have_an_answer_and_a_gold_document(tmp_path: Path) -> None:
 def test_a_paraphrase_is_cut_to_what_is_asked_for(loaded: tuple[Any, Any]) -> None:
     texts = ["the cat sat on a mat", "sun moon"]
     found = [vectors(1), vectors(2)]
-    items = paraphrase_items(texts, found, loaded[0], max_length=4, rng=random.Random(0))
+    items = paraphrase_items(texts, [Pieces(each) for each in found], loaded[0], max_length=4, rng=random.Random(0))
     assert [words(item.target) for item in items] == ["the cat sat on", "sun moon"]
     assert items[1].vectors is found[1] and items[0].bare == items[0].before + items[0].after
     assert all(before.isprintable() or after for before, after in PARAPHRASES) and len({*PARAPHRASES}) >= 5
@@ -122,14 +124,14 @@ def test_a_paraphrase_is_cut_to_what_is_asked_for(loaded: tuple[Any, Any]) -> No
 def test_an_answer_item_is_encoded_as_a_generator_does_it(loaded: tuple[Any, Any]) -> None:
     tokenizer, _ = loaded
     exercise = Exercise("the moon", "rock sea", "star")
-    [item] = answer_items([exercise], [vectors(2)], tokenizer, template=ASK, max_length=64, name="tiny")
+    [item] = answer_items([exercise], [Pieces(vectors(2))], tokenizer, template=ASK, max_length=64, name="tiny")
     assert words(item.before) == "user the" and words(item.after) == "and the moon"
     assert words(item.target) == "star </s>" and words(item.bare) == "user the moon"
     prompt = render_prompt(Context.of("the moon", ["rock sea"]), template=ASK)
     assert [*item.told] == PromptEncoder(tokenizer, name="tiny").ids(prompt)
     assert words(item.told) == "user the rock sea and the moon"
     assert len(item.ids) == sum(map(len, (item.before, item.after, item.target, item.told)))
-    assert answer_items([exercise], [vectors(1)], tokenizer, template=ASK, max_length=6, name="tiny") == []
+    assert answer_items([exercise], [Pieces(vectors(1))], tokenizer, template=ASK, max_length=6, name="tiny") == []
 
 
 def item(seed: int, target: str, told: str = "") -> SoftItem:
@@ -237,7 +239,8 @@ def test_bags_weigh_rare_tokens_and_are_as_long_as_embeddings(loaded: tuple[Any,
 def test_a_warm_start_brings_soft_tokens_near_their_bags(loaded: tuple[Any, Any], trained: Trained) -> None:
     table = loaded[1].get_input_embeddings().weight
     rng = random.Random(0)
-    items = [item(n, " ".join(rng.sample(WORDS[4:], 4))) for n in range(20)]
+    made = [item(n, " ".join(rng.sample(WORDS[4:], 4))) for n in range(20)]
+    items = [replace(each, pieces=(each.target,)) for each in made]
     wanted = bags([each.target for each in items], table)
 
     def likeness() -> float:

@@ -96,6 +96,8 @@ def _mean(output: EncoderOutput) -> npt.NDArray[np.float64]:
 
 
 BUNDLED_FOLDER = FOLDER / "minilm-encoder"
+#: The name of `ctxprune.models.joined_encoders.TokenMeans`.
+TOKEN_MEANS = "token-means"
 #: Before the name of an embedder whose vectors are not scaled to length one.
 RAW = "raw:"
 #: The model was trained on at most so many tokens, its two special tokens included.
@@ -204,10 +206,18 @@ class SentenceTransformerEncoder:
 
 
 def load_embedder(name: str) -> Embedder:
-    """ "bundled" (or the bundled encoder's own name), else a sentence-transformers id or path, after "raw:" for vectors
-    that are not scaled to length one."""
+    """ "bundled" (or the bundled encoder's own name), "token-means", several with "+" between them, else a
+    sentence-transformers id or path, after "raw:" for vectors that are not scaled to length one."""
     if name in ("bundled", BundledEncoder.name):
         return BundledEncoder()
+    if name == TOKEN_MEANS:
+        from ctxprune.models.joined_encoders import TokenMeans
+
+        return TokenMeans()
+    if "+" in name and not Path(name).exists():
+        from ctxprune.models.joined_encoders import joined
+
+        return joined(name)
     return SentenceTransformerEncoder(name.removeprefix(RAW), unit=not name.startswith(RAW))
 
 

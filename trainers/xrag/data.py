@@ -26,7 +26,7 @@ from ctxprune.text import split_sentences
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.shared.corpora import Source, read_texts
 from ctxprune.types import Context, Document, SoftTokens
-from ctxprune.vectors import VectorStore, shard_text
+from ctxprune.vectors import PieceKind, Pieces, VectorStore, shard_text
 from ctxprune.vectors.files import MANIFEST
 
 #: Shorter pieces are left out: a heading or the stump of a cut sentence teaches nothing about its vector.
@@ -100,6 +100,7 @@ class SoftItem:
     """before, after: token ids around the soft tokens. vectors: (shards, d_retriever). target: ids to be predicted.
 
     bare: the prompt without any document; told: with the document's text, () in stage 1, where that is the target.
+    pieces: in stage 1, the tokens of the text that each vector stands for.
     """
 
     before: tuple[int, ...]
@@ -108,6 +109,7 @@ class SoftItem:
     target: tuple[int, ...]
     bare: tuple[int, ...]
     told: tuple[int, ...] = ()
+    pieces: tuple[tuple[int, ...], ...] = ()
 
     @property
     def ids(self) -> np.ndarray[Any, Any]:
@@ -116,24 +118,25 @@ class SoftItem:
 
 
 def paraphrase_items(
-    passages: Sequence[str], vectors: Sequence[Vectors], tokenizer: Any, *, max_length: int, rng: random.Random
+    passages: Sequence[str], vectors: Sequence[Pieces], tokenizer: Any, *, max_length: int, rng: random.Random
 ) -> list[SoftItem]:
-    """Stage 1: the passage after its own soft token, in a template drawn for each.
+    """Stage 1: the passage after its own soft tokens, in a template drawn for each.
 
-    max_length: tokens of a passage to predict; the vector is of all of it, what is beyond is not asked for.
+    max_length: tokens of a passage to predict; the vectors are of all of it, what is beyond is not asked for.
     """
     templates = [paraphrase_ids(tokenizer, template) for template in PARAPHRASES]
     items = []
     for passage, found in zip(passages, vectors, strict=True):
         before, after = rng.choice(templates)
         target = token_ids(tokenizer, passage)[:max_length]
-        items.append(SoftItem(before, after, found, target, bare=before + after))
+        told = tuple(token_ids(tokenizer, passage[start:end]) for start, end in found.offsets)
+        items.append(SoftItem(before, after, found.vectors, target, bare=before + after, pieces=told))
     return items
 
 
 def answer_items(
     exercises: Sequence[Exercise],
-    vectors: Sequence[Vectors],
+    vectors: Sequence[Pieces],
     tokenizer: Any,
     *,
     template: str,
@@ -148,13 +151,13 @@ def answer_items(
     encoder = PromptEncoder(tokenizer, name=name)
     items = []
     for exercise, found in zip(exercises, vectors, strict=True):
-        before, after = _around(encoder, exercise, found, template)
+        before, after = _around(encoder, exercise, found.vectors, template)
         told = encoder.ids(render_prompt(Context.of(exercise.question, [exercise.document]), template=template))
         answer = encoder.answer_ids(exercise.answer)
         if len(answer) <= MAX_ANSWER_TOKENS and len(told) <= max_length:
             target = (*answer, tokenizer.eos_token_id)
             bare = tuple(encoder.ids(exercise.question))
-            items.append(SoftItem(before, after, found, target, bare, tuple(told)))
+            items.append(SoftItem(before, after, found.vectors, target, bare, tuple(told)))
     return items
 
 
@@ -175,28 +178,30 @@ def _around(
 CHUNK = 4000
 
 
-def embedded_texts(texts: Sequence[str], embedder: Embedder, folder: Path, *, shard_tokens: int) -> list[Vectors]:
-    """For each text its vectors, (shards, dimension), all taken from the store in `folder`, which grows as needed.
+def embedded_texts(
+    texts: Sequence[str], embedder: Embedder, folder: Path, *, shard_tokens: int, pieces: PieceKind = "tokens"
+) -> list[Pieces]:
+    """For each text its vectors and what they stand for, all from the store in `folder`, which grows as needed.
 
     Raises InputError when the store there cuts texts otherwise, CheckpointError when it is of another embedder.
     """
     store = VectorStore.open(folder, embedder=embedder) if (folder / MANIFEST).exists() else None
-    if store is not None and store.shard_tokens != shard_tokens:
+    if store is not None and (store.shard_tokens, store.pieces) != (shard_tokens, pieces):
         raise InputError(
-            f"{folder} has a vector for {store.shard_tokens} tokens of a text, this run needs one for {shard_tokens}; "
-            "choose another folder with --vectors"
+            f"{folder} has a vector for {store.shard_tokens} tokens of a text ({store.pieces}), this run needs one for "
+            f"{shard_tokens} ({pieces}); choose another folder with --vectors"
         )
     unique, done = dict.fromkeys(texts), 0
     for chunk in batched(unique, CHUNK):
         documents = [Document(text) for text in chunk]
         done += len(chunk)
         if store is None:
-            store = VectorStore.build(folder, embedder, documents, shard_tokens=shard_tokens)
+            store = VectorStore.build(folder, embedder, documents, shard_tokens=shard_tokens, pieces=pieces)
         else:
             store.append(documents)
         print(f"{done} of {len(unique)} texts embedded", flush=True)
-    found = [] if store is None else store.lookup(texts)
-    return [np.array(vectors) for vectors in found if vectors is not None]
+    found = [] if store is None else store.lookup_pieces(texts)
+    return [pieces for pieces in found if pieces is not None]
 
 
 #: One row in so many trains the constant token, the control that knows of no document, instead of the bridge.

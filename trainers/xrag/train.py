@@ -19,6 +19,7 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ from ctxprune.trainers.xrag.data import (
     read_passages,
     soft_tokens,
 )
+from ctxprune.vectors.pieces import PIECE_KINDS
 
 #: Documents to tell apart, and how much of each is read to tell; chance is 1 / CANDIDATES.
 CANDIDATES, IDENTIFY_TOKENS = 32, 32
@@ -95,21 +97,22 @@ LR = 2e-3
 
 
 def warm_start(projector: Projector, items: Sequence[SoftItem], table: Tensor, *, epochs: int) -> None:
-    """Fit the projector to `bags`, least squares relative to their length; draws from torch's global generator.
+    """Fit the projector to the `bags` of what each vector stands for, least squares relative to their length; draws
+    from torch's global generator.
 
-    table: (vocabulary, d_model) token embeddings. Items of several shards are passed over.
+    table: (vocabulary, d_model) token embeddings. Items that do not say what their vectors stand for are passed over.
     """
-    single = [item for item in items if len(item.vectors) == 1]
-    if not single:
+    known = [item for item in items if item.pieces]
+    if not known:
         return
-    vectors = torch.from_numpy(np.concatenate([item.vectors for item in single]))
-    wanted = bags([item.target for item in single], table)
+    vectors = torch.from_numpy(np.concatenate([item.vectors for item in known]))
+    wanted = bags([piece for item in known for piece in item.pieces], table)
     length = float(wanted.norm(dim=-1).median())
     optimizer = torch.optim.AdamW(projector.parameters(), lr=LR, weight_decay=0.01)
-    steps = epochs * math.ceil(len(single) / BATCH)
+    steps = epochs * math.ceil(len(vectors) / BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(epochs):
-        for places in torch.split(torch.randperm(len(single)), BATCH):
+        for places in torch.split(torch.randperm(len(vectors)), BATCH):
             loss = (projector(vectors[places]) - wanted[places]).square().sum(dim=-1).mean() / length**2
             optimizer.zero_grad()
             loss.backward()
@@ -129,6 +132,8 @@ def bags(texts: Sequence[Sequence[int]], table: Tensor) -> Tensor:
     return scaled
 
 
+#: Of the paper.
+SHARD_TOKENS = 180
 #: Learning rates of the stages for a small model; the paper has 6e-3 and 2e-5 for one of 7B parameters.
 LEARNING_RATES = {1: 1e-3, 2: 1e-4}
 
@@ -137,15 +142,16 @@ def items_of(
     sources: Sequence[Source], arguments: argparse.Namespace, config: BridgeConfig, embedder: Embedder, tokenizer: Any
 ) -> list[SoftItem]:
     """The stage's items of these files, their vectors looked up or made."""
-    folder = arguments.vectors or arguments.out / "vectors"
+    folder, kind = arguments.vectors or arguments.out / "vectors", config.pieces
+    embedded = partial(embedded_texts, embedder=embedder, folder=folder, shard_tokens=config.shard_tokens, pieces=kind)
     if arguments.stage == 1:
         passages = read_passages(sources, max_tokens=arguments.max_tokens, seed=arguments.seed)
-        vectors = embedded_texts(passages, embedder, folder, shard_tokens=config.shard_tokens)
+        vectors = embedded(passages)
         rng = random.Random(arguments.seed)
         return paraphrase_items(passages, vectors, tokenizer, max_length=arguments.max_length, rng=rng)
     exercises = read_exercises(sources, seed=arguments.seed)
     documents = [exercise.document for exercise in exercises]
-    vectors = embedded_texts(documents, embedder, folder, shard_tokens=config.shard_tokens)
+    vectors = embedded(documents)
     return answer_items(
         exercises,
         vectors,
@@ -221,7 +227,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", required=True, type=Path, help="folder for the bridge, its checkpoint and reports")
     made.add_argument("--vectors", type=Path, help="vector store to use and fill (default: vectors in --out)")
     made.add_argument("--max-tokens", type=int, default=180, help="of the bundled tokenizer a passage, in stage 1")
-    made.add_argument("--shard-tokens", type=int, default=180, help="of the bundled tokenizer a vector")
+    made.add_argument("--shard-tokens", type=int, help="of the bundled tokenizer a vector (default: 180, or --init's)")
+    made.add_argument("--pieces", choices=PIECE_KINDS, help="what a vector stands for (default: tokens, or --init's)")
     made.add_argument("--warm-epochs", type=int, default=8, help="of the warm start of a new bridge (0: none)")
     made.add_argument("--template", default=DEFAULT_TEMPLATE, help="of stage 2, with {context} and {question}")
     made.add_argument("--alpha", type=float, default=2.0, help="weight of the KL divergence, in stage 2")
@@ -237,8 +244,8 @@ def _config(arguments: argparse.Namespace, embedder: Embedder, d_model: int, sta
         width, unit = embedder.dimension, not embedder.name.startswith(RAW)
         return BridgeConfig(
             generator=name, encoder=embedder.name, d_retriever=width, d_model=d_model, pooling=arguments.pooling,
-            shard_tokens=arguments.shard_tokens, template=arguments.template, normalised=unit,
-            scale=math.sqrt(width) if unit else 1.0,
+            shard_tokens=arguments.shard_tokens or SHARD_TOKENS, pieces=arguments.pieces or "tokens",
+            template=arguments.template, normalised=unit, scale=math.sqrt(width) if unit else 1.0,
         )  # fmt: skip
     config = start.config
     encoder = embedder_name(config.encoder, unit=config.normalised)
@@ -247,6 +254,13 @@ def _config(arguments: argparse.Namespace, embedder: Embedder, d_model: int, sta
             f"the bridge {arguments.init} goes from {encoder!r} ({config.d_retriever}) to {config.d_model} "
             f"dimensions, not from {embedder.name!r} ({embedder.dimension}) to {d_model}; pass what it was trained with"
         )
+    for option in ("shard_tokens", "pieces"):
+        trained, wanted = getattr(config, option), getattr(arguments, option)
+        if wanted not in (None, trained):
+            raise InputError(
+                f"the bridge {arguments.init} was trained with {option} = {trained}, not {wanted}; leave the "
+                "option out, or train a new bridge"
+            )
     return replace(config, generator=name, template=arguments.template)
 
 
