@@ -133,7 +133,8 @@ class VectorStore:
 
     A document has one vector or, when the store was built with `shard_tokens` or `pieces`, one a piece, whose offsets
     are kept with it. Documents are numbered by their places, in the order of adding. Reading is safe from several
-    threads and processes, also while another one appends: a store sees what was there when it was opened, or after its own last change. One writer at a time.
+    threads and processes, also while another one appends: a store sees what was there when it was opened, or after its
+    own last change. One writer at a time.
     """
 
     def __init__(self, snapshot: Snapshot, embedder: Embedder | None = None) -> None:
@@ -154,9 +155,10 @@ class VectorStore:
     ) -> Self:
         """Embed the documents and write a new store; when that fails there is none, and the folder can be used again.
 
-        documents: read once, a few hundred in memory at a time. shard_tokens, pieces: see `piece_offsets`; None
-        for one vector a document, or a sentence. titles: embed a document's title, on a line of its own, before its
-        text. dtype: "float16" halves the disk and rounds to three digits. Raises InputError for what `append` refuses, and for a folder with a store.
+        documents: read once, a few hundred in memory at a time. shard_tokens, pieces: see `piece_offsets`; None for one
+        vector a document, or a sentence. titles: embed a document's title, on a line of its own, before its text.
+        dtype: "float16" halves the disk and rounds to three digits. Raises InputError for what `append` refuses, and
+        for a folder with a store.
         """
         folder = Path(folder)
         if dtype not in DTYPES:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from ctxprune.compressors.xrag.bridge import Projector
-from ctxprune.data.questions import Question, read_jsonl
+from ctxprune.compressors.xrag.expand import Form, Softened, assembled, parts_of, stretches_of
+from ctxprune.data.questions import LabelledDocument, Question, read_jsonl
 from ctxprune.errors import InputError
 from ctxprune.files import batched
 from ctxprune.generators.soft_prompt import PARAPHRASES, Parts, answer_logits, paraphrase_ids, token_ids
@@ -25,9 +26,10 @@ from ctxprune.prompt import render_prompt
 from ctxprune.text import split_sentences
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.shared.corpora import Source, read_texts
-from ctxprune.types import Context, Document, SoftTokens
+from ctxprune.types import Context, Document, SoftTokens, whole
 from ctxprune.vectors import PieceKind, Pieces, VectorStore, shard_text
 from ctxprune.vectors.files import MANIFEST
+from ctxprune.vectors.pieces import Offsets
 
 #: Shorter pieces are left out: a heading or the stump of a cut sentence teaches nothing about its vector.
 MIN_TOKENS = 8
@@ -35,11 +37,12 @@ MIN_TOKENS = 8
 
 @dataclass(frozen=True, slots=True)
 class Exercise:
-    """A question whose answer stands in the document."""
+    """A question whose answer stands in the document. evidence: offsets of the sentence that holds it, if known."""
 
     question: str
     document: str
     answer: str
+    evidence: Offsets | None = None
 
 
 def read_passages(sources: Sequence[Source], *, max_tokens: int, seed: int) -> list[str]:
@@ -86,9 +89,18 @@ def read_exercises(sources: Sequence[Source], *, seed: int) -> list[Exercise]:
 
 
 def _exercise(question: Question) -> Exercise | None:
-    gold = next((item.document.text for item in question.documents if item.is_gold and item.document.text.strip()), "")
+    gold = next((item for item in question.documents if item.is_gold and item.document.text.strip()), None)
     answer = next((answer for answer in question.answers if answer.strip()), "")
-    return Exercise(question.text, gold, answer.strip()) if gold and answer and question.answerable else None
+    if gold is None or not answer or not question.answerable:
+        return None
+    return Exercise(question.text, gold.document.text, answer.strip(), _evidence(gold))
+
+
+def _evidence(document: LabelledDocument) -> Offsets | None:
+    """The sentence that holds the first answer, else the first that is marked as relevant."""
+    marked = document.relevant or ()
+    holds = (each for each in marked for start, _ in document.answer_spans[:1] if each[0] <= start < each[1])
+    return next(holds, marked[0] if marked else None)
 
 
 #: Stage 2: longer answers are left out; short ones are what is asked for, and what makes a batch cheap.
@@ -97,10 +109,11 @@ MAX_ANSWER_TOKENS = 32
 
 @dataclass(frozen=True, slots=True)
 class SoftItem:
-    """before, after: token ids around the soft tokens. vectors: (shards, d_retriever). target: ids to be predicted.
+    """before, after: token ids around the soft tokens. vectors: (pieces, d_retriever). target: ids to be predicted.
 
-    bare: the prompt without any document; told: with the document's text, () in stage 1, where that is the target.
-    pieces: in stage 1, the tokens of the text that each vector stands for.
+    middle: the ids of what stands as text after the first `split` soft tokens; () where nothing does. bare: the
+    prompt without any document; told: with the document's text, () in stage 1, where that is the target. pieces: in
+    stage 1, the tokens of the text that each vector stands for.
     """
 
     before: tuple[int, ...]
@@ -110,11 +123,13 @@ class SoftItem:
     bare: tuple[int, ...]
     told: tuple[int, ...] = ()
     pieces: tuple[tuple[int, ...], ...] = ()
+    middle: tuple[int, ...] = ()
+    split: int = 0
 
     @property
     def ids(self) -> np.ndarray[Any, Any]:
-        """All tokens that the model reads of it, for batches of like lengths."""
-        return np.array([*self.before, *self.after, *self.target, *self.told])
+        """All tokens that the model reads of it but for the soft ones, for batches of like lengths."""
+        return np.array([*self.before, *self.middle, *self.after, *self.target, *self.told])
 
 
 def paraphrase_items(
@@ -142,23 +157,49 @@ def answer_items(
     template: str,
     max_length: int,
     name: str,
+    expanded: float = 0.0,
+    rng: random.Random | None = None,
 ) -> list[SoftItem]:
     """Stage 2: the answer and the end of the turn, after the question with its document's soft tokens.
 
     Left out: answers of more than `MAX_ANSWER_TOKENS` tokens, and documents whose text makes the teacher's prompt
-    longer than `max_length` tokens. name: of the model, for messages.
+    longer than `max_length` tokens. name: of the model, for messages. expanded: the share of the items, drawn by rng,
+    in which the pieces with the evidence stand as text between the soft tokens of the others, where there are others.
     """
-    encoder = PromptEncoder(tokenizer, name=name)
+    encoder, rng = PromptEncoder(tokenizer, name=name), rng or random.Random(0)
     items = []
     for exercise, found in zip(exercises, vectors, strict=True):
-        before, after = _around(encoder, exercise, found.vectors, template)
+        prompt = _soft_prompt(encoder, exercise, found, template, expand=rng.random() < expanded)
         told = encoder.ids(render_prompt(Context.of(exercise.question, [exercise.document]), template=template))
         answer = encoder.answer_ids(exercise.answer)
         if len(answer) <= MAX_ANSWER_TOKENS and len(told) <= max_length:
             target = (*answer, tokenizer.eos_token_id)
             bare = tuple(encoder.ids(exercise.question))
-            items.append(SoftItem(before, after, found.vectors, target, bare, tuple(told)))
+            items.append(replace(prompt, target=target, bare=bare, told=tuple(told)))
     return items
+
+
+def _soft_prompt(encoder: PromptEncoder, exercise: Exercise, found: Pieces, template: str, *, expand: bool) -> SoftItem:
+    """An item without a target: the prompt exactly as a generator encodes such a context."""
+    forms = [Form.TEXT if expand and _touches(exercise.evidence, each) else Form.VECTOR for each in found.offsets]
+    if Form.VECTOR not in forms or Form.TEXT not in forms:
+        before, after = _around(encoder, exercise, found.vectors, template)
+        return SoftItem(before, after, found.vectors, (), ())
+    extract = whole(Document(exercise.document))
+    # in place of an embedding the number of its vector, to find it again in the prompt
+    numbers = np.arange(len(forms), dtype=np.float32)[:, None]
+    softened = Softened(extract, numbers, stretches_of(extract, found.offsets))
+    piece = assembled(softened, parts_of(0, softened, extract), forms, generator="")
+    parts = encoder.parts(Context(exercise.question, (piece,)), template=template)
+    ids = [tuple(part) for part in parts if isinstance(part, list)]
+    runs = [[int(number) for number in part[:, 0]] for part in parts if not isinstance(part, list)]
+    rows = [row for run in runs for row in run]
+    middle = ids[1] if len(runs) > 1 else ()
+    return SoftItem(ids[0], ids[-1], found.vectors[rows], (), (), middle=middle, split=len(runs[0]))
+
+
+def _touches(evidence: Offsets | None, piece: Offsets) -> bool:
+    return evidence is not None and evidence[0] < piece[1] and evidence[1] > piece[0]
 
 
 def _around(
@@ -269,7 +310,7 @@ def batch_losses(model: Any, module: Any, batch: Sequence[SoftItem], *, alpha: f
         nll=float(seen[~mask].mean()),
         constant=float(seen[mask].mean()),
         kl=float(divergence.detach().mean()),
-        tokens=sum(len(item.ids) for item in batch),
+        tokens=sum(len(item.ids) + len(item.vectors) - (0 if alpha else len(item.told)) for item in batch),
     )
 
 
@@ -282,8 +323,10 @@ def soft_tokens(module: Any, items: Sequence[SoftItem]) -> tuple[list[Tensor], T
 
 
 def prompt(item: SoftItem, tokens: Tensor) -> Parts:
-    """The item's prompt with these soft tokens, (n, d_model), in their place."""
-    return [item.before, tokens, item.after]
+    """The item's prompt with these soft tokens, (n, d_model), in their places."""
+    if not item.middle:
+        return [item.before, tokens, item.after]
+    return [item.before, tokens[: item.split], item.middle, tokens[item.split :], item.after]
 
 
 def _divergence(model: Any, batch: Sequence[SoftItem], logits: Tensor) -> Tensor:

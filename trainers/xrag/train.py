@@ -30,7 +30,7 @@ from torch import Tensor
 from ctxprune.compressors.xrag.bridge import DEFAULT_TEMPLATE, Bridge, BridgeConfig, Projector, load_bridge, save_bridge
 from ctxprune.errors import InputError
 from ctxprune.generators.soft_prompt import Parts, answers_nll
-from ctxprune.models.causal import load_causal_lm
+from ctxprune.models.causal import load_causal_lm, revision_of
 from ctxprune.models.hub import write_json
 from ctxprune.models.sentence_encoders import RAW, Embedder, embedder_name, load_embedder
 from ctxprune.trainers.shared.corpora import Source, drawn
@@ -159,6 +159,8 @@ def items_of(
         template=config.template,
         max_length=arguments.max_length,
         name=arguments.generator,
+        expanded=arguments.expanded,
+        rng=random.Random(arguments.seed),
     )
 
 
@@ -230,6 +232,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shard-tokens", type=int, help="of the bundled tokenizer a vector (default: 180, or --init's)")
     made.add_argument("--pieces", choices=PIECE_KINDS, help="what a vector stands for (default: tokens, or --init's)")
     made.add_argument("--warm-epochs", type=int, default=8, help="of the warm start of a new bridge (0: none)")
+    made.add_argument("--expanded", type=float, default=0.0, help="share of stage 2 with the evidence as text")
     made.add_argument("--template", default=DEFAULT_TEMPLATE, help="of stage 2, with {context} and {question}")
     made.add_argument("--alpha", type=float, default=2.0, help="weight of the KL divergence, in stage 2")
     made.add_argument("--dtype", default="bfloat16", help="what the language model computes in")
@@ -238,14 +241,15 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _config(arguments: argparse.Namespace, embedder: Embedder, d_model: int, start: Bridge | None) -> BridgeConfig:
+def _config(arguments: argparse.Namespace, embedder: Embedder, model: Any, start: Bridge | None) -> BridgeConfig:
+    d_model, revision = model.get_input_embeddings().embedding_dim, revision_of(model)
     name = arguments.generator_name or arguments.generator
     if start is None:
         width, unit = embedder.dimension, not embedder.name.startswith(RAW)
         return BridgeConfig(
             generator=name, encoder=embedder.name, d_retriever=width, d_model=d_model, pooling=arguments.pooling,
             shard_tokens=arguments.shard_tokens or SHARD_TOKENS, pieces=arguments.pieces or "tokens",
-            template=arguments.template, normalised=unit, scale=math.sqrt(width) if unit else 1.0,
+            template=arguments.template, revision=revision, normalised=unit, scale=math.sqrt(width) if unit else 1.0,
         )  # fmt: skip
     config = start.config
     encoder = embedder_name(config.encoder, unit=config.normalised)
@@ -261,7 +265,12 @@ def _config(arguments: argparse.Namespace, embedder: Embedder, d_model: int, sta
                 f"the bridge {arguments.init} was trained with {option} = {trained}, not {wanted}; leave the "
                 "option out, or train a new bridge"
             )
-    return replace(config, generator=name, template=arguments.template)
+    if "" not in (config.revision, revision) and config.revision != revision:
+        raise InputError(
+            f"the bridge {arguments.init} was trained with revision {config.revision!r} of {config.generator!r}, the "
+            f"model here is its revision {revision!r}; load that one"
+        )
+    return replace(config, generator=name, revision=revision or config.revision, template=arguments.template)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -275,7 +284,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     frozen = checksum(model)
     embedder = load_embedder(arguments.encoder)
     start = load_bridge(arguments.init) if arguments.init else None
-    config = _config(arguments, embedder, model.get_input_embeddings().embedding_dim, start)
+    config = _config(arguments, embedder, model, start)
 
     def items(files: Sequence[str]) -> list[SoftItem]:
         return items_of([Source.parse(file) for file in files], arguments, config, embedder, tokenizer)
