@@ -1,4 +1,4 @@
-"""Texts to unit vectors: the bundled encoder, means of token embeddings, any sentence-transformers model, or several."""
+"""Texts to unit vectors: the bundled encoder, means of token embeddings, sentence-transformers models, or several."""
 
 from __future__ import annotations
 
