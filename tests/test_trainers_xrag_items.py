@@ -31,6 +31,7 @@ from ctxprune.trainers.xrag.data import (
     batch_losses,
     paraphrase_items,
     pieces,
+    prompt,
     read_exercises,
     read_passages,
 )
@@ -252,3 +253,44 @@ def test_a_warm_start_brings_soft_tokens_near_their_bags(loaded: tuple[Any, Any]
     with torch.random.fork_rng(devices=[]):
         warm_start(trained.projector, items, table, epochs=200)
     assert before < 0.3 and likeness() > 0.7
+
+
+def test_the_evidence_stands_as_text_between_the_vectors_of_the_rest(loaded: tuple[Any, Any]) -> None:
+    tokenizer, _ = loaded
+    document = "rock sea the cat sat star"
+    cut = Pieces(vectors(3), ((0, 8), (9, 20), (21, 25)))
+    for evidence, before, middle, after, rows in (
+        ((13, 16), "user the", "the cat sat", "and the moon", [0, 2]),
+        ((0, 4), "user the rock sea", "", "and the moon", [1, 2]),
+        ((9, 25), "user the", "", "the cat sat star and the moon", [0]),
+        (None, "user the", "", "and the moon", [0, 1, 2]),
+        ((0, 25), "user the", "", "and the moon", [0, 1, 2]),
+    ):
+        exercise = Exercise("the moon", document, "star", evidence)
+        [item] = answer_items([exercise], [cut], tokenizer, template=ASK, max_length=64, name="tiny", expanded=1.0)
+        assert (words(item.before), words(item.middle), words(item.after)) == (before, middle, after)
+        assert np.array_equal(item.vectors, cut.vectors[rows])
+    [plain] = answer_items([exercise], [cut], tokenizer, template=ASK, max_length=64, name="tiny")
+    assert plain.middle == () and len(plain.vectors) == 3
+
+
+def test_a_prompt_with_text_between_holds_the_tokens_on_both_sides() -> None:
+    item = SoftItem((1,), (2,), vectors(3), (3,), (4,), middle=(5, 6), split=2)
+    tokens = torch.arange(6).reshape(3, 2)
+    before, first, middle, second, after = prompt(item, tokens)
+    assert (before, middle, after) == ((1,), (5, 6), (2,))
+    assert torch.equal(torch.cat([first, second]), tokens) and len(first) == 2
+    assert [len(part) for part in prompt(item, tokens[:1])] == [1, 1, 2, 0, 1]  # the constant token alone
+
+
+def test_the_evidence_is_the_sentence_that_holds_the_answer(tmp_path: Path) -> None:
+    gold = {"text": "Rain fell. The sun rose. Night came.", "is_gold": True}
+    rows = [
+        {"answer_spans": [[15, 18]], "relevant_sentences": [[0, 10], [11, 24]]},
+        {"answer_spans": [], "relevant_sentences": [[0, 10], [11, 24]]},
+        {"answer_spans": [[15, 18]], "relevant_sentences": None},
+    ]
+    for number, row in enumerate(rows):
+        made = {"question": f"{number}?", "answers": ["sun"], "documents": [gold | row]}
+        [exercise] = read_exercises([write(tmp_path / f"{number}.jsonl", [made])], seed=0)
+        assert exercise.evidence == [(11, 24), (0, 10), None][number]
