@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
-from typing import Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +55,11 @@ def piece_offsets(text: str, shard_tokens: int | None, kind: PieceKind = "tokens
     return [run for each in sentences for run in _runs(text, each.start, each.end, shard_tokens)]
 
 
-def checked_piece_kind(kind: str) -> str:
+def checked_piece_kind(kind: str) -> PieceKind:
     """Raises InputError for a kind of pieces that is not known."""
     if kind not in PIECE_KINDS:
         raise InputError(f"pieces must be one of {', '.join(PIECE_KINDS)}, got {kind!r}")
-    return kind
+    return cast("PieceKind", kind)
 
 
 def _runs(text: str, first: int, last: int, shard_tokens: int | None) -> list[Offsets]:
