@@ -178,7 +178,8 @@ def _is_bare(piece: Piece | None) -> bool:
 
 def _with_markers(piece: SoftTokens, stem: str, runs: list[list[SoftArray]]) -> str:
     """The document's text with a marker for each run of its soft tokens, which are added to `runs`."""
-    written = "" if piece.expanded is None else title_header(piece.expanded)
+    # a title belongs to text alone, as budgets count it
+    written = title_header(piece.expanded) if piece.expanded is not None and piece_text(piece) else ""
     for place, run in enumerate(piece.runs()):
         if isinstance(run, str):
             # a word after a vector begins as it does after another word

@@ -196,6 +196,11 @@ class SentenceTransformerEncoder:
         dimension = self._model.get_embedding_dimension()
         return int(dimension) if dimension else int(self.embed([""]).shape[1])
 
+    @property
+    def window(self) -> int | None:
+        """Tokens of its own that it reads of a text; None where it does not say."""
+        return self._model.max_seq_length
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
@@ -269,6 +274,12 @@ class Joined:
     def dimension(self) -> int:
         return sum(encoder.dimension for encoder in self._encoders)
 
+    @property
+    def window(self) -> int | None:
+        """The smallest of the encoders' windows."""
+        windows = [window for encoder in self._encoders if (window := getattr(encoder, "window", None))]
+        return min(windows, default=None)
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         """(n, dimension) float32."""
         blocks = [encoder.embed(texts) for encoder in self._encoders]
@@ -290,6 +301,16 @@ def load_embedder(name: str) -> Embedder:
             raise InputError(f"an encoder's name is missing in {name!r}; put one on each side of {JOIN!r}")
         return Joined([load_embedder(part) for part in parts])
     return SentenceTransformerEncoder(name.removeprefix(RAW), unit=not name.startswith(RAW))
+
+
+def check_window(encoder: Embedder, tokens: int | None) -> None:
+    """Raises InputError for pieces of more tokens than the encoder reads, the rest of which it would not see."""
+    window = getattr(encoder, "window", None)
+    if tokens is not None and window and tokens > window:
+        raise InputError(
+            f"pieces of {tokens} tokens are longer than the {window} that {encoder.name!r} reads; take shard_tokens of "
+            f"{window} at most"
+        )
 
 
 def embedder_name(encoder: str, *, unit: bool) -> str:

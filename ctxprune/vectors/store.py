@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.files import batched, only_writer, publish
-from ctxprune.models.sentence_encoders import Embedder, load_embedder
+from ctxprune.models.sentence_encoders import Embedder, check_window, load_embedder
 from ctxprune.types import Document
 from ctxprune.vectors.files import (
     DTYPES,
@@ -164,6 +164,7 @@ class VectorStore:
         if dtype not in DTYPES:
             raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
         checked_piece_kind(pieces)
+        check_window(embedder, shard_tokens)
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder):
             if (folder / MANIFEST).exists():

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.errors import InputError
-from ctxprune.models.sentence_encoders import RAW, BundledEncoder, Embedder, load_embedder
+from ctxprune.models.sentence_encoders import RAW, BundledEncoder, Embedder, check_window, load_embedder
 from ctxprune.timing import stage
 from ctxprune.types import Document, Extract
 from ctxprune.vectors import PieceKind, Pieces, VectorStore, piece_offsets
@@ -164,6 +164,7 @@ class VectorReader:
 
     def _check_encoder(self, encoder: Embedder, embedder_name: str) -> None:
         self._check_dimension(f"the encoder {encoder.name!r}", encoder.dimension)
+        check_window(encoder, self._shard_tokens)
         if _canonical(encoder.name) != _canonical(embedder_name):
             raise InputError(
                 f"the encoder is {encoder.name!r}, the bridge was trained on {embedder_name!r}; pass that one, or, if "
