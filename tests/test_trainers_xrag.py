@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 from fixtures_llama import save_llama
+from safetensors.torch import load_file
 
 from ctxprune.compressors.xrag.bridge import load_bridge
+from ctxprune.compressors.xrag.compressor import XRAG
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.generators import LocalGenerator
 from ctxprune.models.sentence_encoders import load_embedder
 from ctxprune.trainers.xrag import data
 from ctxprune.trainers.xrag.data import embedded_texts
 from ctxprune.trainers.xrag.train import checksum, main
+from ctxprune.types import Context
 
 TEMPLATE = "{% for message in messages %}user {{ message['content'] }} {% endfor %}"
 NOUNS = ["cat", "mat", "river", "rock", "sea", "cell", "vote", "sun", "moon", "star"]
@@ -125,6 +129,51 @@ def test_a_bridge_of_another_width_is_refused(
     (tmp_path / "config.json").write_text(json.dumps(config))
     with pytest.raises(InputError, match=r"from 'another' \(384\)"):
         main(command(generator, files, tmp_path / "out", 2, "--init", str(tmp_path)))
+
+
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft asks for it when it wraps
+def test_a_reader_with_updates_of_its_own_belongs_to_the_bridge(
+    first: Path, generator: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    more = ("--init", str(first), "--lora", "2", "--max-steps", "8", "--lr", "1e-2")
+    main(command(generator, files, out, 2, *more))
+    assert history(out)[-1]["true"] < history(out)[-1]["shuffled"]
+    saved = load_file(out / "reader" / "adapter_model.safetensors")
+    assert len(saved) == 8 and all(value.any() for value in saved.values())
+    config = load_bridge(out).config
+    assert config.reads == f"tiny-llama+reader-{config.reader[:12]}" and config.generator == "tiny-llama"
+    xrag = XRAG(out)
+    [context] = xrag.compress([Context.of("the cat sat on", ["sun " * 8])])
+    tuned = LocalGenerator(out / "reader", device="cpu", known_as=xrag.reads)
+    stock = LocalGenerator(generator, device="cpu", known_as="tiny-llama")
+    assert tuned.context_replies([context], template=xrag.template, max_new_tokens=2)  # its own reader takes them
+    with pytest.raises(InputError, match=r"tiny-llama\+reader-.*, no stock model, .* the bridge's folder 'reader'"):
+        stock.generate_contexts([context])
+    with pytest.raises(InputError, match="has a reader of its own; pass --lora"):
+        main(command(generator, files, tmp_path / "more", 2, "--init", str(out)))
+    with pytest.raises(InputError, match="has a reader of rank 2, not 3"):
+        main(command(generator, files, tmp_path / "more", 2, "--init", str(out), "--lora", "3"))
+    main(command(generator, files, tmp_path / "more", 2, "--init", str(out), "--lora", "2", "--max-steps", "1"))
+    assert load_bridge(tmp_path / "more").config.reader not in ("", config.reader)
+
+
+def test_pieces_of_another_size_than_the_bridges_are_refused(
+    first: Path, generator: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for option, value in (("--shard-tokens", "16"), ("--pieces", "sentences")):
+        with pytest.raises(InputError, match=f"was trained with {option[2:].replace('-', '_')} = .*, not {value}"):
+            main(command(generator, files, tmp_path, 2, "--init", str(first), option, value))
+
+
+def test_a_bridge_can_be_trained_on_sentences_and_on_text_between_them(
+    generator: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    main(command(generator, files, one, 1, "--max-steps", "2", "--pieces", "sentences", "--shard-tokens", "4"))
+    assert (load_bridge(one).config.pieces, load_bridge(one).config.shard_tokens) == ("sentences", 4)
+    main(command(generator, files, two, 2, "--max-steps", "2", "--init", str(one), "--expanded", "0.5", "--alpha", "0"))
+    assert load_bridge(two).config.shard_tokens == 4 and history(two)[-1]["train_kl"] == 0
 
 
 class Counting:

@@ -130,6 +130,11 @@ def _check(piece: SoftTokens, where: str, names: Sequence[str], width: int, revi
             f"{where}: the soft tokens are for revision {trained!r} of {name!r}, this generator is its revision "
             f"{revision!r}; load that one, or train a bridge for this"
         )
+    if "+reader-" in piece.generator and piece.generator not in names:
+        raise InputError(
+            f"{where}: the soft tokens are for {piece.generator!r}, no stock model, this generator is {names[0]!r}; "
+            f"load the bridge's folder 'reader' with known_as={piece.generator!r}"
+        )
     if not {piece.generator, name} & {*names}:
         raise InputError(
             f"{where}: the soft tokens are for {piece.generator!r}, this generator is {names[0]!r}; use that "

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -251,11 +252,13 @@ CONSTANT_EVERY = 10
 
 class Trained(nn.Module):
     """The projector, and one token that is the same for every document, in the projector's units before its
-    `output_scale`. Their rows are apart, so neither gets a gradient from the other's."""
+    `output_scale`. Their rows are apart, so neither gets a gradient from the other's. reader: parameters of the
+    language model that learn as well, if any."""
 
-    def __init__(self, projector: Projector, constant: Tensor) -> None:
+    def __init__(self, projector: Projector, constant: Tensor, reader: nn.ParameterList | None = None) -> None:
         super().__init__()
         self.projector = projector
+        self.reader = nn.ParameterList() if reader is None else reader
         self.constant = nn.Parameter(constant.clone())
 
     def forward(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
@@ -330,8 +333,8 @@ def prompt(item: SoftItem, tokens: Tensor) -> Parts:
 
 
 def _divergence(model: Any, batch: Sequence[SoftItem], logits: Tensor) -> Tensor:
-    """(target tokens,) KL(teacher || student), the teacher being the same model with the text in its prompt."""
-    with torch.no_grad():
+    """(target tokens,) KL(teacher || student), the teacher being the model as it is with the text in its prompt."""
+    with torch.no_grad(), model.disable_adapter() if hasattr(model, "peft_config") else nullcontext():
         teacher = answer_logits(model, [[item.told] for item in batch], [item.target for item in batch])
         expected = teacher.float().log_softmax(dim=-1)
     return (expected.exp() * (expected - logits.float().log_softmax(dim=-1))).sum(dim=-1)

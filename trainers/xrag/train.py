@@ -6,14 +6,14 @@
 
 Stage 1, paraphrase pretraining: the model writes a passage out of its soft token. Stage 2, context-aware instruction
 tuning: it answers questions from soft tokens as it does from the text (NLL + alpha * KL). A constant token is trained
-beside the bridge as a control. FOLDER gets the bridge, history.json (the evaluations) and report.json. The same command
-resumes a stopped run. Several processes: torchrun or accelerate.
+beside the bridge as a control. FOLDER gets the bridge, history.json (the evaluations) and report.json. With --lora the
+language model gets low-rank updates, which belong to the bridge (FOLDER/reader). The same command resumes a stopped
+run. Several processes: torchrun or accelerate.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import random
 from collections import Counter
@@ -47,6 +47,7 @@ from ctxprune.trainers.xrag.data import (
     read_passages,
     soft_tokens,
 )
+from ctxprune.trainers.xrag.reader import checksum, save_reader, updates, with_updates
 from ctxprune.vectors.pieces import PIECE_KINDS
 
 #: Documents to tell apart, and how much of each is read to tell; chance is 1 / CANDIDATES.
@@ -181,15 +182,6 @@ def new_bridge(
         return projector, projector(sample).mean(dim=0) / projector.output_scale
 
 
-def checksum(model: Any) -> str:
-    """Of every parameter of the language model, to show that training left it alone."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in model.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 class Stage:
     """What the training loop asks of a stage: the loss of a batch, and the figures of a line of the history.
 
@@ -235,6 +227,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--expanded", type=float, default=0.0, help="share of stage 2 with the evidence as text")
     made.add_argument("--template", default=DEFAULT_TEMPLATE, help="of stage 2, with {context} and {question}")
     made.add_argument("--alpha", type=float, default=2.0, help="weight of the KL divergence, in stage 2")
+    made.add_argument("--lora", type=int, default=0, help="rank of updates of the model, then no stock one (0: none)")
     made.add_argument("--dtype", default="bfloat16", help="what the language model computes in")
     made.add_argument("--attn", default="eager", help="attention; sdpa's backward pass is slower on a CPU")
     add_run_arguments(made, lr=0.0, max_length=256)
@@ -258,6 +251,8 @@ def _config(arguments: argparse.Namespace, embedder: Embedder, model: Any, start
             f"the bridge {arguments.init} goes from {encoder!r} ({config.d_retriever}) to {config.d_model} "
             f"dimensions, not from {embedder.name!r} ({embedder.dimension}) to {d_model}; pass what it was trained with"
         )
+    if start.config.reader and not arguments.lora:
+        raise InputError(f"the bridge {arguments.init} has a reader of its own; pass --lora with its rank")
     for option in ("shard_tokens", "pieces"):
         trained, wanted = getattr(config, option), getattr(arguments, option)
         if wanted not in (None, trained):
@@ -282,6 +277,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokenizer, model = load_causal_lm(arguments.generator, device="cpu", dtype=arguments.dtype, gguf_file=None)
     model.requires_grad_(False).set_attn_implementation(arguments.attn)
     frozen = checksum(model)
+    if arguments.lora:
+        model = with_updates(model, arguments.lora, arguments.init)
     embedder = load_embedder(arguments.encoder)
     start = load_bridge(arguments.init) if arguments.init else None
     config = _config(arguments, embedder, model, start)
@@ -301,15 +298,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         if start.constant is not None:
             constant = torch.from_numpy(start.constant / projector.output_scale)
     plan = schedule(arguments, lambda rng: batches(training, arguments.batch_size, rng))
-    run = Run(Trained(projector, constant), arguments, steps=math.ceil(len(plan) / arguments.accumulate))
+    run = Run(
+        Trained(projector, constant, updates(model)), arguments, steps=math.ceil(len(plan) / arguments.accumulate)
+    )
     model.to(run.accelerator.device)
+    if arguments.lora and run.accelerator.num_processes > 1:
+        raise InputError(f"--lora {arguments.lora} trains in one process, got {run.accelerator.num_processes}")
     run.resume(checkpoint)
     stage = Stage(run, model, held)
     run.train(plan, stage.loss, stage.measured, checkpoint, newest=0.05)
     if checksum(model) != frozen:
         raise InputError("the language model's weights changed during training; they must stay frozen")
     if run.accelerator.is_main_process:
-        _save(run, config, frozen)
+        reader = save_reader(model, tokenizer, arguments.out) if arguments.lora else ""
+        _save(run, replace(config, reader=reader), frozen)
 
 
 def _save(run: Run, config: BridgeConfig, frozen: str) -> None:

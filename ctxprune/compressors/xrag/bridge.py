@@ -69,10 +69,10 @@ class BridgeConfig:
 
     generator: name of the language model, whose embeddings have `d_model` dimensions. encoder: name of the embedder,
     whose vectors have `d_retriever`. shard_tokens: a vector stands for at most so many tokens of text. pieces: what it
-    stands for, see `ctxprune.vectors.piece_offsets`. revision: of the language model, "" where it has none. normalised:
-    whether vectors have length one. pooling: how the encoder makes a vector of its tokens ("mean", "last", "cls").
-    template: the prompt it was trained with, holding {context} (the soft tokens) and {question}. scale, output_scale:
-    see `Projector`.
+    stands for, see `ctxprune.vectors.piece_offsets`. revision: of the language model, "" where it has none. reader: the
+    digest of low-rank updates that were trained with the bridge, "" for the model as it is. normalised: whether vectors
+    have length one. pooling: how the encoder makes a vector of its tokens ("mean", "last", "cls"). template: the prompt
+    it was trained with, holding {context} (the soft tokens) and {question}. scale, output_scale: see `Projector`.
     """
 
     generator: str
@@ -87,6 +87,14 @@ class BridgeConfig:
     output_scale: float = 1.0
     pieces: PieceKind = "tokens"
     revision: str = ""
+    reader: str = ""
+
+    @property
+    def reads(self) -> str:
+        """What the soft tokens are for: the model, its revision where that is known, or the reader made of it."""
+        if self.reader:
+            return f"{self.generator}+reader-{self.reader[:12]}"
+        return f"{self.generator}@{self.revision}" if self.revision else self.generator
 
     def __post_init__(self) -> None:
         for name in ("d_retriever", "d_model", "shard_tokens"):
@@ -215,6 +223,8 @@ __all__ = ["DEFAULT_TEMPLATE", "Bridge", "BridgeConfig", "Projector", "load_brid
 
 Fields: TypeAlias = "Mapping[str, Any]"
 
+#: The folder, in a bridge's, of the low-rank updates of the model that reads it.
+READER = "reader"
 #: The `model_type` of our own format.
 MODEL_TYPE = "xrag_bridge"
 _CONSTANT = "constant"

@@ -125,7 +125,7 @@ class XRAG:
         texts = 0 if budget is not None else self.text_top
         read = self._read(contexts, [sorted(ranks[texts:]) for ranks in ranked])
         soft: list[dict[int, Piece]] = [
-            {place: each.whole(self._reads) for place, each in some.items()} for some in read
+            {place: each.whole(self.reads) for place, each in some.items()} for some in read
         ]
         with stage("select"):
             if budget is None:
@@ -133,10 +133,9 @@ class XRAG:
             return [self._fitted(*each, budget) for each in zip(contexts, ranked, soft, strict=True)]
 
     @property
-    def _reads(self) -> str:
-        """What the soft tokens are for: the model, and its revision where that is known."""
-        config = self.bridge.config
-        return f"{config.generator}@{config.revision}" if config.revision else config.generator
+    def reads(self) -> str:
+        """What the soft tokens call the model that they are for; `known_as` of one loaded under another name."""
+        return self.bridge.config.reads
 
     def _read(self, contexts: Sequence[Context], places: Sequence[Sequence[int]]) -> list[dict[int, Softened]]:
         """For each context the documents at these places with their soft tokens."""
@@ -189,7 +188,7 @@ class XRAG:
         choice = Choice(parts, [*read.values()], counter, threshold=threshold)
         room = None if budget is None else budget - used
         while True:
-            made = choice.pieces(room, self._reads)
+            made = choice.pieces(room, self.reads)
             after = _replaced(context, dict(zip(read, made, strict=True)))
             # a text is tokenised as a whole, which may take some tokens more than its parts
             over = 0 if budget is None else count_contexts([after], counter)[0] - budget
