@@ -25,7 +25,8 @@ def with_updates(model: Any, rank: int, init: Path | None) -> Any:
 
     if init is not None and (init / READER).is_dir():
         adapted = PeftModel.from_pretrained(model, str(init / READER), is_trainable=True)
-        if (saved := adapted.peft_config["default"].r) != rank:
+        config: Any = adapted.peft_config["default"]
+        if (saved := config.r) != rank:
             raise InputError(f"the bridge {init} has a reader of rank {saved}, not {rank}; pass --lora {saved}")
         return adapted
     options: dict[str, Any] = {"target_modules": ["q_proj", "v_proj"], "task_type": "CAUSAL_LM"}
