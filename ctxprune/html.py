@@ -158,7 +158,10 @@ def _article(piece: Piece) -> str:
     head = f"{number} {piece.source.title or piece.source.id or 'Document'}"
     if isinstance(piece, SoftTokens):
         shape = " × ".join(map(str, piece.embeddings.shape))
-        return _details(head, f"soft tokens {shape} for {piece.generator}", _safe(piece.source.text), is_open=False)
+        facts = f"soft tokens {shape} for {piece.generator}"
+        if piece.expanded is not None and not piece.expanded.dropped:
+            return _details(head, f"{facts}, the rest as text", "".join(_passages(piece.expanded)), is_open=True)
+        return _details(head, facts, _safe(piece.source.text), is_open=False)
     title = "title left out, " if piece.source.title and not title_line(piece) else ""
     score = "" if piece.score is None else f"score {piece.score:.3g}, "
     count = f"{sum(piece.kept)} of {_plural(len(piece.units), _noun(piece))} kept"

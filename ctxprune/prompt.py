@@ -51,9 +51,9 @@ def _bare(heading: str) -> str:
 
 
 def piece_text(piece: Piece) -> str:
-    """What one piece puts into the prompt; "" when nothing of it is left, and for soft tokens, which are no text."""
+    """What one piece puts into the prompt; "" when nothing of it is left, and for soft tokens without any text."""
     if isinstance(piece, SoftTokens):
-        return ""
+        return "" if piece.expanded is None else piece_text(piece.expanded)
     text = piece.text
     if not text.strip():
         return ""
@@ -61,7 +61,7 @@ def piece_text(piece: Piece) -> str:
 
 
 def readable_text(context: Context) -> str:
-    """The pieces that have text, in their order, joined by a blank line; soft tokens are passed over."""
+    """The pieces that have text, in their order, joined by a blank line; soft tokens give what stands between them."""
     return DOCUMENT_SEPARATOR.join(text for piece in context.pieces if (text := piece_text(piece)))
 
 

@@ -190,10 +190,17 @@ def _piece(row: Mapping[str, Any], documents: Sequence[Document]) -> Piece:
     source = documents[index]
     if "data" in row:
         values = np.frombuffer(base64.b64decode(row["data"]), "<f4").reshape(row["shape"])
-        return SoftTokens(values.astype(np.float32), source, row["generator"], index)
+        expanded = _extract(row, source) if "kept_spans" in row else None
+        spans = _spans(row.get("soft_spans", ()))
+        return SoftTokens(values.astype(np.float32), source, row["generator"], index, spans, expanded)
+    return _extract(row, source)
+
+
+def _extract(row: Mapping[str, Any], source: Document) -> Extract:
+    index = row["index"]
     marked = [(unit, True) for unit in row["kept_spans"]] + [(unit, False) for unit in row["removed_spans"]]
     marked.sort(key=lambda pair: (pair[0]["start"], pair[0]["end"]))
-    units = tuple(Span(unit["start"], unit["end"], _score(unit["score"])) for unit, _ in marked)
+    units = _spans(unit for unit, _ in marked)
     extract = Extract(source, units, tuple(kept for _, kept in marked), score=row["score"], index=index)
     extract = replace(extract, elision=_elision(extract, row["text"]))
     if extract.text != row["text"]:
@@ -201,6 +208,10 @@ def _piece(row: Mapping[str, Any], documents: Sequence[Document]) -> Piece:
             f"document {index} of the result is no text of {source.text!r:.60}; give the documents it was of"
         )
     return extract
+
+
+def _spans(rows: Iterable[Mapping[str, Any]]) -> tuple[Span, ...]:
+    return tuple(Span(row["start"], row["end"], _score(row["score"])) for row in rows)
 
 
 def _score(value: float | None) -> float:
@@ -242,8 +253,15 @@ def _document(piece: Piece, *, spans: bool) -> dict[str, Any]:
         "dropped": False,
     }
     if isinstance(piece, SoftTokens):
-        return row | {"generator": piece.generator} | _array(piece)
-    row |= {"text": piece.text, "score": _number(piece.score), "dropped": piece.dropped}
+        row |= {"generator": piece.generator} | _array(piece)
+        if piece.spans and spans:
+            row |= {"soft_spans": span_rows(piece.spans)}
+        return row if piece.expanded is None else row | _extracted(piece.expanded, spans=spans) | {"dropped": False}
+    return row | _extracted(piece, spans=spans)
+
+
+def _extracted(piece: Extract, *, spans: bool) -> dict[str, Any]:
+    row = {"text": piece.text, "score": _number(piece.score), "dropped": piece.dropped}
     if not spans:
         return row
     return row | {"kept_spans": span_rows(piece.kept_units()), "removed_spans": span_rows(piece.removed_units())}

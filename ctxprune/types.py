@@ -152,15 +152,52 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class SoftTokens:
-    """Input embeddings that stand for a document; of use only to the generator named here.
+    """Input embeddings that stand for a document, or for parts of it; of use only to the generator named here.
 
-    embeddings: (n_tokens, d_model) float array.
+    embeddings: (n_tokens, d_model) float array. generator: the model's name, with "@" and a revision where that is
+    known. spans: for each embedding the part of the text that it stands for, in order; () where they stand for all of
+    it together. expanded: the parts that stand between them word for word, its units not kept where there is none.
+    Raises InputError for spans that differ in number from the embeddings, are out of order or leave the text, and for
+    expanded text of another document or without spans.
     """
 
     embeddings: npt.NDArray[np.float32]
     source: Document
     generator: str
     index: int = 0
+    spans: tuple[Span, ...] = ()
+    expanded: Extract | None = None
+
+    def __post_init__(self) -> None:
+        if self.spans and len(self.spans) != len(self.embeddings):
+            raise InputError(
+                f"SoftTokens needs one span an embedding, got {len(self.spans)} spans and {len(self.embeddings)} "
+                "embeddings"
+            )
+        if any(left.end > right.start for left, right in pairwise(self.spans)):
+            raise InputError("SoftTokens.spans must be in order and must not overlap")
+        if any(not 0 <= span.start <= span.end <= len(self.source.text) for span in self.spans):
+            raise InputError(f"SoftTokens.spans must lie within the text of {len(self.source.text)} characters")
+        if self.expanded is not None and (not self.spans or self.expanded.source != self.source):
+            raise InputError("SoftTokens.expanded must be of the same document, and needs spans to stand between")
+
+    def runs(self) -> list[npt.NDArray[np.float32] | str]:
+        """What it puts into a prompt, in the document's order: runs of embeddings, (n, d_model), and verbatim text."""
+        if self.expanded is None:
+            return [self.embeddings]
+        text = self.source.text
+        parts: list[tuple[int, npt.NDArray[np.float32] | str]] = [
+            (start, text[start:end]) for start, end in self.expanded.slices()
+        ]
+        parts += [(span.start, self.embeddings[place : place + 1]) for place, span in enumerate(self.spans)]
+        runs: list[npt.NDArray[np.float32] | str] = []
+        for _, part in sorted(parts, key=lambda part: part[0]):
+            last = runs[-1] if runs else ""
+            if isinstance(part, str) or isinstance(last, str):
+                runs.append(part)
+            else:
+                runs[-1] = np.concatenate([last, part])
+        return runs
 
 
 Piece: TypeAlias = Extract | Summary | SoftTokens

@@ -42,6 +42,7 @@ def test_a_store_is_made_then_appended_to(corpus, tmp_path, capsys, monkeypatch)
     ("flags", "message"),
     [
         (["--shard-tokens", "90"], "was built with shard_tokens = None, now it is 90"),
+        (["--pieces", "sentences"], "was built with pieces = tokens, now it is sentences"),
         (["--titles"], "was built with titles = False, now it is True"),
         (["--encoder", "other"], "was built with embedder 'all-MiniLM-L6-v2-int8' (384), not 'other' (8)"),
     ],

@@ -16,9 +16,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune import load
-from ctxprune.compressors.xrag import compressor as document_vectors
+from ctxprune.compressors.xrag import reader
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
-from ctxprune.compressors.xrag.compressor import XRAG, DocumentVectors
+from ctxprune.compressors.xrag.compressor import XRAG
+from ctxprune.compressors.xrag.reader import DocumentVectors
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.generators import LocalGenerator
 from ctxprune.pipeline import Pipeline
@@ -245,7 +246,7 @@ def test_unusable_vectors_are_refused(vectors: np.ndarray, message: str) -> None
 
 def test_the_encoder_of_a_bridge_for_raw_vectors_does_not_scale_them(monkeypatch) -> None:
     loaded: list[str] = []
-    monkeypatch.setattr(document_vectors, "load_embedder", lambda name: loaded.append(name) or Hashed())
+    monkeypatch.setattr(reader, "load_embedder", lambda name: loaded.append(name) or Hashed())
     XRAG(BRIDGE)
     XRAG(bridge(normalised=False))
     assert loaded == [Hashed.name, f"raw:{Hashed.name}"]
@@ -273,7 +274,17 @@ def test_a_store_or_encoder_that_does_not_fit_is_refused_at_once(tmp_path: Path)
         XRAG(BRIDGE, store=cut)
     with pytest.raises(InputError, match="built with 'other', the bridge was trained on 'hashed'"):
         XRAG(BRIDGE, store=foreign)
-    assert XRAG(BRIDGE, store=foreign, encoder=Other())
+    with pytest.raises(
+        InputError, match=r"the encoder is 'other', .* on 'hashed'; .*load_bridge\(\.\.\., encoder='other'"
+    ):
+        XRAG(BRIDGE, encoder=Other())
+    renamed = Bridge(BRIDGE.projector, replace(BRIDGE.config, encoder="other"))
+    assert XRAG(renamed, store=foreign, encoder=Other())
+    cut.shard_tokens, cut.pieces = SHARD, "sentences"
+    with pytest.raises(
+        InputError, match="the store cuts documents into 'sentences', the bridge was trained on 'tokens'"
+    ):
+        XRAG(BRIDGE, store=cut)
     narrow = Hashed()
     narrow.dimension = 3
     with pytest.raises(InputError, match="the encoder 'hashed' has 3 dimensions"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +16,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.soft import __main__ as command
+from benchmarks.soft.arms import CLOSED, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG, Asked, TextTokens, arms
 from benchmarks.soft.cost import ModelSize
 from benchmarks.soft.measure import (
     CANDIDATES,
-    CLOSED,
-    SHUFFLED,
-    TEXT,
-    XRAG,
-    Asked,
     PassageMeasure,
     SoftLikelihood,
-    TextTokens,
-    arms,
     bridge_digest,
     measured_rows,
     read_asked,
     read_passages,
 )
 from benchmarks.soft.report import Bootstrap, answer_figures, identification_figures, passage_figures
+from ctxprune.compressors.base import ScoringCompressor, narrow, visible_sentences
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
 from ctxprune.errors import InputError
 from ctxprune.generators.soft_prompt import PARAPHRASES
-from ctxprune.types import SoftTokens
+from ctxprune.prompt import readable_text
+from ctxprune.types import Context, SoftTokens
 
 WIDTH, OUT = 6, 32
 NAME = "org/tiny"
@@ -159,8 +156,8 @@ def test_a_question_gets_the_gold_document_with_its_answer(tmp_path: Path) -> No
     rows[3]["documents"][1]["text"] *= 30
     rows[3]["answers"] = ["moon moon"]
     found = read_asked(write(tmp_path / "held.jsonl.copy", rows), limit=10, max_tokens=60)
-    assert [asked.document for asked in found.asked][1:] == [passage(4), passage(5)]
-    assert found.asked[0].document == "the cat sat"  # no gold document holds the answer: the first
+    assert [asked.documents for asked in found.asked][1:] == [(passage(4),), (passage(5),)]
+    assert found.asked[0].documents == ("the cat sat",)  # no gold document holds the answer: the first
     assert (found.left_out, len(found.asked)) == (3, 3)
     with pytest.raises(InputError, match="at least 2 are needed"):
         read_asked(tmp_path / "held.jsonl.copy", limit=1, max_tokens=60)
@@ -185,7 +182,7 @@ def test_tokens_are_the_bridges_and_the_constant_may_be_missing() -> None:
     tokens = TextTokens(made, Hashed(), ["one", "two"], seed=0)
     assert np.allclose(tokens.of("two")["true"], made.project(Hashed().embed(["two"])), atol=1e-6)
     assert "constant" not in tokens.of("one")
-    asked = arms(Asked("1", "who", ("x",), "one"), tokens)
+    asked = arms(Asked("1", "who", ("x",), ("one",)), tokens)
     assert list(asked) == [CLOSED, SHUFFLED, XRAG, TEXT]
     assert isinstance(asked[XRAG].pieces[0], SoftTokens)
     with pytest.raises(InputError, match="2 texts or more"):
@@ -286,10 +283,12 @@ def test_the_command_writes_its_report_and_repeats_nothing(
     argv += ["--cost-questions", "1", "--max-new-tokens", "3", "--dtype", "float32", "--out", str(tmp_path / "out")]
     assert command.main(argv) == 0
     first = capsys.readouterr().out
+    assert "best sentence" not in first
     for words in ("## Passages", "Identification", "### held", "| xRAG", "resilience", "## Cost", "--bridge bridge"):
         assert words in first
     assert str(tmp_path.parent) not in first
     report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["sets"]["held"]["mixed_minus"] == {}
     assert report["identification"]["passages"] == 8
     assert report["sets"]["held"]["arms"][XRAG]["prompt_tokens"] < report["sets"]["held"]["arms"][TEXT]["prompt_tokens"]
     assert report["cost"]["arms"][TEXT]["whole"]["faster"]["median"] == 1.0
@@ -297,6 +296,71 @@ def test_the_command_writes_its_report_and_repeats_nothing(
         monkeypatch.setattr(command, name, None)  # nothing may be loaded again
     assert command.main(argv) == 0
     assert capsys.readouterr().out == first
+
+
+SENTENCES = "The sun rose *** high. Moon sea rock. Cats sat on mats."
+
+
+class Starred(ScoringCompressor):
+    """Sentences with a star are best."""
+
+    name = "starred"
+    default_threshold = 0.5
+
+    def score(self, contexts: Any) -> list[Context]:
+        return [Context(each.query, [self._scored(extract) for extract in each.extracts]) for each in contexts]
+
+    def _scored(self, extract: Any) -> Any:
+        text = extract.source.text
+        units = visible_sentences(extract)
+        return narrow(extract, [replace(unit, score=0.9 * ("*" in text[unit.start : unit.end])) for unit in units])
+
+
+def piecewise() -> Bridge:
+    made = bridge()
+    return Bridge(made.projector, replace(made.config, shard_tokens=40, pieces="sentences"), constant=made.constant)
+
+
+def test_a_policys_best_sentence_stands_alone_and_beside_the_vectors_of_the_rest() -> None:
+    documents = ("Gulls cry.", SENTENCES)
+    tokens = TextTokens(piecewise(), Hashed(), documents, seed=0, policy=Starred)
+    asked = arms(Asked("1", "who", ("x",), documents), tokens)
+    assert list(asked) == [CLOSED, "constant token", SHUFFLED, XRAG, SENTENCE, MIXED, PRUNED, TEXT]
+    assert [len(piece.embeddings) for piece in asked[XRAG].pieces] == [1, 3]
+    assert [len(piece.embeddings) for piece in asked[SHUFFLED].pieces] == [3, 1]
+    first, second = asked[MIXED].pieces
+    assert [len(first.embeddings), len(second.embeddings)] == [1, 2]
+    assert second.expanded.text == "The sun rose *** high."
+    for arm in (SENTENCE, PRUNED):
+        assert readable_text(asked[arm]) == "The sun rose *** high."
+        assert not any(isinstance(piece, SoftTokens) for piece in asked[arm].pieces)
+
+
+def test_questions_with_retrieved_documents_keep_them_all(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in question_file(tmp_path, 3).read_text().splitlines()]
+    rows[1]["documents"].append({"text": "rock sea", "is_gold": False})
+    found = read_asked(write(tmp_path / "held.jsonl", rows), limit=9, max_tokens=60)
+    assert [len(asked.documents) for asked in found.asked] == [1, 3, 1]
+
+
+def test_the_command_compares_with_a_policy(
+    tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "load_embedder", lambda name: Hashed())
+    save_bridge(piecewise(), tmp_path / "bridge")
+    held = question_file(tmp_path, 3)
+    argv = ["--bridge", str(tmp_path / "bridge"), "--generator", str(model_folder), "--known-as", NAME]
+    argv += ["--passages", str(held), "--questions", f"{held}:2", "--identify", "0", "--rounds", "1"]
+    argv += ["--policy", "bm25-sentences", "--cost-questions", "1", "--max-new-tokens", "2", "--dtype", "float32"]
+    assert command.main([*argv, "--out", str(tmp_path / "out")]) == 1  # no threshold: it prunes by a budget alone
+    assert "bm25-sentences only ranks" in capsys.readouterr().err
+    argv[argv.index("bm25-sentences")] = "provence"
+    assert command.main([*argv, "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "best sentence + xRAG − this" in shown and shown.count("| pruned text") == 3
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["sets"]["held"]["questions"] == 2
+    assert set(report["cost"]["arms"]) == {CLOSED, XRAG, MIXED, PRUNED, TEXT}
 
 
 def test_bad_input_is_one_line_and_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from ctxprune.errors import InputError
 from ctxprune.generators import ContextGenerator, Generator, LocalGenerator, TextOnly
 from ctxprune.models.causal import PromptEncoder
 from ctxprune.prompt import render_prompt
-from ctxprune.types import Context, Document, SoftTokens, Summary, whole
+from ctxprune.types import Context, Document, Extract, SoftTokens, Span, Summary, whole
 
 TEMPLATE = "the cat {context} and {question}"
 CHAT = "{% for m in messages %}<s> {{ m['role'] }} {{ m['content'] | trim }}{% endfor %} </s>"
@@ -225,3 +225,52 @@ def test_a_fallback_must_return_text() -> None:
 
     with pytest.raises(InputError, match="the fallback must return text, got 'softener'"):
         TextOnly(Echo(), fallback=Softener())
+
+
+def mixed(text: str, *spans: tuple[int, int, bool]) -> SoftTokens:
+    """spans: (start, end, whether it stands as text); the others have a vector each."""
+    document = Document(text, title="rock")
+    units = tuple(Span(start, end) for start, end, _ in spans)
+    expanded = Extract(document, units, tuple(kept for *_, kept in spans))
+    soft_spans = tuple(unit for unit, (*_, kept) in zip(units, spans, strict=True) if not kept)
+    return SoftTokens(soft(len(soft_spans)).embeddings, document, "org/tiny", 0, soft_spans, expanded)
+
+
+def spelled(context: Context) -> str:
+    """The prompt as characters, a square for each vector."""
+    parts = PromptEncoder(Letters(), name="letters").parts(context, template="{context}|{question}")
+    squares = ("".join(map(chr, part)) if isinstance(part, list) else "\N{BLACK SQUARE}" * len(part) for part in parts)
+    return "".join(squares).removeprefix("\x01")
+
+
+def test_text_between_vectors_stands_in_the_documents_order() -> None:
+    text = "sun. moon. star. sea."
+    around = mixed(text, (0, 4, False), (5, 10, True), (11, 16, False), (17, 21, False))
+    assert spelled(Context("q", (around,))) == "rock\n\N{BLACK SQUARE} moon.\N{BLACK SQUARE}\N{BLACK SQUARE}|q"
+    first = mixed(text, (0, 4, True), (5, 10, True), (11, 16, False), (17, 21, True))
+    assert spelled(Context("q", (first,))) == "rock\nsun. moon.\N{BLACK SQUARE} sea.|q"
+    bare = mixed(text, (0, 4, False), (5, 10, False))
+    assert spelled(Context("q", (bare, bare))) == "\n\n".join(["\N{BLACK SQUARE}" * 2] * 2) + "|q"
+
+
+def test_the_vectors_of_several_pieces_keep_to_their_document() -> None:
+    one = replace(soft(1), spans=(Span(0, 3),))
+    two = replace(soft(2), spans=(Span(0, 1), Span(1, 3)))
+    square = "\N{BLACK SQUARE}"
+    assert (
+        spelled(Context("q", (one, one, two, two, one)))
+        == f"{square * 2}\n\n{square * 2}\n\n{square * 2}\n\n{square}|q"
+    )
+
+
+def test_soft_tokens_of_another_revision_are_refused_where_both_are_known(llama: Path) -> None:
+    generator = LocalGenerator(llama, device="cpu", known_as="org/tiny")
+    context = Context("the sun", (soft(1, generator="org/tiny@abc"),))
+    unknown = generator.context_replies([context], template=TEMPLATE, max_new_tokens=3)
+    generator._model.config._commit_hash = "abc"
+    assert generator.context_replies([context], template=TEMPLATE, max_new_tokens=3) == unknown
+    generator._model.config._commit_hash = "def"
+    with pytest.raises(InputError, match="for revision 'abc' of 'org/tiny', this generator is its revision 'def'"):
+        generator.generate_contexts([context])
+    with pytest.raises(InputError, match="the soft tokens are for 'org/other@abc'"):
+        generator.generate_contexts([Context("q", (soft(1, generator="org/other@abc"),))])

@@ -12,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 from fixtures_llama import save_llama
+from safetensors.torch import load_file
 
 from ctxprune.compressors.xrag.bridge import load_bridge
+from ctxprune.compressors.xrag.compressor import XRAG
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.generators import LocalGenerator
 from ctxprune.models.sentence_encoders import load_embedder
 from ctxprune.trainers.xrag import data
 from ctxprune.trainers.xrag.data import embedded_texts
 from ctxprune.trainers.xrag.train import checksum, main
+from ctxprune.types import Context
 
 TEMPLATE = "{% for message in messages %}user {{ message['content'] }} {% endfor %}"
 NOUNS = ["cat", "mat", "river", "rock", "sea", "cell", "vote", "sun", "moon", "star"]
@@ -127,6 +131,51 @@ def test_a_bridge_of_another_width_is_refused(
         main(command(generator, files, tmp_path / "out", 2, "--init", str(tmp_path)))
 
 
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft asks for it when it wraps
+def test_a_reader_with_updates_of_its_own_belongs_to_the_bridge(
+    first: Path, generator: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "tuned"
+    more = ("--init", str(first), "--lora", "2", "--max-steps", "8", "--lr", "1e-2")
+    main(command(generator, files, out, 2, *more))
+    assert history(out)[-1]["true"] < history(out)[-1]["shuffled"]
+    saved = load_file(out / "reader" / "adapter_model.safetensors")
+    assert len(saved) == 8 and all(value.any() for value in saved.values())
+    config = load_bridge(out).config
+    assert config.reads == f"tiny-llama+reader-{config.reader[:12]}" and config.generator == "tiny-llama"
+    xrag = XRAG(out)
+    [context] = xrag.compress([Context.of("the cat sat on", ["sun " * 8])])
+    tuned = LocalGenerator(out / "reader", device="cpu", known_as=xrag.reads)
+    stock = LocalGenerator(generator, device="cpu", known_as="tiny-llama")
+    assert tuned.context_replies([context], template=xrag.template, max_new_tokens=2)  # its own reader takes them
+    with pytest.raises(InputError, match=r"tiny-llama\+reader-.*, no stock model, .* the bridge's folder 'reader'"):
+        stock.generate_contexts([context])
+    with pytest.raises(InputError, match="has a reader of its own; pass --lora"):
+        main(command(generator, files, tmp_path / "more", 2, "--init", str(out)))
+    with pytest.raises(InputError, match="has a reader of rank 2, not 3"):
+        main(command(generator, files, tmp_path / "more", 2, "--init", str(out), "--lora", "3"))
+    main(command(generator, files, tmp_path / "more", 2, "--init", str(out), "--lora", "2", "--max-steps", "1"))
+    assert load_bridge(tmp_path / "more").config.reader not in ("", config.reader)
+
+
+def test_pieces_of_another_size_than_the_bridges_are_refused(
+    first: Path, generator: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    for option, value in (("--shard-tokens", "16"), ("--pieces", "sentences")):
+        with pytest.raises(InputError, match=f"was trained with {option[2:].replace('-', '_')} = .*, not {value}"):
+            main(command(generator, files, tmp_path, 2, "--init", str(first), option, value))
+
+
+def test_a_bridge_can_be_trained_on_sentences_and_on_text_between_them(
+    generator: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    main(command(generator, files, one, 1, "--max-steps", "2", "--pieces", "sentences", "--shard-tokens", "4"))
+    assert (load_bridge(one).config.pieces, load_bridge(one).config.shard_tokens) == ("sentences", 4)
+    main(command(generator, files, two, 2, "--max-steps", "2", "--init", str(one), "--expanded", "0.5", "--alpha", "0"))
+    assert load_bridge(two).config.shard_tokens == 4 and history(two)[-1]["train_kl"] == 0
+
+
 class Counting:
     """The bundled encoder's shape, and how many texts were embedded."""
 
@@ -151,12 +200,13 @@ def test_vectors_are_made_once_and_go_on_after_a_stop(tmp_path: Path, monkeypatc
     second = Counting()
     found = embedded_texts(texts, second, tmp_path, shard_tokens=180)
     assert second.count == 15
-    assert len(found) == 50 and np.array_equal(found[3], Counting().embed([texts[3]]))
+    assert len(found) == 50 and np.array_equal(found[3].vectors, Counting().embed([texts[3]]))
     third = Counting()
     long = " ".join(["word"] * 400)
-    assert [len(rows) for rows in embedded_texts([long, texts[0]], third, tmp_path, shard_tokens=180)] == [3, 1]
+    found = embedded_texts([long, texts[0]], third, tmp_path, shard_tokens=180)
+    assert [len(each.vectors) for each in found] == [len(each.offsets) for each in found] == [3, 1]
     assert third.count == 3
-    with pytest.raises(InputError, match="180 tokens of a text, this run needs one for 90"):
+    with pytest.raises(InputError, match=r"180 tokens of a text \(tokens\), this run needs one for 90"):
         embedded_texts(texts, third, tmp_path, shard_tokens=90)
     third.name = "other"
     with pytest.raises(CheckpointError, match="built with embedder 'counting'"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,13 @@ from ctxprune.trainers.xrag.data import (
     batch_losses,
     paraphrase_items,
     pieces,
+    prompt,
     read_exercises,
     read_passages,
 )
 from ctxprune.trainers.xrag.train import bags, evaluate, identified, warm_start
 from ctxprune.types import Context
+from ctxprune.vectors import Pieces
 
 CHAT = "{% for message in messages %}user {{ message['content'] }} {% endfor %}"
 ASK = "the {context} and {question}"
@@ -113,7 +116,7 @@ def test_exercises_have_an_answer_and_a_gold_document(tmp_path: Path) -> None:
 def test_a_paraphrase_is_cut_to_what_is_asked_for(loaded: tuple[Any, Any]) -> None:
     texts = ["the cat sat on a mat", "sun moon"]
     found = [vectors(1), vectors(2)]
-    items = paraphrase_items(texts, found, loaded[0], max_length=4, rng=random.Random(0))
+    items = paraphrase_items(texts, [Pieces(each) for each in found], loaded[0], max_length=4, rng=random.Random(0))
     assert [words(item.target) for item in items] == ["the cat sat on", "sun moon"]
     assert items[1].vectors is found[1] and items[0].bare == items[0].before + items[0].after
     assert all(before.isprintable() or after for before, after in PARAPHRASES) and len({*PARAPHRASES}) >= 5
@@ -122,14 +125,14 @@ def test_a_paraphrase_is_cut_to_what_is_asked_for(loaded: tuple[Any, Any]) -> No
 def test_an_answer_item_is_encoded_as_a_generator_does_it(loaded: tuple[Any, Any]) -> None:
     tokenizer, _ = loaded
     exercise = Exercise("the moon", "rock sea", "star")
-    [item] = answer_items([exercise], [vectors(2)], tokenizer, template=ASK, max_length=64, name="tiny")
+    [item] = answer_items([exercise], [Pieces(vectors(2))], tokenizer, template=ASK, max_length=64, name="tiny")
     assert words(item.before) == "user the" and words(item.after) == "and the moon"
     assert words(item.target) == "star </s>" and words(item.bare) == "user the moon"
     prompt = render_prompt(Context.of("the moon", ["rock sea"]), template=ASK)
     assert [*item.told] == PromptEncoder(tokenizer, name="tiny").ids(prompt)
     assert words(item.told) == "user the rock sea and the moon"
     assert len(item.ids) == sum(map(len, (item.before, item.after, item.target, item.told)))
-    assert answer_items([exercise], [vectors(1)], tokenizer, template=ASK, max_length=6, name="tiny") == []
+    assert answer_items([exercise], [Pieces(vectors(1))], tokenizer, template=ASK, max_length=6, name="tiny") == []
 
 
 def item(seed: int, target: str, told: str = "") -> SoftItem:
@@ -237,7 +240,8 @@ def test_bags_weigh_rare_tokens_and_are_as_long_as_embeddings(loaded: tuple[Any,
 def test_a_warm_start_brings_soft_tokens_near_their_bags(loaded: tuple[Any, Any], trained: Trained) -> None:
     table = loaded[1].get_input_embeddings().weight
     rng = random.Random(0)
-    items = [item(n, " ".join(rng.sample(WORDS[4:], 4))) for n in range(20)]
+    made = [item(n, " ".join(rng.sample(WORDS[4:], 4))) for n in range(20)]
+    items = [replace(each, pieces=(each.target,)) for each in made]
     wanted = bags([each.target for each in items], table)
 
     def likeness() -> float:
@@ -249,3 +253,44 @@ def test_a_warm_start_brings_soft_tokens_near_their_bags(loaded: tuple[Any, Any]
     with torch.random.fork_rng(devices=[]):
         warm_start(trained.projector, items, table, epochs=200)
     assert before < 0.3 and likeness() > 0.7
+
+
+def test_the_evidence_stands_as_text_between_the_vectors_of_the_rest(loaded: tuple[Any, Any]) -> None:
+    tokenizer, _ = loaded
+    document = "rock sea the cat sat star"
+    cut = Pieces(vectors(3), ((0, 8), (9, 20), (21, 25)))
+    for evidence, before, middle, after, rows in (
+        ((13, 16), "user the", "the cat sat", "and the moon", [0, 2]),
+        ((0, 4), "user the rock sea", "", "and the moon", [1, 2]),
+        ((9, 25), "user the", "", "the cat sat star and the moon", [0]),
+        (None, "user the", "", "and the moon", [0, 1, 2]),
+        ((0, 25), "user the", "", "and the moon", [0, 1, 2]),
+    ):
+        exercise = Exercise("the moon", document, "star", evidence)
+        [item] = answer_items([exercise], [cut], tokenizer, template=ASK, max_length=64, name="tiny", expanded=1.0)
+        assert (words(item.before), words(item.middle), words(item.after)) == (before, middle, after)
+        assert np.array_equal(item.vectors, cut.vectors[rows])
+    [plain] = answer_items([exercise], [cut], tokenizer, template=ASK, max_length=64, name="tiny")
+    assert plain.middle == () and len(plain.vectors) == 3
+
+
+def test_a_prompt_with_text_between_holds_the_tokens_on_both_sides() -> None:
+    item = SoftItem((1,), (2,), vectors(3), (3,), (4,), middle=(5, 6), split=2)
+    tokens = torch.arange(6).reshape(3, 2)
+    before, first, middle, second, after = prompt(item, tokens)
+    assert (before, middle, after) == ((1,), (5, 6), (2,))
+    assert torch.equal(torch.cat([first, second]), tokens) and len(first) == 2
+    assert [len(part) for part in prompt(item, tokens[:1])] == [1, 1, 2, 0, 1]  # the constant token alone
+
+
+def test_the_evidence_is_the_sentence_that_holds_the_answer(tmp_path: Path) -> None:
+    gold = {"text": "Rain fell. The sun rose. Night came.", "is_gold": True}
+    rows = [
+        {"answer_spans": [[15, 18]], "relevant_sentences": [[0, 10], [11, 24]]},
+        {"answer_spans": [], "relevant_sentences": [[0, 10], [11, 24]]},
+        {"answer_spans": [[15, 18]], "relevant_sentences": None},
+    ]
+    for number, row in enumerate(rows):
+        made = {"question": f"{number}?", "answers": ["sun"], "documents": [gold | row]}
+        [exercise] = read_exercises([write(tmp_path / f"{number}.jsonl", [made])], seed=0)
+        assert exercise.evidence == [(11, 24), (0, 10), None][number]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,9 @@ from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.sentence_encoders import BundledEncoder
 from ctxprune.retrievers import Retriever, StoreRetriever
 from ctxprune.types import Document
-from ctxprune.vectors import VectorStore, search, shard_text
-from ctxprune.vectors.files import DigestTable
+from ctxprune.vectors import VectorStore, piece_offsets, search, shard_text
+from ctxprune.vectors.files import DigestTable, Manifest
+from ctxprune.vectors.segment import OFFSETS
 
 LONG = " ".join(f"Sentence {n} tells of bridge number {n * 7}, opened in {1800 + n}." for n in range(60))
 texts = st.text(st.characters(), max_size=40).filter(str.strip)
@@ -188,3 +191,76 @@ def test_the_bundled_encoder_finds_by_meaning(tmp_path):
     VectorStore.build(tmp_path, BundledEncoder(), corpus)
     (found,) = StoreRetriever(tmp_path).retrieve(["Where does lava come from?"], 1)
     assert [document.text for document in found] == ["Volcanoes erupt molten rock."]
+
+
+@given(texts, st.sampled_from([None, 1, 3, 9]), st.sampled_from(["tokens", "sentences"]))
+def test_offsets_are_of_pieces_in_order_that_leave_out_only_white_space(text, shard_tokens, kind):
+    offsets = piece_offsets(text, shard_tokens, kind)
+    assert all(start < end for start, end in offsets)
+    assert all(left[1] <= right[0] for left, right in pairwise(offsets))
+    assert all(text[start:end] == text[start:end].strip() for start, end in offsets)
+    assert "".join("".join(text[start:end] for start, end in offsets).split()) == "".join(text.split())
+
+
+def test_sentences_are_pieces_of_their_own_and_cut_where_they_are_long():
+    text = "  The quay is of stone.  Ferries leave at eight, at nine, at ten and at noon.\nGulls cry.  "
+    assert [text[a:b] for a, b in piece_offsets(text, 50, "sentences")] == [
+        "The quay is of stone.",
+        "Ferries leave at eight, at nine, at ten and at noon.",
+        "Gulls cry.",
+    ]
+    short = [text[a:b] for a, b in piece_offsets(text, 6, "sentences")]
+    assert short[0] == "The quay is of stone." and len(short) > 3 and " ".join(short) == " ".join(text.split())
+    assert piece_offsets(" \n", 6, "sentences") == piece_offsets("", 6) == []
+    with pytest.raises(InputError, match="pieces must be one of tokens, sentences, got 'words'"):
+        piece_offsets(text, 6, "words")
+
+
+@pytest.mark.parametrize("kind", ["tokens", "sentences"])
+@pytest.mark.parametrize("titles", [False, True])
+def test_a_store_keeps_what_each_vector_stands_for(tmp_path, kind, titles):
+    embedder = HashEmbedder()
+    corpus = [Document("One. Two is longer than one is. Three.", title="Numbers"), Document("Gulls.")]
+    store = VectorStore.build(tmp_path, embedder, corpus[:1], shard_tokens=4, pieces=kind, titles=titles)
+    store.append(corpus[1:])
+    store = VectorStore.open(tmp_path, verify=True)
+    assert store.pieces == kind
+    asked = [store.text_of(document) for document in corpus]
+    for text, found in zip(asked, store.lookup_pieces(asked), strict=True):
+        parts = [text[start:end] for start, end in found.offsets]
+        np.testing.assert_array_equal(found.vectors, embedder.embed(parts))
+        assert " ".join(parts).split() == text.split()
+    assert store.lookup_pieces(["not there"]) == [None]
+    with pytest.raises(InputError, match="pieces must be one of"):
+        VectorStore.build(tmp_path / "other", embedder, corpus, pieces="words")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_store_from_before_offsets_were_kept_cuts_again(tmp_path):
+    embedder = HashEmbedder()
+    store = VectorStore.build(tmp_path, embedder, [Document(LONG)], shard_tokens=20)
+    new = store.lookup_pieces([LONG])[0]
+    manifest = Manifest.read(tmp_path)
+    [entry] = manifest.segments
+    files = {name: file for name, file in entry.files.items() if name != OFFSETS}
+    replace(manifest, segments=(replace(entry, files=files),)).write(tmp_path)
+    old = VectorStore.open(tmp_path).lookup_pieces([LONG])[0]
+    assert old.offsets == new.offsets and len(old.offsets) == len(old.vectors) > 5
+    replace(manifest, shard_tokens=30, segments=(replace(entry, files=files),)).write(tmp_path)
+    with pytest.raises(CheckpointError, match=r"pieces, now it is .*; build the store again"):
+        VectorStore.open(tmp_path).lookup_pieces([LONG])
+
+
+class Zeros(HashEmbedder):
+    def embed(self, some):
+        return super().embed(some) * np.array([["Gulls" not in text] for text in some])
+
+
+def test_a_vector_of_zeros_is_refused_and_nothing_is_half_written(tmp_path):
+    with pytest.raises(InputError, match=r"document 'g' .*'Gulls\.'.* is all zeros"):
+        VectorStore.build(tmp_path, Zeros(), [Document("Stone."), Document("Gulls.", id="g")])
+    assert not (tmp_path / "manifest.json").exists() and not list(tmp_path.glob("segment*"))
+    store = VectorStore.build(tmp_path, Zeros(), [Document("Stone.")])
+    with pytest.raises(InputError, match="is all zeros"):
+        store.append([Document("Gulls.", id="g")])
+    assert len(VectorStore.open(tmp_path, verify=True)) == 1

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.soft.arms import TextTokens
 from benchmarks.soft.cost import CostMeasure, ModelSize, cost_figures
 from benchmarks.soft.measure import (
     CANDIDATES,
@@ -23,20 +24,23 @@ from benchmarks.soft.measure import (
     PassageMeasure,
     Row,
     SoftLikelihood,
-    TextTokens,
     bridge_digest,
     measured_rows,
     read_asked,
     read_passages,
 )
 from benchmarks.soft.report import Bootstrap, answer_figures, identification_figures, passage_figures, render
+from ctxprune.compressors import load
+from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.xrag.bridge import load_bridge
+from ctxprune.compressors.xrag.expand import checked_policy
 from ctxprune.errors import CtxpruneError
 from ctxprune.eval.config import Step
 from ctxprune.eval.run.compress import model_hash
 from ctxprune.eval.run.folder import to_json, write_whole
 from ctxprune.generators import LocalGenerator
 from ctxprune.models.sentence_encoders import embedder_name, load_embedder
+from ctxprune.trainers.shared.corpora import Source
 
 
 class Evaluation:
@@ -44,15 +48,16 @@ class Evaluation:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self._bridge = load_bridge(args.bridge)
+        self._bridge = load_bridge(args.bridge, encoder=args.encoder)
         config = self._bridge.config
         self._embedder = load_embedder(args.encoder or embedder_name(config.encoder, unit=config.normalised))
         self._draw = Bootstrap(seed=args.seed)
         # not the batch size: it decides how long it takes
         self._identity: list[Any] = [bridge_digest(self._bridge), self._embedder.name, args.generator]
-        self._identity += [model_hash(Step(name=args.generator)), args.dtype, args.seed]
+        self._identity += [model_hash(Step(name=args.generator)), args.dtype, args.seed, args.policy]
         self._model = lru_cache(maxsize=1)(self._load_model)
         self._generator = lru_cache(maxsize=1)(self._load_generator)
+        self._policy = lru_cache(maxsize=1)(self._load_policy) if args.policy else None
         self.report: dict[str, Any] = {"bridge": asdict(config)}
 
     def run(self) -> Iterator[None]:
@@ -60,9 +65,12 @@ class Evaluation:
         args = self._args
         tokens = min(args.passage_tokens, self._bridge.config.shard_tokens)
         passages = read_passages(args.passages, tokens=tokens, limit=args.passage_limit, seed=args.seed)
-        sets = [read_asked(path, limit=args.limit, max_tokens=args.max_tokens) for path in args.questions]
+        sets = [
+            read_asked(Path(source.path), limit=source.limit or args.limit, max_tokens=args.max_tokens)
+            for source in map(Source.parse, args.questions)
+        ]
         yield from self._passages(passages)
-        lent = {each.name: self._tokens([asked.document for asked in each.asked]) for each in sets}
+        lent = {each.name: self._tokens([text for asked in each.asked for text in asked.documents]) for each in sets}
         likelihoods = {each.name: self._answer_rows("likelihoods", each, lent[each.name]) for each in sets}
         self._model.cache_clear()  # the generator needs the memory
         self.report["sets"] = {}
@@ -124,7 +132,10 @@ class Evaluation:
         return measured_rows(self._args.out, part, [*self._identity, *identity], items, work, chunk=chunk)
 
     def _tokens(self, texts: Sequence[str]) -> TextTokens:
-        return TextTokens(self._bridge, self._embedder, texts, seed=self._args.seed)
+        return TextTokens(self._bridge, self._embedder, texts, seed=self._args.seed, policy=self._policy)
+
+    def _load_policy(self) -> ScoringCompressor:
+        return checked_policy(load(self._args.policy))
 
     def _load_model(self) -> SoftLikelihood:
         args = self._args
@@ -170,7 +181,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--known-as", metavar="NAME", help="what the bridge calls that model, if it is another name")
     parser.add_argument("--encoder", help="the bridge's encoder from another place")
     parser.add_argument("--passages", type=Path, required=True, metavar="FILE", help="held-out questions: documents")
-    parser.add_argument("--questions", type=Path, required=True, nargs="+", metavar="FILE", help="held-out questions")
+    parser.add_argument("--questions", required=True, nargs="+", metavar="FILE[:LIMIT]", help="held-out questions")
+    parser.add_argument("--policy", help="a compressor: its best sentence as text beside vectors, and its pruned text")
     parser.add_argument("--passage-limit", type=_positive, default=256, help="passages (default: 256)")
     parser.add_argument("--passage-tokens", type=_positive, default=64, help="of a passage at most (default: 64)")
     parser.add_argument("--identify", type=int, default=64, help=f"passages, each among {CANDIDATES} (default: 64)")

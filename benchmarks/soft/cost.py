@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 
 from benchmarks.measure import Task, machine, speed_up, stopwatch, time_in_turn
-from benchmarks.soft.measure import CLOSED, TEXT, XRAG, Asked, Row, TextTokens
+from benchmarks.soft.arms import CLOSED, MIXED, PRUNED, TEXT, XRAG, Asked, TextTokens, arms
+from benchmarks.soft.measure import Row
 from ctxprune.compressors.xrag.bridge import Bridge
 from ctxprune.generators import LocalGenerator
 from ctxprune.models.sentence_encoders import Embedder
 from ctxprune.types import Context
 from ctxprune.vectors import shard_text
 
-_ARMS = (CLOSED, XRAG, TEXT)
+_ARMS = (CLOSED, XRAG, MIXED, PRUNED, TEXT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class ModelSize:
 
 
 class CostMeasure:
-    """Times the arms in turn, one question at a time. The document's vectors are at hand, as a store has them; their
-    projection counts as part of xRAG."""
+    """Times the arms in turn, one question at a time. The documents' vectors are at hand, as a store has them; their
+    projection counts as part of xRAG, and no time of a policy's counts."""
 
     def __init__(
         self,
@@ -80,42 +81,45 @@ class CostMeasure:
         return [self._row(group) for group in groups]
 
     def _row(self, group: Sequence[Asked]) -> Row:
-        shards = [shard_text(each.document, self._bridge.config.shard_tokens) for each in group]
-        vectors = [self._embedder.embed(some) for some in shards]
-        embed: Task = stopwatch(lambda: self._embedder.embed([shard for some in shards for shard in some]))
+        config = self._bridge.config
+        pieces = [
+            [piece for text in each.documents for piece in shard_text(text, config.shard_tokens, config.pieces)]
+            for each in group
+        ]
+        vectors = [self._embedder.embed(some) for some in pieces]
+        embed: Task = stopwatch(lambda: self._embedder.embed([piece for some in pieces for piece in some]))
         lengths = {"prefill": 1, "whole": self._max_new_tokens}
+        prompts = [arms(each, self._tokens) for each in group]
+        timed = [arm for arm in _ARMS if arm in prompts[0]]
 
         def answer(arm: str, limit: int) -> None:
-            for asked, found in zip(group, vectors, strict=True):
-                self._answer(arm, asked, found, limit)
+            for prompt, found in zip(prompts, vectors, strict=True):
+                self._answer(arm, prompt[arm], found, limit)
 
         timings = time_in_turn(
-            {f"{arm} {part}": stopwatch(partial(answer, arm, lengths[part])) for arm in _ARMS for part in lengths}
+            {f"{arm} {part}": stopwatch(partial(answer, arm, lengths[part])) for arm in timed for part in lengths}
             | {"embed": embed},
             rounds=self._rounds,
         )
-        arms = {
+        timed_arms = {
             arm: {
                 part: timings[f"{arm} {part}"].to_dict()
                 | {"faster": speed_up(timings[f"{arm} {part}"], timings[f"{TEXT} {part}"])}
                 for part in lengths
             }
-            for arm in _ARMS
+            for arm in timed
         }
         embedding = {"encoder": self._embedder.name, **timings["embed"].to_dict()}
-        return {"questions": len(group), "machine": machine(), "arms": arms, "embedding": embedding}
+        return {"questions": len(group), "machine": machine(), "arms": timed_arms, "embedding": embedding}
 
-    def _answer(self, arm: str, asked: Asked, vectors: Any, limit: int) -> None:
+    def _answer(self, arm: str, prompt: str | Context, vectors: Any, limit: int) -> None:
         generator = self._generator()
-        if arm == CLOSED:
-            generator.replies([asked.question], max_new_tokens=limit)
+        if isinstance(prompt, str):
+            generator.replies([prompt], max_new_tokens=limit)
             return
-        context = (
-            self._tokens.context(asked.question, self._bridge.project(vectors))
-            if arm == XRAG
-            else Context.of(asked.question, [asked.document])
-        )
-        generator.context_replies([context], template=self._bridge.config.template, max_new_tokens=limit)
+        if arm in (XRAG, MIXED):
+            self._bridge.project(vectors)
+        generator.context_replies([prompt], template=self._bridge.config.template, max_new_tokens=limit)
 
 
 def cost_figures(row: Row, lengths: Sequence[Mapping[str, int]], size: ModelSize) -> dict[str, Any]:

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ctxprune.compressors.xrag import compressor
+from benchmarks.soft.arms import Asked, TextTokens, arms
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Vectors
 from ctxprune.data.questions import Question, read_jsonl
 from ctxprune.errors import InputError
@@ -26,7 +25,6 @@ from ctxprune.files import batched
 from ctxprune.generators import LocalGenerator, Reply
 from ctxprune.generators.soft_prompt import PARAPHRASES, answers_nll, paraphrase_ids, token_ids
 from ctxprune.models.causal import Parts, PromptEncoder, check_soft_tokens, load_causal_lm
-from ctxprune.models.sentence_encoders import Embedder
 from ctxprune.runtime.device import best_device
 from ctxprune.tokens import default_counter
 from ctxprune.types import Context, Document, SoftTokens
@@ -34,19 +32,6 @@ from ctxprune.vectors import shard_text
 
 #: Shorter documents are left out of the passages: too little is said to be told apart.
 MIN_TOKENS = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """A question, its accepted answers, and the text of one document that holds an answer."""
-
-    id: str
-    question: str
-    answers: tuple[str, ...]
-    document: str
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +62,8 @@ def read_passages(path: Path, *, tokens: int, limit: int, seed: int) -> list[str
 
 
 def read_asked(path: Path, *, limit: int, max_tokens: int) -> AskedSet:
-    """At most `limit` answerable questions from all over the file. max_tokens: of the bundled tokenizer, of a document.
+    """At most `limit` answerable questions from all over the file, each with its gold document, or with all that were
+    retrieved where there are others. max_tokens: of the bundled tokenizer, of the gold document.
 
     Raises InputError when fewer than two documents are left, as one is another's control.
     """
@@ -93,7 +79,7 @@ def read_asked(path: Path, *, limit: int, max_tokens: int) -> AskedSet:
         if document and count <= max_tokens
     ]
     taken = tuple(_asked(question) for question in evenly_spaced(short, limit))
-    if (distinct := len({asked.document for asked in taken})) < 2:
+    if (distinct := len({document for asked in taken for document in asked.documents})) < 2:
         raise InputError(
             f"{path} gives questions on {distinct} documents of at most {max_tokens} tokens, at least 2 are needed; "
             "take more questions or longer documents"
@@ -104,7 +90,14 @@ def read_asked(path: Path, *, limit: int, max_tokens: int) -> AskedSet:
 
 def _asked(question: Question) -> Asked:
     answers = tuple(answer.strip() for answer in question.answers if answer.strip())
-    return Asked(question.id, question.text, answers, _document(question))
+    return Asked(question.id, question.text, answers, _documents(question))
+
+
+def _documents(question: Question) -> tuple[str, ...]:
+    """All that were retrieved, where there are others than gold ones; else the one that holds the answer."""
+    if all(item.is_gold for item in question.documents):
+        return (_document(question),)
+    return tuple(dict.fromkeys(item.document.text for item in question.documents if item.document.text.strip()))
 
 
 def _document(question: Question) -> str:
@@ -215,56 +208,12 @@ def _append(path: Path, rows: Sequence[Row]) -> None:
         raise InputError(f"cannot write {path}: {error}; free some space and run again, the rows are kept") from None
 
 
-SoftVectors: TypeAlias = npt.NDArray[np.float32]
-
-
-class TextTokens:
-    """Soft tokens of texts, made as the compressor makes them; each text's "shuffled" ones are those of another text.
-
-    texts: at least two distinct ones. seed: of the order in which texts lend each other their tokens.
-    """
-
-    def __init__(self, bridge: Bridge, embedder: Embedder, texts: Sequence[str], *, seed: int) -> None:
-        distinct = list(dict.fromkeys(texts))
-        if len(distinct) < 2:
-            raise InputError(f"soft tokens can be shuffled among 2 texts or more, got {len(distinct)}")
-        contexts = compressor.XRAG(bridge, encoder=embedder).compress([Context.of("", distinct)])
-        self._own: Mapping[str, SoftVectors] = {
-            piece.source.text: piece.embeddings for piece in contexts[0].pieces if isinstance(piece, SoftTokens)
-        }
-        order = random.Random(seed).sample(distinct, len(distinct))
-        self._other = dict(zip(order, [*order[1:], order[0]], strict=True))
-        self._constant = None if bridge.constant is None else bridge.constant[None]
-        self.generator = bridge.config.generator
-
-    def of(self, text: str) -> dict[str, SoftVectors]:
-        """(n, d_model) by name: "true", "shuffled", and "constant" where the bridge has one."""
-        found = {"true": self._own[text], "shuffled": self._own[self._other[text]]}
-        return found if self._constant is None else found | {"constant": self._constant}
-
-    def context(self, question: str, tokens: SoftVectors) -> Context:
-        """The question with these soft tokens in a document's place."""
-        return Context(question, (SoftTokens(tokens, Document(""), self.generator),))
-
-
 def bridge_digest(bridge: Bridge) -> str:
     """Of everything in a bridge, so that one trained on in the same folder is not taken for the old one."""
     arrays = [value.numpy() for value in bridge.projector.state_dict().values()]
     arrays += [] if bridge.constant is None else [bridge.constant]
     digests = [hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest() for array in arrays]
     return key(asdict(bridge.config), digests)
-
-
-#: Names of the arms, from nothing to everything; `TextTokens` may lack the constant one.
-CLOSED, CONSTANT, SHUFFLED, XRAG, TEXT = "closed book", "constant token", "shuffled token", "xRAG", "text"
-_SOFT = {"constant": CONSTANT, "shuffled": SHUFFLED, "true": XRAG}
-
-
-def arms(asked: Asked, tokens: TextTokens) -> dict[str, str | Context]:
-    """What is asked in each arm: the question alone, or with one thing in its document's place."""
-    soft = tokens.of(asked.document)
-    contexts = {arm: tokens.context(asked.question, soft[name]) for name, arm in _SOFT.items() if name in soft}
-    return {CLOSED: asked.question, **contexts, TEXT: Context.of(asked.question, [asked.document])}
 
 
 class AnswerMeasure:

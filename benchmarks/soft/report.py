@@ -9,7 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.soft.measure import CLOSED, READ_TOKENS, SHUFFLED, TEXT, XRAG, Row
+from benchmarks.soft.arms import CLOSED, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG
+from benchmarks.soft.measure import READ_TOKENS, Row
 from ctxprune.eval.report.markdown import table
 from ctxprune.eval.statistics import Interval, difference_interval, mean_interval
 
@@ -22,10 +23,11 @@ token does. **Constant**: one token, trained beside the bridge, that is the same
 than shuffled was read from the document."""
 
 _ANSWERS = """\
-One document a question, which holds the answer; the same prompt in all arms, but for the closed book, which is the
-question alone. **Nats**: of the first accepted answer, per token, without the end of the turn; lower is better.
-**Match**: percent of questions where an accepted answer occurs in the greedy answer. **Resilience**: match of those
-that are right in the closed book; **boost**: of those that are wrong there."""
+The document that holds the answer, or all that were retrieved; the same prompt in all arms, but for the closed book,
+which is the question alone. **Best sentence**: of the policy, in whole pieces; with xRAG, all other pieces as soft
+tokens. **Pruned text**: what the policy keeps by itself. **Nats**: of the first accepted answer, per token, without the
+end of the turn; lower is better. **Match**: percent of questions where an accepted answer occurs in the greedy answer.
+**Resilience**: match of those that are right in the closed book; **boost**: of those that are wrong there."""
 
 _COST = """\
 Seconds a question, one after another, the arms in turn: median of {rounds} rounds and their extremes. Prefill: until
@@ -52,7 +54,8 @@ def render(report: Figures) -> str:
 def _bridge(bridge: Figures) -> str:
     return (
         f"Bridge from {bridge['encoder']} ({bridge['d_retriever']} dimensions) to {bridge['generator']} "
-        f"({bridge['d_model']}), one token for at most {bridge['shard_tokens']} tokens of text."
+        f"({bridge['d_model']}), one token for at most {bridge['shard_tokens']} tokens of text "
+        f"({bridge['pieces']})."
     )
 
 
@@ -91,6 +94,14 @@ def _answers(name: str, figures: Figures) -> Iterator[str]:
         match = _number(row["match"], scale=100, digits=1)
         rows.append([arm, f"{row['prompt_tokens']:.0f}", _number(row["nats"]), match, *differences])
     yield table(["arm", "prompt tokens", "nats", "match", "nats: xRAG − this", "match: xRAG − this"], rows)
+    if figures["mixed_minus"]:
+        yield table(
+            [f"{MIXED} − this", "nats", "match"],
+            [
+                [arm, _signed(row["nats"]), _signed(row["match"], scale=100, digits=1)]
+                for arm, row in figures["mixed_minus"].items()
+            ],
+        )
     kept = [
         [arm, *(_number(row[metric], scale=100, digits=1) for metric in ("resilience", "boost"))]
         for arm, row in figures["kept"].items()
@@ -215,7 +226,12 @@ def answer_figures(likelihoods: Sequence[Row], predictions: Sequence[Row], draw:
             for arm in names
             if arm != XRAG
         },
-        "kept": {arm: _kept(match[CLOSED], match[arm], draw) for arm in (SHUFFLED, XRAG, TEXT)},
+        "mixed_minus": {
+            arm: {"nats": draw.difference(nats[MIXED], nats[arm]), "match": draw.difference(match[MIXED], match[arm])}
+            for arm in (SENTENCE, PRUNED, TEXT)
+            if MIXED in names
+        },
+        "kept": {arm: _kept(match[CLOSED], match[arm], draw) for arm in (SHUFFLED, XRAG, MIXED, TEXT) if arm in names},
     }
 
 

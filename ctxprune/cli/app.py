@@ -167,10 +167,16 @@ def index(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Word model of --scores: a folder or a hub id.")] = None,
     encoder: Annotated[
-        str | None, typer.Option(help="Of --vectors: bundled, or a sentence-transformers folder or hub id.")
+        str | None,
+        typer.Option(
+            help="Of --vectors: bundled, token-means, a sentence-transformers folder or hub id, or some with +."
+        ),
     ] = None,
     shard_tokens: Annotated[
         int | None, typer.Option(metavar="TOKENS", help="Of --vectors: a vector for each so many tokens of a document.")
+    ] = None,
+    pieces: Annotated[
+        str | None, typer.Option(help="Of --vectors: what a vector stands for at most: tokens, or sentences.")
     ] = None,
     titles: Annotated[
         bool | None, typer.Option("--titles/--no-titles", help="Of --vectors: embed the titles with the texts.")
@@ -179,8 +185,8 @@ def index(
     """Score or embed documents ahead of time, so that no query waits for them; what is there already is kept."""
     if scores is None and sentences is None and vectors is None:
         raise typer.BadParameter("say what to make: --scores FILE, --sentences FILE, --vectors FOLDER, or several")
-    if vectors is None and (encoder, shard_tokens, titles) != (None, None, None):
-        raise typer.BadParameter("--encoder, --shard-tokens and --titles are for --vectors FOLDER")
+    if vectors is None and {encoder, shard_tokens, pieces, titles} != {None}:
+        raise typer.BadParameter("--encoder, --shard-tokens, --pieces and --titles are for --vectors FOLDER")
     if scores is None and model is not None:
         raise typer.BadParameter("--model is for --scores FILE; name the encoder of --vectors with --encoder")
     from ctxprune.cli.index import VectorOptions, documents_to_index, index_scores, index_sentences, index_vectors
@@ -191,7 +197,8 @@ def index(
     if sentences is not None:
         index_sentences(documents, sentences)
     if vectors is not None:
-        index_vectors(documents, vectors, VectorOptions(encoder=encoder, shard_tokens=shard_tokens, titles=titles))
+        options = VectorOptions(encoder=encoder, shard_tokens=shard_tokens, pieces=pieces, titles=titles)
+        index_vectors(documents, vectors, options)
 
 
 @app.command()

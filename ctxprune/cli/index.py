@@ -19,6 +19,7 @@ from ctxprune.models.sentence_encoders import load_embedder
 from ctxprune.types import Document
 from ctxprune.vectors import VectorStore
 from ctxprune.vectors.files import MANIFEST
+from ctxprune.vectors.pieces import checked_piece_kind
 
 #: Documents scored, and written, together.
 _BATCH = 32
@@ -32,6 +33,7 @@ class VectorOptions:
 
     encoder: str | None = None
     shard_tokens: int | None = None
+    pieces: str | None = None
     titles: bool | None = None
 
 
@@ -73,7 +75,12 @@ def index_vectors(documents: Sequence[Document], folder: Path, options: VectorOp
         if store is None:
             embedder = load_embedder(options.encoder or "bundled")
             store = VectorStore.build(
-                folder, embedder, some, shard_tokens=options.shard_tokens, titles=bool(options.titles)
+                folder,
+                embedder,
+                some,
+                shard_tokens=options.shard_tokens,
+                pieces=checked_piece_kind(options.pieces or "tokens"),
+                titles=bool(options.titles),
             )
         else:
             store.append(some)
@@ -85,7 +92,7 @@ def index_vectors(documents: Sequence[Document], folder: Path, options: VectorOp
 def _opened(folder: Path, options: VectorOptions) -> VectorStore:
     embedder = None if options.encoder is None else load_embedder(options.encoder)
     store = VectorStore.open(folder, embedder=embedder)
-    for name in ("shard_tokens", "titles"):
+    for name in ("shard_tokens", "pieces", "titles"):
         built, asked = getattr(store, name), getattr(options, name)
         if asked not in (None, built):
             raise InputError(

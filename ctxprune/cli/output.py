@@ -260,6 +260,8 @@ def _piece_lines(piece: Piece, *, brief: bool) -> Iterator[Line]:
             yield Line(str(piece.faithfulness), "plain", "    ")
     elif isinstance(piece, SoftTokens):
         yield Line(f"{len(piece.embeddings)} soft tokens for {piece.generator}", "kept", "  + ")
+        for unit in () if piece.expanded is None else piece.expanded.kept_units():
+            yield Line(piece.source.text[unit.start : unit.end], "kept", _margin("+", unit))
     elif brief and piece.dropped and len(piece.units) > 1:
         yield Line(f"all {len(piece.units)} {_noun(piece)}", "removed", _margin("-", _joined(piece.units)))
     else:

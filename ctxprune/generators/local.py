@@ -19,7 +19,14 @@ from ctxprune.generators.base import (
     opened_in,
     reply_of,
 )
-from ctxprune.models.causal import Parts, PromptEncoder, check_soft_tokens, left_padded, load_causal_lm
+from ctxprune.models.causal import (
+    Parts,
+    PromptEncoder,
+    check_soft_tokens,
+    left_padded,
+    load_causal_lm,
+    revision_of,
+)
 from ctxprune.prompt import DEFAULT_TEMPLATE, render_prompt
 from ctxprune.runtime.device import best_device
 from ctxprune.types import Compressor, Context, SoftTokens, about_of, whole
@@ -105,7 +112,8 @@ class LocalGenerator:
         """As `generate_contexts`, with the reason in place of an error where a reply is no answer."""
         contexts = checked_contexts(contexts, max_new_tokens)
         names = [self.name] if self.known_as is None else [self.name, self.known_as]
-        check_soft_tokens(contexts, names=names, width=self._model.get_input_embeddings().embedding_dim)
+        width = self._model.get_input_embeddings().embedding_dim
+        check_soft_tokens(contexts, names=names, width=width, revision=revision_of(self._model))
         with self._lock:
             parts = [self._encoder.parts(context, template=template) for context in contexts]
             lengths = [sum(map(len, each)) for each in parts]

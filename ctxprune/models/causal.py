@@ -9,14 +9,15 @@ import copy
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import count, groupby
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.prompt import piece_text, render_prompt
+from ctxprune.prompt import piece_text, render_prompt, title_header
 from ctxprune.runtime.device import best_device, best_dtype, no_bars_off_terminal
 from ctxprune.text import model_text
 from ctxprune.types import Context, Piece, SoftTokens, Summary
@@ -46,6 +47,13 @@ def load_causal_lm(name: str, *, device: str, dtype: str | None, gguf_file: str 
     return tokenizer, model.to(device).eval()
 
 
+def revision_of(model: Any) -> str:
+    """The commit on the hub that a model was loaded from; "" for one from a folder."""
+    return str(getattr(model.config, "_commit_hash", None) or "")
+
+
+#: (n, d_model) soft tokens.
+SoftArray: TypeAlias = npt.NDArray[np.float32]
 #: A prompt in order: runs of token ids, and (n, d_model) float32 vectors that stand where n tokens would.
 Parts: TypeAlias = "list[list[int] | torch.Tensor]"
 
@@ -88,7 +96,7 @@ class PromptEncoder:
             )
         parts: Parts = [self._ids(texts[0], first=True)]
         for run, text in zip(runs, texts[1:], strict=True):
-            vectors = np.concatenate([piece.embeddings for piece in run]).astype(np.float32, copy=False)
+            vectors = np.concatenate(run).astype(np.float32, copy=False)
             parts += [torch.from_numpy(vectors), self._ids(text, first=False)]
         return [part for part in parts if len(part)]
 
@@ -106,17 +114,28 @@ class PromptEncoder:
         return ids
 
 
-def check_soft_tokens(contexts: Sequence[Context], *, names: Sequence[str], width: int) -> None:
-    """Raises InputError for soft tokens that were trained for another model than one called one of `names`, that are
-    not (n, width), or that hold nan or infinity."""
+def check_soft_tokens(contexts: Sequence[Context], *, names: Sequence[str], width: int, revision: str = "") -> None:
+    """Raises InputError for soft tokens that were trained for another model than one called one of `names`, or for
+    another revision of it where both are known, that are not (n, width), or that hold nan or infinity."""
     for place, context in enumerate(contexts):
         for piece in context.pieces:
             if isinstance(piece, SoftTokens):
-                _check(piece, f"contexts[{place}], document {piece.index}", names, width)
+                _check(piece, f"contexts[{place}], document {piece.index}", names, width, revision)
 
 
-def _check(piece: SoftTokens, where: str, names: Sequence[str], width: int) -> None:
-    if piece.generator not in names:
+def _check(piece: SoftTokens, where: str, names: Sequence[str], width: int, revision: str) -> None:
+    name, _, trained = piece.generator.rpartition("@")
+    if name in names and revision and revision != trained:
+        raise InputError(
+            f"{where}: the soft tokens are for revision {trained!r} of {name!r}, this generator is its revision "
+            f"{revision!r}; load that one, or train a bridge for this"
+        )
+    if "+reader-" in piece.generator and piece.generator not in names:
+        raise InputError(
+            f"{where}: the soft tokens are for {piece.generator!r}, no stock model, this generator is {names[0]!r}; "
+            f"load the bridge's folder 'reader' with known_as={piece.generator!r}"
+        )
+    if not {piece.generator, name} & {*names}:
         raise InputError(
             f"{where}: the soft tokens are for {piece.generator!r}, this generator is {names[0]!r}; use that "
             f"generator, or pass known_as={piece.generator!r} if this is the same model from another place"
@@ -134,22 +153,46 @@ def _soft_length(piece: Piece) -> int:
     return len(piece.embeddings) if isinstance(piece, SoftTokens) else 0
 
 
-def _marked(context: Context, template: str) -> tuple[str, list[list[SoftTokens]], re.Pattern[str]]:
+def _marked(context: Context, template: str) -> tuple[str, list[list[SoftArray]], re.Pattern[str]]:
     """(the rendered prompt with a marker for each run of soft tokens, the runs, what finds a marker)."""
     visible = [piece for piece in context.pieces if piece_text(piece) or _soft_length(piece)]
     texts = "\n".join([template, context.query, *map(piece_text, visible)])
     # words that no text of this prompt holds, so that a question about markers stays a question
     stem = next(stem for number in count() if (stem := f"[soft-{number}-") not in texts)
     pieces: list[Piece] = []
-    runs: list[list[SoftTokens]] = []
-    for soft, neighbours in groupby(visible, lambda piece: isinstance(piece, SoftTokens)):
-        if soft:
-            pieces.append(Summary(f"{stem}{len(runs)}]", ()))
-            runs.append([piece for piece in neighbours if isinstance(piece, SoftTokens)])
+    runs: list[list[SoftArray]] = []
+    previous: Piece | None = None
+    for piece in visible:
+        if isinstance(piece, SoftTokens) and _is_bare(piece) and _is_bare(previous):
+            runs[-1].append(piece.embeddings)
+        elif isinstance(piece, SoftTokens):
+            pieces.append(Summary(_with_markers(piece, stem, runs), ()))
         else:
-            pieces += neighbours
+            pieces.append(piece)
+        previous = piece
     prompt = render_prompt(replace(context, pieces=tuple(pieces)), template=template)
     return prompt, runs, re.compile(re.escape(stem) + r"\d+\]")
+
+
+def _is_bare(piece: Piece | None) -> bool:
+    """Whether it is soft tokens for a document as a whole, which run on into those of the next document."""
+    if not isinstance(piece, SoftTokens) or piece.expanded is not None:
+        return False
+    return len(piece.spans) < 2
+
+
+def _with_markers(piece: SoftTokens, stem: str, runs: list[list[SoftArray]]) -> str:
+    """The document's text with a marker for each run of its soft tokens, which are added to `runs`."""
+    # a title belongs to text alone, as budgets count it
+    written = title_header(piece.expanded) if piece.expanded is not None and piece_text(piece) else ""
+    for place, run in enumerate(piece.runs()):
+        if isinstance(run, str):
+            # a word after a vector begins as it does after another word
+            written += f" {run}" if place else run
+        else:
+            written += f"{stem}{len(runs)}]"
+            runs.append([run])
+    return written
 
 
 #: What all prompts of a call begin with is run once if it has at least so many tokens.

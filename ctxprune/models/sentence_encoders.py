@@ -1,7 +1,8 @@
-"""Texts to unit vectors: the bundled encoder on ONNX Runtime, or any sentence-transformers model."""
+"""Texts to unit vectors: the bundled encoder, means of token embeddings, sentence-transformers models, or several."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from tokenizers import Tokenizer
 
 from ctxprune.bundled import FOLDER
-from ctxprune.errors import CheckpointError
+from ctxprune.errors import CheckpointError, InputError
 from ctxprune.files import batched
 from ctxprune.models.formats import PairFormat
 from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence
@@ -195,6 +196,11 @@ class SentenceTransformerEncoder:
         dimension = self._model.get_embedding_dimension()
         return int(dimension) if dimension else int(self.embed([""]).shape[1])
 
+    @property
+    def window(self) -> int | None:
+        """Tokens of its own that it reads of a text; None where it does not say."""
+        return self._model.max_seq_length
+
     def embed(self, texts: Sequence[str]) -> Vectors:
         if not texts:
             return np.zeros((0, self.dimension), dtype=np.float32)
@@ -203,12 +209,108 @@ class SentenceTransformerEncoder:
         return np.asarray(vectors, dtype=np.float32)
 
 
+#: What stands between the names of encoders whose vectors are joined.
+JOIN = "+"
+#: Ids below are special tokens, single characters and marks; above, words come in the order of their frequency.
+_FIRST_WORD = 1996
+
+
+class TokenMeans:
+    """The mean of the bundled encoder's token embeddings, before any layer has mixed them, scaled to length one.
+
+    The rarer a token, the more it weighs: ln(1 + rank), as in model2vec. A text without tokens gets the mean of nothing
+    but its end, so that no vector is zero.
+    """
+
+    name = "token-means"
+    dimension = BundledEncoder.dimension
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """(n, dimension) float32."""
+        encodings = _bundled_tokenizer().encode_batch([readable(text) for text in texts], add_special_tokens=False)
+        rows = [self._mean(encoding.ids or [self._end]) for encoding in encodings]
+        return np.array(rows, np.float32).reshape(len(texts), self.dimension)
+
+    def _mean(self, ids: list[int]) -> npt.NDArray[np.float32]:
+        weights = np.log1p(np.maximum(np.array(ids) - _FIRST_WORD, 1)).astype(np.float32)
+        total = weights @ self._table[ids]
+        mean: npt.NDArray[np.float32] = total / np.linalg.norm(total)
+        return mean
+
+    @cached_property
+    def _table(self) -> npt.NDArray[np.float32]:
+        """(vocabulary, dimension)."""
+        from safetensors import safe_open
+
+        with safe_open(FOLDER / "shared" / "minilm-l6.safetensors", "np") as file:
+            weights, scale = file.get_tensor("word_embeddings.weight"), file.get_tensor("word_embeddings.scale")
+        table: npt.NDArray[np.float32] = weights.astype(np.float32) * scale
+        table -= table.mean(axis=0)
+        return table
+
+    @cached_property
+    def _end(self) -> int:
+        place = _bundled_tokenizer().token_to_id("[SEP]")
+        assert place is not None, "the bundled tokenizer has it"
+        return place
+
+
+class Joined:
+    """The vectors of several encoders side by side, each of length one, the whole scaled to length one.
+
+    name: the encoders' names with "+" between them. Raises InputError for fewer than two, and for one whose vectors
+    keep their own length: it would drown the others.
+    """
+
+    def __init__(self, encoders: Sequence[Embedder]) -> None:
+        self.name = JOIN.join(encoder.name for encoder in encoders)
+        if len(encoders) < 2:
+            raise InputError(f"two encoders or more can be joined, got {self.name!r}")
+        if raw := [encoder.name for encoder in encoders if encoder.name.startswith(RAW)]:
+            raise InputError(f"only vectors of length one can be joined, not those of {raw[0]!r}; leave {RAW!r} out")
+        self._encoders = tuple(encoders)
+
+    @property
+    def dimension(self) -> int:
+        return sum(encoder.dimension for encoder in self._encoders)
+
+    @property
+    def window(self) -> int | None:
+        """The smallest of the encoders' windows."""
+        windows = [window for encoder in self._encoders if (window := getattr(encoder, "window", None))]
+        return min(windows, default=None)
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """(n, dimension) float32."""
+        blocks = [encoder.embed(texts) for encoder in self._encoders]
+        joined: Vectors = np.concatenate(blocks, axis=1) / np.float32(math.sqrt(len(blocks)))
+        return joined
+
+
 def load_embedder(name: str) -> Embedder:
-    """ "bundled" (or the bundled encoder's own name), else a sentence-transformers id or path, after "raw:" for vectors
-    that are not scaled to length one."""
+    """ "bundled" (or the bundled encoder's own name), "token-means", several with "+" between them, else a
+    sentence-transformers id or path, after "raw:" for vectors that are not scaled to length one.
+
+    Raises InputError for a name with nothing on one side of a "+"."""
     if name in ("bundled", BundledEncoder.name):
         return BundledEncoder()
+    if name == TokenMeans.name:
+        return TokenMeans()
+    if JOIN in name and not Path(name).exists():
+        if not all(parts := name.split(JOIN)):
+            raise InputError(f"an encoder's name is missing in {name!r}; put one on each side of {JOIN!r}")
+        return Joined([load_embedder(part) for part in parts])
     return SentenceTransformerEncoder(name.removeprefix(RAW), unit=not name.startswith(RAW))
+
+
+def check_window(encoder: Embedder, tokens: int | None) -> None:
+    """Raises InputError for pieces of more tokens than the encoder reads, the rest of which it would not see."""
+    window = getattr(encoder, "window", None)
+    if tokens is not None and window and tokens > window:
+        raise InputError(
+            f"pieces of {tokens} tokens are longer than the {window} that {encoder.name!r} reads; take shard_tokens of "
+            f"{window} at most"
+        )
 
 
 def embedder_name(encoder: str, *, unit: bool) -> str:

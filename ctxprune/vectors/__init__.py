@@ -1,5 +1,6 @@
 """Vectors of documents on disk: built ahead of time, appended to, looked up by text and searched."""
 
-from ctxprune.vectors.store import VectorStore, shard_text
+from ctxprune.vectors.pieces import PieceKind, Pieces, piece_offsets, shard_text
+from ctxprune.vectors.store import VectorStore
 
-__all__ = ["VectorStore", "shard_text"]
+__all__ = ["PieceKind", "Pieces", "VectorStore", "piece_offsets", "shard_text"]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.files import LOCK, write_whole
 from ctxprune.types import Document
+from ctxprune.vectors.pieces import PieceKind, checked_piece_kind
 
 #: Bytes read at a time when a file is checked.
 _BLOCK = 1 << 22
@@ -119,13 +120,14 @@ class IndexEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """embedder: its name. shard_tokens: None for one vector a document. titles: embedded in front of the text."""
+    """embedder: its name. shard_tokens, pieces: see `piece_offsets`. titles: embedded in front of the text."""
 
     embedder: str
     dimension: int
     dtype: Dtype
     shard_tokens: int | None
     titles: bool
+    pieces: PieceKind = "tokens"
     segments: tuple[SegmentEntry, ...] = ()
     index: IndexEntry | None = None
 
@@ -162,6 +164,7 @@ class Manifest:
             raise CheckpointError(f"{path} is of format {form!r}, this version reads {_FORMAT!r}; build it again")
         if checksum != _checksum(row):
             raise CheckpointError(f"{path} has changed since it was written; restore it from a copy")
+        checked_piece_kind(row.get("pieces", "tokens"))
         return cls(**{**row, "segments": tuple(map(_segment, row["segments"])), "index": _index(row["index"])})
 
 

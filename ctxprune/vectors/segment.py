@@ -27,6 +27,7 @@ from ctxprune.vectors.files import (
     document_line,
     indexed_text,
 )
+from ctxprune.vectors.pieces import Offsets
 from ctxprune.vectors.search import Found, Rows, Scores, approximate, exact, merged, nothing, read_index
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 VECTORS = "vectors.bin"  # (vectors, dimension) float32 or float16
 SHARDS = "shards.bin"  # (documents + 1,) int64: document i has the vectors shards[i]:shards[i + 1]
+OFFSETS = "offsets.bin"  # (vectors, 2) int64: where in what was embedded the piece of each vector begins and ends
 TEXTS = "texts.bin"  # (documents, 2) uint64: the hash of what was embedded
 IDS = "ids.bin"  # (documents, 2) uint64: the hash of the id, 0 without one
 LINES = "lines.bin"  # (documents + 1,) int64: where each line of the documents begins
@@ -49,21 +51,28 @@ class SegmentWriter:
         folder.mkdir()
         self._name = folder.name.removesuffix(".part")
         self._dtype = _LITTLE[dtype]
-        self._files = {name: HashedFile(folder / name) for name in (VECTORS, SHARDS, TEXTS, IDS, LINES, DOCUMENTS)}
+        self._files = {
+            name: HashedFile(folder / name) for name in (VECTORS, SHARDS, OFFSETS, TEXTS, IDS, LINES, DOCUMENTS)
+        }
         self._documents = 0
         self._vectors = 0
         self._write(SHARDS, np.zeros(1, "<i8"))
         self._write(LINES, np.zeros(1, "<i8"))
 
     def add(
-        self, documents: Sequence[Document], texts: Sequence[str], shards: Sequence[int], vectors: npt.NDArray[Any]
+        self,
+        documents: Sequence[Document],
+        texts: Sequence[str],
+        pieces: Sequence[Sequence[Offsets]],
+        vectors: npt.NDArray[Any],
     ) -> None:
-        """texts: what was embedded of each document. shards: vectors of each. vectors: (sum(shards), dimension).
+        """texts: what was embedded of each document. pieces: where each was cut. vectors: (all pieces, dimension).
 
         Raises InputError for metadata that JSON cannot hold.
         """
         lines = [document_line(document, f"document {self._documents + n}") for n, document in enumerate(documents)]
-        self._write(SHARDS, self._vectors + np.cumsum(shards, dtype="<i8"))
+        self._write(SHARDS, self._vectors + np.cumsum([*map(len, pieces)], dtype="<i8"))
+        self._write(OFFSETS, np.array([offsets for some in pieces for offsets in some], dtype="<i8"))
         self._write(LINES, self._files[DOCUMENTS].bytes + np.cumsum([*map(len, lines)], dtype="<i8"))
         self._write(TEXTS, digests(texts))
         self._write(IDS, id_digests([document.id for document in documents]))
@@ -88,7 +97,8 @@ class SegmentWriter:
 class Segment:
     """A finished segment, mapped into memory: what is not looked at is not read.
 
-    vectors: (vectors, dimension). shards: (documents + 1,). texts, ids: (documents, 2).
+    vectors: (vectors, dimension). shards: (documents + 1,). texts, ids: (documents, 2). offsets: (vectors, 2), or None
+    in a segment from before they were kept.
     Raises CheckpointError when a file is missing or has another size than the manifest says.
     """
 
@@ -99,6 +109,7 @@ class Segment:
         halves = (entry.documents, 2)
         self.vectors = self._mapped(VECTORS, _LITTLE[dtype], (entry.vectors, dimension))
         self.shards = self._mapped(SHARDS, "<i8", ends)
+        self.offsets = self._mapped(OFFSETS, "<i8", (entry.vectors, 2)) if OFFSETS in entry.files else None
         self.texts: Digests = self._mapped(TEXTS, "<u8", halves)
         self.ids: Digests = self._mapped(IDS, "<u8", halves)
         self._lines = self._mapped(LINES, "<i8", ends)
@@ -123,6 +134,13 @@ class Segment:
         if not len(vectors) or not np.isfinite(vectors).all():
             raise CheckpointError(f"{self.folder} has no finite vectors for document {place}: the store is damaged")
         return vectors
+
+    def offsets_of(self, place: int) -> tuple[Offsets, ...] | None:
+        """Of each vector of the document, in what was embedded; None where they were not kept."""
+        if self.offsets is None:
+            return None
+        rows = self.offsets[self.shards[place] : self.shards[place + 1]].tolist()
+        return tuple((start, end) for start, end in rows)
 
     def _mapped(self, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
         path, file = self.folder / name, self._file(name)
@@ -192,6 +210,11 @@ class Snapshot:
         """(shards, dimension)."""
         segment, place = self._located(place)
         return segment.vectors_of(place)
+
+    def offsets_of(self, place: int) -> tuple[Offsets, ...] | None:
+        """See `Segment.offsets_of`."""
+        segment, place = self._located(place)
+        return segment.offsets_of(place)
 
     def document(self, place: int) -> Document:
         segment, place = self._located(place)

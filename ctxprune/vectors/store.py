@@ -9,20 +9,15 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 import numpy.typing as npt
-from tokenizers import Tokenizer
 
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.files import batched, only_writer, publish
-from ctxprune.models.sentence_encoders import Embedder, load_embedder
-from ctxprune.text import model_text
-from ctxprune.tokens import DEFAULT_TOKENIZER
+from ctxprune.models.sentence_encoders import Embedder, check_window, load_embedder
 from ctxprune.types import Document
 from ctxprune.vectors.files import (
     DTYPES,
@@ -36,48 +31,9 @@ from ctxprune.vectors.files import (
     indexed_text,
     remove_leftovers,
 )
+from ctxprune.vectors.pieces import Offsets, PieceKind, Pieces, checked_piece_kind, piece_offsets
 from ctxprune.vectors.search import Scores, build_index, nothing
 from ctxprune.vectors.segment import Newcomers, SegmentWriter, Snapshot
-
-
-def shard_text(text: str, shard_tokens: int | None) -> list[str]:
-    """The text in order in shards of at most `shard_tokens` tokens of the bundled tokenizer, cut between words.
-
-    A word of more tokens than that is cut within. Nothing but white space at the cuts is lost. None: the whole text.
-    Raises InputError for fewer than 1 token.
-    """
-    if shard_tokens is None:
-        return [text]
-    if shard_tokens < 1:
-        raise InputError(f"shard_tokens must be at least 1, got {shard_tokens}; xRAG uses 180, None does not cut")
-    starts = [start for start, _ in _tokenizer().encode(model_text(text), add_special_tokens=False).offsets]
-    if len(starts) <= shard_tokens:
-        return [text]
-    cuts = [0, *_cuts(text, starts, shard_tokens), len(text)]
-    shards = (text[start:end].strip() for start, end in pairwise(cuts))
-    return [shard for shard in shards if shard]
-
-
-def _cuts(text: str, starts: Sequence[int], shard_tokens: int) -> list[int]:
-    """Where shards after the first begin. starts: (tokens,) offsets at which the tokens begin, ascending."""
-    cuts = []
-    first = 0
-    while first + shard_tokens < len(starts):
-        after = first + shard_tokens
-        words = (token for token in range(after, first, -1) if text[starts[token] - 1].isspace())
-        first = next(words, after)
-        cuts.append(starts[first])
-    return cuts
-
-
-@lru_cache(maxsize=1)
-def _tokenizer() -> Tokenizer:
-    # set once, before any thread can see it: these settings are the tokenizer's only mutable state
-    tokenizer = Tokenizer.from_file(str(DEFAULT_TOKENIZER))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
 
 #: Documents embedded, and written, together.
 _BATCH = 256
@@ -129,9 +85,9 @@ def write_index(now: Snapshot, factory: str) -> None:
 def _add(writer: SegmentWriter, now: Snapshot, embedder: Embedder, documents: Sequence[Document]) -> int:
     manifest = now.manifest
     texts = [indexed_text(document, titles=manifest.titles) for document in documents]
-    shards = [shard_text(text, manifest.shard_tokens) for text in texts]
-    counts = [*map(len, shards)]
-    vectors = embedder.embed([shard for some in shards for shard in some])
+    cut = [_offsets(text, manifest) for text in texts]
+    counts = [*map(len, cut)]
+    vectors = embedder.embed([text[a:b] for text, some in zip(texts, cut, strict=True) for a, b in some])
     if vectors.shape != (sum(counts), manifest.dimension):
         raise InputError(
             f"embedder {embedder.name!r} gave vectors of shape {vectors.shape} for {sum(counts)} texts, the store "
@@ -139,20 +95,29 @@ def _add(writer: SegmentWriter, now: Snapshot, embedder: Embedder, documents: Se
         )
     with np.errstate(over="ignore"):  # what float16 cannot hold becomes infinite, and is refused
         stored = vectors.astype(manifest.dtype)
-    _check_finite(stored, documents, counts)
-    writer.add(documents, texts, counts, stored)
+    _check_usable(stored, documents, counts)
+    writer.add(documents, texts, cut, stored)
     return len(documents)
 
 
-def _check_finite(vectors: npt.NDArray[np.floating], documents: Sequence[Document], counts: Sequence[int]) -> None:
-    finite = np.isfinite(vectors).all(axis=1)
-    if not finite.all():
-        first = int(np.searchsorted(np.cumsum(counts), np.argmin(finite), side="right"))
-        document = documents[first]
-        raise InputError(
-            f"the vector of document {document.id!r} ({document.text!r:.60}) holds NaN or infinity in {vectors.dtype}; "
-            "look at the embedder, or leave the document out"
-        )
+def _offsets(text: str, manifest: Manifest) -> list[Offsets]:
+    # what is not cut keeps the blanks at its ends
+    found = piece_offsets(text, manifest.shard_tokens, manifest.pieces)
+    return found if len(found) > 1 else [(0, len(text))]
+
+
+def _check_usable(vectors: npt.NDArray[np.floating], documents: Sequence[Document], counts: Sequence[int]) -> None:
+    faults = {
+        f"holds NaN or infinity in {vectors.dtype}": ~np.isfinite(vectors).all(axis=1),
+        "is all zeros": ~vectors.any(axis=1),
+    }
+    for fault, bad in faults.items():
+        if bad.any():
+            document = documents[int(np.searchsorted(np.cumsum(counts), np.argmax(bad), side="right"))]
+            raise InputError(
+                f"the vector of document {document.id!r} ({document.text!r:.60}) {fault}; look at the embedder, or "
+                "leave the document out"
+            )
 
 
 @contextmanager
@@ -166,9 +131,10 @@ def _space_or_error(now: Snapshot) -> Iterator[None]:
 class VectorStore:
     """Documents and their vectors in a folder, mapped into memory; made by `build` or `open`.
 
-    A document has one vector or, when the store was built with `shard_tokens`, one a shard. Documents are numbered by
-    their places, in the order of adding. Reading is safe from several threads and processes, also while another one
-    appends: a store sees what was there when it was opened, or after its own last change. One writer at a time.
+    A document has one vector or, when the store was built with `shard_tokens` or `pieces`, one a piece, whose offsets
+    are kept with it. Documents are numbered by their places, in the order of adding. Reading is safe from several
+    threads and processes, also while another one appends: a store sees what was there when it was opened, or after its
+    own last change. One writer at a time.
     """
 
     def __init__(self, snapshot: Snapshot, embedder: Embedder | None = None) -> None:
@@ -183,18 +149,22 @@ class VectorStore:
         documents: Iterable[Document],
         *,
         shard_tokens: int | None = None,
+        pieces: PieceKind = "tokens",
         titles: bool = False,
         dtype: Dtype = "float32",
     ) -> Self:
         """Embed the documents and write a new store; when that fails there is none, and the folder can be used again.
 
-        documents: read once, a few hundred in memory at a time. shard_tokens: see `shard_text`; None for one vector a
-        document. titles: embed a document's title, on a line of its own, before its text. dtype: "float16" halves the
-        disk and rounds to three digits. Raises InputError for what `append` refuses, and for a folder with a store.
+        documents: read once, a few hundred in memory at a time. shard_tokens, pieces: see `piece_offsets`; None for one
+        vector a document, or a sentence. titles: embed a document's title, on a line of its own, before its text.
+        dtype: "float16" halves the disk and rounds to three digits. Raises InputError for what `append` refuses, and
+        for a folder with a store.
         """
         folder = Path(folder)
         if dtype not in DTYPES:
             raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        checked_piece_kind(pieces)
+        check_window(embedder, shard_tokens)
         folder.mkdir(parents=True, exist_ok=True)
         with only_writer(folder):
             if (folder / MANIFEST).exists():
@@ -205,6 +175,7 @@ class VectorStore:
                 dimension=embedder.dimension,
                 dtype=dtype,
                 shard_tokens=shard_tokens,
+                pieces=pieces,
                 titles=titles,
             )
             if not write_segment(Snapshot(folder, empty, ()), embedder, documents):
@@ -264,11 +235,33 @@ class VectorStore:
         The text decides (as `text_of` gives it); an id may only confirm it. Raises InputError for an id that the store
         knows with another text while it does not know this one: the document has changed since.
         """
+        return [None if place < 0 else self._snapshot.vectors_of(place) for place in self._found(texts, ids)]
+
+    def lookup_pieces(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> list[Pieces | None]:
+        """As `lookup`, with the offsets in the text that each vector stands for."""
+        places = self._found(texts, ids)
+        return [
+            None if place < 0 else self._with_offsets(place, text) for place, text in zip(places, texts, strict=True)
+        ]
+
+    def _found(self, texts: Sequence[str], ids: Sequence[str] | None) -> list[int]:
+        """The place of each text, -1 without one."""
         now = self._snapshot
         places = now.find_texts(texts)
         if ids is not None:
             _report_changed(now, texts, ids, places)
-        return [None if place < 0 else now.vectors_of(int(place)) for place in places]
+        return [int(place) for place in places]
+
+    def _with_offsets(self, place: int, text: str) -> Pieces:
+        vectors, offsets = self._snapshot.vectors_of(place), self._snapshot.offsets_of(place)
+        if offsets is None:  # a store from before they were kept
+            offsets = tuple(_offsets(text, self._snapshot.manifest))
+        if len(offsets) != len(vectors) or any(not 0 <= start <= end <= len(text) for start, end in offsets):
+            raise CheckpointError(
+                f"{self.folder} cuts {text!r:.60} into {len(vectors)} pieces, now it is {len(offsets)}; build the "
+                "store again"
+            )
+        return Pieces(vectors, offsets)
 
     def search(self, queries: Scores, k: int, *, effort: int | None = None) -> tuple[Places, Scores]:
         """(places, scores), each (queries, k), best first: the documents by the inner product of their best vector.
@@ -327,6 +320,11 @@ class VectorStore:
     @property
     def shard_tokens(self) -> int | None:
         return self._snapshot.manifest.shard_tokens
+
+    @property
+    def pieces(self) -> PieceKind:
+        """What a vector stands for: see `piece_offsets`."""
+        return self._snapshot.manifest.pieces
 
     @property
     def titles(self) -> bool:

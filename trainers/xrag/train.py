@@ -6,19 +6,20 @@
 
 Stage 1, paraphrase pretraining: the model writes a passage out of its soft token. Stage 2, context-aware instruction
 tuning: it answers questions from soft tokens as it does from the text (NLL + alpha * KL). A constant token is trained
-beside the bridge as a control. FOLDER gets the bridge, history.json (the evaluations) and report.json. The same command
-resumes a stopped run. Several processes: torchrun or accelerate.
+beside the bridge as a control. FOLDER gets the bridge, history.json (the evaluations) and report.json. With --lora the
+language model gets low-rank updates, which belong to the bridge (FOLDER/reader). The same command resumes a stopped
+run. Several processes: torchrun or accelerate.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
 import math
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from torch import Tensor
 from ctxprune.compressors.xrag.bridge import DEFAULT_TEMPLATE, Bridge, BridgeConfig, Projector, load_bridge, save_bridge
 from ctxprune.errors import InputError
 from ctxprune.generators.soft_prompt import Parts, answers_nll
-from ctxprune.models.causal import load_causal_lm
+from ctxprune.models.causal import load_causal_lm, revision_of
 from ctxprune.models.hub import write_json
 from ctxprune.models.sentence_encoders import RAW, Embedder, embedder_name, load_embedder
 from ctxprune.trainers.shared.corpora import Source, drawn
@@ -46,6 +47,8 @@ from ctxprune.trainers.xrag.data import (
     read_passages,
     soft_tokens,
 )
+from ctxprune.trainers.xrag.reader import checksum, save_reader, updates, with_updates
+from ctxprune.vectors.pieces import PIECE_KINDS
 
 #: Documents to tell apart, and how much of each is read to tell; chance is 1 / CANDIDATES.
 CANDIDATES, IDENTIFY_TOKENS = 32, 32
@@ -95,21 +98,22 @@ LR = 2e-3
 
 
 def warm_start(projector: Projector, items: Sequence[SoftItem], table: Tensor, *, epochs: int) -> None:
-    """Fit the projector to `bags`, least squares relative to their length; draws from torch's global generator.
+    """Fit the projector to the `bags` of what each vector stands for, least squares relative to their length; draws
+    from torch's global generator.
 
-    table: (vocabulary, d_model) token embeddings. Items of several shards are passed over.
+    table: (vocabulary, d_model) token embeddings. Items that do not say what their vectors stand for are passed over.
     """
-    single = [item for item in items if len(item.vectors) == 1]
-    if not single:
+    known = [item for item in items if item.pieces]
+    if not known:
         return
-    vectors = torch.from_numpy(np.concatenate([item.vectors for item in single]))
-    wanted = bags([item.target for item in single], table)
+    vectors = torch.from_numpy(np.concatenate([item.vectors for item in known]))
+    wanted = bags([piece for item in known for piece in item.pieces], table)
     length = float(wanted.norm(dim=-1).median())
     optimizer = torch.optim.AdamW(projector.parameters(), lr=LR, weight_decay=0.01)
-    steps = epochs * math.ceil(len(single) / BATCH)
+    steps = epochs * math.ceil(len(vectors) / BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(epochs):
-        for places in torch.split(torch.randperm(len(single)), BATCH):
+        for places in torch.split(torch.randperm(len(vectors)), BATCH):
             loss = (projector(vectors[places]) - wanted[places]).square().sum(dim=-1).mean() / length**2
             optimizer.zero_grad()
             loss.backward()
@@ -129,6 +133,8 @@ def bags(texts: Sequence[Sequence[int]], table: Tensor) -> Tensor:
     return scaled
 
 
+#: Of the paper.
+SHARD_TOKENS = 180
 #: Learning rates of the stages for a small model; the paper has 6e-3 and 2e-5 for one of 7B parameters.
 LEARNING_RATES = {1: 1e-3, 2: 1e-4}
 
@@ -137,15 +143,16 @@ def items_of(
     sources: Sequence[Source], arguments: argparse.Namespace, config: BridgeConfig, embedder: Embedder, tokenizer: Any
 ) -> list[SoftItem]:
     """The stage's items of these files, their vectors looked up or made."""
-    folder = arguments.vectors or arguments.out / "vectors"
+    folder, kind = arguments.vectors or arguments.out / "vectors", config.pieces
+    embedded = partial(embedded_texts, embedder=embedder, folder=folder, shard_tokens=config.shard_tokens, pieces=kind)
     if arguments.stage == 1:
         passages = read_passages(sources, max_tokens=arguments.max_tokens, seed=arguments.seed)
-        vectors = embedded_texts(passages, embedder, folder, shard_tokens=config.shard_tokens)
+        vectors = embedded(passages)
         rng = random.Random(arguments.seed)
         return paraphrase_items(passages, vectors, tokenizer, max_length=arguments.max_length, rng=rng)
     exercises = read_exercises(sources, seed=arguments.seed)
     documents = [exercise.document for exercise in exercises]
-    vectors = embedded_texts(documents, embedder, folder, shard_tokens=config.shard_tokens)
+    vectors = embedded(documents)
     return answer_items(
         exercises,
         vectors,
@@ -153,6 +160,8 @@ def items_of(
         template=config.template,
         max_length=arguments.max_length,
         name=arguments.generator,
+        expanded=arguments.expanded,
+        rng=random.Random(arguments.seed),
     )
 
 
@@ -171,15 +180,6 @@ def new_bridge(
         projector.match_length(sample, length)
     with torch.no_grad():
         return projector, projector(sample).mean(dim=0) / projector.output_scale
-
-
-def checksum(model: Any) -> str:
-    """Of every parameter of the language model, to show that training left it alone."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, parameter in model.named_parameters():
-        digest.update(name.encode())
-        digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 class Stage:
@@ -221,24 +221,28 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--out", required=True, type=Path, help="folder for the bridge, its checkpoint and reports")
     made.add_argument("--vectors", type=Path, help="vector store to use and fill (default: vectors in --out)")
     made.add_argument("--max-tokens", type=int, default=180, help="of the bundled tokenizer a passage, in stage 1")
-    made.add_argument("--shard-tokens", type=int, default=180, help="of the bundled tokenizer a vector")
+    made.add_argument("--shard-tokens", type=int, help="of the bundled tokenizer a vector (default: 180, or --init's)")
+    made.add_argument("--pieces", choices=PIECE_KINDS, help="what a vector stands for (default: tokens, or --init's)")
     made.add_argument("--warm-epochs", type=int, default=8, help="of the warm start of a new bridge (0: none)")
+    made.add_argument("--expanded", type=float, default=0.0, help="share of stage 2 with the evidence as text")
     made.add_argument("--template", default=DEFAULT_TEMPLATE, help="of stage 2, with {context} and {question}")
     made.add_argument("--alpha", type=float, default=2.0, help="weight of the KL divergence, in stage 2")
+    made.add_argument("--lora", type=int, default=0, help="rank of updates of the model, then no stock one (0: none)")
     made.add_argument("--dtype", default="bfloat16", help="what the language model computes in")
     made.add_argument("--attn", default="eager", help="attention; sdpa's backward pass is slower on a CPU")
     add_run_arguments(made, lr=0.0, max_length=256)
     return made
 
 
-def _config(arguments: argparse.Namespace, embedder: Embedder, d_model: int, start: Bridge | None) -> BridgeConfig:
+def _config(arguments: argparse.Namespace, embedder: Embedder, model: Any, start: Bridge | None) -> BridgeConfig:
+    d_model, revision = model.get_input_embeddings().embedding_dim, revision_of(model)
     name = arguments.generator_name or arguments.generator
     if start is None:
         width, unit = embedder.dimension, not embedder.name.startswith(RAW)
         return BridgeConfig(
             generator=name, encoder=embedder.name, d_retriever=width, d_model=d_model, pooling=arguments.pooling,
-            shard_tokens=arguments.shard_tokens, template=arguments.template, normalised=unit,
-            scale=math.sqrt(width) if unit else 1.0,
+            shard_tokens=arguments.shard_tokens or SHARD_TOKENS, pieces=arguments.pieces or "tokens",
+            template=arguments.template, revision=revision, normalised=unit, scale=math.sqrt(width) if unit else 1.0,
         )  # fmt: skip
     config = start.config
     encoder = embedder_name(config.encoder, unit=config.normalised)
@@ -247,7 +251,21 @@ def _config(arguments: argparse.Namespace, embedder: Embedder, d_model: int, sta
             f"the bridge {arguments.init} goes from {encoder!r} ({config.d_retriever}) to {config.d_model} "
             f"dimensions, not from {embedder.name!r} ({embedder.dimension}) to {d_model}; pass what it was trained with"
         )
-    return replace(config, generator=name, template=arguments.template)
+    if start.config.reader and not arguments.lora:
+        raise InputError(f"the bridge {arguments.init} has a reader of its own; pass --lora with its rank")
+    for option in ("shard_tokens", "pieces"):
+        trained, wanted = getattr(config, option), getattr(arguments, option)
+        if wanted not in (None, trained):
+            raise InputError(
+                f"the bridge {arguments.init} was trained with {option} = {trained}, not {wanted}; leave the "
+                "option out, or train a new bridge"
+            )
+    if "" not in (config.revision, revision) and config.revision != revision:
+        raise InputError(
+            f"the bridge {arguments.init} was trained with revision {config.revision!r} of {config.generator!r}, the "
+            f"model here is its revision {revision!r}; load that one"
+        )
+    return replace(config, generator=name, revision=revision or config.revision, template=arguments.template)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -259,9 +277,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     tokenizer, model = load_causal_lm(arguments.generator, device="cpu", dtype=arguments.dtype, gguf_file=None)
     model.requires_grad_(False).set_attn_implementation(arguments.attn)
     frozen = checksum(model)
+    if arguments.lora:
+        model = with_updates(model, arguments.lora, arguments.init)
     embedder = load_embedder(arguments.encoder)
     start = load_bridge(arguments.init) if arguments.init else None
-    config = _config(arguments, embedder, model.get_input_embeddings().embedding_dim, start)
+    config = _config(arguments, embedder, model, start)
 
     def items(files: Sequence[str]) -> list[SoftItem]:
         return items_of([Source.parse(file) for file in files], arguments, config, embedder, tokenizer)
@@ -278,15 +298,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         if start.constant is not None:
             constant = torch.from_numpy(start.constant / projector.output_scale)
     plan = schedule(arguments, lambda rng: batches(training, arguments.batch_size, rng))
-    run = Run(Trained(projector, constant), arguments, steps=math.ceil(len(plan) / arguments.accumulate))
+    run = Run(
+        Trained(projector, constant, updates(model)), arguments, steps=math.ceil(len(plan) / arguments.accumulate)
+    )
     model.to(run.accelerator.device)
+    if arguments.lora and run.accelerator.num_processes > 1:
+        raise InputError(f"--lora {arguments.lora} trains in one process, got {run.accelerator.num_processes}")
     run.resume(checkpoint)
     stage = Stage(run, model, held)
     run.train(plan, stage.loss, stage.measured, checkpoint, newest=0.05)
     if checksum(model) != frozen:
         raise InputError("the language model's weights changed during training; they must stay frozen")
     if run.accelerator.is_main_process:
-        _save(run, config, frozen)
+        reader = save_reader(model, tokenizer, arguments.out) if arguments.lora else ""
+        _save(run, replace(config, reader=reader), frozen)
 
 
 def _save(run: Run, config: BridgeConfig, frozen: str) -> None:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.hub import Weights, checkpoint_file, fill, read_json, read_weights, resolve, write_json
 from ctxprune.runtime.weights import write_digests
+from ctxprune.vectors.pieces import PieceKind, checked_piece_kind
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
@@ -67,10 +68,11 @@ class BridgeConfig:
     """What a bridge was trained for, and what has to be the same when it is used.
 
     generator: name of the language model, whose embeddings have `d_model` dimensions. encoder: name of the embedder,
-    whose vectors have `d_retriever`. shard_tokens: a vector stands for at most so many tokens of text. normalised:
-    whether vectors have length one. pooling: how the encoder makes a vector of its tokens ("mean", "last", "cls").
-    template: the prompt it was trained with, holding {context} (the soft tokens) and {question}. scale, output_scale:
-    see `Projector`.
+    whose vectors have `d_retriever`. shard_tokens: a vector stands for at most so many tokens of text. pieces: what it
+    stands for, see `ctxprune.vectors.piece_offsets`. revision: of the language model, "" where it has none. reader: the
+    digest of low-rank updates that were trained with the bridge, "" for the model as it is. normalised: whether vectors
+    have length one. pooling: how the encoder makes a vector of its tokens ("mean", "last", "cls"). template: the prompt
+    it was trained with, holding {context} (the soft tokens) and {question}. scale, output_scale: see `Projector`.
     """
 
     generator: str
@@ -83,11 +85,22 @@ class BridgeConfig:
     template: str = DEFAULT_TEMPLATE
     scale: float = 1.0
     output_scale: float = 1.0
+    pieces: PieceKind = "tokens"
+    revision: str = ""
+    reader: str = ""
+
+    @property
+    def reads(self) -> str:
+        """What the soft tokens are for: the model, its revision where that is known, or the reader made of it."""
+        if self.reader:
+            return f"{self.generator}+reader-{self.reader[:12]}"
+        return f"{self.generator}@{self.revision}" if self.revision else self.generator
 
     def __post_init__(self) -> None:
         for name in ("d_retriever", "d_model", "shard_tokens"):
             if (value := getattr(self, name)) < 1:
                 raise InputError(f"{name} must be at least 1, got {value}")
+        checked_piece_kind(self.pieces)
         if missing := [name for name in ("{context}", "{question}") if name not in self.template]:
             raise InputError(f"the bridge's template needs {' and '.join(missing)}, got {self.template!r:.80}")
 
@@ -210,6 +223,8 @@ __all__ = ["DEFAULT_TEMPLATE", "Bridge", "BridgeConfig", "Projector", "load_brid
 
 Fields: TypeAlias = "Mapping[str, Any]"
 
+#: The folder, in a bridge's, of the low-rank updates of the model that reads it.
+READER = "reader"
 #: The `model_type` of our own format.
 MODEL_TYPE = "xrag_bridge"
 _CONSTANT = "constant"
@@ -271,6 +286,7 @@ def _bridge(config: BridgeConfig, weights: dict[str, torch.Tensor], source: str 
 def _config(saved: Fields, source: str | Path) -> BridgeConfig:
     """The fields of `BridgeConfig` in `saved`, of the types that it gives them; others are passed over."""
     kinds: dict[str, tuple[type, ...]] = {"str": (str,), "int": (int,), "bool": (bool,), "float": (float, int)}
+    kinds["PieceKind"] = kinds["str"]
     known: dict[str, Any] = {}
     for field in fields(BridgeConfig):
         if field.name in saved:

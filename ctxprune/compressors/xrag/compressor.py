@@ -1,6 +1,7 @@
-"""xRAG (Cheng et al., NeurIPS 2024): each document as one soft token a shard, projected from its retrieval vectors.
+"""xRAG (Cheng et al., NeurIPS 2024): each document as one soft token a piece, projected from its retrieval vectors.
 
-The vectors are looked up in a store, or made on the spot where that is allowed.
+The vectors are looked up in a store, or made on the spot where that is allowed. With a policy, the pieces that matter
+go as text instead (see `ctxprune.compressors.xrag.expand`).
 """
 
 from __future__ import annotations
@@ -9,162 +10,22 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
+from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from ctxprune.bundled import FOLDER
+from ctxprune.compressors import load
+from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.xrag.bridge import Bridge, load_bridge
+from ctxprune.compressors.xrag.expand import Choice, Softened, checked_policy, parts_of, relevant_score, stretches_of
+from ctxprune.compressors.xrag.reader import DocumentVectors, VectorReader, Vectors
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.models.sentence_encoders import RAW, BundledEncoder, Embedder, embedder_name, load_embedder
+from ctxprune.models.sentence_encoders import Embedder, embedder_name
 from ctxprune.prompt import count_contexts, piece_text
 from ctxprune.timing import stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
-from ctxprune.types import About, Context, Document, Extract, Piece, SoftTokens
-from ctxprune.vectors import VectorStore, shard_text
-
-Vectors: TypeAlias = npt.NDArray[np.float32]
-
-
-@runtime_checkable
-class DocumentVectors(Protocol):
-    """Vectors made ahead of time, such as a `ctxprune.vectors.VectorStore`."""
-
-    @property
-    def dimension(self) -> int: ...
-
-    @property
-    def embedder_name(self) -> str: ...
-
-    @property
-    def shard_tokens(self) -> int | None:
-        """How long the texts of single vectors are; None for one vector a document."""
-        ...
-
-    def text_of(self, document: Document) -> str:
-        """What was embedded of a document: what `lookup` knows it by."""
-        ...
-
-    def lookup(self, texts: Sequence[str], ids: Sequence[str] | None = None) -> Sequence[Vectors | None]:
-        """For each text its vectors, (shards, dimension), or None when it is not there."""
-        ...
-
-
-class VectorReader:
-    """embedder_name, dimension, shard_tokens: of the vectors that the bridge was trained with.
-
-    store: a `DocumentVectors` or a vector store's folder. encoder: for what the store lacks; without a store None loads
-    the embedder of that name. An encoder given by the caller may have another name than `embedder_name`, and so may a
-    store that was built with it. Raises InputError for a store or an encoder of something else.
-    """
-
-    def __init__(
-        self,
-        embedder_name: str,
-        dimension: int,
-        shard_tokens: int | None,
-        *,
-        store: DocumentVectors | str | Path | None = None,
-        encoder: Embedder | str | None = None,
-    ) -> None:
-        self._dimension, self._shard_tokens = dimension, shard_tokens
-        self._store = VectorStore.open(store) if isinstance(store, (str, Path)) else store
-        if encoder is None and store is None:
-            encoder = embedder_name
-        self._encoder = load_embedder(encoder) if isinstance(encoder, str) else encoder
-        if self._encoder is not None:
-            self._check_dimension(f"the encoder {self._encoder.name!r}", self._encoder.dimension)
-        if self._store is not None:
-            self._check_store(self._store, embedder_name)
-
-    def read(self, extracts: Sequence[Extract]) -> list[Vectors]:
-        """(shards, dimension) each. A text that an earlier compressor narrowed is always encoded.
-
-        Raises InputError for vectors that are missing where there is no encoder, of another width, or not finite.
-        """
-        with stage("tokenize"):
-            texts = [self._text(extract) for extract in extracts]
-        with stage("infer"):
-            vectors = self._stored(extracts, texts)
-            missing = [place for place, found in enumerate(vectors) if found is None]
-            if missing:
-                self._require_encoder([extracts[place] for place in missing])
-            for place, found in zip(missing, self._encoded([texts[place] for place in missing]), strict=True):
-                vectors[place] = found
-        return [self._checked(found, extract) for found, extract in zip(vectors, extracts, strict=True)]
-
-    def _text(self, extract: Extract) -> str:
-        kept = extract.source if all(extract.kept) else replace(extract.source, text=extract.text)
-        return kept.text if self._store is None else self._store.text_of(kept)
-
-    def _stored(self, extracts: Sequence[Extract], texts: Sequence[str]) -> list[Vectors | None]:
-        vectors: list[Vectors | None] = [None] * len(extracts)
-        whole = [place for place, extract in enumerate(extracts) if all(extract.kept)]
-        if self._store is not None and whole:
-            ids = [extracts[place].source.id for place in whole]
-            for place, found in zip(whole, self._store.lookup([texts[place] for place in whole], ids), strict=True):
-                vectors[place] = found
-        return vectors
-
-    def _encoded(self, texts: Sequence[str]) -> list[Vectors]:
-        if self._encoder is None or not texts:
-            return []
-        shards = [shard_text(text, self._shard_tokens) for text in texts]
-        vectors = self._encoder.embed([shard for some in shards for shard in some])
-        return np.split(vectors, np.cumsum([len(some) for some in shards])[:-1])
-
-    def _require_encoder(self, missing: Sequence[Extract]) -> None:
-        if self._encoder is not None:
-            return
-        first = missing[0]
-        named = f"{len(missing)} documents have no vectors in the store, the first is document {first.index}"
-        if not all(first.kept):
-            raise InputError(
-                f"{named}, of which an earlier compressor kept a part, and the store knows whole documents only; "
-                "pass encoder=, or put xrag first"
-            )
-        raise InputError(
-            f"{named} with id {first.source.id!r} ({first.source.text!r:.60}); add it to the store, or pass encoder="
-        )
-
-    def _checked(self, vectors: Vectors | None, extract: Extract) -> Vectors:
-        found = np.asarray(vectors)
-        if found.ndim != 2 or len(found) == 0 or found.shape[1] != self._dimension:
-            raise InputError(
-                f"the vectors of document {extract.index} have the shape {found.shape}, expected (shards, "
-                f"{self._dimension}); look at the store or the encoder"
-            )
-        if not np.isfinite(found).all():
-            raise InputError(
-                f"the vectors of document {extract.index} with id {extract.source.id!r} hold nan or infinity; "
-                "embed the document again"
-            )
-        return found.astype(np.float32, copy=False)
-
-    def _check_dimension(self, what: str, dimension: int) -> None:
-        if dimension != self._dimension:
-            raise InputError(f"{what} has {dimension} dimensions, the bridge was trained on {self._dimension}")
-
-    def _check_store(self, store: DocumentVectors, embedder_name: str) -> None:
-        self._check_dimension("the store", store.dimension)
-        known = {_canonical(embedder_name)} | ({self._encoder.name} if self._encoder else set())
-        if _canonical(store.embedder_name) not in known:
-            raise InputError(
-                f"the store was built with {store.embedder_name!r}, the bridge was trained on {embedder_name!r}; build "
-                "the store with that, or pass the store's own embedder as encoder= if they are the same"
-            )
-        if store.shard_tokens != self._shard_tokens:
-            raise InputError(
-                f"the store has a vector for {store.shard_tokens or 'all'} tokens of a document, the bridge reads one "
-                f"for {self._shard_tokens or 'all'}; build the store with shard_tokens={self._shard_tokens}"
-            )
-
-
-def _canonical(name: str) -> str:
-    """The name of the model alone; the length of vectors is checked where they are read."""
-    return BundledEncoder.name if name == "bundled" else name.removeprefix(RAW)
-
+from ctxprune.types import About, Compressor, Context, Extract, Piece, SoftTokens
 
 BUNDLED_BRIDGE = FOLDER / "xrag-smollm2-mini"
 
@@ -176,16 +37,17 @@ class XRAG:
     store: vectors made ahead of time (a `VectorStore`, its folder, or any `DocumentVectors`), so that nothing is
     encoded at query time; a document that it lacks is an error, unless `encoder` is given. encoder: an `Embedder` or
     its name; None: with a store none, else the bridge's own. text_top: so many of the best documents stay text.
-    budget: used when `compress` is called without; counter measures the text, a soft token counts one.
+    expand: a compressor that scores, or its name: its scores choose which pieces of the documents stay text, which
+    become one soft token each, and which go. budget: used when `compress` is called without; counter measures the text,
+    a soft token counts one.
 
     The best documents are those of the highest score, the first where nothing scored them. What an earlier compressor
     kept of a document is encoded anew, as a store knows only whole ones; what it dropped stays out, and so does a
-    document without text. Raises InputError for a store or encoder that does not fit the bridge.
+    document without text. Raises InputError for a store or encoder that does not fit the bridge, for a compressor that
+    gives no scores, and for text_top beside expand.
     """
 
     name: ClassVar[str] = "xrag"
-    #: Vectors are of documents alone; the question changes nothing.
-    needs_query: ClassVar[bool] = False
     #: What comes out is for the generator only: the pipeline lets no compressor follow.
     gives_soft_tokens: ClassVar[bool] = True
 
@@ -196,19 +58,25 @@ class XRAG:
         store: DocumentVectors | str | Path | None = None,
         encoder: Embedder | str | None = None,
         text_top: int = 0,
+        expand: Compressor | str | None = None,
         budget: int | None = None,
         counter: CounterLike | None = None,
     ) -> None:
         if text_top < 0:
             raise InputError(f"text_top must be 0 or more documents, got {text_top}")
-        _check(budget, None)
+        if text_top and expand is not None:
+            raise InputError(f"text_top={text_top} beside expand= says twice what stays text; leave one of them out")
+        self.policy = None if expand is None else checked_policy(load(expand) if isinstance(expand, str) else expand)
+        self._check(budget, None)
         self.bridge = model if isinstance(model, Bridge) else load_bridge(BUNDLED_BRIDGE if model is None else model)
         self.text_top = text_top
         self.budget = budget
         self.counter = None if counter is None else as_counter(counter)
         config = self.bridge.config
         embedder = embedder_name(config.encoder, unit=config.normalised)
-        self._reader = VectorReader(embedder, config.d_retriever, config.shard_tokens, store=store, encoder=encoder)
+        self._reader = VectorReader(
+            embedder, config.d_retriever, config.shard_tokens, config.pieces, store=store, encoder=encoder
+        )
 
     @property
     def template(self) -> str:
@@ -216,8 +84,21 @@ class XRAG:
         return self.bridge.config.template
 
     @property
+    def needs_query(self) -> bool:
+        """Vectors are of documents alone; only a policy may look at the question."""
+        return self.policy is not None and self.policy.needs_query
+
+    @property
     def about(self) -> About:
-        return About(needs_query=False, gives="soft tokens", budget=self.budget, counts=True, counter=self.counter)
+        parts = {} if self.policy is None else {"scorer": self.policy}
+        return About(
+            needs_query=self.needs_query,
+            gives="soft tokens",
+            budget=self.budget,
+            counts=True,
+            counter=self.counter,
+            parts=parts,
+        )
 
     def compress(
         self, contexts: Sequence[Context], *, budget: int | None = None, threshold: float | None = None
@@ -227,37 +108,107 @@ class XRAG:
         With a budget (generator tokens for the whole context) the best documents get their soft tokens first; then, in
         their order, the `text_top` best become text where what is left suffices for that. Documents that do not fit are
         dropped. Summaries and soft tokens pass through and take their share; a warning says so when they exceed the
-        budget. Raises InputError for a threshold, as nothing is scored here, and for vectors that are missing, of
-        another width or not finite; BudgetError for a budget below 1.
+        budget.
+
+        With `expand` the choice is among the documents' pieces: see `ctxprune.compressors.xrag.expand.chosen`.
+        threshold: from which score of that compressor a piece is worth its text, in place of its own.
+
+        Raises InputError for a threshold where nothing is scored, and for vectors that are missing, of another width,
+        zero or not finite; BudgetError for a budget below 1, and for none where scores only rank.
         """
-        _check(budget, threshold)
+        self._check(budget, threshold)
         budget = self.budget if budget is None else budget
+        if self.policy is not None:
+            return self._expanded(contexts, self.policy, budget, threshold)
         ranked = [_ranked(context) for context in contexts]
         # with a budget, which documents stay text is not known yet
         texts = 0 if budget is not None else self.text_top
-        soft = self._soften(contexts, [sorted(ranks[texts:]) for ranks in ranked])
+        read = self._read(contexts, [sorted(ranks[texts:]) for ranks in ranked])
+        soft: list[dict[int, Piece]] = [
+            {place: each.whole(self.reads) for place, each in some.items()} for some in read
+        ]
         with stage("select"):
             if budget is None:
                 return [_replaced(context, some) for context, some in zip(contexts, soft, strict=True)]
             return [self._fitted(*each, budget) for each in zip(contexts, ranked, soft, strict=True)]
 
-    def _soften(self, contexts: Sequence[Context], places: Sequence[Sequence[int]]) -> list[dict[int, Piece]]:
-        """For each context the soft tokens of the documents at these places."""
+    @property
+    def reads(self) -> str:
+        """What the soft tokens call the model that they are for; `known_as` of one loaded under another name."""
+        return self.bridge.config.reads
+
+    def _read(self, contexts: Sequence[Context], places: Sequence[Sequence[int]]) -> list[dict[int, Softened]]:
+        """For each context the documents at these places with their soft tokens."""
         wanted = [
             extract
             for context, some in zip(contexts, places, strict=True)
             for extract in (context.pieces[place] for place in some)
             if isinstance(extract, Extract)
         ]
-        vectors = self._reader.read(wanted)
+        pieces = self._reader.read(wanted)
         with stage("infer"):
-            embeddings = self._projected(vectors)
-        generator = self.bridge.config.generator
-        pieces = (
-            SoftTokens(tokens, extract.source, generator, extract.index)
-            for extract, tokens in zip(wanted, embeddings, strict=True)
+            embeddings = self._projected([each.vectors for each in pieces])
+        made = (
+            Softened(extract, tokens, stretches_of(extract, each.offsets))
+            for extract, each, tokens in zip(wanted, pieces, embeddings, strict=True)
         )
-        return [{place: next(pieces) for place in some} for some in places]
+        return [{place: next(made) for place in some} for some in places]
+
+    def _expanded(
+        self, contexts: Sequence[Context], policy: ScoringCompressor, budget: int | None, threshold: float | None
+    ) -> list[Context]:
+        """Compress, sense, expand: the documents' pieces in the forms that the policy's scores choose."""
+        read = self._read(contexts, [sorted(_ranked(context)) for context in contexts])
+        scored = policy.score(contexts)
+        with stage("select"):
+            return [
+                self._chosen(context, sensed, some, budget, relevant_score(policy, sensed, threshold))
+                for context, sensed, some in zip(contexts, scored, read, strict=True)
+            ]
+
+    def _chosen(
+        self,
+        context: Context,
+        sensed: Context,
+        read: Mapping[int, Softened],
+        budget: int | None,
+        threshold: float | None,
+    ) -> Context:
+        """The documents of one context, with what the policy made of it."""
+        counter = self.counter or default_counter()
+        emptied = _replaced(context, {place: _dropped(context.pieces[place]) for place in read})
+        used = count_contexts([emptied], counter)[0]
+        if budget is not None and used > budget:
+            return emptied.warn(_exceeded(budget, used))
+        parts = [
+            part
+            for number, (place, each) in enumerate(read.items())
+            for part in parts_of(number, each, sensed.pieces[place])
+        ]
+        choice = Choice(parts, [*read.values()], counter, threshold=threshold)
+        room = None if budget is None else budget - used
+        while True:
+            made = choice.pieces(room, self.reads)
+            after = _replaced(context, dict(zip(read, made, strict=True)))
+            # a text is tokenised as a whole, which may take some tokens more than its parts
+            over = 0 if budget is None else count_contexts([after], counter)[0] - budget
+            if over <= 0:
+                return after if any(map(_is_there, made)) or not made else after.warn(_too_small(budget))
+            room = (room or 0) - over
+
+    def _check(self, budget: int | None, threshold: float | None) -> None:
+        if threshold is not None and (self.policy is None or self.policy.default_threshold is None):
+            what = "xrag scores nothing" if self.policy is None else f"{self.policy.name} scores are not probabilities"
+            raise InputError(
+                f"{what}, so threshold={threshold} means nothing; pass budget=, or drop documents with a compressor "
+                "before it"
+            )
+        if threshold is not None and not 0.0 <= threshold <= 1.0:
+            raise InputError(f"threshold must be in [0, 1], got {threshold}")
+        if budget is not None and budget <= 0:
+            raise BudgetError(
+                f"budget must be positive, got {budget}: one vector takes 1; leave it out to keep every document"
+            )
 
     def _projected(self, vectors: Sequence[Vectors]) -> list[Vectors]:
         """(shards, d_retriever) each to (shards, d_model) each."""
@@ -278,9 +229,7 @@ class XRAG:
         chosen = {place: _dropped(context.pieces[place]) for place in ranks}
         used = count_contexts([_replaced(context, chosen)], counter)[0]
         if used > budget:
-            return _replaced(context, chosen).warn(
-                f"the budget of {budget} tokens is exceeded: summaries and soft tokens from before take {used}"
-            )
+            return _replaced(context, chosen).warn(_exceeded(budget, used))
         for place in ranks:
             if used + _length(soft[place]) <= budget:
                 chosen[place] = soft[place]
@@ -323,11 +272,13 @@ def _dropped(piece: Piece) -> Piece:
     return replace(piece, kept=(False,) * len(piece.kept)) if isinstance(piece, Extract) else piece
 
 
-def _check(budget: int | None, threshold: float | None) -> None:
-    if threshold is not None:
-        raise InputError(
-            f"xrag scores nothing, so threshold={threshold} means nothing; pass budget=, or drop documents with a "
-            "compressor before it"
-        )
-    if budget is not None and budget <= 0:
-        raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep every document")
+def _is_there(piece: Piece) -> bool:
+    return bool(_length(piece) or piece_text(piece))
+
+
+def _exceeded(budget: int, used: int) -> str:
+    return f"the budget of {budget} tokens is exceeded: summaries and soft tokens from before take {used}"
+
+
+def _too_small(budget: int | None) -> str:
+    return f"no piece of a document fits the budget of {budget} tokens beside what was there before"
