@@ -70,7 +70,9 @@ _HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
-_MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
+#: Measures before what they measure, which lists write without capitals: "1/2 tsp. cinnamon".
+_MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt)\Z")
+_MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
 
 # Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
 _NEVER_LAST = re.compile(r"(?:e\.g|i\.e|vs|cf|viz|incl|approx|esp)", re.IGNORECASE)
@@ -177,6 +179,8 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
     if not gap:
         return HAN_CHARACTER.match(text, stop) is not None and HAN_CHARACTER.match(text, place - 1) is not None
     if word[0].islower() and not caseless:
+        return False
+    if caseless and mark == "." and _MEASURE.search(text[max(last, place - 10) : place]):
         return False
     if place - last < 12 and _MARKER.fullmatch(text, last, place):
         return False  # "1." of an enumeration
