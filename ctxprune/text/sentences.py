@@ -70,6 +70,7 @@ _HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
+_INDENT = 80  # columns of white space before a line's first mark
 #: Measures before what they measure, which lists write without capitals: "1/2 tsp. cinnamon".
 _MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt)\Z")
 _MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
@@ -186,8 +187,9 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False  # "1." of an enumeration
     if last == prose.start and event[1] == "." and is_part(text, last, place):
         return False  # "HAMLET. To be"
-    if not text[:place].strip() or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
-        return False  # "cp . /tmp"
+    line = text[max(prose.start, place - _INDENT) : place].rstrip(" \t>")
+    if not line or line[-1] == "\n" or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
+        return False  # ".. note" of reStructuredText, "cp . /tmp"
     if word[0].isdigit() and (len(mark) > 4 or _LEADERS.search(text, max(last, place - 12), place + 1)):
         return False  # "Chapter 3 ........ 17"
     if mark not in (".", "!"):
