@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ctxprune.text.atoms import fences
+from ctxprune.text.citations import mark_citations
 from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.columns import mark_columns
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
@@ -59,6 +60,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         if shapes:
             mark_clauses(lines, kinds)
             mark_titles(lines, kinds)
+            mark_citations(lines, kinds)
         mark_terms(lines, kinds)
         mark_comments(lines, kinds)
     if shapes and not tags:
