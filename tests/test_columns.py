@@ -52,7 +52,7 @@ def test_a_short_paragraph_below_goes_on_in_two_columns() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "Kaub and the island      on the left bank of the Main\nTrier and its ford       on the right bank of the Saar\n"
+        "Kaub and the island      on the left bank of the Main\nTrier and its ford       on the right bank of the Lys\n"
         "Bonn and the ferry       on both banks of the Rhine\nCochem and the castle    above the vines of the Mosel",
         "--toll        what a boat pays that wants to\n              go through at night, in pounds\n"
         "--keeper      who opens the gate when a boat\n              comes, by his name alone\n",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import textwrap
+import time
 
 import pytest
 from hypothesis import assume, given, settings
@@ -118,3 +119,20 @@ def test_thai_without_full_stops_is_cut_at_blanks() -> None:
 def test_a_long_sentence_with_its_marks_stays_whole() -> None:
     sentence = "The mill, which " + ", and which ".join(["was built by the monks of the valley"] * 20) + ", turns."
     assert units(sentence) == [sentence]
+
+
+def test_marks_that_begin_a_line_end_no_sentence() -> None:
+    text = ".. _upper:\n.. _lower:\n\n.. mills turn\n\nSee upper."
+    assert units(text) == [".. _upper:\n.. _lower:", ".. mills turn", "See upper."]
+
+
+def test_sentences_of_long_texts_take_no_longer_than_those_of_short_ones() -> None:
+    """Sixteen times the text may take 28 times as long, in one of several tries."""
+
+    def seconds(times: int) -> float:
+        text = "\n\n".join([PROSE] * times)
+        started = time.process_time()
+        units(text)
+        return time.process_time() - started
+
+    assert any(seconds(3200) <= 28 * seconds(200) for _ in range(4))

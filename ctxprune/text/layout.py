@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from ctxprune.text.atoms import fences
+from ctxprune.text.citations import mark_citations
 from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.columns import mark_columns
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
@@ -16,13 +17,16 @@ from ctxprune.text.records import mark_records, mark_references
 from ctxprune.text.spaced_tables import mark_spaced_tables
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_grids, mark_tables
+from ctxprune.text.titles import mark_clauses, mark_titles
 
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
+_LEADS_IN = re.compile(r"(?:\S+[ \t]+){4,}\S*[:：]$")  # "2.2 Either side may leave:" is a clause and no title
 _CAPITALS = re.compile(r"[^\W\d_a-z](?=[^a-z]*[^\W\d_][^a-z]*[^\W\d_])[^a-z\n]{1,70}$")
 _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?:[=, ]|$)")
 _SAME_LINE = re.compile(r"\S {2,}\S|\t\S")  # "-v     be verbose"
 _HALF = re.compile(r"[,;–—-]\s*$")
 _FIRST_WORD = re.compile(r"\S{1,60}")
+_LONG_LINE = 45
 _NARROW = 32  # columns; nobody wraps prose at so few
 
 
@@ -53,6 +57,10 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_numbered(lines, kinds)
     if not tags:
         mark_headings(lines, kinds)
+        if shapes:
+            mark_clauses(lines, kinds)
+            mark_titles(lines, kinds)
+            mark_citations(lines, kinds)
         mark_terms(lines, kinds)
         mark_comments(lines, kinds)
     if shapes and not tags:
@@ -87,7 +95,7 @@ def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: boo
     if len(text) > 90 or line.indent > 8 or text.endswith((".", ",", ";")):
         return False
     alone = after == "blank" or deeper
-    if _NUMBERED.match(text):
+    if _NUMBERED.match(text) and not _LEADS_IN.match(text):
         return not goes_on and (alone or before in ("blank", "heading"))
     if before in ("blank", "heading") and alone and _CAPITALS.match(text):
         return deeper or len(text.split()) < 12
@@ -160,7 +168,8 @@ def _mark_ragged(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int], *
     width = max(map(len, texts))
     unforced = sum(width < _NARROW or _fits(left, right, 0.75 * width) for left, right in breaks)
     begun = sum(not right[0].islower() for _, right in breaks)
-    capitals = 10 * begun >= 8 * len(breaks)
+    shouted = width >= _LONG_LINE and all(text == text.upper() for text in texts)  # where every line is "begun"
+    capitals = 10 * begun >= 8 * len(breaks) and not shouted
     lower = all(text.islower() or not text[0].isalpha() for text in texts)
     ragged = (
         (capitals and 4 * unforced >= len(breaks))

@@ -101,7 +101,7 @@ def _line(match: re.Match[str]) -> Line:
 
 def kind_of(line: str) -> Kind:
     """What a line is, judged alone; `fence` is one without its partner."""
-    if not line or line.isspace() or not line.strip("> \t") or line.strip() == "#":
+    if not line or line.isspace() or not line.strip("> \t") or line.strip() in ("#", "."):
         return "blank"
     if (match := _OPENING.match(line)) and match.lastgroup:
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds

@@ -71,7 +71,10 @@ _HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
-_MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
+_INDENT = 80  # columns of white space before a line's first mark
+#: Measures before what they measure, which lists write without capitals: "1/2 tsp. cinnamon".
+_MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt)\Z")
+_MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
 
 # Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
 _NEVER_LAST = re.compile(r"(?:e\.g|i\.e|vs|cf|viz|incl|approx|esp)", re.IGNORECASE)
@@ -179,12 +182,15 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return HAN_CHARACTER.match(text, stop) is not None and HAN_CHARACTER.match(text, place - 1) is not None
     if word[0].islower() and not caseless:
         return False
+    if caseless and mark == "." and _MEASURE.search(text[max(last, place - 10) : place]):
+        return False
     if place - last < 12 and _MARKER.fullmatch(text, last, place):
         return False  # "1." of an enumeration
     if last == prose.start and event[1] == "." and is_part(text, last, place):
         return False  # "HAMLET. To be"
-    if not text[:place].strip() or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
-        return False  # "cp . /tmp"
+    line = text[max(prose.start, place - _INDENT) : place].rstrip(" \t>")
+    if not line or line[-1] == "\n" or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
+        return False  # ".. note" of reStructuredText, "cp . /tmp"
     if word[0].isdigit() and (len(mark) > 4 or _LEADERS.search(text, max(last, place - 12), place + 1)):
         return False  # "Chapter 3 ........ 17"
     if mark not in (".", "!"):

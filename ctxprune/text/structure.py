@@ -44,6 +44,7 @@ _LEANS = re.compile(
 _ADDRESSED = re.compile(r"[\w,] (?:Sie|Ihnen|Ihr(?:e[mnrs]?)?)\b")
 _YOU = re.compile(r"[\"“„(*_]{0,3}(?:Sie|Ihr\w{0,2})\b")
 _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
+_LOWEST = 7  # below those of Markdown and HTML
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
 _TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|pre|script|style)\b", re.IGNORECASE)
@@ -219,8 +220,16 @@ def _heading_levels(text: str, lines: Sequence[Line], kinds: Sequence[Kind]) -> 
             if tex and tex.lastindex:
                 levels[place] = tex.lastindex
                 continue
-            levels[place] = len(marks[1]) if marks else number[1].count(".") + 1 if number else 1 + (line.indent > 0)
+            levels[place] = len(marks[1]) if marks else number[1].count(".") + 1 if number else _plain_level(line)
     return levels
+
+
+def _plain_level(line: Line) -> int:
+    """The depth of a heading without a mark: one in capitals is above all, a title of a few words below those with."""
+    title = line.text.strip(" \t*_:")
+    if line.indent < 4 and title.upper() != title and ":" not in title and "：" not in title:
+        return _LOWEST
+    return 1 + (line.indent > 0)
 
 
 def _column(line: Line) -> int:
