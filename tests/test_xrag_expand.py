@@ -22,7 +22,7 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
-from ctxprune.tokens import WordCounter
+from ctxprune.tokens import WordCounter, as_counter
 from ctxprune.types import Context, Document, Extract, Piece, SoftTokens, Span
 from ctxprune.vectors import VectorStore, piece_offsets
 
@@ -213,6 +213,15 @@ def test_no_budget_is_exceeded_and_every_text_is_a_slice(
     if any(stars) and budget < 60:
         said = any("fits" in warning for warning in context.warnings)
         assert said == (not any(isinstance(piece, SoftTokens) or piece.text for piece in context.pieces))
+
+
+@pytest.mark.parametrize("expand", [None, Stars()])
+def test_the_blank_line_between_two_documents_is_paid(expand: ScoringCompressor | None) -> None:
+    context = Context.of("q", ["Gulls cry. Bakers rise.", "Ferries leave. Quays stay."])
+    for budget, vectors in ((6, [2, 2]), (5, [2, 0] if expand is None else [2, 1]), (2, [2, 0])):
+        [made] = xrag(expand=expand, counter=len).compress([context], budget=budget)
+        assert [len(piece.embeddings) if isinstance(piece, SoftTokens) else 0 for piece in made.pieces] == vectors
+        assert count_contexts([made], as_counter(len))[0] <= budget
 
 
 def test_what_an_earlier_compressor_removed_stays_out() -> None:
