@@ -85,7 +85,7 @@ SENTENCES = ["The quay is long.", "The ferry **** leaves ** at eight.", "Gulls c
 
 
 def xrag(**options: Any) -> XRAG:
-    return XRAG(BRIDGE, counter=WORDS, **({"encoder": Hashed(), "expand": Stars()} | options))
+    return XRAG(BRIDGE, **({"encoder": Hashed(), "expand": Stars(), "counter": WORDS} | options))
 
 
 def shown(piece: Piece) -> list[str]:
