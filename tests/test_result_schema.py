@@ -20,7 +20,7 @@ SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "result.schema.json").
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 DOCUMENT = Document("Ferries leave at eight. The quay is of stone. Gulls cry.", id="f", title="Ferry", score=0.5)
 CONTEXT = Context("When do ferries leave?", [DOCUMENT, "Bakers rise early."], id="q1")
-SOFT_SPANS = (Span(0, 24), Span(47, 57))
+SOFT_SPANS = (Span(0, 24), Span(47, 56))
 EXPANDED = Extract(DOCUMENT, (SOFT_SPANS[0], Span(25, 46), SOFT_SPANS[1]), (False, True, False))
 NAMES = ["provence", "llmlingua2", "recomp-extractive", "dslr", "bm25-sentences", "rerank-truncate", "lead"]
 
