@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxprune import load
+from ctxprune.cli.output import result_lines
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_sentences
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector
 from ctxprune.compressors.xrag.compressor import XRAG
@@ -264,6 +265,8 @@ def test_a_result_can_be_written_and_read_again() -> None:
     assert first["kept_spans"] == [{"start": 18, "end": 52, "score": 0.6}]
     again = CompressionResult.from_dict(row, documents).after.pieces[0]
     assert shown(again) == shown(result.after.pieces[0])
+    lines = [(line.text, line.look) for line in result_lines(result, brief=False)]
+    assert ("3 soft tokens for org/tiny", "kept") in lines and (SENTENCES[1], "kept") in lines
     assert SENTENCES[1] in result.to_html() and "soft_spans" not in result.to_dict(spans=False)["documents"][0]
 
 
