@@ -98,9 +98,24 @@ def render_prompt(context: Context, *, template: str = DEFAULT_TEMPLATE) -> str:
 
 
 def count_contexts(contexts: Sequence[Context], counter: TokenCounter) -> list[int]:
-    """Tokens that each context takes in the prompt: its text by `counter`, plus its soft tokens, one each."""
-    texts = counter.count([readable_text(context) for context in contexts])
+    """Tokens that each context takes in the prompt: its text by `counter`, the blank lines beside soft tokens included,
+    plus its soft tokens, one each."""
+    texts = counter.count([_counted_text(context) for context in contexts])
     return [
         count + sum(len(piece.embeddings) for piece in context.pieces if isinstance(piece, SoftTokens))
         for context, count in zip(contexts, texts, strict=True)
     ]
+
+
+def _counted_text(context: Context) -> str:
+    """The text with nothing where soft tokens stand; those that run on into each other have no blank line between."""
+    texts: list[str] = []
+    ran_on = False
+    for piece in context.pieces:
+        soft = isinstance(piece, SoftTokens) and len(piece.embeddings) > 0
+        text, runs_on = piece_text(piece), isinstance(piece, SoftTokens) and piece.runs_on
+        if text or (soft and not (runs_on and ran_on)):
+            texts.append(text)
+        if text or soft:
+            ran_on = runs_on
+    return DOCUMENT_SEPARATOR.join(texts)

@@ -181,6 +181,11 @@ class SoftTokens:
         if self.expanded is not None and (not self.spans or self.expanded.source != self.source):
             raise InputError("SoftTokens.expanded must be of the same document, and needs spans to stand between")
 
+    @property
+    def runs_on(self) -> bool:
+        """Whether it stands for a document as a whole, so that it runs on into such tokens of the next document."""
+        return self.expanded is None and len(self.spans) < 2
+
     def runs(self) -> list[npt.NDArray[np.float32] | str]:
         """What it puts into a prompt, in the document's order: runs of embeddings, (n, d_model), and verbatim text."""
         if self.expanded is None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ctxprune.errors import InputError
 from ctxprune.prompt import NO_CONTEXT, count_contexts, readable_text, render_context, render_prompt
 from ctxprune.select import Policy, select
-from ctxprune.tokens import WordCounter
+from ctxprune.tokens import WordCounter, as_counter
 from ctxprune.types import Context, Document, Extract, SoftTokens, Span, Summary
 
 SOFT = SoftTokens(np.zeros((3, 8), np.float32), Document("long text"), "mistral", index=4)
@@ -92,3 +92,19 @@ def test_the_default_prompt_holds_question_and_context():
 def test_a_template_without_a_placeholder_is_refused(template):
     with pytest.raises(InputError, match=r"the prompt template needs \{"):
         render_prompt(Context.of("q", []), template=template)
+
+
+def test_blank_lines_beside_soft_tokens_count() -> None:
+    one = SoftTokens(np.zeros((1, 3), np.float32), Document("rock"), "org/tiny")
+    apart = SoftTokens(np.zeros((2, 3), np.float32), Document("rock"), "org/tiny", 0, (Span(0, 1), Span(1, 4)))
+    none = SoftTokens(np.zeros((0, 3), np.float32), Document("rock"), "org/tiny")
+    letters = as_counter(len)
+    for pieces, count in (
+        ((one, one), 2),
+        ((one, "sea"), 1 + 2 + 3),
+        (("sea", one, one, "sun"), 3 + 2 + 2 + 2 + 3),
+        ((one, apart, one, one), 1 + 2 + 2 + 2 + 2),
+        ((apart, apart), 4 + 2),
+        ((none, "sea"), 3),
+    ):
+        assert count_contexts([Context("q", pieces)], letters) == [count]

@@ -14,12 +14,14 @@ import pytest
 from ctxprune import Context, Document, Pipeline, SoftTokens, Summary, load
 from ctxprune.cli import main
 from ctxprune.result import CompressionResult
-from ctxprune.types import Faithfulness
+from ctxprune.types import Extract, Faithfulness, Span
 
 SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "result.schema.json").read_text(encoding="utf-8"))
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 DOCUMENT = Document("Ferries leave at eight. The quay is of stone. Gulls cry.", id="f", title="Ferry", score=0.5)
 CONTEXT = Context("When do ferries leave?", [DOCUMENT, "Bakers rise early."], id="q1")
+SOFT_SPANS = (Span(0, 24), Span(47, 56))
+EXPANDED = Extract(DOCUMENT, (SOFT_SPANS[0], Span(25, 46), SOFT_SPANS[1]), (False, True, False))
 NAMES = ["provence", "llmlingua2", "recomp-extractive", "dslr", "bm25-sentences", "rerank-truncate", "lead"]
 
 
@@ -49,6 +51,8 @@ def result_of(*pieces: Any, **values: Any) -> dict[str, Any]:
         result_of(Summary("Ferries leave at eight.", (DOCUMENT,), faithfulness=Faithfulness(1, 1, 1, 0.5, ("8",)))),
         result_of(Summary("", ()), status="degraded", reason="TimeoutError", budget=2),
         result_of(SoftTokens(np.ones((2, 3), np.float32), DOCUMENT, "tiny", 0)),
+        result_of(SoftTokens(np.ones((2, 3), np.float32), DOCUMENT, "tiny", 0, SOFT_SPANS)),
+        result_of(SoftTokens(np.ones((2, 3), np.float32), DOCUMENT, "tiny", 0, SOFT_SPANS, EXPANDED)),
         result_of(),
     ],
 )

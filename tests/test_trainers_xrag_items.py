@@ -35,7 +35,7 @@ from ctxprune.trainers.xrag.data import (
     read_exercises,
     read_passages,
 )
-from ctxprune.trainers.xrag.train import bags, evaluate, identified, warm_start
+from ctxprune.trainers.xrag.train import bags, evaluate, identified, nearest, warm_start
 from ctxprune.types import Context
 from ctxprune.vectors import Pieces
 
@@ -202,6 +202,16 @@ def test_controls_are_what_their_names_say(loaded: tuple[Any, Any], trained: Tra
     assert measured["true"] == pytest.approx(measured["shuffled"], abs=1e-5)
     same = [SoftItem(each.before, each.after, items[0].vectors, each.target, each.bare) for each in items]
     assert evaluate(loaded[1], trained, same, identify=0)["shuffled_minus_true"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_nearest_item_is_another_one_with_the_likest_vectors(loaded: tuple[Any, Any], trained: Trained) -> None:
+    towards = np.eye(WIDTH, dtype=np.float32)
+    rows = [towards[:1], towards[:1] + 0.1 * towards[1:2], 5 * towards[1:2], towards[1:3] * 2, -towards[:1]]
+    items = [replace(item(n, "sun moon"), vectors=row) for n, row in enumerate(rows)]
+    assert nearest(items)[:4] == [1, 0, 3, 2]
+    # where the likest item has the same vectors, it is no worse than the true ones
+    twins = [replace(each, vectors=items[0].vectors) for each in items[:2]]
+    assert evaluate(loaded[1], trained, twins, identify=0)["nearest_minus_true"] == pytest.approx(0, abs=1e-6)
 
 
 def test_a_document_is_identified_by_the_token_that_makes_it_likely(loaded: tuple[Any, Any], trained: Trained) -> None:

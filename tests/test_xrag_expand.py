@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxprune import load
+from ctxprune.cli.output import result_lines
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_sentences
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector
 from ctxprune.compressors.xrag.compressor import XRAG
@@ -22,7 +23,7 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.pipeline import Pipeline
 from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
-from ctxprune.tokens import WordCounter
+from ctxprune.tokens import WordCounter, as_counter
 from ctxprune.types import Context, Document, Extract, Piece, SoftTokens, Span
 from ctxprune.vectors import VectorStore, piece_offsets
 
@@ -85,7 +86,7 @@ SENTENCES = ["The quay is long.", "The ferry **** leaves ** at eight.", "Gulls c
 
 
 def xrag(**options: Any) -> XRAG:
-    return XRAG(BRIDGE, counter=WORDS, **({"encoder": Hashed(), "expand": Stars()} | options))
+    return XRAG(BRIDGE, **({"encoder": Hashed(), "expand": Stars(), "counter": WORDS} | options))
 
 
 def shown(piece: Piece) -> list[str]:
@@ -215,6 +216,15 @@ def test_no_budget_is_exceeded_and_every_text_is_a_slice(
         assert said == (not any(isinstance(piece, SoftTokens) or piece.text for piece in context.pieces))
 
 
+@pytest.mark.parametrize("expand", [None, Stars()])
+def test_the_blank_line_between_two_documents_is_paid(expand: ScoringCompressor | None) -> None:
+    context = Context.of("q", ["Gulls cry. Bakers rise.", "Ferries leave. Quays stay."])
+    for budget, vectors in ((6, [2, 2]), (5, [2, 0] if expand is None else [2, 1]), (2, [2, 0])):
+        [made] = xrag(expand=expand, counter=len).compress([context], budget=budget)
+        assert [len(piece.embeddings) if isinstance(piece, SoftTokens) else 0 for piece in made.pieces] == vectors
+        assert count_contexts([made], as_counter(len))[0] <= budget
+
+
 def test_what_an_earlier_compressor_removed_stays_out() -> None:
     document = Document(TEXT)
     units = tuple(Span(start, end) for start, end in piece_offsets(TEXT, 50, "sentences"))
@@ -255,6 +265,8 @@ def test_a_result_can_be_written_and_read_again() -> None:
     assert first["kept_spans"] == [{"start": 18, "end": 52, "score": 0.6}]
     again = CompressionResult.from_dict(row, documents).after.pieces[0]
     assert shown(again) == shown(result.after.pieces[0])
+    lines = [(line.text, line.look) for line in result_lines(result, brief=False)]
+    assert ("3 soft tokens for org/tiny", "kept") in lines and (SENTENCES[1], "kept") in lines
     assert SENTENCES[1] in result.to_html() and "soft_spans" not in result.to_dict(spans=False)["documents"][0]
 
 

@@ -63,8 +63,8 @@ class Evaluation:
     def run(self) -> Iterator[None]:
         """Yields after each part; raises InputError for files without what is asked of them, before anything runs."""
         args = self._args
-        tokens = min(args.passage_tokens, self._bridge.config.shard_tokens)
-        passages = read_passages(args.passages, tokens=tokens, limit=args.passage_limit, seed=args.seed)
+        limits = {"tokens": args.passage_tokens, "limit": args.passage_limit}
+        passages = read_passages(args.passages, **limits, seed=args.seed)
         sets = [
             read_asked(Path(source.path), limit=source.limit or args.limit, max_tokens=args.max_tokens)
             for source in map(Source.parse, args.questions)

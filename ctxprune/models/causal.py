@@ -161,24 +161,17 @@ def _marked(context: Context, template: str) -> tuple[str, list[list[SoftArray]]
     stem = next(stem for number in count() if (stem := f"[soft-{number}-") not in texts)
     pieces: list[Piece] = []
     runs: list[list[SoftArray]] = []
-    previous: Piece | None = None
+    runs_on = False
     for piece in visible:
-        if isinstance(piece, SoftTokens) and _is_bare(piece) and _is_bare(previous):
+        if isinstance(piece, SoftTokens) and piece.runs_on and runs_on:
             runs[-1].append(piece.embeddings)
         elif isinstance(piece, SoftTokens):
             pieces.append(Summary(_with_markers(piece, stem, runs), ()))
         else:
             pieces.append(piece)
-        previous = piece
+        runs_on = isinstance(piece, SoftTokens) and piece.runs_on
     prompt = render_prompt(replace(context, pieces=tuple(pieces)), template=template)
     return prompt, runs, re.compile(re.escape(stem) + r"\d+\]")
-
-
-def _is_bare(piece: Piece | None) -> bool:
-    """Whether it is soft tokens for a document as a whole, which run on into those of the next document."""
-    if not isinstance(piece, SoftTokens) or piece.expanded is not None:
-        return False
-    return len(piece.spans) < 2
 
 
 def _with_markers(piece: SoftTokens, stem: str, runs: list[list[SoftArray]]) -> str:

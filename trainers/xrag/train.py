@@ -56,9 +56,10 @@ CANDIDATES, IDENTIFY_TOKENS = 32, 32
 
 @torch.no_grad()
 def evaluate(model: Any, trained: Trained, items: Sequence[SoftItem], *, identify: int) -> dict[str, float]:
-    """Nats per target token with the document's own soft tokens ("true"), with another item's ("shuffled"), the
-    constant one ("constant"), none, and the text where an item has it; the mean of shuffled - true over items; the
-    share of items with true below shuffled; and, for `identify` > 0 of the items, the share identified.
+    """Nats per target token with the document's own soft tokens ("true"), with another item's ("shuffled"), with those
+    of the other item that is most like it ("nearest"), the constant one ("constant"), none, and the text where an item
+    has it; the means of shuffled - true and nearest - true over items; the share of items with true below shuffled;
+    and, for `identify` > 0 of the items, the share identified.
 
     items: in random order, as each gets the next one's soft tokens where they are shuffled.
     """
@@ -67,6 +68,7 @@ def evaluate(model: Any, trained: Trained, items: Sequence[SoftItem], *, identif
     prompts: dict[str, list[Parts]] = {
         "true": [prompt(item, tokens) for item, tokens in zip(items, own, strict=True)],
         "shuffled": [prompt(item, tokens) for item, tokens in zip(items, [*own[1:], own[0]], strict=True)],
+        "nearest": [prompt(item, own[place]) for item, place in zip(items, nearest(items), strict=True)],
         "constant": [prompt(item, constant) for item in items],
         "none": [[item.bare] for item in items],
     }
@@ -76,10 +78,21 @@ def evaluate(model: Any, trained: Trained, items: Sequence[SoftItem], *, identif
     tokens = np.array([len(target) for target in targets])
     gain = (nats["shuffled"] - nats["true"]) / tokens
     measured = {name: float(values.sum() / tokens.sum()) for name, values in nats.items()}
+    hard = (nats["nearest"] - nats["true"]) / tokens
     measured |= {"shuffled_minus_true": float(gain.mean()), "true_better": float((gain > 0).mean())}
+    measured |= {"nearest_minus_true": float(hard.mean())}
     if identify:
         measured["identified"] = identified(model, items, own, identify)
     return measured
+
+
+def nearest(items: Sequence[SoftItem]) -> list[int]:
+    """For each item the place of the other one whose mean vector is most like its own: the hardest to tell from it."""
+    means = np.stack([item.vectors.mean(axis=0) for item in items])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    likeness = means @ means.T
+    np.fill_diagonal(likeness, -np.inf)
+    return [int(place) for place in likeness.argmax(axis=1)]
 
 
 def identified(model: Any, items: Sequence[SoftItem], own: Sequence[Tensor], count: int) -> float:

@@ -230,12 +230,10 @@ class XRAG:
         used = count_contexts([_replaced(context, chosen)], counter)[0]
         if used > budget:
             return _replaced(context, chosen).warn(_exceeded(budget, used))
-        for place in ranks:
-            if used + _length(soft[place]) <= budget:
-                chosen[place] = soft[place]
-                used += _length(soft[place])
-        for place in ranks[: self.text_top]:
-            trial = chosen | {place: context.pieces[place]}
+        wanted = [(place, soft[place]) for place in ranks]
+        wanted += [(place, context.pieces[place]) for place in ranks[: self.text_top]]
+        for place, piece in wanted:
+            trial = chosen | {place: piece}
             if count_contexts([_replaced(context, trial)], counter)[0] <= budget:
                 chosen = trial
         if ranks and not any(_length(piece) or piece_text(piece) for piece in chosen.values()):
