@@ -306,3 +306,40 @@ def test_a_turn_goes_on_over_the_numbered_lines_of_a_court_record():
 def test_numbered_rows_without_speakers_stay_rows():
     text = "1  Meyer  Bonn\n2  Lee  Ulm\n3  Roth  Kiel\n4  Ahn  Wien\n5  Sun  Trier\n6  Ny  Graz\n"
     assert [text[span.start : span.end] for span in split_sentences(text)] == text.splitlines()
+
+
+def test_a_script_is_code_and_its_comments_are_text() -> None:
+    assert_split(
+        "#!/bin/sh\n# Opens the lock. Needs a key.\nset -eu¶\n\n# Opens the gate.¶ Waits a while,\n# and shuts it.¶\n\n"
+        'if [ -z "$1" ]; then\n    exit 2\nfi¶\n\nfetch gate | open > log\nsleep 9¶'
+    )
+
+
+def test_banners_of_a_test_run_head_what_is_below() -> None:
+    text = (
+        "====== FAILURES ======\n______ test_lock ______\n\n    def test_lock():\n>       assert shut() == 1\n\n"
+        "lock.py:7: AssertionError\n====== summary ======\nFAILED lock.py::test_lock - assert 0 == 1\n"
+    )
+    found = leaning(text)
+    assert found["lock.py:7: AssertionError"] == "______ test_lock ______"
+    assert found["FAILED lock.py::test_lock - assert 0 == 1"] == "====== summary ======"
+
+
+def test_notes_and_nested_items_of_a_wiki() -> None:
+    marked = (
+        "The lock is old.<ref name=a>Bell, K. (2019). ''Locks''. p. 4.</ref>¶ It lifts {{cvt|2.1|m. or so|x}} up.¶\n\n"
+        "* Built of oak¶\n** Tarred¶\n* Mended¶"
+    )
+    assert_split(marked)
+    assert leaning(marked.replace(END, ""))["** Tarred"] == "* Built of oak"
+
+
+def test_what_is_quoted_leans_on_the_line_that_says_who_wrote_it() -> None:
+    text = (
+        "From: Kim\nTo: Lou\n\nThe lock is shut.\n\nOn Monday Lou Ray wrote:\n> Is it open?\n> Ann said:\n> > It is.\n"
+        "> I doubt it.\n\nSo do I.\n"
+    )
+    found = leaning(text)
+    assert found["> Is it open?"] == found["> I doubt it."] == "On Monday Lou Ray wrote:"
+    assert found["> > It is."] == "> Ann said:"
+    assert found["So do I."] == "From: Kim"

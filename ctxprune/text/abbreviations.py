@@ -73,7 +73,8 @@ _NUMBERED = {
         "verz vol ziff"
     ),
     "fr": (
-        "al ann art arts bull c ch chap coll d éd fasc fig l liv n no nos p par paragr pp r réf s t tab tél titr v vol"
+        "al ann art arts bull c ch chap coll d éd fasc fig h l liv n no nos p par paragr pp r réf s t tab tél titr v "
+        "vol"
     ),
     "es": (
         "apdo apdos art arts cap caps cf ed fasc fig figs fol inc km lib lit n núm núms nro nros p pág págs párr pp "
@@ -88,7 +89,7 @@ _NUMBERED = {
         "parr pp punt r.d s sent sez ss t tab tel tit vol voll"
     ),
     "nl": "afb afd art artt bijl blz dl fig hfdst jg k.b lid nr nrs p par pag pp r.o rov sub tab tel vol",
-    "pl": "art godz lit lok m nr par pkt poz r rozdz rys s st str sygn t tab tel tom ust w ww z zał",
+    "pl": "art dn godz lit lok m nr par pkt poz r rozdz rys s st str sygn t tab tel tom ust w ww z zał",
     "tr": "böl bs c d f haz kat m md mh no nr s sf sy şek tel y",
     "sv": "art bil fig kap kl mom nr p s sid st stk str tab tel",
     "da": "art fig kap kl litra nr pkt s st stk tab tlf",

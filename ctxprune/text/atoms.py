@@ -18,6 +18,9 @@ _FENCE_LINE = re.compile(r"^[ \t]*(`{3,}|~{3,})([^`\n]*)$", re.MULTILINE)
 # Quotes written ``like this'' or `so' are no code: inner blanks at the edges and '' inside tell them apart.
 _CODE = re.compile(r"(?<![\w`])(?:``(?!`)(?:(?!''|``)[^\n]){1,300}``|`(?=[^\s`])[^`\n]{1,300}(?<!\s)`)(?![\w`])")
 # Repeated groups are not possessive here: Python up to 3.11.4 matches those wrongly (CPython issue 106052).
+_WIKI_NOTE = re.compile(
+    r"<ref(?:[ ][^<>\n]{0,200})?>(?:[^<]|<(?!/?ref)){0,600}</ref>|\{\{[^{}\n]{1,600}\}\}", re.IGNORECASE
+)
 _URL_TEXT = r"[!#-'*-;=?-\[\]_a-z~]"
 _URL = re.compile(
     rf"(?<![a-z0-9+.-])(?:[a-z][a-z0-9+.-]{{0,30}}+://|www\.|mailto:)(?:\({_URL_TEXT}*\)|{_URL_TEXT})*(?<=[\w/#=&$%~+)-])",
@@ -51,11 +54,17 @@ def atomic_spans(text: str, *, extra: Sequence[re.Pattern[str]] = ()) -> list[Of
 
 
 def spaced_spans(text: str, *, extra: Sequence[re.Pattern[str]] = ()) -> list[Offsets]:
-    """The atomic spans a sentence end can fall into: fenced and inline code and what `extra` matches.
+    """The atomic spans a sentence end can fall into: fenced and inline code, notes of wikis, what `extra` matches.
 
     The other atoms hold no sentence end followed by white space, so splitting there cannot cut them.
     """
-    return merge([*fences(text), *inline_code(text), *_trimmed(text, extra)])
+    return merge([*fences(text), *inline_code(text), *_wiki_notes(text), *_trimmed(text, extra)])
+
+
+def _wiki_notes(text: str) -> Iterator[Offsets]:
+    """References and templates of wikis, which hold full stops within a sentence."""
+    if "<ref" in text or "{{" in text:
+        yield from (match.span() for match in _WIKI_NOTE.finditer(text))
 
 
 def merge(spans: Iterable[Offsets]) -> list[Offsets]:

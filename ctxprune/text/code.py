@@ -56,6 +56,7 @@ _CODE = on_use(
     )""",
     re.VERBOSE,
 )
+_SCRIPT = re.compile(r"#!\s?/\S")  # says what runs the file, so that all of it is code
 _WEAK_CODE = re.compile(r".{0,300}?(?:[=(){}\[\];]|->|::|//|/\*|\*/|#[ ])")
 _PROSE_LINE = re.compile(r"[ \t]*(?:[^\W\d_]{1,20}[,;:]?[ ]){5}")
 _DIFF_HEAD = re.compile(r"(?:diff --git |diff -|Index: |--- \S)")
@@ -67,17 +68,37 @@ _HUNK_SIZE = 600  # characters of a hunk after which its next change begins a un
 def mark_settings(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Write "record" and "more" into `kinds` for settings, "record" with "more" for code of a paragraph each."""
     some = [each for each in paragraphs(kinds) if not _taken(kinds, each)]
-    codes = [_is_code(lines, paragraph) for paragraph in some]
+    script = bool(lines) and _SCRIPT.match(lines[0].text) is not None
+    if script:
+        some = [paragraph for paragraph in some if not _is_remark(lines, kinds, paragraph)]
+    codes = [script or _is_code(lines, paragraph) for paragraph in some]
     beside = False
     for paragraph, code, following in zip(some, codes, [*codes, False][1:], strict=True):
         if not any(codes) and _is_settings(lines, kinds, paragraph):
             _mark_settings(lines, kinds, paragraph)
         elif code or ((beside or following) and _is_body(lines, paragraph)):
-            for place in paragraph:
-                kinds[place] = "record" if place == paragraph.start else "more"
+            _mark_code(lines, kinds, paragraph)
             beside = True
         else:
             beside = False
+
+
+def _is_remark(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> bool:
+    """Whether all lines of a script's paragraph are comments; then they are made running text, none a heading."""
+    if not all(_REMARK.match(lines[place].text) for place in paragraph):
+        return False
+    kinds[paragraph.start : paragraph.stop] = ["plain"] * len(paragraph)
+    return True
+
+
+def _mark_code(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> None:
+    """One record, but for the banners of a test's output."""
+    opens = True
+    for place in paragraph:
+        banner = kinds[place] == "heading" and lines[place].text.lstrip()[:3] in ("===", "___")
+        if not banner:
+            kinds[place] = "record" if opens else "more"
+        opens = banner
 
 
 def _taken(kinds: Sequence[Kind], paragraph: range) -> bool:

@@ -270,6 +270,8 @@ def _goes_on(text: str, gap: re.Match[str]) -> bool:
     start, end = gap.span()
     if end >= len(text) or start == 0 or not text[end].islower():
         return False
+    if start - text.rfind("\n", 0, start) <= _MIN_LINE:  # "Sehr geehrte Damen und Herren," is no full line
+        return False
     return text[start - 1].isalnum() or text[start - 1] in "-,;)"
 
 

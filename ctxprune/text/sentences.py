@@ -24,6 +24,7 @@ HAN = (
 HAN_CHARACTER = on_use(f"[{HAN}]")
 
 _STRONG = "。！？｡．؟۔।॥։።፧။។᠃"  # end a sentence without a blank after them
+_FULL = "。！？｡"
 _MARKS = f".!?…‼⁇⁈⁉．{_STRONG}"
 _CLOSERS = "\"'’”“«»)\\]}」』）】》〉*_¹²³⁰⁴-⁹"
 # What closes each; German „…“ and Polish „…”, French « … » and German »…«.
@@ -130,6 +131,8 @@ def sentence_ends(prose: Prose) -> Iterator[int]:
                 whole_until = max(whole_until, _closed(text, first, event.end(), limit))
             continue
         stop = event.end()
+        if (first + more)[-1] in _FULL and (opener := closers.find("“")) >= 0:  # 。“ opens what is said next
+            stop, closers = event.start(3) + opener, closers[:opener]
         quoted = quoted and '"' not in closers
         while (loose := _LOOSE_CLOSER.match(text, stop, end)) and (loose[1] != '"' or quoted):
             quoted = quoted and loose[1] != '"'
@@ -176,6 +179,9 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False
     gap, word = following.groups()
     mark = event[1] + event[2]
+    numbered = mark == "．" and not gap and place > last and text[place - 1].isdigit()
+    if numbered and (word[0].isdigit() or _MARKER.fullmatch(text, last, place)):
+        return False  # "1．" of an enumeration, "3．5"
     if mark[-1] in _STRONG:
         return gap != "" or stop == event.end(2) or word[0] not in "とっ"  # 「…。」と goes on
     if not gap:
@@ -214,7 +220,7 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
         return not (token.islower() and word.lower() in function_words(language))
     if _INDIC.fullmatch(token) and "।" in prose.text[max(prose.start, place - 500) : place + 500]:
         return True
-    if token.isdigit() and _LISTED.search(before):
+    if token.isdigit() and _LISTED.search(before) and _counts_on(prose, place, int(token)):
         return True
     if language == "ko" and _KOREAN_DATE.search(before):
         return word[0].isdigit() or len(word) < 3  # a particle follows the day
@@ -238,6 +244,12 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
         before = before[number.end() :]
     sentences: list[str] = sentencex.segment(language or "en", f"{before}{mark} {word}")
     return sentences[-1] != word
+
+
+def _counts_on(prose: Prose, place: int, number: int) -> bool:
+    """Whether the number before `place` is one of several in a sentence, "1. this; 2. that", and of no street."""
+    near = prose.text[max(prose.start, place - _PAIR_LIMIT) : min(prose.end, place + _PAIR_LIMIT)]
+    return any(re.search(rf"(?<!\w){other}\.", near) for other in (number - 1, number + 1))
 
 
 def _language(before: str, language: str) -> str:

@@ -43,6 +43,7 @@ _LEANS = re.compile(
 #: German letters write "you" with a capital within a sentence; there a capital "Sie" or "Ihr" points at nobody before.
 _ADDRESSED = re.compile(r"[\w,] (?:Sie|Ihnen|Ihr(?:e[mnrs]?)?)\b")
 _YOU = re.compile(r"[\"“„(*_]{0,3}(?:Sie|Ihr\w{0,2})\b")
+_STARS = re.compile(r"[ \t>]*\*(\*{1,4})[ \t]")
 _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
 _LOWEST = 7  # below those of Markdown and HTML
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
@@ -97,7 +98,15 @@ class _Open:
     term: int | None = None
     sentence: int | None = None
     question: int | None = None
+    voices: list[tuple[int, int]] = field(default_factory=list)  # (depth, unit that says who is quoted so deep)
     addressed: bool = False  # the text says "Sie" to its reader
+
+    def quote(self, depth: int, above: int, introduced: bool) -> None:
+        """Go to a line that is quoted so deep; `above` is the unit before, which may introduce the quotation."""
+        while self.voices and self.voices[-1][0] > depth:
+            self.voices.pop()
+        if introduced and depth > (self.voices[-1][0] if self.voices else 0):
+            self.voices.append((depth, above))
 
     def leans(self, text: str, start: int) -> bool:
         """Whether what begins at `start` means something said before it."""
@@ -159,6 +168,8 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
             roles.append(Role(kind))
             last_line = place
             continue
+        if line.quote or state.voices:
+            state.quote(line.quote, index - 1, introduced=bool(roles) and roles[-1].kind == "list intro")
         column = _column(line) if first else line.indent
         if html:
             column = _nesting(text, unit, kind, depths)
@@ -233,7 +244,8 @@ def _plain_level(line: Line) -> int:
 
 
 def _column(line: Line) -> int:
-    return line.indent + 100 * line.quote
+    stars = _STARS.match(line.text)  # of a wiki's nested items
+    return line.indent + 100 * line.quote + (len(stars[1]) if stars else 0)
 
 
 def _nesting(text: str, unit: Span, kind: RoleKind, depths: tuple[list[int], list[int]]) -> int:
@@ -262,6 +274,7 @@ def _role(
     state: _Open, kind: RoleKind, index: int, indent: int, level: int, *, first: bool, text: str, unit: Span
 ) -> Role:
     heading = state.headings[-1][1] if state.headings else None
+    heading = state.voices[-1][1] if state.voices else heading
     if kind == "heading":
         return _heading_role(state, index, level or _tag_level(text, unit))
     if kind == "table header":
