@@ -96,8 +96,8 @@ def realised(
 def _limits(scored: Scored, points: OperatingPoints, name: PointName) -> tuple[float, float]:
     """The threshold of a scored context, and the share of answers that it may cost."""
     [context] = scored.contexts
-    units = sum(1 for extract in context.extracts for _ in extract.kept_units())
-    return points.threshold(name, units), allowed_loss(name, units)
+    scores = [unit.score for extract in context.extracts for unit in extract.kept_units()]
+    return points.threshold(name, len(scores), best=max(scores, default=0.0)), allowed_loss(name, len(scores))
 
 
 def score_interval(mean: float, n: int) -> Interval:

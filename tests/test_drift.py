@@ -50,6 +50,7 @@ def expecting(made: Drift, reference: Reference | None = REFERENCE) -> Drift:
 def test_figures_of_one_context() -> None:
     one = Observation.of(SMALL, POINTS)
     assert one is not None
+    # tiny, and its best likely answers: the threshold is 0.3 of that
     assert (one.below, one.emptied) == (pytest.approx(2 / 3), 0.0)
     assert one.score == pytest.approx(0.3)
     assert one.shares == pytest.approx((0, 0, 0, 1 / 3, 1 / 3, 0, 1 / 3))

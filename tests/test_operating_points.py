@@ -47,6 +47,28 @@ def test_the_threshold_of_a_name_follows_the_size_of_the_context(name, units, th
     assert OperatingPoints.from_dict(STEPS).threshold(name, units) == threshold
 
 
+@pytest.mark.parametrize(
+    ("name", "units", "best", "threshold"),
+    [
+        ("balanced", 3, 0.9, 0.27),
+        ("balanced", 3, 0.6, 0.18),
+        ("balanced", 3, 0.4, 0.1),
+        ("balanced", 4, 0.9, 0.09),
+        ("safe", 3, 0.9, 0.05),
+        ("aggressive", 3, 0.9, 0.2),
+    ],
+)
+def test_a_tiny_context_whose_best_likely_answers_asks_more_of_the_others(name, units, best, threshold):
+    steps = {
+        "safe": [[3, 0.05], [None, 0.01]],
+        "balanced": [[3, 0.1], [None, 0.09]],
+        "aggressive": [[3, 0.2], [None, 0.1]],
+    }
+    assert OperatingPoints.from_dict(steps).threshold(name, units, best=best) == pytest.approx(threshold)
+    uncalibrated = OperatingPoints.around(0.1)
+    assert uncalibrated.threshold("balanced", units, best=best) == 0.1
+
+
 def test_points_come_back_from_their_json():
     points = OperatingPoints.from_dict(STEPS)
     assert OperatingPoints.from_dict(json.loads(json.dumps(points.to_dict()))) == points

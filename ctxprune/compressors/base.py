@@ -189,10 +189,11 @@ class ScoringCompressor(ABC):
         """The kept part of a scored context, decided by these arguments alone."""
         rules = self.rules(scored)
         points, policy = rules.operating_points, rules.policy
-        units = sum(1 for extract in scored.extracts for _ in extract.kept_units())
+        scores = [unit.score for extract in scored.extracts for unit in extract.kept_units()]
+        units, best = len(scores), max(scores, default=0.0)
         if points is not None and operating_point is not None:
-            threshold = points.threshold(operating_point, units)
-        relevant = rules.default_threshold if points is None else points.threshold(DEFAULT_POINT, units)
+            threshold = points.threshold(operating_point, units, best=best)
+        relevant = rules.default_threshold if points is None else points.threshold(DEFAULT_POINT, units, best=best)
         counter = self.counter or default_counter()
         if budget is not None:
             scored = cut_oversized(scored, budget=budget, counter=counter, protect=policy.protect)

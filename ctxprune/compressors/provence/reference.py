@@ -38,7 +38,7 @@ class Observation:
         values = np.asarray(scores, dtype=np.float64)
         if not len(values) or not np.isfinite(values).all():
             return None
-        threshold = points.threshold(DEFAULT_POINT, len(values))
+        threshold = points.threshold(DEFAULT_POINT, len(values), best=float(values.max()))
         below = float((values < threshold).mean())
         counts = np.bincount(np.searchsorted(EDGES, values, side="right"), minlength=len(EDGES) + 1)
         return cls(below, float(values.mean()), float(below == 1.0), tuple((counts / len(values)).tolist()))

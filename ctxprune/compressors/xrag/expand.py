@@ -229,5 +229,6 @@ def relevant_score(policy: ScoringCompressor, scored: Context, threshold: float 
     rules, threshold = policy.rules(scored), policy.threshold if threshold is None else threshold
     if threshold is not None or rules.operating_points is None:
         return rules.default_threshold if threshold is None else threshold
-    units = sum(1 for extract in scored.extracts for _ in extract.kept_units())
-    return rules.operating_points.threshold(policy.operating_point or DEFAULT_POINT, units)
+    scores = [unit.score for extract in scored.extracts for unit in extract.kept_units()]
+    point = policy.operating_point or DEFAULT_POINT
+    return rules.operating_points.threshold(point, len(scores), best=max(scores, default=0.0))
