@@ -68,3 +68,7 @@ def test_work_grows_with_the_length_of_odd_tables(piece: str) -> None:
         return time.process_time() - started
 
     assert any(seconds(20_000) <= 8 * seconds(5_000) + 0.05 for _ in range(8))
+
+
+def test_bars_in_a_line_of_html_make_no_row() -> None:
+    assert kinds("<html><title>Weir | Mill</title><p>It leaks.</p><p>Kim knows.</p></html>")[0] == "prose"

@@ -57,6 +57,20 @@ def test_a_title_stands_below_the_headings_with_marks() -> None:
     assert leaning(text)["## Lower"] == "# Weirs"
 
 
+def test_named_sections_are_headings_without_blank_lines() -> None:
+    text = (
+        "Section 1 - Boats\nBoats wait.\nSection 2 - Tolls\nTolls are due as told in\nSection 1 of this text. We wait."
+    )
+    assert units(text) == [
+        "Section 1 - Boats",
+        "Boats wait.",
+        "Section 2 - Tolls",
+        "Tolls are due as told in\nSection 1 of this text.",
+        "We wait.",
+    ]
+    assert leaning(text)["We wait."] == "Section 2 - Tolls"
+
+
 def test_clauses_with_and_without_full_stops_are_units_below_their_title() -> None:
     text = (
         "7. TOLLS\n7.1 Each boat pays two pounds at the gate\n7.2 The keeper may let a boat pass free:\n"

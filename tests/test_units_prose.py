@@ -86,6 +86,7 @@ def test_a_page_break_after_a_sentence_joins_nothing() -> None:
         "<p>The mill turns.</p>¶<p>It was built in 1701</p>¶<p>Kim keeps it</p>",
         "<h1>Mills</h1>¶<ul><li>Upper¶<li>Lower</ul>¶<p>End",
         "<div><b>Upper</b> mill</div>¶<div>Lower mill<br>¶with a wheel</div>",
+        "<p>Run:</p>¶<pre>mill --grind\nmill --rest. Now\n\nOnce. More</pre>¶<p>It is <b>incl. VAT</b> two pounds.</p>",
         "<dl><dt>Upper</dt>¶<dd>Built in 1701</dd>¶<dt>Lower</dt>¶<dd>Built in 1744</dd></dl>",
         "<table><tr><th>Mill</th><th>Built</th></tr>¶<tr><td>Upper</td><td>1701</td></tr>¶"
         "<tr><td>Lower</td><td>1744</td></tr></table>",

@@ -26,7 +26,7 @@ from ctxprune.text.atoms import (
     trim,
 )
 from ctxprune.text.language import checked_language, guess_language
-from ctxprune.text.markup import APART, blobs, closes, is_html, tag_cuts, xml_records
+from ctxprune.text.markup import APART, blobs, closes, is_html, preformatted, tag_cuts, xml_records
 from ctxprune.text.normal import NormalText, normalise
 from ctxprune.text.patterns import on_use
 from ctxprune.text.sentences import HAN, HAN_CHARACTER, Block, Prose, UnitKind, blocks, sentence_ends
@@ -92,7 +92,7 @@ def split_sentences(
     tags = units in ("auto", "sentences", "paragraphs") and is_html(normal.text)
     cuts = normal.cuts(_cuts(normal.text, divided, language, tags=tags, shapes=units in ("auto", "records")))
     apart = [span for span in blobs(text) if span[1] - span[0] >= APART]
-    if held := merge([*spaced_spans(text, extra=atoms), *apart]):
+    if held := merge([*spaced_spans(text, extra=atoms), *apart, *(preformatted(text) if tags else [])]):
         cuts = [cut for cut in cuts if enclosing(held, cut) is None]
     edges = (edge for span in apart for edge in span if enclosing(held, edge) is None)
     cuts = sorted({0, len(text), *cuts, *edges})

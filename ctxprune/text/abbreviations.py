@@ -65,7 +65,7 @@ _LEADING = {
 _NUMBERED = {
     "en": (
         "am ann app art arts bk ch cir cl cls col cols ct ed eq eqn eqs ex fig figs no nos nr p para paras pp pt pts "
-        "r ref refs reg regs rr s sch sec secs sect ser ss stat supp suppl tab v ver vol vols chap lib mon thu tue"
+        "r ref refs reg regs rr s sch sec secs sect ser ss stat supp suppl tab tel v ver vol vols chap lib mon thu tue"
     ),
     "de": (
         "abb abs abschn alt anh anl anm art aufl az bd bde beschl bl buchst bsp diss ff fn gl h hs jg kap lfd lit m "

@@ -26,6 +26,7 @@ _BLOCK = re.compile(f"(?:{_BLOCK_NAMES})$", re.IGNORECASE)
 _CLOSING_BLOCK = re.compile(f"</(?:{_BLOCK_NAMES})\\s{{0,9}}>|<br ?/?>", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*</[a-zA-Z]")
 _PAGE = re.compile(r"<!doctype html|<html[\s>]|<body[\s>]", re.IGNORECASE)
+_LONGEST_PRE = 1500  # characters
 _ELEMENT_LIMIT = 600  # characters; a longer element of XML is divided into those that it holds
 _IN_ROW = frozenset({"td", "th", "br", "p", "div", "table", "thead", "tbody", "tfoot", "tr"})
 _LIST_TAG = re.compile(r"<(/?)(?:ul|ol|dl|menu)\b", re.IGNORECASE)
@@ -70,6 +71,19 @@ def _silent(text: str) -> Iterator[Offsets]:
             end = text.find(">", end) + 1 or len(text)
         yield opening.start(), end
         position = end
+
+
+def preformatted(text: str) -> list[Offsets]:
+    """The `pre` elements of HTML from tag to tag, whose full stops end no sentence; a long one may be a whole text."""
+    lowered = text.lower()
+    if "<pre" not in lowered or len(lowered) != len(text):
+        return []
+    spans, position = [], 0
+    while (start := lowered.find("<pre", position)) >= 0 and (end := lowered.find("</pre", start)) >= 0:
+        if lowered[start + 4 : start + 5] in (">", " ", "\n", "\t") and end - start <= _LONGEST_PRE:
+            spans.append((start, end))
+        position = end
+    return spans
 
 
 def tag_cuts(text: str) -> list[int]:

@@ -211,7 +211,7 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
     unpaired quote or bracket swallow what follows.
     """
     before = prose.text[max(prose.start, place - 24) : place].rstrip()  # "U.S ." of tokenised text reads as "U.S."
-    before = before.replace("-", " ")  # "non-U.S."
+    before = before[before.rfind(">") + 1 :].replace("-", " ")  # "<b>Mr", "non-U.S."
     token = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].strip("\"'“‘([")
     language = _language(before, prose.language)
     if mark == "!" and language not in ("en", ""):

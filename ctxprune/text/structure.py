@@ -216,6 +216,8 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
         return "record" if kind in ("record", "more") else "prose"
     if kind == "heading" or (kind in ("plain", "verse") and _UNDERLINE.search(text, unit.start, unit.end)):
         return "heading"
+    if html and kind == "row" and text[unit.start] != "|":
+        return "prose"  # bars in a line of HTML part no cells
     if kind in ("header", "row"):
         return "table header" if kind == "header" else "table row"
     names: dict[Kind, RoleKind] = {"term": "term", "item": "list item", "record": "record", "more": "record"}

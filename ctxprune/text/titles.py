@@ -10,6 +10,11 @@ from ctxprune.text.pages import SENTENCE_END
 
 _CLAUSE = re.compile(r"[ \t]*(\d{1,2}(?:\.\d{1,2}){1,4})\.?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
 _NUMBER = re.compile(r"[ \t]*(?:\d{1,3}|[IVX]{1,5}|[A-Z])[.)]?[ \t]+(?=[^\W\d_a-z])")
+_NAMED = re.compile(
+    r"(?:section|article|artikel|art\.|clause|chapter|part|schedule|annex|appendix|kapitel|abschnitt|anlage|titre"
+    r"|chapitre|capítulo|sección|artículo|articolo|capitolo|rozdział|§)\s{0,2}(?:\d{1,3}|[IVX]{1,6}|[A-Z])(?!\w)",
+    re.IGNORECASE,
+)
 _BULLET = re.compile(r"[ \t]*(?:[-*+•‣◦–]|1[.)])[ \t]")
 _BEGINS = re.compile(r"[\"“„«(\[*_¿¡]{0,2}(?:[^\W\d_a-z]|\d)")
 #: What letters begin and end with, and notices; and what code and addresses hold, or two sentences.
@@ -51,6 +56,9 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind]) -> None:
     room = _ROOM * min(_WIDTH, max(widths, default=0))
     steps = any(len(line.text) <= _TITLE_LENGTH and _STEPS.search(line.text) for line in lines)
     for paragraph in list(paragraphs(kinds)):
+        for place in paragraph:
+            if _is_named(lines, kinds, paragraph, place):
+                kinds[place] = "heading"
         for place in paragraph[:-1]:
             numbered = kinds[place] == "item"
             if place == paragraph.start:
@@ -59,6 +67,15 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind]) -> None:
                 may_be = numbered and lines[place].text.isupper() and bool(SENTENCE_END.search(lines[place - 1].text))
             if may_be and _is_title(lines, kinds, range(place, paragraph.stop), room):
                 kinds[place] = "heading"
+
+
+def _is_named(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, place: int) -> bool:
+    """Whether a line says "Section 2 - Orders", between sentences."""
+    line = lines[place]
+    if kinds[place] not in ("plain", "verse") or not _NAMED.match(line.text) or not _is_title_text(line, None):
+        return False
+    begins = place == paragraph.start or kinds[place - 1] == "heading" or SENTENCE_END.search(lines[place - 1].text)
+    return bool(begins) and (place + 1 == paragraph.stop or not lines[place + 1].text.lstrip()[0].islower())
 
 
 def _is_title(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, room: float) -> bool:
