@@ -53,15 +53,17 @@ def test_the_threshold_of_a_name_follows_the_size_of_the_context(name, units, th
         ("balanced", 3, 0.9, 0.27),
         ("balanced", 3, 0.6, 0.18),
         ("balanced", 3, 0.4, 0.1),
-        ("balanced", 4, 0.9, 0.09),
+        ("balanced", 4, 0.9, 0.135),
+        ("balanced", 12, 0.55, 0.09),
+        ("balanced", 13, 0.9, 0.05),
         ("safe", 3, 0.9, 0.05),
         ("aggressive", 3, 0.9, 0.2),
     ],
 )
-def test_a_tiny_context_whose_best_likely_answers_asks_more_of_the_others(name, units, best, threshold):
+def test_a_small_context_whose_best_likely_answers_asks_more_of_the_others(name, units, best, threshold):
     steps = {
         "safe": [[3, 0.05], [None, 0.01]],
-        "balanced": [[3, 0.1], [None, 0.09]],
+        "balanced": [[3, 0.1], [12, 0.09], [None, 0.05]],
         "aggressive": [[3, 0.2], [None, 0.1]],
     }
     assert OperatingPoints.from_dict(steps).threshold(name, units, best=best) == pytest.approx(threshold)
