@@ -14,6 +14,7 @@ from ctxprune.bundled import FOLDER
 from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow
 from ctxprune.compressors.provence.evidence import Evidence, Sentences, gather, sentences_of
+from ctxprune.compressors.provence.first_stage import Staged, checked_number, staged
 from ctxprune.compressors.provence.fusion import Array
 from ctxprune.compressors.provence.pruner import PrunerModel, Reading, relevance
 from ctxprune.compressors.provence.second_look import Look, SecondLook, either, leads, passages
@@ -57,6 +58,8 @@ class Provence(ScoringCompressor):
     second_look: which documents are read again for the question and a sentence of the first look, for questions of
     several steps: those that a good sentence "named" (few: they cost a tenth of the time), "all" of a context, for the
     best sentence (twice the time), or "none". A sentence is kept that helps by either reading.
+    first_stage: read only so many documents of a context, the best by BM25; the sentences of the others score 0, and a
+    warning says how many these are. Off by default, since it loses answers. None: all are read.
     """
 
     name = "provence"
@@ -72,6 +75,7 @@ class Provence(ScoringCompressor):
         other_languages: str | None = None,
         rounding: Rounding | None = None,
         second_look: SecondLook = "named",
+        first_stage: int | None = None,
         **choice: Unpack[Choice],
     ) -> None:
         self.model = model or load_model(BUNDLED)
@@ -85,6 +89,8 @@ class Provence(ScoringCompressor):
         self.second_look: SecondLook = second_look
         if second_look not in get_args(SecondLook):
             raise InputError(f"second_look must be one of {', '.join(get_args(SecondLook))}, got {second_look!r}")
+        #: How many documents of a context are read; None for all.
+        self.first_stage = checked_number(first_stage)
         if self.rounding not in get_args(Rounding):
             raise InputError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {rounding!r}")
         if self.rounding == "fused" and self.model.fusion is None:
@@ -121,7 +127,11 @@ class Provence(ScoringCompressor):
 
     def _score(self, contexts: Sequence[Context], model: PrunerModel) -> list[Context]:
         with stage("tokenize"):
-            items = [sentences_of(context, self.language, self.units) for context in contexts]
+            stages = [
+                staged(sentences_of(context, self.language, self.units), self.first_stage, self.language)
+                for context in contexts
+            ]
+        items = [each.read for each in stages]
         read = _read(items, model)
         with stage("infer"):
             evidence = [gather(*parts) for parts in zip(items, read, strict=True)]
@@ -130,7 +140,7 @@ class Provence(ScoringCompressor):
             judged = self._look_again(items, read, evidence, judged, model)
         cut = [any(reading.question_cut for reading in readings) for readings in read]
         with stage("infer"):
-            return [self._scored(*parts, model) for parts in zip(contexts, items, judged, cut, strict=True)]
+            return [self._scored(*parts, model) for parts in zip(contexts, stages, judged, cut, strict=True)]
 
     def _look_again(
         self,
@@ -152,9 +162,11 @@ class Provence(ScoringCompressor):
             for look, lead, (_, ranks) in zip(looks, led, judged, strict=True)
         ]
 
-    def _scored(self, context: Context, item: Sentences, judged: Judged, cut: bool, model: PrunerModel) -> Context:
+    def _scored(self, context: Context, stages: Staged, judged: Judged, cut: bool, model: PrunerModel) -> Context:
         scores, ranks = judged
-        fresh, place = {}, 0
+        item, place = stages.read, 0
+        lowest = min((relevance(float(rank), model.score) for rank in ranks), default=0.0)
+        fresh = stages.unread_extracts(score=0.0 if model.score == "sigmoid" else lowest - 1.0)
         for extract, spans, rank in zip(item.extracts, item.spans, ranks, strict=True):
             mine = scores[place : place + len(spans)]
             place += len(spans)
@@ -163,6 +175,8 @@ class Provence(ScoringCompressor):
         context = with_extracts(context, [fresh.get(extract.index, extract) for extract in context.extracts])
         if self.other_languages is not None:
             context = replace(context, model=model.name)
+        if stages.warning is not None:
+            context = context.warn(stages.warning)
         if cut:
             context = context.warn(
                 "the query is longer than a quarter of the model's input; only its beginning was read"
