@@ -185,6 +185,7 @@ def identity(compressor: object) -> dict[str, str]:
         known["units"] = str(about.units)
     if about.other_languages:
         known["other_languages"] = str(about.other_languages)
+    known |= about.reads
     for role, part in about.parts.items():
         named = identity(part) or _part(part)
         known |= named if role == "model" else {f"{role}.{field}": value for field, value in named.items()}

@@ -319,6 +319,8 @@ def test_load_takes_the_budget_and_checks_its_tokenizer(tmp_path):
         ({"threshold": 0.2}, "threshold=0.2 beside a calibration"),
         ({"budget": 100}, "budget=100 beside a calibration"),
         ({"rounding": "mean"}, "'rounding': 'fused'.*'rounding': 'mean'"),
+        ({"second_look": "none"}, "'second_look': 'named'.* and is (?!.*second_look)"),
+        ({"first_stage": 20}, "and is .*'first_stage': '20'"),
         ({"policy": Policy(on_empty="keep_top1")}, "policy.on_empty was 'drop' and is 'keep_top1'"),
         ({"policy": Policy(protect=("x",))}, r"policy.protect was \(\) and is \('x',\)"),
     ],

@@ -180,8 +180,13 @@ class ScoringCompressor(ABC):
             rounding=own.get("rounding"),
             floor=self.default_floor,
             other_languages=own.get("other_languages"),
+            reads=self._reads(),
             parts={role: own[role] for role in ("model", "scorer", "embedder") if own.get(role) is not None},
         )
+
+    def _reads(self) -> dict[str, str]:
+        """Options of this compressor that decide what its model reads, where they are not the first there were."""
+        return {}
 
     def choose(
         self, scored: Context, threshold: float | None, operating_point: str | None, budget: int | None

@@ -97,13 +97,17 @@ class Provence(ScoringCompressor):
             raise InputError(f"{self.model.name} came without a fusion; pass rounding='mean' or 'share'")
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
+        return self._by_models(contexts, self.second_look)
+
+    def _by_models(self, contexts: Sequence[Context], second_look: SecondLook) -> list[Context]:
         models = [self._model_for(context) for context in contexts]
         scored = list(contexts)
         for model in {id(model): model for model in models}.values():
             places = [place for place, mine in enumerate(models) if mine is model]
             for begin in range(0, len(places), _CHUNK):
                 part = places[begin : begin + _CHUNK]
-                for place, context in zip(part, self._score([contexts[place] for place in part], model), strict=True):
+                read = self._score([contexts[place] for place in part], model, second_look)
+                for place, context in zip(part, read, strict=True):
                     scored[place] = context
         return scored
 
@@ -111,6 +115,10 @@ class Provence(ScoringCompressor):
         if self.other_languages is None or scored.model in ("", self.model.name):
             return super().rules(scored)
         return other_rules(self.other_languages, self.rounding, self.policy, own_floor=self.default_floor)
+
+    def _reads(self) -> dict[str, str]:
+        reads = {} if self.second_look == "none" else {"second_look": str(self.second_look)}
+        return reads if self.first_stage is None else reads | {"first_stage": str(self.first_stage)}
 
     def _model_for(self, context: Context) -> PrunerModel:
         """The model that reads a context: one for all of its documents, since they are judged together."""
@@ -123,9 +131,9 @@ class Provence(ScoringCompressor):
 
     def score_documents(self, contexts: Sequence[Context]) -> list[list[float]]:
         """Relevance of each context's documents, so that the model serves as a reranker too."""
-        return relevance_of(self.score(contexts))
+        return relevance_of(self._by_models(contexts, "none"))  # a second look changes no document's relevance
 
-    def _score(self, contexts: Sequence[Context], model: PrunerModel) -> list[Context]:
+    def _score(self, contexts: Sequence[Context], model: PrunerModel, second_look: SecondLook) -> list[Context]:
         with stage("tokenize"):
             stages = [
                 staged(sentences_of(context, self.language, self.units), self.first_stage, self.language)
@@ -136,8 +144,8 @@ class Provence(ScoringCompressor):
         with stage("infer"):
             evidence = [gather(*parts) for parts in zip(items, read, strict=True)]
             judged = [self._rounded(each, model) for each in evidence]
-        if self.second_look != "none":
-            judged = self._look_again(items, read, evidence, judged, model)
+        if second_look != "none":
+            judged = self._look_again(items, read, evidence, judged, model, second_look)
         cut = [any(reading.question_cut for reading in readings) for readings in read]
         with stage("infer"):
             return [self._scored(*parts, model) for parts in zip(contexts, stages, judged, cut, strict=True)]
@@ -149,13 +157,14 @@ class Provence(ScoringCompressor):
         evidence: Sequence[Evidence],
         judged: Sequence[Judged],
         model: PrunerModel,
+        second_look: SecondLook,
     ) -> list[Judged]:
         """The sentences by either look; the documents keep the relevance that they have for the question itself."""
         looks = [
             Look(item, readings, each.fusable, scores)
             for item, readings, each, (scores, _) in zip(items, read, evidence, judged, strict=True)
         ]
-        led = [leads(look, self.second_look) for look in looks]
+        led = [leads(look, second_look) for look in looks]
         again = iter(model.read([passage for pair in zip(looks, led, strict=True) for passage in passages(*pair)]))
         return [
             (either(look, lead, list(islice(again, len(lead))), lambda each: self._rounded(each, model)[0]), ranks)
