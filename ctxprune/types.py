@@ -293,8 +293,8 @@ class About:
     operating_points, policy: a `ctxprune.calibration.OperatingPoints` and a `ctxprune.select.Policy`, if any.
     companions: whether kept units bring theirs; None where units have none. threshold, operating_point, budget: what it
     was built with. counts: it measures budgets, with `counter` (None: the bundled tokenizer). floor: what a unit must
-    score to fill up a budget. language, units, rounding, other_languages, reads (options that decide what its model reads,
-    by name), parts (models by role): what decides scores.
+    score to fill up a budget. language, units, rounding, other_languages, reads (options that decide what its model
+    reads, by name), parts (models by role): what decides scores.
     """
 
     needs_query: bool = True
