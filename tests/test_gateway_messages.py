@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxprune.integrations.server.gateway.memory import prefix_keys, row_keys
+from ctxprune.integrations.server.gateway.memory import Counts, RowMemory, prefix_keys, row_keys
 from ctxprune.integrations.server.gateway.messages import Conversation, Marking, replaced
 from ctxprune.integrations.server.gateway.texts import is_prose, is_structured, lexical_cut, shortened_question
 
@@ -183,3 +183,30 @@ def test_a_megabyte_is_cut_to_what_shares_words_with_the_question():
 )
 def test_prose_is_told_from_logs_and_code(text, prose):
     assert is_prose(text) is prose
+
+
+class Letters:
+    """Counts letters, and how often it is asked."""
+
+    name = "letters"
+
+    def __init__(self):
+        self.asked = []
+
+    def count(self, texts):
+        self.asked += texts
+        return [len(text) for text in texts]
+
+
+@pytest.mark.parametrize(("limit", "remembered"), [(0, 0), (3_000, 10), (30_000, 20)])
+def test_what_is_remembered_of_rows_and_counts_is_bounded_in_bytes(limit, remembered):
+    keys = [bytes([place]) for place in range(20)]
+    memory = RowMemory(limit)
+    assert memory.seen(keys) == 0
+    assert memory.seen(keys[20 - remembered :]) == remembered
+    counts, counter = Counts(limit), Letters()
+    texts = ["x" * place for place in range(20)]
+    assert counts.count(texts, counter) == list(range(20))
+    newest = texts[20 - remembered :] or texts
+    assert counts.count(newest, counter) == [len(text) for text in newest]
+    assert counter.asked == texts + ([] if remembered else texts)

@@ -62,7 +62,7 @@ class ConversationPruner:
         )
         service.metrics.watch("originals_bytes", "Size of the originals that are kept.", lambda: self.originals.weight)
         self._memory = RowMemory(settings.proxy_memory_bytes)
-        self._counts = Counts()
+        self._counts = Counts(settings.proxy_memory_bytes)
 
     async def prune(self, ask: Ask) -> Pruned:
         """Raises ApiError 422 for options that cannot be, and 503 when set to fail closed."""
