@@ -57,7 +57,8 @@ def test_the_threshold_of_a_name_follows_the_size_of_the_context(name, units, th
         ("balanced", 12, 0.55, 0.09),
         ("balanced", 13, 0.9, 0.05),
         ("safe", 3, 0.9, 0.05),
-        ("aggressive", 3, 0.9, 0.2),
+        ("aggressive", 3, 0.9, 0.27),
+        ("aggressive", 3, 0.6, 0.2),
     ],
 )
 def test_a_small_context_whose_best_likely_answers_asks_more_of_the_others(name, units, best, threshold):

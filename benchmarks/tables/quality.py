@@ -22,6 +22,9 @@ TITLES = {
     "tatqa_dev": "TAT-QA (tables), 6 passages",
     "squad20_dev_visible": "SQuAD 2.0, 1 passage",
     "squad20_dev_visible+pool": "SQuAD 2.0, among 10 chunks",
+    "manuals": "reference texts, 1 whole document",
+    "qmsum_val_whole_meetings": "QMSum, 1 whole meeting",
+    "contractnli_dev": "ContractNLI, a contract in windows",
 }
 #: Those of the README.
 SHORT = {
