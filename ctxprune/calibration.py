@@ -265,40 +265,46 @@ def allowed_loss(name: PointName, units: int | None) -> float:
 Step: TypeAlias = tuple[int | None, float]
 
 
-# Beside a sentence that likely answers, all points but the safe one ask a share of its score of the others of a small
-# context: what a person sees at once to be beside the point scores up to .2 there. On held-out training questions the
-# answers that the balanced point keeps go from .972 to .954 and what it removes from .391 to .445 in 458 contexts of two
-# or three sentences, from .988 to .979 and from .575 to .625 in 325 of four to twelve; thresholds that remove as much
-# keep less.
-_LIKELY = 0.5
-_BESIDE_LIKELY = {3: 0.3, SMALL: 0.15}  # up to so many units
+#: A score from which a sentence likely answers.
+LIKELY = 0.5
+#: What a model asks beside such a sentence whose points do not say it: 0.3 of its score, in up to three sentences.
+_BESIDE: tuple[tuple[int, float], ...] = ((3, 0.3),)
 
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoints:
     """Thresholds by name, for a context by its number of units (sentences).
 
-    steps: for each name, steps in rising order of their sizes, the last without one.
+    steps: for each name, steps in rising order of their sizes, the last without one. beside: (units at most, share): in
+    so small a context all points but the safe one ask this share of the best score of every other unit, where the best
+    likely answers. What a person sees at once to be beside the point scores up to .2 there, and a higher threshold that
+    removes as much keeps fewer answers. It does not hold for the last step, nor for points without sizes.
     Raises InputError for a name, a size or a threshold that cannot be.
     """
 
     steps: Mapping[PointName, tuple[Step, ...]]
+    beside: tuple[tuple[int, float], ...] = _BESIDE
 
     def __post_init__(self) -> None:
         if set(self.steps) != set(POINTS):
             raise InputError(f"operating points must be {_listed()}, got {', '.join(map(repr, self.steps)) or 'none'}")
         for name, steps in self.steps.items():
             _check_steps(name, steps)
+        if self.beside:
+            _check_steps("beside", (*self.beside, (None, 0.0)))
 
     @classmethod
     def from_dict(cls, values: object) -> Self:
-        """A model's own, as its JSON has them: a threshold a name, or a list of [units or null, threshold].
+        """A model's own, as its JSON has them: a threshold a name, or a list of [units or null, threshold]; "beside",
+        where it is there, is a list of [units, share].
 
         Raises InputError for anything else.
         """
         if not isinstance(values, Mapping):
             raise InputError(f"operating points must be thresholds by name, got {type(values).__name__}")
-        return cls({cast(PointName, name): _steps(name, value) for name, value in values.items()})
+        steps = {name: _steps(name, value) for name, value in values.items()}
+        beside = cast("tuple[tuple[int, float], ...]", steps.pop("beside", _BESIDE))
+        return cls({cast(PointName, name): each for name, each in steps.items()}, beside)
 
     @classmethod
     def around(cls, threshold: float) -> Self:
@@ -311,21 +317,21 @@ class OperatingPoints:
 
     def to_dict(self) -> dict[str, float | list[list[float | None]]]:
         """As `from_dict` reads them."""
-        return {
+        points: dict[str, float | list[list[float | None]]] = {
             name: steps[0][1] if len(steps) == 1 else [[size, threshold] for size, threshold in steps]
             for name, steps in self.steps.items()
         }
+        return points if self.beside == _BESIDE else points | {"beside": [[size, share] for size, share in self.beside]}
 
     def threshold(self, name: str, units: int, *, best: float = 0.0) -> float:
         """The threshold of a context of so many units. Raises InputError for an unknown name.
 
-        best: the highest score in the context. Points calibrated by size ask more of a tiny context whose best likely
-        answers.
+        best: the highest score in the context, see `beside`.
         """
         size, threshold = next(step for step in self.steps[point_name(name)] if step[0] is None or units <= step[0])
-        if size is None or name == "safe" or best < _LIKELY:
+        if size is None or name == "safe" or best < LIKELY:
             return threshold
-        share = next((share for most, share in _BESIDE_LIKELY.items() if units <= most), 0.0)
+        share = next((share for most, share in self.beside if units <= most), 0.0)
         return max(threshold, share * best)
 
 

@@ -258,7 +258,8 @@ def test_operating_points_keep_the_named_shares_and_more_of_small_contexts() -> 
     examples = [synthetic(rng, documents) for documents in (1, 12) for _ in range(150)]
     logits = cross_fitted(examples, folds=2)
     points = operating_points(examples, logits)
-    assert list(points) == ["safe", "balanced", "aggressive"]
+    assert list(points) == ["safe", "balanced", "aggressive", "beside"]
+    assert [size for size, _ in points["beside"]] == [3, 12]
     for name, kept in (("safe", 0.99), ("balanced", 0.97), ("aggressive", 0.93)):
         for place, sentences, share in ((0, 3, 1 - (1 - kept) / 2), (-1, 36, kept)):
             passing = [

@@ -67,9 +67,22 @@ def test_a_small_context_whose_best_likely_answers_asks_more_of_the_others(name,
         "balanced": [[3, 0.1], [12, 0.09], [None, 0.05]],
         "aggressive": [[3, 0.2], [None, 0.1]],
     }
-    assert OperatingPoints.from_dict(steps).threshold(name, units, best=best) == pytest.approx(threshold)
+    points = OperatingPoints.from_dict(steps | {"beside": [[3, 0.3], [12, 0.15]]})
+    assert points.threshold(name, units, best=best) == pytest.approx(threshold)
+    assert OperatingPoints.from_dict(points.to_dict()) == points
     uncalibrated = OperatingPoints.around(0.1)
     assert uncalibrated.threshold("balanced", units, best=best) == 0.1
+
+
+def test_points_that_say_nothing_of_it_ask_more_in_three_units_alone():
+    points = OperatingPoints.from_dict({"safe": 0.01, "balanced": [[12, 0.09], [None, 0.05]], "aggressive": 0.5})
+    assert [points.threshold("balanced", units, best=0.8) for units in (3, 4)] == [pytest.approx(0.24), 0.09]
+
+
+@pytest.mark.parametrize("beside", [[[3, 1.5]], [[12, 0.1], [3, 0.3]], "much", [[None, 0.2]]])
+def test_a_share_that_cannot_be_is_refused(beside):
+    with pytest.raises(InputError, match="beside"):
+        OperatingPoints.from_dict(STEPS | {"beside": beside})
 
 
 def test_points_come_back_from_their_json():

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctxprune.calibration import POINTS, allowed_loss
+from ctxprune.calibration import ANSWERS_KEPT, DEFAULT_POINT, POINTS, SMALL, OperatingPoints, allowed_loss
 from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead, context_table
 from ctxprune.compressors.provence.evidence import gather, sentences_of
 from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, document_features, sentence_features
@@ -49,6 +49,8 @@ ORDER_SHARE = 0.5
 NETWORKS, WIDTH, STEPS = 3, 16, 200
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
 SIZES = (3, 12, 24)
+#: Shares of a likely best score that the others of a small context may be asked for, see `OperatingPoints.beside`.
+BESIDE = (0.3, 0.15)
 #: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
 FLOOR = 0.5
 
@@ -215,28 +217,47 @@ def cross_fitted(examples: Sequence[Example], *, folds: int = 4) -> list[Array]:
 def operating_points(
     examples: Sequence[Example], logits: Sequence[Array], sources: Sequence[str] = ()
 ) -> dict[str, list[list[float | None]]]:
-    """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]].
+    """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]], and beside.
 
     A threshold keeps the answer of the named share of answerable contexts of its size (see `allowed_loss`): it is the
     lower conformal quantile of the score of the answering sentence that scores best, see `conformal_quantile`.
     sources: whose questions the shares are to hold for (none: all), files weighing alike.
     """
-    rows = [
-        (len(one.labels), float(1 / (1 + np.exp(-one_logits[one.answers > 0].max()))), one.source)
+    mine = [
+        (one, 1 / (1 + np.exp(-one_logits)))
         for one, one_logits in zip(examples, logits, strict=True)
         if one.answers.any() and (not sources or one.source in sources)
     ]
+    rows = [(len(scores), float(scores[one.answers > 0].max()), one.source) for one, scores in mine]
     points: dict[str, list[list[float | None]]] = {}
     for name in POINTS:
         steps: list[list[float | None]] = []
         threshold = 0.0
         for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
-            mine = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
-            if len(mine) >= MIN_CONTEXTS:
-                threshold = conformal_quantile(mine, allowed_loss(name, high))
+            ours = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
+            if len(ours) >= MIN_CONTEXTS:
+                threshold = conformal_quantile(ours, allowed_loss(name, high))
             steps.append([high, math.floor(threshold * 1e4) / 1e4])  # up would lose the answer that the threshold is of
         points[name] = steps
-    return points
+    bests = [(size, score, float(scores.max())) for (size, score, _), (_, scores) in zip(rows, mine, strict=True)]
+    return points | {"beside": _beside(bests, OperatingPoints.from_dict(points))}
+
+
+def _beside(rows: Sequence[tuple[int, float, float]], points: OperatingPoints) -> list[list[float | None]]:
+    """For each size of small contexts the largest share of `BESIDE` with which they still keep what is named.
+
+    rows: (sentences, best answering score, best score) of answerable contexts.
+    """
+    shares: list[list[float | None]] = []
+    for low, high in zip((0, *SIZES), (size for size in SIZES if size <= SMALL), strict=False):
+        ours = [(size, score, best) for size, score, best in rows if low < size <= high]
+        for share in (*BESIDE, 0.0):
+            tried = replace(points, beside=((high, share),))
+            kept = [score >= tried.threshold(DEFAULT_POINT, size, best=best) for size, score, best in ours]
+            if not share or (len(ours) >= MIN_CONTEXTS and np.mean(kept) >= ANSWERS_KEPT[DEFAULT_POINT]):
+                shares.append([high, share])
+                break
+    return shares
 
 
 def refit_points(
