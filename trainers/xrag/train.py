@@ -87,12 +87,15 @@ def evaluate(model: Any, trained: Trained, items: Sequence[SoftItem], *, identif
 
 
 def nearest(items: Sequence[SoftItem]) -> list[int]:
-    """For each item the place of the other one whose mean vector is most like its own: the hardest to tell from it."""
+    """For each item the place of the one of another document whose mean vector is most like its own, the hardest to
+    tell from it; the item's own place where all are of one document, told by a vector in common."""
     means = np.stack([item.vectors.mean(axis=0) for item in items])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
     likeness = means @ means.T
-    np.fill_diagonal(likeness, -np.inf)
-    return [int(place) for place in likeness.argmax(axis=1)]
+    rows = [{row.tobytes() for row in item.vectors} for item in items]
+    others = np.array([[not one & other for other in rows] for one in rows])
+    best = np.where(others, likeness, -np.inf).argmax(axis=1)
+    return [int(found) if others[place, found] else place for place, found in enumerate(best)]
 
 
 def identified(model: Any, items: Sequence[SoftItem], own: Sequence[Tensor], count: int) -> float:
