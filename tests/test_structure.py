@@ -136,3 +136,27 @@ def test_a_letter_that_addresses_its_reader_says_you_and_not_she() -> None:
     assert {unit: leans for unit, _, leans, _ in described(story)}[
         "Sie malte in Ulm."
     ] == "Mira Holt wurde 1911 geboren."
+
+
+@pytest.mark.parametrize("title", ["**Lunch.**", "*Opening hours.*", "__Dogs.__"])
+def test_a_title_in_bold_at_the_beginning_of_its_paragraph_is_the_term_of_it(title: str) -> None:
+    text = f"We serve guests.\n\n{title} From noon on. Ask for Mira.\n\nThe garden is closed."
+    assert {unit: leans for unit, _, leans, _ in described(text)} == {
+        "We serve guests.": None,
+        title: None,
+        "From noon on.": title,
+        "Ask for Mira.": title,
+        "The garden is closed.": None,
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "*He had walked all night through the rain and the dark wood.* Nobody saw him.",
+        "Eat **Lunch.** with us. It is good.",
+        "**Lunch.**\nFrom noon on.",
+    ],
+)
+def test_other_words_in_bold_are_no_terms(text: str) -> None:
+    assert "term" not in {kind for _, kind, _, _ in described(text)}

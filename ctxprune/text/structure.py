@@ -52,6 +52,8 @@ _TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|pr
 _HEADED = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<h([1-6])\b", re.IGNORECASE)
 _NAME = re.compile(r"<th\b", re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
+#: A title in bold or italics at the beginning of its paragraph, which goes on behind it: "**Saver.** The cheapest."
+_RUN_IN = re.compile(r"(\*{1,3}|_{1,3})[^\s*_][^*_\n]{0,40}\1[.:]?(?=[ \t]+\S)")
 _BOXES = ("tr", "td", "li")  # what may hold a heading
 _GAP = re.compile(r"\S {2,}\S")
 _UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
@@ -220,6 +222,8 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
         return "prose"  # bars in a line of HTML part no cells
     if kind in ("header", "row"):
         return "table header" if kind == "header" else "table row"
+    if kind == "plain" and (title := _RUN_IN.match(text, unit.start)) and title.end() == unit.end:
+        return "term"
     names: dict[Kind, RoleKind] = {"term": "term", "item": "list item", "record": "record", "more": "record"}
     return names.get(kind, "prose")
 
