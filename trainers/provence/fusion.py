@@ -29,6 +29,7 @@ from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, docume
 from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.data import read_questions
 from ctxprune.errors import InputError
+from ctxprune.runtime import sigmoid
 from ctxprune.trainers.provence.contexts import Library, contexts
 from ctxprune.trainers.provence.pairs import Pair
 from ctxprune.trainers.provence.points import conformal_quantile, reference
@@ -224,7 +225,7 @@ def operating_points(
     sources: whose questions the shares are to hold for (none: all), files weighing alike.
     """
     mine = [
-        (one, 1 / (1 + np.exp(-one_logits)))
+        (one, sigmoid(one_logits))
         for one, one_logits in zip(examples, logits, strict=True)
         if one.answers.any() and (not sources or one.source in sources)
     ]
