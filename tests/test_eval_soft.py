@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.soft import __main__ as command
-from benchmarks.soft.arms import CLOSED, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG, Asked, TextTokens, arms
+from benchmarks.soft.arms import CLOSED, LENT, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG, Asked, TextTokens, arms
 from benchmarks.soft.cost import ModelSize
 from benchmarks.soft.measure import (
     CANDIDATES,
@@ -325,12 +325,15 @@ def test_a_policys_best_sentence_stands_alone_and_beside_the_vectors_of_the_rest
     documents = ("Gulls cry.", SENTENCES)
     tokens = TextTokens(piecewise(), Hashed(), documents, seed=0, policy=Starred)
     asked = arms(Asked("1", "who", ("x",), documents), tokens)
-    assert list(asked) == [CLOSED, "constant token", SHUFFLED, XRAG, SENTENCE, MIXED, PRUNED, TEXT]
+    assert list(asked) == [CLOSED, "constant token", SHUFFLED, XRAG, SENTENCE, LENT, MIXED, PRUNED, TEXT]
     assert [len(piece.embeddings) for piece in asked[XRAG].pieces] == [1, 3]
     assert [len(piece.embeddings) for piece in asked[SHUFFLED].pieces] == [3, 1]
     first, second = asked[MIXED].pieces
     assert [len(first.embeddings), len(second.embeddings)] == [1, 2]
     assert second.expanded.text == "The sun rose *** high."
+    gulls = tokens.of("Gulls cry.")["true"]
+    lent = asked[LENT].pieces[1]
+    assert np.array_equal(lent.embeddings, np.concatenate([gulls, gulls])) and lent.expanded == second.expanded
     for arm in (SENTENCE, PRUNED):
         assert readable_text(asked[arm]) == "The sun rose *** high."
         assert not any(isinstance(piece, SoftTokens) for piece in asked[arm].pieces)

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soft.arms import TextTokens
+from benchmarks.soft.arms import TextTokens, arms
 from benchmarks.soft.cost import CostMeasure, ModelSize, cost_figures
 from benchmarks.soft.measure import (
     CANDIDATES,
@@ -99,7 +99,8 @@ class Evaluation:
         limit = self._args.max_new_tokens
         template = self._bridge.config.template
         measure = AnswerMeasure(tokens, self._model, self._generator, template=template, max_new_tokens=limit)
-        identity = [[each.to_dict() for each in asked.asked], *([limit] if part == "predictions" else [])]
+        identity = [[each.to_dict() for each in asked.asked], [*arms(asked.asked[0], tokens)]]
+        identity += [limit] if part == "predictions" else []
         work: Callable[[list[Any]], list[Row]] = getattr(measure, part)
         return self._rows(f"{part}-{asked.name}", identity, asked.asked, work, chunk=32)
 

@@ -77,6 +77,16 @@ class TextTokens:
         [made] = xrag.compress([context], threshold=best)
         return made
 
+    def lent(self, context: Context) -> Context:
+        """The same context with another text's soft tokens in the place of each document's, as many as there were."""
+        pieces = [self._lent(piece) if isinstance(piece, SoftTokens) else piece for piece in context.pieces]
+        return Context(context.query, pieces)
+
+    def _lent(self, piece: SoftTokens) -> SoftTokens:
+        other = self._own[self._other[piece.source.text]].embeddings
+        # the rows of the other from the start again where it has fewer
+        return replace(piece, embeddings=other[np.arange(len(piece.embeddings)) % len(other)])
+
     def _named(self, text: str) -> Mapping[str, SoftTokens]:
         own = self._own[text]
         lent = self._own[self._other[text]]
@@ -102,7 +112,8 @@ class _Known(ScoringCompressor):
 
 #: Names of the arms, from nothing to everything; `TextTokens` may lack the constant one, and a policy.
 CLOSED, CONSTANT, SHUFFLED, XRAG = "closed book", "constant token", "shuffled token", "xRAG"
-SENTENCE, MIXED, PRUNED, TEXT = "best sentence", "best sentence + xRAG", "pruned text", "text"
+SENTENCE, LENT, MIXED = "best sentence", "best sentence + shuffled", "best sentence + xRAG"
+PRUNED, TEXT = "pruned text", "text"
 _SOFT = {"constant": CONSTANT, "shuffled": SHUFFLED, "true": XRAG}
 
 
@@ -114,7 +125,8 @@ def arms(asked: Asked, tokens: TextTokens) -> dict[str, str | Context]:
     if tokens.policy is not None:
         policy, whole = tokens.policy(), Context.of(asked.question, asked.documents)
         mixed = tokens.expanded(asked.question, asked.documents, policy)
-        found |= {SENTENCE: text_alone(mixed), MIXED: mixed, PRUNED: policy.compress([whole])[0]}
+        found |= {SENTENCE: text_alone(mixed), LENT: tokens.lent(mixed), MIXED: mixed}
+        found |= {PRUNED: policy.compress([whole])[0]}
     return found | {TEXT: Context.of(asked.question, asked.documents)}
 
 

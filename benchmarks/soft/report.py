@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from benchmarks.soft.arms import CLOSED, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG
+from benchmarks.soft.arms import CLOSED, LENT, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG
 from benchmarks.soft.measure import READ_TOKENS, Row
 from ctxprune.eval.report.markdown import table
 from ctxprune.eval.statistics import Interval, difference_interval, mean_interval
@@ -25,9 +25,10 @@ than shuffled was read from the document."""
 _ANSWERS = """\
 The document that holds the answer, or all that were retrieved; the same prompt in all arms, but for the closed book,
 which is the question alone. **Best sentence**: of the policy, in whole pieces; with xRAG, all other pieces as soft
-tokens. **Pruned text**: what the policy keeps by itself. **Nats**: of the first accepted answer, per token, without the
-end of the turn; lower is better. **Match**: percent of questions where an accepted answer occurs in the greedy answer.
-**Resilience**: match of those that are right in the closed book; **boost**: of those that are wrong there."""
+tokens, or (shuffled) those of another document. **Pruned text**: what the policy keeps by itself. **Nats**: of the
+first accepted answer, per token, without the end of the turn; lower is better. **Match**: percent of questions where an
+accepted answer occurs in the greedy answer. **Resilience**: match of those that are right in the closed book;
+**boost**: of those that are wrong there."""
 
 _COST = """\
 Seconds a question, one after another, the arms in turn: median of {rounds} rounds and their extremes. Prefill: until
@@ -228,7 +229,7 @@ def answer_figures(likelihoods: Sequence[Row], predictions: Sequence[Row], draw:
         },
         "mixed_minus": {
             arm: {"nats": draw.difference(nats[MIXED], nats[arm]), "match": draw.difference(match[MIXED], match[arm])}
-            for arm in (SENTENCE, PRUNED, TEXT)
+            for arm in (SENTENCE, LENT, PRUNED, TEXT)
             if MIXED in names
         },
         "kept": {arm: _kept(match[CLOSED], match[arm], draw) for arm in (SHUFFLED, XRAG, MIXED, TEXT) if arm in names},
