@@ -1,6 +1,6 @@
 """A real LiteLLM proxy with each of its three guardrails before the sidecar, and a stub of a model behind it.
 
-    python -m venv /tmp/litellm && /tmp/litellm/bin/pip install 'litellm[proxy]'
+    python -m venv /tmp/litellm && /tmp/litellm/bin/pip install 'litellm[proxy]>=1.110'
     python -m benchmarks.gateway.litellm_proxy --litellm /tmp/litellm/bin/litellm
 
 Prints one line a check, and ends with 1 when any of them failed.
