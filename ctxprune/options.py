@@ -24,7 +24,19 @@ from ctxprune.types import About, Compressor, TokenCounter, about_of
 #: Options that `load` passes on where they are given, as not every compressor takes them.
 _OWN = ("model", "rate", "operating_point", "calibration", "language", "units")
 #: Those of `Policy`.
-_RULES = ("keep_title", "min_keep", "floor", "top_p", "gap", "companions", "on_empty", "order", "protect", "elision")
+_RULES = (
+    "keep_title",
+    "min_keep",
+    "floor",
+    "empty_below",
+    "top_p",
+    "gap",
+    "companions",
+    "on_empty",
+    "order",
+    "protect",
+    "elision",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +81,10 @@ class Options:
     min_keep: Annotated[int, Option(help="Keep at least so many sentences.")] = 0
     floor: Annotated[
         float | None, Option(help="What scores less does not fill up a budget; 0: all may (default: the model's).")
+    ] = None
+    empty_below: Annotated[
+        float | None,
+        Option(metavar="SCORE", help="Keep nothing where the best sentence scores less: no answer is there."),
     ] = None
     top_p: Annotated[
         float | None,

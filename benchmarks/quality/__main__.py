@@ -57,7 +57,10 @@ def load_compressor(name: str) -> Compressor:
     """
     if "+" in name and not Path(name).exists():
         family, *options = name.split("+")
-        return ctxprune.load(family, **{key: value for key, _, value in (option.partition("=") for option in options)})
+        given: dict[str, Any] = {key: value for key, _, value in (option.partition("=") for option in options)}
+        if "empty_below" in given:
+            given["policy"] = ctxprune.Policy(empty_below=float(given.pop("empty_below")))
+        return ctxprune.load(family, **given)
     family, colon, model = name.partition(":")
     if not colon or Path(name).exists():
         return ctxprune.load(name)

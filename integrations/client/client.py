@@ -44,9 +44,9 @@ class CompressOptions(TypedDict, total=False):
     compressor: by default the server's. threshold: in [0, 1]; keep what scores at least this. operating_point: "safe",
     "balanced" or "aggressive", in place of a threshold. rate: in (0, 1]; keep at most this share of the tokens. budget:
     keep at most so many tokens in all. tokenizer: what counts them, one of `info().tokenizers`. protect: regular
-    expressions; a sentence that one touches is kept. keep_title, min_keep, floor, top_p, gap, companions, on_empty,
-    order, elision: as in `ctxprune.Policy`. language: of the documents, e.g. "de". units: what to choose among,
-    "sentences", "lines", "records" or "paragraphs". None is as good as leaving an option out.
+    expressions; a sentence that one touches is kept. keep_title, min_keep, floor, empty_below, top_p, gap, companions,
+    on_empty, order, elision: as in `ctxprune.Policy`. language: of the documents, e.g. "de". units: what to choose
+    among, "sentences", "lines", "records" or "paragraphs". None is as good as leaving an option out.
     """
 
     compressor: str | None
@@ -59,6 +59,7 @@ class CompressOptions(TypedDict, total=False):
     keep_title: bool | None
     min_keep: int | None
     floor: float | None
+    empty_below: float | None
     top_p: float | None
     gap: Sequence[int] | None
     companions: bool | None

@@ -79,6 +79,9 @@ class Options(BaseModel):
     floor: float | None = Field(
         default=None, ge=0, le=1, description="What scores less does not fill up a budget; 0: all may."
     )
+    empty_below: float | None = Field(
+        default=None, ge=0, le=1, description="Keep nothing where the best sentence scores less: no answer is there."
+    )
     top_p: float | None = Field(
         default=None, gt=0, le=1, description="Keep the fewest sentences that hold this share of all scores."
     )
