@@ -166,6 +166,20 @@ def test_originals_come_back_to_their_owner_alone(client):
     assert tools["anthropic"]["name"] == tools["openai"]["function"]["name"]
 
 
+def test_a_result_that_names_its_original_is_still_json(client):
+    rows = [{"id": number, "notes": f"Stall {number} sells ribbons and thread."} for number in range(40)]
+    rows[29]["notes"] = KILN
+    whole = json.dumps({"rows": rows})
+    messages = [*AGENT[:3], {**AGENT[3], "content": whole}]
+    text = guardrail(client, messages, originals="marker").json()["structured_messages"][3]["content"]
+    kept = json.loads(text)
+    assert rows[29] in kept["rows"] and len(kept["rows"]) < 20
+    name = re.search(r"hash=([0-9a-f]{24})", text)[1]
+    assert client.get(f"/v1/retrieve/{name}", headers={"x-api-key": KEYS["ann"]}).json()["original_content"] == whole
+    again = [*messages[:3], {**messages[3], "content": text}]
+    assert guardrail(client, again, originals="marker").json() == {"action": "NONE"}, "it is known by its hash"
+
+
 def test_without_room_for_the_original_nothing_is_cut():
     with sidecar(originals_bytes=500) as client:
         body = {"messages": AGENT, "config": {"mode": "ccr"}}

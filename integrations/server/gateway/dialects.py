@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.originals import retrieve_tool, with_tool
 from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
 from ctxprune.integrations.server.gate import GENERIC_PATH, PORTKEY_PATH, note
 from ctxprune.integrations.server.gateway.ledger import Sums

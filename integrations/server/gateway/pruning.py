@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.integrations.originals import Originals, marked_hash, marker
+from ctxprune.integrations.originals import Originals, marked, marked_hash
 from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
@@ -18,7 +18,6 @@ from ctxprune.integrations.server.gateway.memory import Counts, RowMemory, prefi
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
     Marking,
-    Path,
     Slot,
     replaced,
     row_texts,
@@ -40,6 +39,7 @@ from ctxprune.integrations.server.gateway.work import (
 )
 from ctxprune.integrations.server.proxy.patience import Patience, patience_for
 from ctxprune.integrations.server.service import Service
+from ctxprune.integrations.tool_calls import Path
 from ctxprune.types import Document, TokenCounter
 
 #: Tool results and blocks of fewer tokens stay: there is little to gain.
@@ -300,7 +300,7 @@ class ConversationPruner:
             self._undo(work, slots)
             return
         if is_fresh and hash_value:
-            work.texts[slots[-1]] += marker(hash_value)
+            work.texts[slots[-1]] = marked(work.texts[slots[-1]], hash_value)
         if is_fresh and self._saved({slot: work.texts[slot] for slot in slots}) == 0:
             self._undo(work, slots)
         elif hash_value:

@@ -9,9 +9,10 @@ from typing import Any
 
 from ctxprune.errors import InputError
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.gateway.messages import Conversation, Path, Slot
+from ctxprune.integrations.server.gateway.messages import Conversation, Slot
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.proxy.marks import keeps_balance
+from ctxprune.integrations.tool_calls import Path
 from ctxprune.prompt import NO_CONTEXT, piece_text
 from ctxprune.types import Extract
 

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic import Field
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
+from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.patterns import Pattern
