@@ -25,7 +25,14 @@ AGENT = [
     {"role": "tool", "tool_call_id": "call_9f", "content": RESULT},
 ]
 KEYS = {"ann": "key-of-ann", "bob": "key-of-bob"}
-PRICES = {"gold": {"max_input_tokens": 100_000, "input_cost_per_token": 1e-5, "output_cost_per_token": 2e-5}}
+PRICES = {
+    "gold": {
+        "max_input_tokens": 100_000,
+        "input_cost_per_token": 1e-5,
+        "cache_read_input_token_cost": 1e-6,
+        "output_cost_per_token": 2e-5,
+    }
+}
 
 
 @pytest.fixture(scope="module")
@@ -146,6 +153,61 @@ def test_audit_and_shadow_measure_without_changing(client):
     assert after["output_tokens"] > before["output_tokens"] and after["output_money"] > before["output_money"]
     assert after["answer_words"] - before["answer_words"] >= 5
     assert 0 < after["answer_words_lost"] - before["answer_words_lost"] < 5
+
+
+def turns(*marks):
+    """Three requests of one conversation, in each of them the newest rows; marks: rows with a cache mark."""
+    rows = [{"role": "system", "content": "books"}, *AGENT[1:], {"role": "assistant", "content": "At dawn."}]
+    rows += [{"role": "user", "content": "And what else?"}, {"role": "assistant", "content": "Ribbons."}]
+    rows = [*rows, {"role": "user", "content": "Thanks."}]
+    rows = [{**row, "cache_control": {"type": "ephemeral"}} if at in marks else row for at, row in enumerate(rows)]
+    return [rows[:4], rows[:6], rows]
+
+
+def watch(mode, asked, conversation):
+    """The sums of a conversation in this mode."""
+    with sidecar(gateway_models=PRICES, gateway={"mode": mode}) as client:
+        for messages in conversation:
+            body = {"input_type": "request", "structured_messages": messages, "texts": [], "model": "gold"}
+            answer = client.post("/beta/litellm_basic_guardrail_api", json=body)
+            asked.append(answer)
+        return client.get("/v1/stats").json()["totals"]
+
+
+@pytest.mark.parametrize("marks", [(), (3,)])
+def test_audit_would_save_just_what_pruning_saves(marks):
+    on, audit = [], []
+    pruned = watch("on", on, turns(*marks))
+    watched = watch("audit", audit, turns(*marks))
+    assert watched["tokens_would_save"] == pruned["tokens_saved"] and watched["tokens_saved"] == 0
+    assert watched["money_would_save"] == pytest.approx(pruned["money_saved"]) and watched["money_saved"] == 0
+    assert (pruned["tokens_saved"] == 0) is bool(marks), "what the provider has cached is not pruned"
+    assert all(each.json() == {"action": "NONE"} for each in audit)
+    # nothing was changed, so all that was sent before went out with the same bytes
+    assert watched["prefix_tokens"] >= pruned["prefix_tokens"] and watched["tokens_in"] == pruned["tokens_in"]
+    before = [int(each.headers["x-ctxprune-tokens-before"]) for each in audit]
+    assert [int(each.headers["x-ctxprune-tokens-after"]) for each in audit] == before
+    would = [int(each.headers["x-ctxprune-tokens-would-be"]) for each in audit]
+    assert would == [int(each.headers["x-ctxprune-tokens-after"]) for each in on]
+    assert not any("x-ctxprune-tokens-would-be" in each.headers for each in on)
+
+
+def test_what_audit_changes_not_is_not_called_saved():
+    with sidecar(gateway={"mode": "audit"}, gateway_models=PRICES) as watching:
+        told = watching.post("/v1/compress", json={"messages": AGENT, "model": "gold"}).json()
+        metrics = watching.get("/metrics").text
+    assert told["messages"] == AGENT and (told["tokens_saved"], told["compression_ratio"]) == (0, 1.0)
+    assert told["tokens_before"] == told["tokens_after"] > 0 and told["reason"] == "audit"
+    assert re.search(r'ctxprune_gateway_dollars_total\{key="\w+",kind="would_save"\} [\d.e-]*[1-9]', metrics)
+    assert 'kind="saved"' not in metrics
+
+
+def test_a_failure_in_audit_changes_nothing_even_when_closed():
+    with sidecar(gateway={"mode": "audit"}, fail_closed=True, max_queue_tokens=1) as watching:
+        body = {"input_type": "request", "structured_messages": AGENT, "texts": [], "model": "gold"}
+        answer = watching.post("/beta/litellm_basic_guardrail_api", json=body)
+    assert answer.status_code == 200 and answer.json() == {"action": "NONE"}
+    assert answer.headers["x-ctxprune-status"] == "degraded"
 
 
 def test_originals_come_back_to_their_owner_alone(client):

@@ -135,6 +135,8 @@ class Gateway:
         note(request.scope, result=pruned.status, reason=pruned.reason, mode=ask.mode, key=ask.key)
         note(request.scope, tokens_before=pruned.tokens_before, tokens_after=pruned.tokens_after, model=ask.model)
         note(request.scope, input_tokens=pruned.tokens_sent)
+        if pruned.tokens_would_be is not None:
+            note(request.scope, tokens_would_be=pruned.tokens_would_be)
         if self.service.settings.log_text:
             note(request.scope, messages=ask.messages)
         return pruned
