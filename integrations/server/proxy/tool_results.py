@@ -189,12 +189,14 @@ def _told(
         status, reason = "compressed", ""
     elif not changed and status == "passthrough":
         reason = "cached" if all(each.is_cached for each in results) else "nothing_to_remove"
+    of = [(each, sent[each.path]) for each in results]
     return Rewriting(
         with_texts(base.body, changed) if changed else base.body,
         status,
         reason,
-        base.tokens_before + sum(sent[each.path].before for each in results),
-        base.tokens_after + sum(sent[each.path].after for each in results),
+        base.tokens_before + sum(one.before for _, one in of),
+        base.tokens_after + sum(one.after for _, one in of),
+        saved_again=base.saved_again + sum(one.before - one.after for each, one in of if not each.is_new),
     )
 
 
