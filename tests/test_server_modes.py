@@ -110,6 +110,11 @@ def test_above_its_share_of_the_window_a_conversation_is_pruned(client, upstream
     assert chat(client, "window", model="small").headers["x-ctxprune-status"] == "compressed"
     assert len(sent(upstream)["messages"][3]["content"]) < len(RESULT) / 2
     assert chat(client, "window", model="unknown").headers["x-ctxprune-status"] == "compressed"
+    before = totals(client, "window")
+    assert chat(client, "window").headers["x-ctxprune-reason"] == "small_conversation"
+    after = totals(client, "window")
+    assert after["tokens_in"] - before["tokens_in"] == before["tokens_in"] / 2, "below the share it counts as well"
+    assert after["tokens_saved"] == before["tokens_saved"] > 0
 
 
 @pytest.mark.parametrize("field", [{"mode": "sometimes"}, {"mode": 3}, {"nothing": 1}])

@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from ctxprune.integrations.server.engine.queue import estimated_tokens
 from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.gate import note
 from ctxprune.integrations.server.gateway.dialects import Gateway
 from ctxprune.integrations.server.gateway.ledger import Sums, saved_money
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, Mode, bypassed
@@ -26,8 +27,8 @@ _SAID = ("content", "text", "output", "arguments", "tool_calls", "function")
 
 @dataclass(frozen=True, slots=True)
 class Course:
-    """What happens to one request. mode: off, on or a measuring one. reason: why it is off. key: the caller in the
-    books. tokens: of all texts, estimated."""
+    """What happens to one request. mode: off, on or a measuring one. reason: why it is left alone; "" when it is not.
+    key: the caller in the books. tokens: of all texts, estimated."""
 
     mode: Mode
     reason: str
@@ -48,7 +49,8 @@ class Modes:
         """What is sent upstream, entered into the books. size: of the body in bytes. Raises what `rewrite` raises."""
         began = time.perf_counter()
         course = await self.gateway.service.engine.in_thread(lambda: self._course(request, body), size=size)
-        if course.mode == "off":
+        note(request.scope, mode=course.mode, key=course.key, model=course.model)
+        if course.reason:
             rewriting = replace(await rewrite(_asking(body, enabled=False)), reason=course.reason)
         elif course.mode == "on":
             rewriting = await rewrite(body)
@@ -69,7 +71,7 @@ class Modes:
             reason = "off" if mode == "off" else "disabled"
             mode = "off"
         elif not self.gateway.pruner.fills(options.window_share, model, tokens):
-            mode, reason = "off", "small_conversation"
+            reason = "small_conversation"
         return Course(mode, reason, caller.key, model, tokens)
 
     def _enter(self, course: Course, dialect: str, rewriting: Rewriting, seconds: float) -> None:
