@@ -120,7 +120,13 @@ def _stack(app: FastAPI, service: Service, tracing: Tracing) -> None:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-ctxprune-timeout"],
-            expose_headers=["x-request-id", "x-ctxprune-status", "x-ctxprune-tokens-before", "x-ctxprune-tokens-after"],
+            expose_headers=[
+                "x-request-id",
+                "x-ctxprune-status",
+                "x-ctxprune-tokens-before",
+                "x-ctxprune-tokens-after",
+                "x-ctxprune-tokens-would-be",
+            ],
         )
 
 
