@@ -43,6 +43,7 @@ def test_outputs_are_compared() -> None:
     assert not alike("kept this", "kept that")
 
 
+@pytest.mark.filterwarnings("ignore:.*is an experimental component")  # Haystack says so of what it documents
 @pytest.mark.parametrize("name", PAGES)
 def test_blocks_run_and_print_what_stands_below_them(name: str) -> None:
     for block, output, below in printed(PAGES[name]):

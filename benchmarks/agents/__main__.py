@@ -25,7 +25,8 @@ import httpx2
 from benchmarks.agents.transcript import Turn, transcript
 from benchmarks.server.processes import sidecar
 from ctxprune import __version__
-from ctxprune.integrations.server.proxy.wires import anthropic_results, chat_results, responses_results
+from ctxprune.integrations.server.proxy.wires import anthropic_results, chat_results
+from ctxprune.integrations.tool_calls import responses_results
 from ctxprune.tokens import default_counter
 from ctxprune.tools import ToolOutputs
 

@@ -29,6 +29,7 @@ from benchmarks.server.processes import COUNTED, sidecar, upstream
 from benchmarks.server.soak import MAX_BODY_BYTES, NO_JSON, WRONG, Faults, Tally, Visit, until_terminated
 from ctxprune import Context, Pipeline, Policy, load
 from ctxprune.files import read_rows
+from ctxprune.integrations.originals import marked, marked_hash
 from ctxprune.prompt import NO_CONTEXT, piece_text
 from ctxprune.tools import prune_tool_output
 
@@ -216,11 +217,12 @@ class GatewayTraffic(Faults):
         if answer is None or answer[1]["action"] == "NONE":
             return
         text = answer[1]["structured_messages"][3]["content"]
-        start, _, rest = text.rpartition("\n[ctxprune: ")
-        self.tally.note("originals", "marked" if start == sample.kept else "another text", fine=start == sample.kept)
+        found = marked_hash(text) or ""
+        is_ours = bool(found) and text == marked(sample.kept, found)
+        self.tally.note("originals", "marked" if is_ours else "another text", fine=is_ours)
         is_late = self.closing.is_set()
         try:
-            got = await http.get(f"{self.url}/v1/retrieve/{rest.rpartition('hash=')[2][:24]}")
+            got = await http.get(f"{self.url}/v1/retrieve/{found}")
         except httpx2.HTTPError as error:
             self.tally.note("retrieve", type(error).__name__, fine=is_late)
             return

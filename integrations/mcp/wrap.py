@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,12 +17,10 @@ from typing import Any
 from ctxprune import __version__
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError, MissingExtraError
-from ctxprune.integrations.originals import Originals
+from ctxprune.integrations.originals import Originals, OwnOriginals, for_an_hour
 from ctxprune.tools import ToolOutput, ToolOutputs
 from ctxprune.types import Context, Document
 
-#: Bytes of all originals, and seconds that each is kept.
-BYTES, SECONDS = 64_000_000, 3600.0
 RETRIEVE = "retrieve_original"
 #: Texts that are pruned at a time; the others wait.
 AT_A_TIME = 2
@@ -34,10 +31,12 @@ class Pruning:
     """A loaded compressor and the originals of what it pruned."""
 
     outputs: ToolOutputs
-    originals: Originals = field(default_factory=lambda: Originals(BYTES, max_age=SECONDS))
-    # one caller, whom nobody else can name: whoever has a text of someone else's cannot learn that it was pruned here
-    _caller: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    originals: Originals = field(default_factory=for_an_hour)
+    _own: OwnOriginals = field(init=False)
     _turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(AT_A_TIME))
+
+    def __post_init__(self) -> None:
+        self._own = OwnOriginals(self.originals)
 
     async def prune(
         self, text: str, question: str, *, budget: int | None = None, threshold: float | None = None
@@ -58,14 +57,14 @@ class Pruning:
 
     def original(self, name: str) -> str | None:
         """The text behind a hash of `report`; None for one that is unknown or too old."""
-        return self.originals.get(self._caller, name)
+        return self._own.get(name)
 
     def report(self, output: ToolOutput, original: str, *, retrieve: str = RETRIEVE) -> str:
         """One line beside the pruned text; "" when nothing was removed."""
         if output.status != "compressed":
             return ""
         told = f"ctxprune: {output.tokens_before} tokens cut to {output.tokens_after}; {output.left_out} of {output.of}"
-        name = self.originals.put(self._caller, original)
+        name = self._own.put(original)
         found = f"; the original: {retrieve} with hash={name}" if name else ""
         warned = "".join(f"; {warning}" for warning in output.warnings)
         return f"[{told} left out{warned}{found}]"

@@ -84,7 +84,7 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     own = (compress_routes(service, gateway.headroom), *ranking, *gateways)
     for routes in (operation_routes(service), *own, playground_routes()):
         app.include_router(routes)
-    app.include_router(proxy_routes(service, upstream))
+    app.include_router(proxy_routes(service, upstream, gateway))
     _answer_errors(app)
     _stack(app, service, tracing or (opentelemetry_tracing() if settings.tracing else no_tracing))
     _document(app)
@@ -120,7 +120,13 @@ def _stack(app: FastAPI, service: Service, tracing: Tracing) -> None:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-ctxprune-timeout"],
-            expose_headers=["x-request-id", "x-ctxprune-status", "x-ctxprune-tokens-before", "x-ctxprune-tokens-after"],
+            expose_headers=[
+                "x-request-id",
+                "x-ctxprune-status",
+                "x-ctxprune-tokens-before",
+                "x-ctxprune-tokens-after",
+                "x-ctxprune-tokens-would-be",
+            ],
         )
 
 

@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
+from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.originals import retrieve_tool, with_tool
 from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
 from ctxprune.integrations.server.gate import GENERIC_PATH, PORTKEY_PATH, note
 from ctxprune.integrations.server.gateway.ledger import Sums
@@ -135,6 +135,8 @@ class Gateway:
         note(request.scope, result=pruned.status, reason=pruned.reason, mode=ask.mode, key=ask.key)
         note(request.scope, tokens_before=pruned.tokens_before, tokens_after=pruned.tokens_after, model=ask.model)
         note(request.scope, input_tokens=pruned.tokens_sent)
+        if pruned.tokens_would_be is not None:
+            note(request.scope, tokens_would_be=pruned.tokens_would_be)
         if self.service.settings.log_text:
             note(request.scope, messages=ask.messages)
         return pruned

@@ -20,7 +20,8 @@ OTHERS = "others"
 
 @dataclass(slots=True)
 class Sums:
-    """Of requests and answers. tokens_in: of all texts that came. tokens_before, tokens_after: of what could be pruned.
+    """Of requests and answers. tokens_in: of all texts that came. tokens_before, tokens_after: of what could be pruned,
+    in audit and shadow as it would be.
 
     tokens_saved: taken out of what was sent on. tokens_would_save: the same in audit and shadow, where it was not.
     prefix_tokens: at the beginning of conversations, sent with the bytes of the last request. output_tokens: of
@@ -147,6 +148,12 @@ class Ledger:
         for kind, amount in counted.items():
             if amount > 0:
                 self._tokens.labels(label, kind).inc(amount)
-        for kind, dollars in {"saved": sums.money_saved, "spent": sums.money_spent}.items():
+        money: Mapping[str, float] = {
+            "saved": sums.money_saved,
+            "would_save": sums.money_would_save,
+            "spent": sums.money_spent,
+            "output": sums.output_money,
+        }
+        for kind, dollars in money.items():
             if dollars > 0:
                 self._money.labels(label, kind).inc(dollars)

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ctxprune.integrations.server.engine.cache import BoundedCache
+from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.server.engine.queue import estimated_tokens
 from ctxprune.integrations.server.gateway.messages import Slot
 from ctxprune.types import TokenCounter

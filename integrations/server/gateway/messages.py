@@ -7,24 +7,22 @@ are read; rows of an unknown role or shape hold nothing.
 
 from __future__ import annotations
 
-import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ctxprune.integrations.originals import gives_originals
 from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, whole_block
 from ctxprune.integrations.server.proxy.patience import ImpatientError, Patience
+from ctxprune.integrations.tool_calls import Path, ToolCall, listed
 
-Path = tuple[str | int, ...]
 Kind = Literal["tool", "marked", "block"]
 
 #: Where a text of the user may hold marked context.
 _MARKED_ROLES = ("system", "developer", "user")
 _TOOL_ROLES = ("tool", "function")
-#: Tools whose results are originals that the model asked to have back: shortened again, it would ask for ever.
-RETRIEVE_TOOLS = ("ctxprune_retrieve", "headroom_retrieve", "compresr_retrieve", "retrieve_original")
 _ELEMENT_NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 
 
@@ -137,8 +135,7 @@ class Conversation:
                 yield slot
 
     def _is_retrieved(self, slot: Slot, name: object) -> bool:
-        called = (self.call(slot).partition(":")[0], name if isinstance(name, str) else "")
-        return any(each == tool or each.endswith(f"__{tool}") for each in called for tool in RETRIEVE_TOOLS)
+        return gives_originals(self.call(slot).partition(":")[0], name if isinstance(name, str) else "")
 
 
 def replaced(messages: Sequence[Any], texts: Mapping[Slot, str]) -> list[Any]:
@@ -177,7 +174,7 @@ def holds_cache_mark(message: Any) -> bool:
         return False
     content = message.get("content")
     parts = content if isinstance(content, list) else []
-    inner = [each for part in parts if isinstance(part, dict) for each in _list(part.get("content"))]
+    inner = [each for part in parts if isinstance(part, dict) for each in listed(part.get("content"))]
     return any(isinstance(each, dict) and each.get("cache_control") is not None for each in (message, *parts, *inner))
 
 
@@ -193,19 +190,14 @@ def _calls(messages: Sequence[Any]) -> Iterator[tuple[str, str]]:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") != "assistant":
             continue
-        for call in _list(message.get("tool_calls")):
+        for call in listed(message.get("tool_calls")):
             if isinstance(call, dict) and call.get("id") and isinstance(function := call.get("function"), dict):
-                yield str(call["id"]), _call_text(function.get("name"), function.get("arguments"))
-        for part in _list(message.get("content")):
+                yield str(call["id"]), ToolCall.of(function.get("name"), function.get("arguments")).line
+        for part in listed(message.get("content")):
             if isinstance(part, dict) and part.get("id") and part.get("type") == "tool_use":
-                yield str(part["id"]), _call_text(part.get("name"), part.get("input"))
+                yield str(part["id"]), ToolCall.of(part.get("name"), part.get("input")).line
         if isinstance(function := message.get("function_call"), dict) and function.get("name"):
-            yield str(function["name"]), _call_text(function.get("name"), function.get("arguments"))
-
-
-def _call_text(name: object, arguments: object) -> str:
-    given = arguments if isinstance(arguments, str) else "" if arguments is None else json.dumps(arguments)
-    return ": ".join(filter(None, (name if isinstance(name, str) else "", given.strip())))
+            yield str(function["name"]), ToolCall.of(function.get("name"), function.get("arguments")).line
 
 
 def _texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -213,14 +205,14 @@ def _texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     content = message.get("content")
     if isinstance(content, str):
         yield ("content",), content
-    for place, part in enumerate(_list(content)):
+    for place, part in enumerate(listed(content)):
         if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
             yield ("content", place, "text"), part["text"]
 
 
 def _result_texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """The texts of Anthropic's blocks of tool results in a row of the user's."""
-    for place, part in enumerate(_list(message.get("content"))):
+    for place, part in enumerate(listed(message.get("content"))):
         if isinstance(part, dict) and part.get("type") == "tool_result":
             for path, text in _texts(part):
                 yield ("content", place, *path), text
@@ -296,7 +288,3 @@ def _with(value: Any, path: Path, text: str) -> Any:
     copy: Any = dict(value) if isinstance(value, dict) else list(value)
     copy[path[0]] = _with(value[path[0]], path[1:], text)
     return copy
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []

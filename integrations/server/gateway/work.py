@@ -9,9 +9,10 @@ from typing import Any
 
 from ctxprune.errors import InputError
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.gateway.messages import Conversation, Path, Slot
+from ctxprune.integrations.server.gateway.messages import Conversation, Slot
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.proxy.marks import keeps_balance
+from ctxprune.integrations.tool_calls import Path
 from ctxprune.prompt import NO_CONTEXT, piece_text
 from ctxprune.types import Extract
 
@@ -49,7 +50,8 @@ class Ask:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
     """What goes on. messages: the same objects where nothing was changed. texts: by slot, of those that were.
-    tokens_sent: of the whole conversation as it goes on. before, after: what was and what would be left of the texts
+    tokens_would_be: after, where nothing is changed; else None. tokens_sent: of the whole conversation as it goes on.
+    before, after: what was and what would be left of the texts
     that may be pruned, for whoever compares. reason: a word."""
 
     messages: Sequence[Any]
@@ -60,6 +62,7 @@ class Pruned:
     offers_tool: bool = False
     tokens_before: int = 0
     tokens_after: int = 0
+    tokens_would_be: int | None = None
     tokens_sent: int = 0
     before: str = ""
     after: str = ""
@@ -67,6 +70,8 @@ class Pruned:
     @property
     def headers(self) -> dict[str, str]:
         named = {"x-ctxprune-reason": self.reason} if self.reason else {}
+        if self.tokens_would_be is not None:
+            named["x-ctxprune-tokens-would-be"] = str(self.tokens_would_be)
         return {
             "x-ctxprune-status": self.status,
             "x-ctxprune-tokens-before": str(self.tokens_before),
@@ -177,5 +182,6 @@ def scope_of(ask: Ask) -> bytes:
     """What a remembered row belongs to: a caller, and how that one wants it pruned."""
     beside = {"question", "mode", "min_tokens", "window_share", "fail_closed"}
     how = ask.options.model_dump_json(exclude=beside, exclude_defaults=True)
-    whole = f"{ask.conversation}\0{how}".encode("utf-8", "surrogatepass")
+    watched = "" if ask.mode == "on" else "\0watched"  # what would have been sent was not
+    whole = f"{ask.conversation}\0{how}{watched}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(ask.caller + whole, digest_size=16).digest()

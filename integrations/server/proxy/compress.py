@@ -8,14 +8,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
+from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.gateway.policy import Mode
 from ctxprune.integrations.server.patterns import Pattern
 from ctxprune.integrations.server.proxy.context import (
     Marking,
@@ -99,22 +100,37 @@ class ProxyOptions(Options):
     """The request's field `ctxprune`, which is not passed on."""
 
     enabled: bool | None = True
+    mode: Mode | None = Field(
+        default=None, description="on; off; audit (measure and log, change nothing); shadow: as audit on the proxy."
+    )
     question: str | None = Field(default=None, max_length=20_000, description="Instead of the last user message.")
     messages: list[int] | None = Field(default=None, description="Indices of messages that are context.")
+
+    @field_validator("mode")
+    @classmethod
+    def _as_by_default(cls, value: Mode | None) -> Mode | None:
+        """What is asked for and would be done anyway is remembered as the same."""
+        return None if value == "on" else value
 
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """What to send upstream, and the headers that tell of it. reason: a word ("" when compressed)."""
+    """What to send upstream, and the headers that tell of it. reason: a word ("" when compressed). tokens_would_be:
+    tokens_after, where nothing is changed; else None. saved_again: tokens of it that are of earlier turns, which the
+    provider may have cached."""
 
     body: dict[str, Any]
     status: str
     reason: str = ""
     tokens_before: int = 0
     tokens_after: int = 0
+    tokens_would_be: int | None = None
+    saved_again: int = 0
 
     def headers(self) -> dict[str, str]:
         named = {"x-ctxprune-reason": self.reason} if self.reason else {}
+        if self.tokens_would_be is not None:
+            named["x-ctxprune-tokens-would-be"] = str(self.tokens_would_be)
         return {
             "x-ctxprune-status": self.status,
             "x-ctxprune-tokens-before": str(self.tokens_before),
@@ -353,9 +369,10 @@ class ProxyCompressor:
         degraded = next((cause for cause in texts.causes if cause not in _HARMLESS), "")
         status = "degraded" if degraded else "compressed" if before != after else "passthrough"
         reason = degraded or (texts.causes[0] if texts.causes else "" if before != after else "nothing_to_remove")
-        return Rewriting(
-            chat.build(texts.by_segment), status, reason, sum(counts[: len(before)]), sum(counts[len(before) :])
-        )
+        is_new = [turn.is_new for turn in chat.turns for _ in turn.segments]
+        old, new = counts[: len(before)], counts[len(before) :]
+        again = sum(one - other for one, other, fresh in zip(old, new, is_new, strict=True) if not fresh)
+        return Rewriting(chat.build(texts.by_segment), status, reason, sum(old), sum(new), saved_again=again)
 
 
 def _take(texts: Texts, turns: Sequence[Turn], outcomes: Sequence[Outcome]) -> None:

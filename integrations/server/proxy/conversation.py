@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxprune.integrations.server.proxy.context import Segment, replaced, without_tags
-from ctxprune.integrations.server.proxy.wires import Path, caches_all, ends_cache, is_models, with_texts
+from ctxprune.integrations.server.proxy.wires import caches_all, ends_cache
+from ctxprune.integrations.tool_calls import Path, is_models, with_texts
 
 #: Before the first message.
 _NOWHERE = (-1, -1)

@@ -8,23 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ctxprune.errors import BudgetError, InputError
+from ctxprune.integrations.cache import BoundedCache
+from ctxprune.integrations.originals import gives_originals
 from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.compress import job_from
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.proxy.compress import ProxyCompressor, ProxyOptions, Rewriting
-from ctxprune.integrations.server.proxy.wires import (
-    Path,
-    ToolResult,
-    Wire,
-    anthropic_results,
-    chat_results,
-    responses_results,
-    with_texts,
-)
+from ctxprune.integrations.server.proxy.wires import Wire, anthropic_results, chat_results
 from ctxprune.integrations.server.service import Service
+from ctxprune.integrations.tool_calls import Path, ToolResult, responses_results, with_texts
 from ctxprune.prompt import piece_text
 from ctxprune.types import Document
 
@@ -108,7 +102,9 @@ class ToolResultPruner:
         return [
             replace(each, question=options.question or each.question) if each.is_new else each
             for each in results
-            if len(each.text) // CHARACTERS_A_TOKEN > limit and each.path[1] not in listed
+            if len(each.text) // CHARACTERS_A_TOKEN > limit
+            and each.path[1] not in listed
+            and not gives_originals(each.tool)
         ]
 
     async def _rewriting(
@@ -193,12 +189,14 @@ def _told(
         status, reason = "compressed", ""
     elif not changed and status == "passthrough":
         reason = "cached" if all(each.is_cached for each in results) else "nothing_to_remove"
+    of = [(each, sent[each.path]) for each in results]
     return Rewriting(
         with_texts(base.body, changed) if changed else base.body,
         status,
         reason,
-        base.tokens_before + sum(sent[each.path].before for each in results),
-        base.tokens_after + sum(sent[each.path].after for each in results),
+        base.tokens_before + sum(one.before for _, one in of),
+        base.tokens_after + sum(one.after for _, one in of),
+        saved_again=base.saved_again + sum(one.before - one.after for each, one in of if not each.is_new),
     )
 
 
