@@ -24,8 +24,10 @@ from benchmarks.server import hostile
 from ctxprune.compressors.provence.compressor import load_model
 from ctxprune.integrations.server import Settings, create_app
 from ctxprune.integrations.server.bodies import MAX_DEPTH, MAX_VALUES, check_shape, parsed_bytes
-from ctxprune.integrations.server.callers import Lanes, Rota, Shares
-from ctxprune.integrations.server.connections import (
+from ctxprune.integrations.server.callers import (
+    Lanes,
+    Rota,
+    Shares,
     Throttle,
     ThrottledRecords,
     bounded_protocol,

@@ -29,8 +29,8 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ctxprune import __version__
 from ctxprune.errors import BudgetError, CheckpointError, CtxpruneError, InputError
+from ctxprune.integrations.server.callers import ThrottledRecords, bounded_protocol, most_connections, quiet_faults
 from ctxprune.integrations.server.compress import compress_routes
-from ctxprune.integrations.server.connections import ThrottledRecords, bounded_protocol, most_connections, quiet_faults
 from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message

@@ -12,8 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ctxprune.integrations.server.bodies import SMALL_BODY, decoded, parsed_bytes, too_large
-from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, offered_keys
-from ctxprune.integrations.server.connections import Throttle, send_at_once
+from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, Throttle, offered_keys, send_at_once
 from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, no_tracing
 from ctxprune.integrations.server.pages import is_page
