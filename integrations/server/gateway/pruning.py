@@ -13,32 +13,37 @@ from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.gateway.ledger import Ledger, Sums, saved_money
-from ctxprune.integrations.server.gateway.memory import Counts, RowMemory, prefix_keys, row_keys
+from ctxprune.integrations.server.gateway.ledger import Counts, Ledger, Sums, saved_money
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
     Marking,
     Path,
     Slot,
+    is_prose,
+    is_structured,
+    lexical_cut,
     replaced,
     row_texts,
+    shortened_question,
     text_at,
 )
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
-from ctxprune.integrations.server.gateway.texts import is_prose, is_structured, lexical_cut, shortened_question
 from ctxprune.integrations.server.gateway.work import (
     Ask,
     Pruned,
+    RowMemory,
     Work,
     by_place,
     failure,
+    prefix_keys,
     question_of,
     reason_of,
+    row_keys,
     scope_of,
     take,
     without_question,
 )
-from ctxprune.integrations.server.proxy.patience import Patience, patience_for
+from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document, TokenCounter
 

@@ -1,13 +1,15 @@
-"""One conversation on its way through: what was asked, what is known of it, and what came of it."""
+"""One conversation on its way through: what was asked, what is known of it and its rows, and what came of it."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ctxprune.errors import InputError
+from ctxprune.integrations.server.engine.cache import ENTRY_BYTES, BoundedCache, SentTexts
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.gateway.messages import Conversation, Path, Slot
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
@@ -179,3 +181,44 @@ def scope_of(ask: Ask) -> bytes:
     how = ask.options.model_dump_json(exclude=beside, exclude_defaults=True)
     whole = f"{ask.conversation}\0{how}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(ask.caller + whole, digest_size=16).digest()
+
+
+class RowMemory(SentTexts[Slot]):
+    """What each row was sent as, and which rows were sent at all; `limit` holds for either."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._seen: BoundedCache[bytes, bool] = BoundedCache(limit, weigh=lambda _: ENTRY_BYTES)
+
+    def seen(self, keys: Sequence[bytes]) -> int:
+        """How many of the first rows were sent before; all are then remembered as sent."""
+        number = next((at for at, key in enumerate(keys) if self._seen.get(key) is None), len(keys))
+        for key in keys[number:]:
+            self._seen.put(key, True)
+        return number
+
+
+def prefix_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
+    """A key for the messages up to each row. Cache marks do not count: clients move them on at every turn."""
+    digest, keys = hashlib.blake2b(scope, digest_size=16), []
+    for message in messages:
+        digest.update(_canonical(message) + b"\n")
+        keys.append(digest.digest())
+    return keys
+
+
+def row_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
+    """A key for each row by itself, for dialects that show ever other parts of one conversation."""
+    return [hashlib.blake2b(scope + b"\0" + _canonical(message), digest_size=16).digest() for message in messages]
+
+
+def _canonical(value: Any) -> bytes:
+    """The value as bytes, without the cache marks at any depth."""
+    text = json.dumps(_unmarked(value), sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unmarked(each) for name, each in value.items() if name != "cache_control"}
+    return [_unmarked(each) for each in value] if isinstance(value, list) else value

@@ -13,63 +13,31 @@ from pydantic import Field
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
 from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
-from ctxprune.integrations.server.engine.cache import BoundedCache
+from ctxprune.integrations.server.engine.cache import SentTexts
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.patterns import Pattern
 from ctxprune.integrations.server.proxy.context import (
+    Conversation,
     Marking,
     Segment,
     Turn,
-    any_marked,
+    anthropic_conversation,
+    chat_conversation,
     find_turns,
     prompt_segments,
     replaced,
+    responses_conversation,
     without_tags,
 )
-from ctxprune.integrations.server.proxy.conversation import (
-    Conversation,
-    anthropic_conversation,
-    chat_conversation,
-    responses_conversation,
-)
-from ctxprune.integrations.server.proxy.marks import is_marked, keeps_balance
-from ctxprune.integrations.server.proxy.patience import Patience, patience_for
+from ctxprune.integrations.server.proxy.marks import any_marked, is_marked, keeps_balance
+from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
 from ctxprune.integrations.server.schemas import Options
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document
 
-#: Bytes of an entry besides its texts, about.
-_OVERHEAD = 300
-
 #: Why a turn is left as it came without anything having failed.
 _HARMLESS = ("no_question", "cached")
-
-#: The text of each segment; None for one that went as it came.
-Sent = tuple[str | None, ...]
-
-
-class TurnMemory:
-    """The turns of the last conversations. limit: bytes, about; 0 remembers nothing.
-
-    A turn that could not be compressed is remembered too: were it compressed at the next request, the upstream's
-    prompt cache would miss everything after it.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._sent: BoundedCache[bytes, Sent] = BoundedCache(limit, weigh=_weigh)
-
-    def get(self, key: bytes, segments: Sequence[Segment]) -> dict[Segment, str] | None:
-        """The texts of the segments that were changed; None for an unknown turn."""
-        sent = self._sent.get(key)
-        if sent is None or len(sent) != len(segments):
-            return None
-        return {segment: text for segment, text in zip(segments, sent, strict=True) if text is not None}
-
-    def put(self, key: bytes, segments: Sequence[Segment], texts: Mapping[Segment, str]) -> None:
-        """texts: those that were changed, of these segments and maybe others."""
-        found = ((segment, texts.get(segment)) for segment in segments)
-        self._sent.put(key, tuple(None if text == segment.text else text for segment, text in found))
 
 
 def conversation_keys(messages: Sequence[Any], turns: Sequence[Turn], *, scope: bytes = b"") -> list[bytes]:
@@ -88,11 +56,6 @@ def conversation_keys(messages: Sequence[Any], turns: Sequence[Turn], *, scope: 
         keys.append(marked.digest())
         start = turn.end
     return keys
-
-
-def _weigh(sent: Sent) -> int:
-    # up to four bytes a character, as Python keeps them
-    return _OVERHEAD + sum(4 * len(text) for text in sent if text is not None)
 
 
 class ProxyOptions(Options):
@@ -157,7 +120,7 @@ class ProxyCompressor:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._memory = TurnMemory(service.settings.proxy_memory_bytes)
+        self._memory = SentTexts[Segment](service.settings.proxy_memory_bytes)
 
     async def chat(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
         """size: of the body in bytes. Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only

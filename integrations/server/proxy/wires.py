@@ -1,7 +1,7 @@
 """Where tool results stand in the requests of three APIs, what each was asked for, and a changed request as bytes.
 
 Chat: messages of the role tool. Anthropic: `tool_result` blocks of user messages. Responses: the `output` of function
-calls. Nothing else of a request is looked at here; of marked context see `conversation`. A result's question is what
+calls. Nothing else of a request is looked at here; of marked context see `context`. A result's question is what
 the user said last before it, with what the call itself searched for, so that it is the same on every later turn. Every
 byte outside of the changed texts stays the caller's own.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxprune.integrations.server.errors import json_bytes
-from ctxprune.integrations.server.proxy.context import any_marked
+from ctxprune.integrations.server.proxy.marks import any_marked
 from ctxprune.tools.json_shape import Node, spans
 
 #: Keys and indices from the body to a text in it.
