@@ -35,8 +35,7 @@ from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
 from ctxprune.integrations.server.gate import Gate
-from ctxprune.integrations.server.gateway.compresr import compresr_routes
-from ctxprune.integrations.server.gateway.dialects import Gateway, gateway_routes
+from ctxprune.integrations.server.gateway.dialects import Gateway, compresr_routes, gateway_routes
 from ctxprune.integrations.server.highlight import highlight_routes
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, json_log, no_tracing, opentelemetry_tracing
 from ctxprune.integrations.server.pages import DOCS_PATH, PLAYGROUND_PATH, operation_routes, playground_routes

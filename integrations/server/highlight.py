@@ -9,10 +9,10 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, FailFast, Field
 
 from ctxprune.integrations.server.callers import caller_of
-from ctxprune.integrations.server.compress import job_from, log_outcomes, seconds_of, token_headers
-from ctxprune.integrations.server.errors import ApiError, json_bytes
+from ctxprune.integrations.server.compress import job_from, scored, token_headers
+from ctxprune.integrations.server.errors import json_bytes
 from ctxprune.integrations.server.schemas import AnyDocument, Options
-from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document, Extract
 
 Tags = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=16)]
@@ -79,10 +79,7 @@ def highlight_routes(service: Service) -> APIRouter:
         documents = [Document(each) if isinstance(each, str) else each.document() for each in body.documents]
         caller = caller_of(request.headers)
         job = job_from(options, service, query=body.query, documents=documents, caller=caller)
-        (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
-        log_outcomes(service, request, [job], [outcome])
-        if outcome.cause:
-            raise ApiError(504 if outcome.cause == "deadline" else 424, outcome.result.reason or outcome.cause)
+        outcome = await scored(service, request, job)
         extracts = sorted(outcome.result.after.extracts, key=lambda extract: extract.index)
         rows = await service.engine.in_thread(
             lambda: json_bytes({"results": [highlighted(extract, body) for extract in extracts]})

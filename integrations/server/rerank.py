@@ -19,12 +19,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 from ctxprune.integrations.server.callers import caller_of
-from ctxprune.integrations.server.compress import log_outcomes, seconds_of, token_headers
+from ctxprune.integrations.server.compress import scored, token_headers
 from ctxprune.integrations.server.engine.catalog import RERANKER
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import public_name
-from ctxprune.integrations.server.errors import ApiError, json_bytes
-from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.integrations.server.errors import json_bytes
+from ctxprune.integrations.server.service import Service
 from ctxprune.runtime import sigmoid
 from ctxprune.types import Document, Extract, TokenCounter
 
@@ -282,10 +282,7 @@ async def rank(
     documents = tuple(map(Document, texts))
     caller = caller_of(request.headers)
     job = Job(query=query, documents=documents, compressor=RERANKER, language=language, caller=caller)
-    (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
-    log_outcomes(service, request, [job], [outcome])
-    if outcome.cause:
-        raise ApiError(504 if outcome.cause == "deadline" else 424, outcome.result.reason or outcome.cause)
+    outcome = await scored(service, request, job)
     extracts = sorted(outcome.result.after.extracts, key=lambda extract: -_relevance(extract))
     return extracts, outcome
 

@@ -138,6 +138,13 @@ class Service:
         return {status: {"model": OpenAIErrorResponse, "description": text} for status, text in _PROXY_MEANING.items()}
 
 
+def told_headers(status: str, before: int, after: int, reason: str = "") -> dict[str, str]:
+    """The headers that tell of a pruning. before, after: tokens. reason: a word; "" for none."""
+    named = {"x-ctxprune-reason": reason} if reason else {}
+    tokens = {"x-ctxprune-tokens-before": str(before), "x-ctxprune-tokens-after": str(after)}
+    return {"x-ctxprune-status": status} | tokens | named
+
+
 T = TypeVar("T")
 
 

@@ -14,6 +14,7 @@ from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.gateway.messages import Conversation, Path, Slot
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.proxy.marks import keeps_balance
+from ctxprune.integrations.server.service import told_headers
 from ctxprune.prompt import NO_CONTEXT, piece_text
 from ctxprune.types import Extract
 
@@ -68,12 +69,7 @@ class Pruned:
 
     @property
     def headers(self) -> dict[str, str]:
-        named = {"x-ctxprune-reason": self.reason} if self.reason else {}
-        return {
-            "x-ctxprune-status": self.status,
-            "x-ctxprune-tokens-before": str(self.tokens_before),
-            "x-ctxprune-tokens-after": str(self.tokens_after),
-        } | named
+        return told_headers(self.status, self.tokens_before, self.tokens_after, self.reason)
 
 
 @dataclass(slots=True)
