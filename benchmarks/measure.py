@@ -1,4 +1,4 @@
-"""Clocks and scales of the benchmark: timings with their spread, memory, child processes, and what the machine is."""
+"""Clocks and scales of the benchmarks: timings with their spread, intervals, memory, texts, and what the machine is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import numpy as np
 from ctxprune.data import sample_corpus, sample_questions
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.eval.run.retrieval import chunk_spans
+from ctxprune.eval.statistics import difference_interval, mean_interval
 from ctxprune.runtime.device import describe
 from ctxprune.types import Context
 
@@ -95,6 +96,26 @@ def speed_up(ours: Timing, theirs: Timing) -> dict[str, float]:
         raise InputError(f"paired runs must be equally many, got {len(ours.seconds)} and {len(theirs.seconds)}")
     ratios = np.array(theirs.seconds) / np.array(ours.seconds)
     return {"median": float(np.median(ratios)), "low": float(ratios.min()), "high": float(ratios.max())}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """How intervals are drawn: each anew from the seed, so that a figure does not depend on those before it."""
+
+    resamples: int = 2000
+    seed: int = 0
+
+    @property
+    def options(self) -> dict[str, int]:
+        return {"resamples": self.resamples, "seed": self.seed}
+
+    def mean(self, values: Sequence[float]) -> dict[str, Any]:
+        return asdict(mean_interval(values, rng=np.random.default_rng(self.seed), resamples=self.resamples))
+
+    def difference(self, ours: Sequence[float], theirs: Sequence[float]) -> dict[str, Any]:
+        """Of ours - theirs, paired by question."""
+        rng = np.random.default_rng(self.seed)
+        return asdict(difference_interval(ours, theirs, rng=rng, resamples=self.resamples))
 
 
 def as_installed() -> dict[str, str]:

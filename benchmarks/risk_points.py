@@ -14,10 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.__main__ import load_compressor
 from benchmarks.quality.figures import write_figures
-from benchmarks.quality.sets import question_sets
-from benchmarks.tables.quality import points_table
+from benchmarks.quality.sets import load_compressor, question_sets
+from benchmarks.tables import points_table
 from ctxprune.calibration import POINTS, OperatingPoints, PointName, allowed_loss
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.data.questions import Question

@@ -13,10 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.quality import __main__ as quality
-from benchmarks.quality.figures import plain, shown
-from benchmarks.quality.measure import evaluate
-from benchmarks.quality.reliability import require_matplotlib
-from benchmarks.quality.report import render
+from benchmarks.quality.figures import evaluate, plain, shown
+from benchmarks.quality.report import render, require_matplotlib
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_units
 from ctxprune.data.questions import LabelledDocument, Question, question_from_row
 from ctxprune.errors import InputError, MissingExtraError

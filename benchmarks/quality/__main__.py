@@ -11,13 +11,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ctxprune
-from benchmarks.quality.figures import plain, shown, write_figures
-from benchmarks.quality.manuals import manual_questions
-from benchmarks.quality.measure import Figures, evaluate
-from benchmarks.quality.reliability import reliability_plot, require_matplotlib
-from benchmarks.quality.report import render
-from benchmarks.quality.sets import Sets, ladder_sets, question_sets
+from benchmarks.quality.figures import Figures, evaluate, plain, shown, write_figures
+from benchmarks.quality.report import reliability_plot, render, require_matplotlib
+from benchmarks.quality.sets import Sets, ladder_sets, load_compressor, manual_questions, question_sets
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.types import Compressor
@@ -47,21 +43,6 @@ def _compressors(names: Sequence[str]) -> dict[str, Compressor]:
             f"two compressors would both be called {double[0]!r}; give models in folders of distinct names"
         )
     return {label: load_compressor(name) for label, name in zip(labels, names, strict=True)}
-
-
-def load_compressor(name: str) -> Compressor:
-    """A compressor by name, "NAME:MODEL" with that model, such as an export's folder, or "NAME+OPTION=VALUE" with that
-    option.
-
-    Raises UnknownNameError for a name that nobody knows.
-    """
-    if "+" in name and not Path(name).exists():
-        family, *options = name.split("+")
-        return ctxprune.load(family, **{key: value for key, _, value in (option.partition("=") for option in options)})
-    family, colon, model = name.partition(":")
-    if not colon or Path(name).exists():
-        return ctxprune.load(name)
-    return ctxprune.load(family, model=model)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

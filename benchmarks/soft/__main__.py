@@ -15,8 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soft.arms import TextTokens, arms
-from benchmarks.soft.cost import CostMeasure, ModelSize, cost_figures
+from benchmarks.measure import Bootstrap
+from benchmarks.soft.arms import CostMeasure, ModelSize, TextTokens, arms, cost_figures
 from benchmarks.soft.measure import (
     CANDIDATES,
     AnswerMeasure,
@@ -29,7 +29,7 @@ from benchmarks.soft.measure import (
     read_asked,
     read_passages,
 )
-from benchmarks.soft.report import Bootstrap, answer_figures, identification_figures, passage_figures, render
+from benchmarks.soft.report import answer_figures, identification_figures, passage_figures, render
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.xrag.bridge import load_bridge

@@ -8,12 +8,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from benchmarks.soft.arms import Asked, TextTokens, arms
+from benchmarks.soft.arms import Asked, Row, TextTokens, arms
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Vectors
 from ctxprune.data.questions import Question, read_jsonl
 from ctxprune.errors import InputError
@@ -152,8 +152,6 @@ class SoftLikelihood:
 
 
 T = TypeVar("T")
-#: What was measured of one item, as JSON has it.
-Row: TypeAlias = dict[str, Any]
 
 
 def measured_rows(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from benchmarks.measure import Bootstrap
 from benchmarks.soft.arms import CLOSED, LENT, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG
 from benchmarks.soft.measure import READ_TOKENS, Row
 from ctxprune.eval.report.markdown import table
-from ctxprune.eval.statistics import Interval, difference_interval, mean_interval
 
 Figures = Mapping[str, Any]
 
@@ -159,24 +158,6 @@ def _spelled(figures: Figures, form: str, scale: float) -> str:
 #: Figures as JSON has them; intervals as `Interval` spells its fields.
 FigureRow: TypeAlias = dict[str, Any]
 Values: TypeAlias = Sequence[float]
-
-
-class Bootstrap:
-    """seed: every interval is drawn from the same stream, so a figure does not depend on those before it."""
-
-    def __init__(self, *, seed: int = 0, resamples: int = 2000) -> None:
-        self._seed, self._resamples = seed, resamples
-
-    def mean(self, values: Values) -> FigureRow:
-        return asdict(mean_interval(values, rng=self._rng(), resamples=self._resamples))
-
-    def difference(self, ours: Values, theirs: Values) -> FigureRow:
-        """Of `ours - theirs`, paired."""
-        found: Interval = difference_interval(ours, theirs, rng=self._rng(), resamples=self._resamples)
-        return asdict(found)
-
-    def _rng(self) -> np.random.Generator:
-        return np.random.default_rng(self._seed)
 
 
 def passage_figures(rows: Sequence[Row], draw: Bootstrap) -> FigureRow:
