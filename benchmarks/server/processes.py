@@ -1,4 +1,4 @@
-"""The processes that the load benchmark runs on loopback ports: the sidecar, and an upstream that fails on demand."""
+"""Processes that benchmarks run on loopback ports: the sidecar, as a child or as its command, and a bad upstream."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import json
 import multiprocessing
 import os
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -93,15 +95,66 @@ def _listening() -> socket.socket:
 
 def _until_ready(running: Running) -> None:
     limit = time.monotonic() + START_SECONDS
-    while True:
+    while not _answers(f"{running.url}/readyz"):
         if not running.process.is_alive() or time.monotonic() > limit:
             raise RuntimeError(f"the server did not start within {START_SECONDS:g} s; see its log above")
-        try:
-            if httpx2.get(f"{running.url}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx2.HTTPError:
-            pass
         time.sleep(0.1)
+
+
+@contextmanager
+def served(
+    log: Path, keys: Sequence[str], *, patience: float = START_SECONDS, **settings: Any
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`ctxprune serve` as whoever deploys it runs it: the process and its port, ready. log: where it writes. keys: that
+    it takes. settings: as in `Settings`, by its environment."""
+    port = free_port()
+    variables = {f"CTXPRUNE_{name.upper()}": str(value) for name, value in settings.items()}
+    command = [sys.executable, "-c", "from ctxprune.cli import main; main()", "serve", "--port", str(port)]
+    environment = {**os.environ, **variables, "CTXPRUNE_API_KEYS": json.dumps(list(keys))}
+    with ready(command, environment, f"http://127.0.0.1:{port}/readyz", log=log, patience=patience) as process:
+        yield process, port
+
+
+@contextmanager
+def ready(
+    command: Sequence[str], environment: Mapping[str, str], url: str, *, log: Path, patience: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server's process, once `url` answers with 200. Raises RuntimeError with the end of its log when it does not
+    within `patience` seconds."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, env=dict(environment), stdout=stream, stderr=stream)
+    try:
+        limit = time.monotonic() + patience
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.2)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def peak_mb(pid: int) -> float:
+    """The most resident memory that the process ever had; 0 where there is no /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=5).status_code == 200
+    except httpx2.HTTPError:
+        return False
 
 
 def _run_sidecar(listening: socket.socket, options: dict[str, Any]) -> None:
