@@ -29,7 +29,10 @@ from benchmarks.soft.arms import (
     Asked,
     ModelSize,
     TextTokens,
+    answer_figures,
     arms,
+    identification_figures,
+    passage_figures,
 )
 from benchmarks.soft.measure import (
     CANDIDATES,
@@ -40,7 +43,6 @@ from benchmarks.soft.measure import (
     read_asked,
     read_passages,
 )
-from benchmarks.soft.report import answer_figures, identification_figures, passage_figures
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_sentences
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
 from ctxprune.errors import InputError

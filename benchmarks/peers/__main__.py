@@ -14,10 +14,10 @@ from typing import Any
 
 from benchmarks.measure import Timing, machine
 from benchmarks.peers.runner import PEERS, Asked, Outcome, Peer, Plan, run_peer
-from benchmarks.report import table
 from ctxprune.data import read_questions, sample_corpus, sample_questions
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.eval.metrics import answer_in_context
+from ctxprune.eval.report.markdown import compact
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.retrievers import BM25Retriever
 
@@ -67,7 +67,7 @@ def render(command: str, rows: Sequence[dict[str, Any]], plan: Plan) -> str:
         f"average {load} at the end. A peer is a process in an environment of its own; loading and a first call are in "
         "its memory and not in its seconds. Words given: before what it kept is cut at the budget; the answer is "
         "looked for in that many words of it, wherever it stands in them. No share where random weights chose.",
-        table(head, [_cells(row, plan) for row in rows]),
+        compact(head, [_cells(row, plan) for row in rows]),
         "\n".join(_remark(row) for row in rows),
     ]
     return "\n\n".join(parts) + "\n"

@@ -1,7 +1,8 @@
-"""The arms of the comparison: what is asked in each, from the question alone to all of the text, and what it costs."""
+"""The arms of the comparison, from the question alone to all of the text: what is asked in each, its cost, figures."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -11,7 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.measure import Task, machine, speed_up, stopwatch, time_in_turn
+from benchmarks.measure import Bootstrap, Task, machine, speed_up, stopwatch, time_in_turn
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.xrag import compressor
 from ctxprune.compressors.xrag.bridge import Bridge
@@ -21,7 +22,7 @@ from ctxprune.models.sentence_encoders import Embedder
 from ctxprune.types import Context, Document, SoftTokens
 from ctxprune.vectors import shard_text
 
-#: What was measured of one item, as JSON has it.
+#: What was measured of one item, or figures of many, as JSON has it; intervals as `Interval` spells its fields.
 Row: TypeAlias = dict[str, Any]
 SoftVectors: TypeAlias = npt.NDArray[np.float32]
 
@@ -262,3 +263,72 @@ def cost_figures(row: Row, lengths: Sequence[Mapping[str, int]], size: ModelSize
         for arm, timings in row["arms"].items()
     }
     return {**row, "arms": costs, "size": asdict(size)}
+
+
+Values: TypeAlias = Sequence[float]
+
+
+def passage_figures(rows: Sequence[Row], draw: Bootstrap) -> Row:
+    """Nats per token of a passage by what stands for it, and how much more the controls take than the true token."""
+    nats = {name: [row["nats"][name] / row["tokens"] for row in rows] for name in rows[0]["nats"]}
+    controls = [name for name in nats if name != "true"]
+    return {
+        "passages": len(rows),
+        "tokens": sum(row["tokens"] for row in rows),
+        "nats": {name: draw.mean(values) for name, values in nats.items()},
+        "minus_true": {name: draw.difference(nats[name], nats["true"]) for name in controls},
+        "true_better": {
+            name: draw.mean([float(own < other) for own, other in zip(nats["true"], nats[name], strict=True)])
+            for name in controls
+        },
+    }
+
+
+def identification_figures(rows: Sequence[Row], draw: Bootstrap) -> Row:
+    """The share of passages that their own token makes likelier than any other token of the group does."""
+    right = [float(row["nats"][row["own"]] < min(_others(row))) for row in rows]
+    return {"passages": len(rows), "candidates": len(rows[0]["nats"]) if rows else 0, "right": draw.mean(right)}
+
+
+def _others(row: Row) -> list[float]:
+    return [nats for place, nats in enumerate(row["nats"]) if place != row["own"]]
+
+
+def answer_figures(likelihoods: Sequence[Row], predictions: Sequence[Row], draw: Bootstrap) -> Row:
+    """By arm: nats per token of the accepted answer, match, prompt tokens; xRAG's paired differences; resilience and
+    boost of xRAG and text."""
+    names = list(likelihoods[0]["nats"])
+    nats = {arm: [row["nats"][arm] / row["tokens"] for row in likelihoods] for arm in names}
+    match = {arm: [row["match"][arm] for row in predictions] for arm in names}
+    lengths = {arm: [row["prompt_tokens"][arm] for row in likelihoods] for arm in names}
+    return {
+        "questions": len(likelihoods),
+        "arms": {
+            arm: {
+                "nats": draw.mean(nats[arm]),
+                "match": draw.mean(match[arm]),
+                "prompt_tokens": float(np.mean(lengths[arm])),
+            }
+            for arm in names
+        },
+        "xrag_minus": {
+            arm: {"nats": draw.difference(nats[XRAG], nats[arm]), "match": draw.difference(match[XRAG], match[arm])}
+            for arm in names
+            if arm != XRAG
+        },
+        "mixed_minus": {
+            arm: {"nats": draw.difference(nats[MIXED], nats[arm]), "match": draw.difference(match[MIXED], match[arm])}
+            for arm in (SENTENCE, LENT, PRUNED, TEXT)
+            if MIXED in names
+        },
+        "kept": {arm: _kept(match[CLOSED], match[arm], draw) for arm in (SHUFFLED, XRAG, MIXED, TEXT) if arm in names},
+    }
+
+
+def _kept(without: Values, with_context: Values, draw: Bootstrap) -> Row:
+    """resilience: the share right with a context of those right without; boost: of those wrong without."""
+    paired = list(zip(without, with_context, strict=True))
+    return {
+        "resilience": draw.mean([after if before else math.nan for before, after in paired]),
+        "boost": draw.mean([math.nan if before else after for before, after in paired]),
+    }
