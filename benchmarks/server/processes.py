@@ -1,4 +1,4 @@
-"""Processes that benchmarks run on loopback ports: the sidecar, as a child or as its command, and a bad upstream."""
+"""What benchmarks of the server share: processes on loopback ports (sidecar, bad upstream), clients and requests."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import asyncio
 import json
 import multiprocessing
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -218,3 +220,48 @@ async def _reply(writer: asyncio.StreamWriter, mode: str | None, body: bytes) ->
         writer.write(b"0\r\n\r\n")
     await writer.drain()
     return mode in ("ok", "slow", "error", "echo", "told")
+
+
+TIMEOUT_SECONDS = 600.0
+_VOCABULARY = (
+    "the river station opened ticket music glass winter engine granite harbour record committee village museum "
+    "student report copper garden market signal bridge letter railway festival doctor cloud window season theatre"
+)
+_WORDS = _VOCABULARY.split()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is measured. requests: a round of the throughput; pairs: of one-client and proxy calls."""
+
+    requests: int = 192
+    rounds: int = 3
+    pairs: int = 60
+    clients: tuple[int, ...] = (1, 8, 64)
+    busiest: int = 64
+    passages: int = 5
+    words: int = 100
+    overload_seconds: float = 20.0
+
+
+QUICK = Sizes(requests=4, rounds=1, pairs=3, clients=(1, 2), busiest=4, passages=2, words=30, overload_seconds=0.5)
+
+
+def bodies(sizes: Sizes, *, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Requests without end, none like another, so that no cache answers."""
+    choose = random.Random(seed)
+    for number in count():
+        texts = [_passage(choose, sizes.words) for _ in range(sizes.passages)]
+        yield {"query": f"When was the {choose.choice(_WORDS)} number {number} opened?", "documents": texts}
+
+
+def _passage(choose: random.Random, words: int) -> str:
+    chosen = [choose.choice(_WORDS) for _ in range(words)]
+    sentences = [chosen[at : at + 12] for at in range(0, words, 12)]
+    return " ".join(f"{' '.join(sentence).capitalize()}." for sentence in sentences)
+
+
+async def with_clients(clients: int, work: Callable[[httpx2.AsyncClient], Coroutine[Any, Any, None]]) -> None:
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=clients)
+    async with httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False) as http:
+        await asyncio.gather(*(work(http) for _ in range(clients)))
