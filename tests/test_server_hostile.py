@@ -23,7 +23,6 @@ from starlette.testclient import TestClient
 from benchmarks.server import hostile
 from ctxprune.compressors.provence.compressor import load_model
 from ctxprune.integrations.server import Settings, create_app
-from ctxprune.integrations.server.bodies import MAX_DEPTH, MAX_VALUES, check_shape, parsed_bytes
 from ctxprune.integrations.server.callers import (
     Lanes,
     Rota,
@@ -38,6 +37,7 @@ from ctxprune.integrations.server.engine import engine
 from ctxprune.integrations.server.engine.queue import estimated_tokens, estimated_units
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ExpiredError, Ticket, Turns
 from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.service import MAX_DEPTH, MAX_VALUES, check_shape, parsed_bytes
 from ctxprune.text import split_sentences
 from ctxprune.tokens import default_counter
 

@@ -18,7 +18,6 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from ctxprune.integrations.originals import retrieve_tool
-from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of
 from ctxprune.integrations.server.engine.cache import BoundedCache
@@ -41,7 +40,7 @@ from ctxprune.integrations.server.gateway.schemas import (
     portkey_answer,
 )
 from ctxprune.integrations.server.gateway.work import Ask, Pruned, limits_of
-from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.integrations.server.service import Service, checked_model, while_connected
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import Field
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
-from ctxprune.integrations.server.bodies import checked_model
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
 from ctxprune.integrations.server.engine.cache import SentTexts
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
@@ -33,7 +32,7 @@ from ctxprune.integrations.server.proxy.context import (
 from ctxprune.integrations.server.proxy.marks import any_marked, is_marked, keeps_balance
 from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
 from ctxprune.integrations.server.schemas import Options
-from ctxprune.integrations.server.service import Service, told_headers
+from ctxprune.integrations.server.service import Service, checked_model, told_headers
 from ctxprune.types import Document
 
 #: Why a turn is left as it came without anything having failed.
