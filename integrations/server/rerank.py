@@ -1,9 +1,9 @@
-"""Reranking in the dialects of Jina (/v1/rerank), Cohere (/v2/rerank) and Text Embeddings Inference (/rerank), and
-/v1/highlight: which sentences of search hits answer the question, in the shape that search back ends expect.
+"""Ranking documents in three vendors' dialects, and highlighting the sentences of search hits that answer a question.
 
-Shapes follow the vendors' public API references. Fields that they know and this server has no use for are ignored, as
-are unknown ones, so that their clients work as they are. `pruned_text: true` is ours: each result then carries the
-document with only what helps with the question.
+Jina: /v1/rerank; Cohere: /v2/rerank; Text Embeddings Inference: /rerank. Shapes follow their public API references.
+Fields that they know and this server has no use for are ignored, as are unknown ones, so that their clients work as
+they are. `pruned_text: true` is ours: each result then carries the document with only what helps with the question.
+/v1/highlight has the shape that search back ends expect.
 """
 
 from __future__ import annotations

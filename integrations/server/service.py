@@ -1,4 +1,4 @@
-"""What every route needs: bodies that were measured, parsed and checked, a server's parts, and how errors are documented.
+"""What every route needs: bodies measured, parsed and checked, a server's parts, and how errors are documented.
 
 No list of a body costs more than its limit: it is measured before it is parsed, and parsed and checked in threads.
 """
