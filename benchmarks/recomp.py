@@ -189,7 +189,9 @@ def _parser() -> argparse.ArgumentParser:
     labels.add_argument("--seed", type=int, default=13, help="of the draw when a file has a LIMIT")
     cache = kinds.add_parser("cache", help="what a question costs with known sentences and without")
     cache.set_defaults(work=_cache)
-    cache.add_argument("--model", dest="cached", default=DEFAULT_MODEL, help="a dual encoder (default: bundled)")
+    cache.add_argument(
+        "--model", dest="cached", metavar="MODEL", default=DEFAULT_MODEL, help="a dual encoder (default: bundled)"
+    )
     cache.add_argument("--rounds", type=int, default=30, help="calls of each contender (default: 30)")
     return parser
 

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, whole_block
+from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, outside, spliced, whole_block
 from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
+from ctxprune.integrations.server.proxy.wires import Path, value_at, with_texts
 from ctxprune.text.words import bm25_scores
 
-Path = tuple[str | int, ...]
 Kind = Literal["tool", "marked", "block"]
 
 #: Where a text of the user may hold marked context.
@@ -146,24 +146,19 @@ class Conversation:
 
 def replaced(messages: Sequence[Any], texts: Mapping[Slot, str]) -> list[Any]:
     """New messages with each slot's text in its place; those without a slot are the same objects."""
-    changed = list(messages)
-    by_place: dict[tuple[int, Path], list[Slot]] = {}
-    for slot in sorted(texts, key=lambda slot: slot.start):
-        by_place.setdefault((slot.row, slot.path), []).append(slot)
-    for (row, path), slots in by_place.items():
-        whole = text_at(changed[row], path)
-        parts, last = [], 0
-        for slot in slots:
-            parts += [whole[last : slot.start], texts[slot]]
-            last = slot.end
-        changed[row] = _with(changed[row], path, "".join([*parts, whole[last:]]))
-    return changed
+    body, changed = {"messages": list(messages)}, dict[Path, str]()
+    for (row, path), slots in by_place(texts).items():
+        others = ((slot.start, slot.end, texts[slot]) for slot in slots)
+        changed["messages", row, *path] = spliced(value_at(messages[row], path), others)
+    return list(with_texts(body, changed)["messages"])
 
 
-def text_at(message: Any, path: Path) -> str:
-    for step in path:
-        message = message[step]
-    return str(message)
+def by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
+    """The slots of each text of a message, in order."""
+    places: dict[tuple[int, Path], list[Slot]] = {}
+    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
+        places.setdefault((slot.row, slot.path), []).append(slot)
+    return places
 
 
 def row_texts(message: Any) -> str:
@@ -243,15 +238,7 @@ def _asked(message: Any, blocks: _Blocks) -> str:
         return ""
     if message.get("name") == blocks.marking.name or message.get("ctxprune") is True:
         return ""
-    return "\n".join(filter(None, (_outside(text, blocks.of(text)[0]) for _, text in _texts(message))))
-
-
-def _outside(text: str, blocks: Sequence[Block]) -> str:
-    parts, last = [], 0
-    for block in blocks:
-        parts += [text[last : block.start], " "]
-        last = block.end
-    return "".join([*parts, text[last:]]).strip()
+    return "\n".join(filter(None, (outside(text, blocks.of(text)[0]) for _, text in _texts(message))))
 
 
 class _Blocks:
@@ -290,15 +277,6 @@ class _Blocks:
             Block(back(block.start), back(block.end), tuple((back(start), back(end)) for start, end in block.prose))
             for block in find_blocks("".join([*marked, text[last:]]), self.patience)
         ]
-
-
-def _with(value: Any, path: Path, text: str) -> Any:
-    """A copy of the value with another text at the path."""
-    if not path:
-        return text
-    copy: Any = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _with(value[path[0]], path[1:], text)
-    return copy
 
 
 def _list(value: Any) -> list[Any]:

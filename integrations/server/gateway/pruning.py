@@ -19,13 +19,13 @@ from ctxprune.integrations.server.gateway.messages import (
     Marking,
     Path,
     Slot,
+    by_place,
     is_prose,
     is_structured,
     lexical_cut,
     replaced,
     row_texts,
     shortened_question,
-    text_at,
 )
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
 from ctxprune.integrations.server.gateway.work import (
@@ -33,7 +33,6 @@ from ctxprune.integrations.server.gateway.work import (
     Pruned,
     RowMemory,
     Work,
-    by_place,
     failure,
     prefix_keys,
     question_of,
@@ -44,6 +43,7 @@ from ctxprune.integrations.server.gateway.work import (
     without_question,
 )
 from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
+from ctxprune.integrations.server.proxy.wires import value_at
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document, TokenCounter
 
@@ -298,7 +298,7 @@ class ConversationPruner:
     def _settle(self, work: Work, row: int, path: Path, slots: Sequence[Slot], *, is_fresh: bool) -> None:
         """One text of a message: keep its original where that is asked for, and undo what saves nothing."""
         wants_original = work.ask.options.originals in ("marker", "tool") and work.ask.mode == "on"
-        whole = text_at(work.conversation.messages[row], path)
+        whole = value_at(work.conversation.messages[row], path)
         hash_value = self.originals.put(work.ask.caller, whole) if wants_original else None
         if is_fresh and wants_original and hash_value is None:
             work.causes.append("originals_full")

@@ -11,7 +11,7 @@ from typing import Any
 from ctxprune.errors import InputError
 from ctxprune.integrations.server.engine.cache import ENTRY_BYTES, BoundedCache, SentTexts
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.gateway.messages import Conversation, Path, Slot
+from ctxprune.integrations.server.gateway.messages import Conversation, Slot
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.proxy.marks import keeps_balance
 from ctxprune.integrations.server.service import told_headers
@@ -150,13 +150,6 @@ def _something(extract: Extract, slot: Slot) -> str:
         return extract.text
     best = max(extract.units, key=lambda unit: unit.score)
     return extract.source.text[best.start : best.end].strip()
-
-
-def by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
-    places: dict[tuple[int, Path], list[Slot]] = {}
-    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
-        places.setdefault((slot.row, slot.path), []).append(slot)
-    return places
 
 
 def failure(causes: Sequence[str]) -> str:

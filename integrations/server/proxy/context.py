@@ -19,9 +19,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ctxprune.integrations.server.proxy.marks import Block, find_blocks, whole_block
+from ctxprune.integrations.server.proxy.marks import Block, find_blocks, outside, spliced, whole_block
 from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
-from ctxprune.integrations.server.proxy.wires import Path, caches_all, ends_cache, is_models, with_texts
+from ctxprune.integrations.server.proxy.wires import Path, caches_all, ends_cache, is_models, value_at, with_texts
 from ctxprune.prompt import NO_CONTEXT
 
 #: Context may stand in messages of these roles.
@@ -132,12 +132,7 @@ class _MarkedPart:
 
     @property
     def outside(self) -> str:
-        """What is left of the text without its blocks."""
-        parts, last = [], 0
-        for block in self.blocks:
-            parts += [self.text[last : block.start], " "]
-            last = block.end
-        return "".join([*parts, self.text[last:]]).strip()
+        return outside(self.text, self.blocks)
 
 
 def _found(messages: Sequence[Any], marking: Marking, patience: Patience) -> list[list[_MarkedPart]]:
@@ -206,12 +201,9 @@ def _question(asked: Sequence[str], said: Sequence[int], end: int) -> str:
 
 
 def _spliced(content: str, segments: Sequence[Segment], texts: Mapping[Segment, str]) -> str:
-    parts, last = [], 0
-    for segment in segments:
-        # an empty message is refused by some upstreams, and an empty block reads like an oversight
-        parts += [content[last : segment.start], texts[segment] if texts[segment].strip() else NO_CONTEXT]
-        last = segment.end
-    return "".join([*parts, content[last:]])
+    # an empty message is refused by some upstreams, and an empty block reads like an oversight
+    others = ((each.start, each.end, texts[each] if texts[each].strip() else NO_CONTEXT) for each in segments)
+    return spliced(content, others)
 
 
 #: Before the first message.
@@ -242,7 +234,7 @@ class Conversation:
             if part is None:
                 changed[place] = content
             else:
-                is_string = isinstance(_value_at(self.body, place), str)
+                is_string = isinstance(value_at(self.body, place), str)
                 changed[place if is_string else (*place, part, "text")] = content[part]["text"]
         return with_texts(self.body, changed)
 
@@ -330,9 +322,3 @@ def _last_mark(messages: Sequence[Any]) -> tuple[int, int]:
         ),
         default=_NOWHERE,
     )
-
-
-def _value_at(body: Any, path: Path) -> Any:
-    for step in path:
-        body = body[step]
-    return body

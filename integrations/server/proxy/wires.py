@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ctxprune.integrations.server.errors import json_bytes
-from ctxprune.integrations.server.proxy.marks import any_marked
+from ctxprune.integrations.server.proxy.marks import any_marked, spliced
 from ctxprune.tools.json_shape import Node, spans
 
 #: Keys and indices from the body to a text in it.
@@ -123,6 +123,12 @@ def with_texts(body: Mapping[str, Any], texts: Mapping[Path, str]) -> dict[str, 
     return changed
 
 
+def value_at(body: Any, path: Path) -> Any:
+    for step in path:
+        body = body[step]
+    return body
+
+
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
@@ -209,13 +215,10 @@ def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
     if not encoding.startswith("utf-8"):
         return json_bytes(after)
     root = spans(text)
-    parts, position = [], 0
-    for node, fresh in sorted(((_at(root, path), fresh) for path, fresh in changes), key=lambda pair: pair[0].start):
-        parts += [text[position : node.start], json.dumps(fresh, ensure_ascii=_is_ascii(text, node))]
-        position = node.end
-    spliced = "".join([*parts, text[position:]])
+    nodes = sorted(((_at(root, path), fresh) for path, fresh in changes), key=lambda pair: pair[0].start)
+    others = ((node.start, node.end, json.dumps(fresh, ensure_ascii=_is_ascii(text, node))) for node, fresh in nodes)
     try:
-        return spliced.encode(encoding)
+        return spliced(text, others).encode(encoding)
     except UnicodeEncodeError:  # half of a surrogate pair, which only escapes can hold
         return json_bytes(after)
 
