@@ -17,7 +17,6 @@ from ctxprune.integrations.server.gateway.ledger import Counts, Ledger, Sums, sa
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
     Marking,
-    Path,
     Slot,
     by_place,
     is_prose,
@@ -43,7 +42,7 @@ from ctxprune.integrations.server.gateway.work import (
     without_question,
 )
 from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
-from ctxprune.integrations.server.proxy.wires import value_at
+from ctxprune.integrations.server.proxy.wires import Path, value_at
 from ctxprune.integrations.server.service import Service
 from ctxprune.types import Document, TokenCounter
 
