@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, Literal
 
-from benchmarks.measure import machine
+from benchmarks.measure import command_line, machine, repeating
 from benchmarks.speed_torch import EncoderSize, TorchWorker
 from ctxprune.data.corpus import read_corpus
 from ctxprune.errors import CtxpruneError, InputError
@@ -167,29 +166,26 @@ class Load:
     together: bool
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     if list(sys.argv[1:] if argv is None else argv) == [_TASK]:
         outcome = perform(Task(**json.load(sys.stdin)))
         print(json.dumps([outcome.seconds, outcome.peak_mb, outcome.flags]))
         return 0
     args = _parser().parse_args(argv)
-    command = shlex.join(["python", "-m", "benchmarks.llmlingua", *(sys.argv[1:] if argv is None else argv)])
-    try:
-        config = _config(args.checkpoint)
-        loads = make_loads(
-            (document.text for document in read_corpus(args.data)),
-            passages=args.passages, words=args.words, long_words=args.long_words, short=args.short,
+    command = repeating("llmlingua", argv)
+    config = _config(args.checkpoint)
+    loads = make_loads(
+        (document.text for document in read_corpus(args.data)),
+        passages=args.passages, words=args.words, long_words=args.long_words, short=args.short,
+    )  # fmt: skip
+    with TemporaryDirectory() as scratch:
+        contenders = _contenders(args.checkpoint, args.onnx, Path(scratch) / _NAMES[config["model_type"]])
+        rows, notes = compare(
+            contenders, loads, rate=args.rate, limit_seconds=args.limit_seconds,
+            unknown_ends=config["model_type"] == "xlm-roberta",
         )  # fmt: skip
-        with TemporaryDirectory() as scratch:
-            contenders = _contenders(args.checkpoint, args.onnx, Path(scratch) / _NAMES[config["model_type"]])
-            rows, notes = compare(
-                contenders, loads, rate=args.rate, limit_seconds=args.limit_seconds,
-                unknown_ends=config["model_type"] == "xlm-roberta",
-            )  # fmt: skip
-        floor = forward_floor(args.checkpoint, config, loads[0].texts)
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    floor = forward_floor(args.checkpoint, config, loads[0].texts)
     notes += [] if any(each.llmlingua for each in contenders) else [_INSTALL]
     notes += [] if args.onnx else ["no --onnx: ctxprune is measured on torch alone"]
     print(render(command, rows, floor, notes))

@@ -7,6 +7,7 @@ import math
 import os
 import platform
 import random
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial, wraps
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -147,6 +149,25 @@ def run_child(command: Sequence[str]) -> tuple[float, float]:
     return seconds, peak * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
+def command_line(main: Callable[[Sequence[str] | None], int]) -> Callable[..., int]:
+    """A command whose errors are a line on standard error, and exit code 1."""
+
+    @wraps(main)
+    def run(argv: Sequence[str] | None = None) -> int:
+        try:
+            return main(argv)
+        except (CtxpruneError, OSError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 1
+
+    return run
+
+
+def repeating(name: str, argv: Sequence[str] | None) -> str:
+    """The command that repeats a run."""
+    return shlex.join(["python", "-m", f"benchmarks.{name}", *(sys.argv[1:] if argv is None else argv)])
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, versions, and how busy the machine was before the benchmark began (load: None if unknown)."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -261,12 +282,7 @@ def warm(pipelines: Mapping[str, Pipeline], *, calls: int) -> list[dict[str, Any
 def _next_call(pipeline: Pipeline, calls: int) -> Callable[[], float]:
     """A task that runs the next of `calls` contexts each time; all pipelines get the same ones."""
     fresh = iter(contexts(5 * calls, each=5))
-
-    def call() -> float:
-        context = next(fresh)
-        return stopwatch(lambda: pipeline.run([context]))()
-
-    return call
+    return lambda: stopwatch(partial(pipeline.run, [next(fresh)]))()
 
 
 def growth(

@@ -19,13 +19,13 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ctxprune
-from benchmarks.measure import Timing, contexts, machine, speed_up, stopwatch, time_in_turn
+from benchmarks.measure import Timing, command_line, contexts, machine, speed_up, stopwatch, time_in_turn
 from ctxprune.compressors.readings import SqliteCache
 from ctxprune.compressors.recomp.extractive import DEFAULT_MODEL, RecompExtractive, load_model
 from ctxprune.compressors.recomp.vectors import DualEncoder
 from ctxprune.data import sample_questions
 from ctxprune.data.questions import Question
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import InputError
 from ctxprune.eval.report.markdown import compact
 from ctxprune.trainers.recomp.choice import (
     CUTOFFS,
@@ -165,14 +165,11 @@ def _ratio(timing: Timing, peer: Timing) -> str:
     return f"{slower['median']:.3f} [{slower['low']:.3f}, {slower['high']:.3f}]"
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print the figures as Markdown; 1 for an error."""
     args = _parser().parse_args(argv)
-    try:
-        args.work(args)
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    args.work(args)
     return 0
 
 

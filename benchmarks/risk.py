@@ -19,6 +19,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from benchmarks.measure import command_line
 from benchmarks.quality.figures import write_figures
 from benchmarks.quality.sets import load_compressor, question_sets, set_name
 from benchmarks.tables import points_table
@@ -27,7 +28,7 @@ from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.data import read_questions
 from ctxprune.data.questions import Question
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import InputError
 from ctxprune.eval.judge import context_of
 from ctxprune.eval.risk.calibrate import By, Profile, able_to_lose, judge_kept, profile
 from ctxprune.eval.risk.control import certify
@@ -234,14 +235,11 @@ def _command(args: argparse.Namespace) -> str:
     return shlex.join([*parts, "--seed", str(args.seed)])
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Print the table; exit code 1 for an error."""
     args = _parser().parse_args(argv)
-    try:
-        args.work(args)
-    except CtxpruneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    args.work(args)
     return 0
 
 

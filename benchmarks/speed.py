@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -14,7 +13,17 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ctxprune
-from benchmarks.measure import cold_start, growth, hammer, machine, mixed_requests, repeated_memory, warm
+from benchmarks.measure import (
+    cold_start,
+    command_line,
+    growth,
+    hammer,
+    machine,
+    mixed_requests,
+    repeated_memory,
+    repeating,
+    warm,
+)
 from benchmarks.speed_torch import MINILM, PADDED, TorchWorker, matmul_peaks, throughput
 from ctxprune.errors import CtxpruneError
 from ctxprune.eval.report.markdown import compact
@@ -62,20 +71,15 @@ QUICK = Plan(
 )
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, then write bench.md and bench.json and print the Markdown. 1 when a thread saw a different result."""
     args = _parser().parse_args(argv)
-    given = list(sys.argv[1:] if argv is None else argv)
-    command = shlex.join(["python", "-m", "benchmarks.speed", *given])
-    try:
-        figures = measure(args.compressor, QUICK if args.quick else Plan(), with_torch=args.torch, say=_say)
-        report = {"command": command, **figures}
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "bench.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (args.out / "bench.md").write_text(render(report), encoding="utf-8")
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    figures = measure(args.compressor, QUICK if args.quick else Plan(), with_torch=args.torch, say=_say)
+    report = {"command": repeating("speed", argv), **figures}
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "bench.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (args.out / "bench.md").write_text(render(report), encoding="utf-8")
     print(render(report))
     return int(bool(report["threads"]["mismatches"]))
 

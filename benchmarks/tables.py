@@ -17,9 +17,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import command_line
 from benchmarks.quality.figures import read_figures, shown, write_figures
 from benchmarks.quality.report import interval, number
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import InputError
 from ctxprune.eval.report.markdown import compact
 
 Figures = Mapping[str, Any]
@@ -266,20 +267,17 @@ def rewritten(text: str, folder: Path = FIGURES) -> str:
     return MADE.sub(made, text)
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Take over the reports that are named, write the pages, and print which of them changed."""
     args = _parser().parse_args(argv)
-    try:
-        for name, report in args.take:
-            write_figures(shown(read_figures(report)), FIGURES / f"{name}.json")
-        for page in pages():
-            old = page.read_text(encoding="utf-8")
-            if (new := rewritten(old)) != old:
-                page.write_text(new, encoding="utf-8")
-                print(page.relative_to(ROOT))
-    except CtxpruneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    for name, report in args.take:
+        write_figures(shown(read_figures(report)), FIGURES / f"{name}.json")
+    for page in pages():
+        old = page.read_text(encoding="utf-8")
+        if (new := rewritten(old)) != old:
+            page.write_text(new, encoding="utf-8")
+            print(page.relative_to(ROOT))
     return 0
 
 

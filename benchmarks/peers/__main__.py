@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -19,10 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from benchmarks.measure import Timing, machine
+from benchmarks.measure import Timing, command_line, machine, repeating
 from benchmarks.peers.workers import NO_MODEL, PEERS, Peer
 from ctxprune.data import read_questions, sample_corpus, sample_questions
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import InputError
 from ctxprune.eval.metrics import answer_in_context
 from ctxprune.eval.report.markdown import compact
 from ctxprune.eval.run.datasets import evenly_spaced
@@ -264,23 +263,18 @@ def _remark(row: dict[str, Any]) -> str:
 SHAPE = {"layers": 6, "width": 384, "heads": 12, "inner": 1536, "vocabulary": 30522}
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Run every chosen peer; 0 also where a peer did not run, which the table tells."""
     args = _parser().parse_args(argv)
-    given = sys.argv[1:] if argv is None else argv
-    command = shlex.join(["python", "-m", "benchmarks.peers", *given])
-    try:
-        plan, peers = _plan(args), _chosen(args.peers)
-        args.out.mkdir(parents=True, exist_ok=True)
-        rows = []
-        for peer in peers:
-            print(f"{peer.name} ...", file=sys.stderr, flush=True)
-            rows.append(figures(run_peer(peer, plan), plan))
-            print(f"{peer.name}: {rows[-1]['status']} {rows[-1]['reason']}", file=sys.stderr, flush=True)
-        _write(args.out, command, rows, plan)
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    plan, peers = _plan(args), _chosen(args.peers)
+    args.out.mkdir(parents=True, exist_ok=True)
+    rows = []
+    for peer in peers:
+        print(f"{peer.name} ...", file=sys.stderr, flush=True)
+        rows.append(figures(run_peer(peer, plan), plan))
+        print(f"{peer.name}: {rows[-1]['status']} {rows[-1]['reason']}", file=sys.stderr, flush=True)
+    _write(args.out, repeating("peers", argv), rows, plan)
     return 0
 
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import command_line
 from benchmarks.quality.figures import Figures, evaluate, plain, shown, write_figures
 from benchmarks.quality.report import reliability_plot, render, require_matplotlib
 from benchmarks.quality.sets import Sets, ladder_sets, load_compressor, manual_questions, question_sets
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import InputError
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.types import Compressor
 
@@ -45,6 +46,7 @@ def _compressors(names: Sequence[str]) -> dict[str, Compressor]:
     return {label: load_compressor(name) for label, name in zip(labels, names, strict=True)}
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate the files, then write quality.md and quality.json, or print the Markdown without --out."""
     args = _parser().parse_args(argv)
@@ -52,35 +54,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         _parser().error("--plot needs --out DIR to write to")
     if not (args.data or args.ladder or args.manuals):
         _parser().error("nothing to evaluate: give --data FILE, --ladder FILE or --manuals")
-    try:
-        if args.plot:
-            require_matplotlib()
-        compressors = _compressors(args.compressors)
-        sets = {}
-        for name, questions in _sets(args):
-            sets[name] = evaluate(
-                questions,
-                compressors,
-                budgets=args.budgets,
-                thresholds=args.thresholds,
-                batch_size=args.batch_size,
-                resamples=args.resamples,
-                seed=args.seed,
-                progress=_progress(name),
-            )
-            if args.out is not None:  # after every set, so that a broken run leaves what it had
-                _write({"command": _command(args), "sets": sets}, args.out)
-        if args.figures is not None:
-            write_figures(shown({"command": _command(args), "sets": sets}), args.figures)
-        if args.out is None:
-            print(render({"command": _command(args), "sets": sets}))
-        elif args.plot:
-            for name, figures in sets.items():
-                reliability_plot({name: figures}, args.out / f"reliability-{_file_name(name)}.png")
-            reliability_plot(sets, args.out / "reliability.png")
-    except CtxpruneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if args.plot:
+        require_matplotlib()
+    compressors = _compressors(args.compressors)
+    sets = {}
+    for name, questions in _sets(args):
+        sets[name] = evaluate(
+            questions,
+            compressors,
+            budgets=args.budgets,
+            thresholds=args.thresholds,
+            batch_size=args.batch_size,
+            resamples=args.resamples,
+            seed=args.seed,
+            progress=_progress(name),
+        )
+        if args.out is not None:  # after every set, so that a broken run leaves what it had
+            _write({"command": _command(args), "sets": sets}, args.out)
+    if args.figures is not None:
+        write_figures(shown({"command": _command(args), "sets": sets}), args.figures)
+    if args.out is None:
+        print(render({"command": _command(args), "sets": sets}))
+    elif args.plot:
+        for name, figures in sets.items():
+            reliability_plot({name: figures}, args.out / f"reliability-{_file_name(name)}.png")
+        reliability_plot(sets, args.out / "reliability.png")
     return 0
 
 

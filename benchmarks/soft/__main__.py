@@ -7,7 +7,6 @@ Every part writes its rows into --out as it goes; the same command goes on with 
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from benchmarks.measure import Bootstrap
+from benchmarks.measure import Bootstrap, command_line, repeating
 from benchmarks.soft.arms import (
     MIXED,
     TEXT,
@@ -45,7 +44,6 @@ from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.xrag.bridge import load_bridge
 from ctxprune.compressors.xrag.expand import checked_policy
-from ctxprune.errors import CtxpruneError
 from ctxprune.eval.config import Step
 from ctxprune.eval.report.markdown import table
 from ctxprune.eval.run.compress import model_hash
@@ -159,20 +157,17 @@ class Evaluation:
         return LocalGenerator(args.generator, dtype=args.dtype, batch_size=args.batch_size, known_as=args.known_as)
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure what is not measured yet, write report.json and report.md after each part, and print the Markdown."""
     given = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(given)
-    try:
-        evaluation = Evaluation(args)
-        evaluation.report["command"] = _command(given)
-        args.out.mkdir(parents=True, exist_ok=True)
-        for _ in evaluation.run():
-            write_whole(args.out / "report.json", to_json(evaluation.report, indent=1) + "\n")
-            write_whole(args.out / "report.md", render(evaluation.report))
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    evaluation = Evaluation(args)
+    evaluation.report["command"] = _command(given)
+    args.out.mkdir(parents=True, exist_ok=True)
+    for _ in evaluation.run():
+        write_whole(args.out / "report.json", to_json(evaluation.report, indent=1) + "\n")
+        write_whole(args.out / "report.md", render(evaluation.report))
     print(render(evaluation.report))
     return 0
 
@@ -180,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _command(given: Sequence[str]) -> str:
     """The command that repeats the run, with names of files in place of their paths."""
     parts = [Path(part).name if Path(part).is_absolute() or Path(part).exists() else part for part in given]
-    return shlex.join(["python", "-m", "benchmarks.soft", *parts])
+    return repeating("soft", parts)
 
 
 def _parser() -> argparse.ArgumentParser:
