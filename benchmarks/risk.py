@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.measure import command_line
 from benchmarks.quality.figures import write_figures
 from benchmarks.quality.sets import load_compressor, question_sets, set_name
-from benchmarks.tables import points_table
+from benchmarks.tables.quality import points_table
 from ctxprune.calibration import POINTS, Loss, Method, OperatingPoints, PointName, allowed_loss
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from benchmarks import risk
 from benchmarks.risk import Realised, realised, score_interval
-from benchmarks.tables import points_table
+from benchmarks.tables.quality import points_table
 from ctxprune.calibration import POINTS, OperatingPoints, allowed_loss
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError

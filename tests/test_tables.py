@@ -12,7 +12,9 @@ import pytest
 from docs_pages import commands
 
 from benchmarks.quality.figures import read_figures, shown, write_figures
-from benchmarks.tables import FIGURES, MADE, MAKERS, ROOT, command, pages, rewritten
+from benchmarks.tables import __main__ as tables
+from benchmarks.tables import quality
+from benchmarks.tables.__main__ import FIGURES, MADE, ROOT, pages, rewritten
 from ctxprune.errors import InputError
 
 FIGURE = re.compile(r"[*+−–\s]*\.?\d[\d.,]*%?([\s/,\[\]*+−–-]|\.?\d[\d.,]*%?)*")
@@ -126,7 +128,7 @@ def test_a_table_without_a_command_is_found() -> None:
     ],
 )
 def test_a_command_is_broken_into_lines_without_a_change(line: str) -> None:
-    block = command({"command": line})
+    block = quality.command({"command": line})
     assert all(row.startswith("    ") for row in block.split("\n"))
     assert shlex.split(block.replace("\\\n", " ")) == shlex.split(line)
     assert [shlex.join(words) for words in commands(block)] == [shlex.join(shlex.split(line))]
@@ -145,4 +147,4 @@ def test_what_is_shown_is_all_that_the_tables_read() -> None:
         with_more = {**figures, "sets": {key: {**one, "thresholds": [1]} for key, one in figures["sets"].items()}}
         assert list(shown(with_more)["sets"].values()) != list(with_more["sets"].values())
         for maker in makers:
-            assert MAKERS[maker](shown(with_more)) == MAKERS[maker](figures)
+            assert tables.MAKERS[maker](shown(with_more)) == tables.MAKERS[maker](figures)

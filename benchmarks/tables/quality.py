@@ -1,24 +1,11 @@
-"""Write the tables of README and docs anew from docs/figures: `python -m benchmarks.tables`, or `make tables`.
-
-A table stands between two comments, the first of which names what makes it and the file of its figures:
-
-    <!-- made: equal_words quality.json -->
-    ...
-    <!-- end -->
-"""
+"""The tables of answers kept, words removed and operating points, as README and docs have them."""
 
 from __future__ import annotations
 
-import argparse
-import re
 import shlex
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from benchmarks.measure import command_line
-from benchmarks.quality.figures import read_figures, shown, write_figures
 from benchmarks.quality.report import interval, number
 from ctxprune.errors import InputError
 from ctxprune.eval.report.markdown import compact
@@ -225,81 +212,3 @@ def _point_cells(row: Figures) -> list[str]:
     realised = f"{number(loss['mean'])} [{number(loss['low'])}, {number(loss['high'])}]"
     mark = " **above**" if row["is_above"] else ""
     return [number(row["target"]), threshold, realised + mark, f"{row['removed']:.0%}"]
-
-
-ROOT = Path(__file__).parents[1]
-FIGURES = ROOT / "docs" / "figures"
-
-MAKERS: dict[str, Callable[[Figures], str]] = {
-    "equal_words": equal_words,
-    "equal_words_short": equal_words_short,
-    "tally": tally,
-    "first_sentence": first_sentence,
-    "defaults": defaults,
-    "side_by_side": side_by_side,
-    "ladder": ladder,
-    "command": command,
-    "points": points_table,
-}
-
-MADE = re.compile(r"<!-- made: (?P<maker>\w+) (?P<file>[\w.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL)
-
-
-def pages() -> list[Path]:
-    """Every page that may hold a table."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-
-
-def rewritten(text: str, folder: Path = FIGURES) -> str:
-    """The page's text with every marked part made anew from the files of the folder.
-
-    Raises InputError for a maker that nobody knows and for a missing or damaged file.
-    """
-
-    def made(mark: re.Match[str]) -> str:
-        if mark["maker"] not in MAKERS:
-            raise InputError(f"no table {mark['maker']!r}; there are {', '.join(MAKERS)}")
-        content = MAKERS[mark["maker"]](read_figures(folder / mark["file"]))
-        # a table or a command is a block of its own, and a figure stands within its sentence
-        around = "\n\n" if mark["text"].startswith("\n") else ""
-        return f"<!-- made: {mark['maker']} {mark['file']} -->{around}{content}{around}<!-- end -->"
-
-    return MADE.sub(made, text)
-
-
-@command_line
-def main(argv: Sequence[str] | None = None) -> int:
-    """Take over the reports that are named, write the pages, and print which of them changed."""
-    args = _parser().parse_args(argv)
-    for name, report in args.take:
-        write_figures(shown(read_figures(report)), FIGURES / f"{name}.json")
-    for page in pages():
-        old = page.read_text(encoding="utf-8")
-        if (new := rewritten(old)) != old:
-            page.write_text(new, encoding="utf-8")
-            print(page.relative_to(ROOT))
-    return 0
-
-
-def _named(text: str) -> tuple[str, Path]:
-    name, equals, path = text.partition("=")
-    if not equals or not re.fullmatch(r"[\w-]+", name):
-        raise argparse.ArgumentTypeError(f"must be NAME=FILE, such as quality=runs/sets/quality.json, got {text!r}")
-    return name, Path(path)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tables", description=__doc__)
-    parser.add_argument(
-        "--take",
-        type=_named,
-        nargs="+",
-        default=[],
-        metavar="NAME=FILE",
-        help="first make docs/figures/NAME.json of a run's quality.json",
-    )
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
