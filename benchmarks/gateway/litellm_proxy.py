@@ -66,7 +66,11 @@ class Model(BaseHTTPRequestHandler):
         has_asked = any("call_back" in json.dumps(message) for message in body["messages"])
         if self.asks and tools and found and not has_asked:
             call = {"name": tools[0], "arguments": json.dumps({"hash": found[1]})}
-            message = {"role": "assistant", "content": None, "tool_calls": [_call("call_back", call)]}
+            message = {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [CALL | {"id": "call_back", "function": call}],
+            }
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         row = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
@@ -79,10 +83,6 @@ class Model(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         """Nothing: the checks say what was seen."""
-
-
-def _call(name: str, function: Mapping[str, str]) -> dict[str, Any]:
-    return {"id": name, "type": "function", "function": dict(function)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

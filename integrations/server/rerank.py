@@ -177,7 +177,7 @@ class Reranking:
 
         def answer() -> dict[str, Any]:
             return {
-                "model": outcome.result.model or _model(self.service),
+                "model": outcome.result.model or public_name(self.service.engine.runner.catalog.pruner),
                 "object": "list",
                 "results": [
                     _result(extract, scores(extract), with_text=with_text, pruned=body.pruned_text)
@@ -299,10 +299,6 @@ def _whole(extract: Extract, text: str) -> Extract:
 
 def _text(document: str | TextDocument) -> str:
     return document if isinstance(document, str) else document.text
-
-
-def _model(service: Service) -> str:
-    return public_name(service.engine.runner.catalog.pruner)
 
 
 def _log_odds(probability: float) -> float:
