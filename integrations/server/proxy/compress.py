@@ -67,8 +67,8 @@ class ProxyOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request as it came. body: parsed, an object. size: in bytes. seconds: how long the caller waits; None: as long as
-    the server lets it. caller: as of `caller_of`."""
+    """A request as it came. body: parsed, an object. size: in bytes. seconds: how long the caller waits; None: as the
+    server is set. caller: as of `caller_of`."""
 
     body: Mapping[str, Any]
     size: int
