@@ -189,37 +189,32 @@ class ModelSize:
         return float(2 * self.parameters * tokens + attention + 2 * self.width * self.vocabulary)
 
 
+@dataclass(frozen=True, slots=True)
 class CostMeasure:
     """Times the arms in turn, one question at a time. The documents' vectors are at hand, as a store has them; their
     projection counts as part of xRAG, and no time of a policy's counts."""
 
-    def __init__(
-        self,
-        bridge: Bridge,
-        embedder: Embedder,
-        tokens: TextTokens,
-        generator: Callable[[], LocalGenerator],
-        *,
-        max_new_tokens: int,
-        rounds: int,
-    ) -> None:
-        self._bridge, self._embedder, self._tokens, self._generator = bridge, embedder, tokens, generator
-        self._max_new_tokens, self._rounds = max_new_tokens, rounds
+    bridge: Bridge
+    embedder: Embedder
+    tokens: TextTokens
+    generator: Callable[[], LocalGenerator]
+    max_new_tokens: int
+    rounds: int
 
     def seconds(self, groups: Sequence[Sequence[Asked]]) -> list[Row]:
         """One row a group of questions, each arm's seconds for the whole group. "prefill": until the first token."""
         return [self._row(group) for group in groups]
 
     def _row(self, group: Sequence[Asked]) -> Row:
-        config = self._bridge.config
+        config = self.bridge.config
         pieces = [
             [piece for text in each.documents for piece in shard_text(text, config.shard_tokens, config.pieces)]
             for each in group
         ]
-        vectors = [self._embedder.embed(some) for some in pieces]
-        embed: Task = stopwatch(lambda: self._embedder.embed([piece for some in pieces for piece in some]))
-        lengths = {"prefill": 1, "whole": self._max_new_tokens}
-        prompts = [arms(each, self._tokens) for each in group]
+        vectors = [self.embedder.embed(some) for some in pieces]
+        embed: Task = stopwatch(lambda: self.embedder.embed([piece for some in pieces for piece in some]))
+        lengths = {"prefill": 1, "whole": self.max_new_tokens}
+        prompts = [arms(each, self.tokens) for each in group]
         timed = [arm for arm in _ARMS if arm in prompts[0]]
 
         def answer(arm: str, limit: int) -> None:
@@ -229,7 +224,7 @@ class CostMeasure:
         timings = time_in_turn(
             {f"{arm} {part}": stopwatch(partial(answer, arm, lengths[part])) for arm in timed for part in lengths}
             | {"embed": embed},
-            rounds=self._rounds,
+            rounds=self.rounds,
         )
         timed_arms = {
             arm: {
@@ -239,17 +234,17 @@ class CostMeasure:
             }
             for arm in timed
         }
-        embedding = {"encoder": self._embedder.name, **timings["embed"].to_dict()}
+        embedding = {"encoder": self.embedder.name, **timings["embed"].to_dict()}
         return {"questions": len(group), "machine": machine(), "arms": timed_arms, "embedding": embedding}
 
     def _answer(self, arm: str, prompt: str | Context, vectors: Any, limit: int) -> None:
-        generator = self._generator()
+        generator = self.generator()
         if isinstance(prompt, str):
             generator.replies([prompt], max_new_tokens=limit)
             return
         if arm in (XRAG, MIXED):
-            self._bridge.project(vectors)
-        generator.context_replies([prompt], template=self._bridge.config.template, max_new_tokens=limit)
+            self.bridge.project(vectors)
+        generator.context_replies([prompt], template=self.bridge.config.template, max_new_tokens=limit)
 
 
 def cost_figures(row: Row, lengths: Sequence[Mapping[str, int]], size: ModelSize) -> dict[str, Any]:
