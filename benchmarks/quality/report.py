@@ -205,14 +205,14 @@ def _spans(figures: Figures) -> str:
 
 
 def _levels(rows: Sequence[Figures]) -> str:
+    head = ["compressor", "answers to keep", "answers kept", "threshold", "words removed"]
     return _table(
-        ["compressor", "answers to keep", "answers kept", "threshold", "words removed"],
+        head,
         [
             [
                 row["compressor"],
                 f"{row['level']:.0%}",
-                number(row["answer_kept"]),
-                number(row["threshold"]),
+                *_numbers(row, "answer_kept", "threshold"),
                 interval(row["removed"]),
             ]
             for row in rows
@@ -221,14 +221,14 @@ def _levels(rows: Sequence[Figures]) -> str:
 
 
 def _emptied(rows: Sequence[Figures]) -> str:
+    head = ["compressor", "answerable that may be emptied", "answerable emptied", "threshold", "unanswerable emptied"]
     return _table(
-        ["compressor", "answerable that may be emptied", "answerable emptied", "threshold", "unanswerable emptied"],
+        head,
         [
             [
                 row["compressor"],
                 f"{row['cost']:.0%}",
-                number(row["answerable_emptied"]),
-                number(row["threshold"]),
+                *_numbers(row, "answerable_emptied", "threshold"),
                 interval(row["unanswerable_emptied"]),
             ]
             for row in rows
@@ -241,11 +241,7 @@ def _ranks(rows: Sequence[Figures]) -> str:
     return _table(
         ["ranker", "questions", "MRR", "nDCG@10", "MAP", "gold first"],
         [
-            [
-                row["ranker"],
-                f"{row['questions']:,}",
-                *(number(row[key]) for key in ("mrr", "ndcg10", "map", "gold_first")),
-            ]
+            [row["ranker"], f"{row['questions']:,}", *_numbers(row, "mrr", "ndcg10", "map", "gold_first")]
             for row in rows
         ],
     )
@@ -255,15 +251,14 @@ def _reliability(bins: Sequence[Figures]) -> str:
     return _table(
         ["probability", "sentences", "predicted", "relevant"],
         [
-            [
-                f"{each['low']:.1f}–{each['high']:.1f}",
-                f"{each['count']:,}",
-                number(each["predicted"]),
-                number(each["observed"]),
-            ]
+            [f"{each['low']:.1f}–{each['high']:.1f}", f"{each['count']:,}", *_numbers(each, "predicted", "observed")]
             for each in bins
         ],
     )
+
+
+def _numbers(row: Figures, *names: str) -> list[str]:
+    return [number(row[name]) for name in names]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
