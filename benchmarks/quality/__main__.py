@@ -17,6 +17,7 @@ from benchmarks.quality.report import reliability_plot, render, require_matplotl
 from benchmarks.quality.sets import Sets, ladder_sets, load_compressor, manual_questions, question_sets
 from ctxprune.errors import InputError
 from ctxprune.eval.run.datasets import evenly_spaced
+from ctxprune.trainers.shared.teacher import positive
 from ctxprune.types import Compressor
 
 __all__ = ["evaluate", "evenly_spaced", "main", "question_sets"]
@@ -131,12 +132,6 @@ def _list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     return parse
 
 
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="FILE", help="question files, JSONL(.gz)")
@@ -162,9 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--thresholds", type=_list_of(float), default=[0.05, 0.1, 0.3, 0.5], help="(default: 0.05,0.1,0.3,0.5)"
     )
-    parser.add_argument("--limit", type=_positive, help="at most this many questions a set, evenly spaced")
+    parser.add_argument("--limit", type=positive, help="at most this many questions a set, evenly spaced")
     parser.add_argument(
-        "--long-limit", type=_positive, default=60, help="questions on the ladder's whole articles (default: 60)"
+        "--long-limit", type=positive, default=60, help="questions on the ladder's whole articles (default: 60)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write quality.md and quality.json here")
     parser.add_argument(

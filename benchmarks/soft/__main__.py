@@ -51,6 +51,7 @@ from ctxprune.eval.run.folder import to_json, write_whole
 from ctxprune.generators import LocalGenerator
 from ctxprune.models.sentence_encoders import embedder_name, load_embedder
 from ctxprune.trainers.shared.corpora import Source
+from ctxprune.trainers.shared.teacher import positive
 
 
 class Evaluation:
@@ -191,25 +192,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--passages", type=Path, required=True, metavar="FILE", help="held-out questions: documents")
     parser.add_argument("--questions", required=True, nargs="+", metavar="FILE[:LIMIT]", help="held-out questions")
     parser.add_argument("--policy", help="a compressor: its best sentence as text beside vectors, and its pruned text")
-    parser.add_argument("--passage-limit", type=_positive, default=256, help="passages (default: 256)")
-    parser.add_argument("--passage-tokens", type=_positive, default=64, help="of a passage at most (default: 64)")
+    parser.add_argument("--passage-limit", type=positive, default=256, help="passages (default: 256)")
+    parser.add_argument("--passage-tokens", type=positive, default=64, help="of a passage at most (default: 64)")
     parser.add_argument("--identify", type=int, default=64, help=f"passages, each among {CANDIDATES} (default: 64)")
-    parser.add_argument("--limit", type=_positive, default=100, help="questions a file (default: 100)")
-    parser.add_argument("--max-tokens", type=_positive, default=400, help="of a question's document (default: 400)")
-    parser.add_argument("--max-new-tokens", type=_positive, default=24, help="of an answer (default: 24)")
-    parser.add_argument("--cost-questions", type=_positive, default=4, help="timed, of the first file (default: 4)")
+    parser.add_argument("--limit", type=positive, default=100, help="questions a file (default: 100)")
+    parser.add_argument("--max-tokens", type=positive, default=400, help="of a question's document (default: 400)")
+    parser.add_argument("--max-new-tokens", type=positive, default=24, help="of an answer (default: 24)")
+    parser.add_argument("--cost-questions", type=positive, default=4, help="timed, of the first file (default: 4)")
     parser.add_argument("--rounds", type=int, default=5, help="of the timing; 0 leaves it out (default: 5)")
     parser.add_argument("--dtype", default="bfloat16", help="what the language model computes in (default: bfloat16)")
-    parser.add_argument("--batch-size", type=_positive, default=16, help="questions answered together (default: 16)")
+    parser.add_argument("--batch-size", type=positive, default=16, help="questions answered together (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="of passages, shuffles and bootstrap (default: 0)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="for rows, report.json and report.md")
     return parser
-
-
-def _positive(text: str) -> int:
-    if (value := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be at least 1, got {value}")
-    return value
 
 
 Figures = Mapping[str, Any]
