@@ -66,17 +66,6 @@ class ProxyOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A request as it came. body: parsed, an object. size: in bytes. seconds: how long the caller waits; None: as the
-    server is set. caller: as of `caller_of`."""
-
-    body: Mapping[str, Any]
-    size: int
-    seconds: float | None
-    caller: bytes
-
-
-@dataclass(frozen=True, slots=True)
 class Rewriting:
     """What to send upstream, and the headers that tell of it. reason: a word ("" when compressed)."""
 
@@ -101,15 +90,17 @@ class Texts:
 @dataclass(frozen=True, slots=True)
 class Chat:
     """One request's marked context. keys: what stands for the conversation up to the end of each turn. build: the
-    request's body with texts in place of segments. asked: with the seconds that are left. left: segments that stay as
-    they come, unless they were sent otherwise before. cause: why the search for more was given up ("" when it was not).
-    """
+    request's body with texts in place of segments. seconds: how long the caller waits for the compression. caller: as
+    of `caller_of`. size: of the request, in bytes. left: segments that stay as they come, unless they were sent
+    otherwise before. cause: why the search for more was given up ("" when it was not)."""
 
     turns: Sequence[Turn]
     keys: Sequence[bytes]
     options: ProxyOptions
     build: Callable[[Mapping[Segment, str]], dict[str, Any]]
-    asked: Asked
+    seconds: float
+    caller: bytes
+    size: int
     left: frozenset[Segment] = frozenset()
     cause: str = ""
 
@@ -125,60 +116,74 @@ class ProxyCompressor:
         self.service = service
         self._memory = SentTexts[Segment](service.settings.proxy_memory_bytes)
 
-    async def chat(self, asked: Asked) -> Rewriting:
-        """Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only when set to fail closed."""
-        return await self._rewritten(asked, self._chat)
+    async def chat(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
+        """size: of the body in bytes. Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only
+        when set to fail closed."""
+        return await self._rewritten(size, lambda: self._chat(body, size, seconds, caller))
 
-    async def anthropic(self, asked: Asked) -> Rewriting:
+    async def anthropic(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
         """The same for Anthropic messages. What stands up to the last `cache_control` mark stays as it came, or as it
         was sent, unless the server is set to prune it."""
-        return await self._rewritten(asked, lambda asked: self._marked(anthropic_conversation(asked.body), asked))
+        return await self._read_as(anthropic_conversation, body, size, seconds, caller)
 
-    async def responses(self, asked: Asked) -> Rewriting:
+    async def responses(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
         """The same for OpenAI responses."""
-        return await self._rewritten(asked, lambda asked: self._marked(responses_conversation(asked.body), asked))
+        return await self._read_as(responses_conversation, body, size, seconds, caller)
 
-    async def completion(self, asked: Asked) -> Rewriting:
+    async def _read_as(
+        self,
+        read: Callable[[Mapping[str, Any]], Conversation],
+        body: Mapping[str, Any],
+        size: int,
+        seconds: float | None,
+        caller: bytes,
+    ) -> Rewriting:
+        return await self._rewritten(size, lambda: self._marked(read(body), proxy_options(body), size, seconds, caller))
+
+    async def completion(
+        self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes
+    ) -> Rewriting:
         """The same for a plain prompt, where context stands in `<context>` blocks."""
-        return await self._rewritten(asked, self._completion)
+        return await self._rewritten(size, lambda: self._completion(body, size, seconds, caller))
 
-    async def _rewritten(self, asked: Asked, find: Callable[[Asked], Rewriting | Chat]) -> Rewriting:
+    async def _rewritten(self, size: int, find: Callable[[], Rewriting | Chat]) -> Rewriting:
         """Marks are looked for in a thread: a prompt is as long as its caller likes."""
-        chat = await self.service.engine.in_thread(lambda: find(asked), size=asked.size)
+        chat = await self.service.engine.in_thread(find, size=size)
         return chat if isinstance(chat, Rewriting) else await self._guarded(chat)
 
-    def _chat(self, asked: Asked) -> Rewriting | Chat:
-        if not isinstance(asked.body.get("messages"), list):
-            proxy_options(asked.body)
-            return Rewriting(_passed_on(asked.body), "passthrough", "no_messages")
-        return self._marked(chat_conversation(asked.body), asked)
+    def _chat(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
+        options, rest = proxy_options(body), _passed_on(body)
+        if not isinstance(body.get("messages"), list):
+            return Rewriting(rest, "passthrough", "no_messages")
+        return self._marked(chat_conversation(body), options, size, seconds, caller)
 
-    def _marked(self, conversation: Conversation, asked: Asked) -> Rewriting | Chat:
-        options = proxy_options(asked.body)
+    def _marked(
+        self, conversation: Conversation, options: ProxyOptions, size: int, seconds: float | None, caller: bytes
+    ) -> Rewriting | Chat:
         messages, fallback = conversation.messages, conversation.with_texts({})
         if options.enabled is False:
             return Rewriting(fallback, "passthrough", "disabled")
-        patience = self._patience(asked.seconds)
+        patience = self._patience(seconds)
         turns = find_turns(messages, self._marking(options, conversation), patience)
         self._check_closed(patience)
         if not turns and patience.cause:
             return self._unread(fallback, patience)
         if not turns:
             return Rewriting(fallback, "passthrough", "unclear_marks" if any_marked(messages) else "no_context")
-        keys = conversation_keys(without_tags(messages), turns, scope=scope_of(asked.caller, options))
+        keys = conversation_keys(without_tags(messages), turns, scope=scope_of(caller, options))
         segments = (segment for turn in turns for segment in turn.segments)
         left = frozenset[Segment]() if self.service.settings.prune_cached else conversation.cached(segments)
-        asked = replace(asked, seconds=patience.seconds)
-        return Chat(turns, keys, options, conversation.with_texts, asked, left=left, cause=patience.cause)
+        build, waits = conversation.with_texts, patience.seconds
+        return Chat(turns, keys, options, build, waits, caller, size, left=left, cause=patience.cause)
 
-    def _completion(self, asked: Asked) -> Rewriting | Chat:
-        options, rest = proxy_options(asked.body), _passed_on(asked.body)
+    def _completion(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
+        options, rest = proxy_options(body), _passed_on(body)
         prompt = rest.get("prompt")
         if options.enabled is False:
             return Rewriting(rest, "passthrough", "disabled")
         if not isinstance(prompt, str):
             return Rewriting(rest, "passthrough", "no_text_prompt")
-        patience = self._patience(asked.seconds)
+        patience = self._patience(seconds)
         segments, question = prompt_segments(prompt, patience)
         self._check_closed(patience)
         if patience.cause:
@@ -187,12 +192,12 @@ class ProxyCompressor:
             return Rewriting(rest, "passthrough", "unclear_marks" if is_marked(prompt) else "no_context")
         turns = [Turn(segments, question, 1, is_new=True)]
         clean = [{"role": "user", "content": prompt}]
-        keys = conversation_keys(clean, turns, scope=scope_of(asked.caller, options))
+        keys = conversation_keys(clean, turns, scope=scope_of(caller, options))
 
         def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
             return rest | {"prompt": replaced(clean, texts)[0]["content"]}
 
-        return Chat(turns, keys, options, with_texts, replace(asked, seconds=patience.seconds))
+        return Chat(turns, keys, options, with_texts, patience.seconds, caller, size)
 
     def _patience(self, seconds: float | None) -> Patience:
         return patience_for(seconds, self.service.settings.deadline_seconds)
@@ -216,7 +221,7 @@ class ProxyCompressor:
         came = await self.or_cause(self._compressed(chat), "the context could not be compressed")
         if isinstance(came, Rewriting):
             return came
-        return await self.service.engine.in_thread(lambda: self._degraded(chat, came), size=chat.asked.size)
+        return await self.service.engine.in_thread(lambda: self._degraded(chat, came), size=chat.size)
 
     async def or_cause(self, work: Awaitable[Rewriting], failure: str) -> Rewriting | str:
         """Fail open: whatever goes wrong, the original goes upstream and the headers say why, in a word, which is given
@@ -238,7 +243,7 @@ class ProxyCompressor:
 
     async def _compressed(self, chat: Chat) -> Rewriting:
         texts = await self._compress(chat)
-        return await self.service.engine.in_thread(lambda: self._rewriting(chat, texts), size=chat.asked.size)
+        return await self.service.engine.in_thread(lambda: self._rewriting(chat, texts), size=chat.size)
 
     def _degraded(self, chat: Chat, reason: str) -> Rewriting:
         """Older turns as they were sent before, the new ones as they came."""
@@ -278,12 +283,12 @@ class ProxyCompressor:
         if waiting:
             self._check_size([turn for turn, _ in waiting])
             engine = self.service.engine
-            size = chat.asked.size + PATTERN_SIZE * len(chat.options.protect or ())
+            size = chat.size + PATTERN_SIZE * len(chat.options.protect or ())
             jobs = await engine.in_thread(lambda: self._jobs(waiting, chat), size=size)
             # a turn that went upstream whole, only because the server had just started, would stay whole in all later
             # requests of its conversation
-            outcomes = await engine.compress(jobs, seconds=chat.asked.seconds, wait_for_model=True)
-            await engine.in_thread(lambda: _take(texts, [turn for turn, _ in waiting], outcomes), size=chat.asked.size)
+            outcomes = await engine.compress(jobs, seconds=chat.seconds, wait_for_model=True)
+            await engine.in_thread(lambda: _take(texts, [turn for turn, _ in waiting], outcomes), size=chat.size)
         self._remember(chat, texts)
         return texts
 
@@ -300,7 +305,7 @@ class ProxyCompressor:
                 self.service,
                 query=question,
                 documents=[Document(segment.text) for segment in turn.segments],
-                caller=chat.asked.caller,
+                caller=chat.caller,
                 known=compiled,
             )
             for turn, question in waiting

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import quote
 
 import httpx2
@@ -20,7 +20,7 @@ from ctxprune.integrations.server.callers import KeyRing, caller_of
 from ctxprune.integrations.server.compress import seconds_of
 from ctxprune.integrations.server.errors import ANTHROPIC_PATH, ApiError
 from ctxprune.integrations.server.gate import note
-from ctxprune.integrations.server.proxy.compress import Asked, ProxyCompressor, Rewriting
+from ctxprune.integrations.server.proxy.compress import ProxyCompressor, Rewriting
 from ctxprune.integrations.server.proxy.tool_results import ToolResultPruner
 from ctxprune.integrations.server.proxy.wires import changed_bytes
 from ctxprune.integrations.server.service import BrokenOffError, Service, while_connected
@@ -237,7 +237,10 @@ _PASSED_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 _ANSWERS: dict[str, Any] = {"application/json": {"schema": {}}, "text/event-stream": {"schema": {}}}
 
 
-Rewrite = Callable[[Asked], Coroutine[Any, Any, Rewriting]]
+class Rewrite(Protocol):
+    def __call__(
+        self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes
+    ) -> Coroutine[Any, Any, Rewriting]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,7 +299,7 @@ class Proxying:
         if not isinstance(body, dict):
             raise ApiError(400, f"the body must be a JSON object, got {type(body).__name__}")
         came = await request.body()
-        work = rewrite(Asked(body, len(came), seconds_of(request), caller_of(request.headers)))
+        work = rewrite(body, size=len(came), seconds=seconds_of(request), caller=caller_of(request.headers))
         rewriting = await while_connected(request, work)
         # what was not rewritten goes on as it came, to the byte
         sent = await self.service.engine.in_thread(lambda: changed_bytes(came, body, rewriting.body), size=len(came))

@@ -13,7 +13,6 @@ from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.proxy.compress import (
-    Asked,
     ProxyCompressor,
     ProxyOptions,
     Rewriting,
@@ -59,37 +58,42 @@ class ToolResultPruner:
             service.settings.proxy_memory_bytes, weigh=lambda sent: _OVERHEAD + 4 * len(sent.text)
         )
 
-    async def chat(self, asked: Asked) -> Rewriting:
+    async def chat(self, body: Mapping[str, Any], *, caller: bytes = b"", **how: Any) -> Rewriting:
         """OpenAI chat: what is marked as context, then what tools gave."""
+        marked = await self.compressor.chat(body, caller=caller, **how)
         name = self.service.settings.context_name
 
         def unmarked(body: Mapping[str, Any]) -> list[ToolResult]:
             return [each for each in chat_results(body) if body["messages"][each.path[1]].get("name") != name]
 
-        return await self._pruned(asked, await self.compressor.chat(asked), unmarked)
+        return await self._pruned(body, marked, unmarked, caller, how.get("seconds"))
 
-    async def anthropic(self, asked: Asked) -> Rewriting:
+    async def anthropic(self, body: Mapping[str, Any], *, caller: bytes = b"", **how: Any) -> Rewriting:
         """Anthropic messages. What stands up to the last `cache_control` mark is as it came, or as it was sent."""
-        return await self._pruned(asked, await self.compressor.anthropic(asked), anthropic_results)
+        marked = await self.compressor.anthropic(body, caller=caller, **how)
+        return await self._pruned(body, marked, anthropic_results, caller, how.get("seconds"))
 
-    async def responses(self, asked: Asked) -> Rewriting:
+    async def responses(self, body: Mapping[str, Any], *, caller: bytes = b"", **how: Any) -> Rewriting:
         """OpenAI responses."""
-        return await self._pruned(asked, await self.compressor.responses(asked), responses_results)
+        marked = await self.compressor.responses(body, caller=caller, **how)
+        return await self._pruned(body, marked, responses_results, caller, how.get("seconds"))
 
-    async def _pruned(self, asked: Asked, base: Rewriting, wire: Wire) -> Rewriting:
+    async def _pruned(
+        self, body: Mapping[str, Any], base: Rewriting, wire: Wire, caller: bytes, seconds: float | None
+    ) -> Rewriting:
         """Fail open, as for marked context: whatever goes wrong, what tools gave goes upstream as it is."""
-        options = proxy_options(asked.body)
+        options = proxy_options(body)
         limit = self.service.settings.tool_message_tokens
         if options.enabled is False:
             return replace(base, reason="disabled")
         if limit is None:
             return base
-        results = await self.service.engine.in_thread(lambda: self._long(wire(asked.body), options, limit))
+        results = await self.service.engine.in_thread(lambda: self._long(wire(body), options, limit))
         if not results:
             return base
-        work = self._rewriting(base, results, options, asked)
+        work = self._rewriting(base, results, options, caller, seconds)
         came = await self.compressor.or_cause(work, "tool results could not be pruned")
-        return came if isinstance(came, Rewriting) else self._degraded(base, results, options, asked.caller, came)
+        return came if isinstance(came, Rewriting) else self._degraded(base, results, options, caller, came)
 
     def _long(self, results: Sequence[ToolResult], options: ProxyOptions, limit: int) -> list[ToolResult]:
         """Those worth pruning, with the request's own question for the newest ones."""
@@ -101,9 +105,14 @@ class ToolResultPruner:
         ]
 
     async def _rewriting(
-        self, base: Rewriting, results: Sequence[ToolResult], options: ProxyOptions, asked: Asked
+        self,
+        base: Rewriting,
+        results: Sequence[ToolResult],
+        options: ProxyOptions,
+        caller: bytes,
+        seconds: float | None,
     ) -> Rewriting:
-        engine, caller = self.service.engine, asked.caller
+        engine = self.service.engine
         keys = await engine.in_thread(lambda: [_key(each, options, caller) for each in results])
         sent = self._recalled(results, keys)
         leave = {each.path for each in results if each.is_cached and not self.service.settings.prune_cached}
@@ -114,7 +123,7 @@ class ToolResultPruner:
         if waiting:
             self._check_size(len(waiting))
             jobs = await engine.in_thread(lambda: [self._job(each, options, caller) for each in waiting])
-            outcomes = await engine.compress(jobs, seconds=asked.seconds, wait_for_model=True)
+            outcomes = await engine.compress(jobs, seconds=seconds, wait_for_model=True)
             for each, outcome in zip(waiting, outcomes, strict=True):
                 causes += [outcome.cause] if outcome.cause else []
                 text = each.text if outcome.cause else _text(outcome)
