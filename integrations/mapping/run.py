@@ -20,7 +20,7 @@ import typer
 
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.integrations.mapping.files import Failure, OutputFolder, Part, Work, input_files, parts, read_lines
-from ctxprune.integrations.mapping.worker import BadLine, Died, Done, Failed, Job, PartWorker, Reply, describe
+from ctxprune.integrations.mapping.worker import BadLine, Died, Done, Failed, Job, PartWorker, Reply
 from ctxprune.options import with_flags
 
 
@@ -92,11 +92,7 @@ def _serve(connection: Connection[Reply, Job], work: Work, folder: Path, cpus: f
     if cpus:
         os.sched_setaffinity(0, cpus)
     with suppress(EOFError, OSError):
-        try:
-            worker = PartWorker(work, folder)
-        except Exception as error:
-            connection.send(Failed(describe(error)))
-            return
+        worker = PartWorker(work, folder)
         while True:
             connection.send(worker.attempt(connection.recv()))
 
