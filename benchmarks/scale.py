@@ -22,10 +22,10 @@ from random import Random
 
 import psutil
 
-from benchmarks.measure import run_child
-from benchmarks.report import table
+from benchmarks.measure import command_line, run_child
 from ctxprune.data import sample_corpus
 from ctxprune.errors import CtxpruneError
+from ctxprune.eval.report.markdown import compact
 from ctxprune.eval.run.retrieval import chunk_spans
 from ctxprune.integrations.mapping.files import Work
 from ctxprune.integrations.mapping.run import map_file
@@ -85,10 +85,10 @@ def evaluated(samples: int, compressor: str, folder: Path) -> Scale:
     return Scale(samples, seconds, peak, disk / 1e6)
 
 
-def killed_in_turn(samples: int, compressor: str, folder: Path) -> dict[str, float]:
-    """A map on two Ray workers, one of them killed every few seconds, beside the same by one local process.
+def killed_in_turn(samples: int, compressor: str, folder: Path) -> tuple[float, int]:
+    """Seconds of a map on two Ray workers, one of them killed every few seconds, and how many were.
 
-    Raises CtxpruneError when a byte differs.
+    Raises CtxpruneError when a byte differs from what one local process writes.
     """
     questions = folder / "questions.jsonl"
     write_questions(questions, samples)
@@ -104,9 +104,10 @@ def killed_in_turn(samples: int, compressor: str, folder: Path) -> dict[str, flo
     finally:
         done.set()
         killer.join()
+    seconds = time.perf_counter() - started
     if parts(folder / "local") != parts(folder / "ray"):
         raise CtxpruneError("the parts written by killed workers differ from those of one process")
-    return {"questions": samples, "killed": len(killed), "seconds": time.perf_counter() - started}
+    return seconds, len(killed)
 
 
 def parts(folder: Path) -> bytes:
@@ -143,31 +144,24 @@ def render(rows: Sequence[Scale]) -> str:
         )
         for row in rows
     ]
-    return table(head, body)
+    return compact(head, body)
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
-            if args.ray:
-                figures = killed_in_turn(args.ray, args.compressor, Path(scratch))
-                print(
-                    "{questions:,} questions in {seconds:.0f} s, {killed} workers killed: the same bytes".format(
-                        **figures
-                    )
-                )
-                return 0
-            rows = []
-            for samples in args.samples:
-                folder = Path(scratch) / str(samples)
-                folder.mkdir()
-                rows.append(evaluated(samples, args.compressor, folder))
-                print(render(rows[-1:]), file=sys.stderr, flush=True)
-            print(render(rows))
-    except CtxpruneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    with tempfile.TemporaryDirectory(dir=args.scratch) as scratch:
+        if args.ray:
+            seconds, killed = killed_in_turn(args.ray, args.compressor, Path(scratch))
+            print(f"{args.ray:,} questions in {seconds:.0f} s, {killed} workers killed: the same bytes")
+            return 0
+        rows = []
+        for samples in args.samples:
+            folder = Path(scratch) / str(samples)
+            folder.mkdir()
+            rows.append(evaluated(samples, args.compressor, folder))
+            print(render(rows[-1:]), file=sys.stderr, flush=True)
+    print(render(rows))
     return 0
 
 

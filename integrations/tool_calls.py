@@ -98,6 +98,12 @@ def with_texts(body: Mapping[str, Any], texts: Mapping[Path, str]) -> dict[str, 
     return changed
 
 
+def value_at(body: Any, path: Path) -> Any:
+    for step in path:
+        body = body[step]
+    return body
+
+
 def is_models(item: Any) -> bool:
     """Whether an item of a response's input came from the model."""
     if not isinstance(item, dict):

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import llmlingua as bench
-from benchmarks.llmlingua_task import Outcome, Task, ThirdsCounter, perform, run_task
+from benchmarks.llmlingua import Outcome, Task, ThirdsCounter, perform, run_task
 from benchmarks.speed_torch import EncoderSize
 from ctxprune.compressors.llmlingua.checkpoint import load_token_classifier
 from ctxprune.errors import CtxpruneError, InputError

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quality.__main__ import load_compressor
+from benchmarks.quality.sets import load_compressor
 from ctxprune import Context, load
 from ctxprune.compressors.provence.evidence import gather, sentences_of
 from ctxprune.compressors.provence.pruner import Passage, Reading

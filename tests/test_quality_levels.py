@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 
 from benchmarks.quality import __main__ as quality
 from benchmarks.quality.curve import Curve, Removal, ScriptWords, emptied_at, removed_at
-from benchmarks.quality.manuals import QUESTIONS, manual_questions
-from benchmarks.quality.measure import BATCH_CHARACTERS, batches, evaluate
-from benchmarks.quality.reliability import bin_sums, calibration
+from benchmarks.quality.figures import calibration, evaluate
+from benchmarks.quality.measure import BATCH_CHARACTERS, batches, bin_sums
 from benchmarks.quality.report import render
-from benchmarks.quality.sets import LONG_RUNGS, SHORT_RUNGS, Ladder, around_answer
+from benchmarks.quality.sets import LONG_RUNGS, QUESTIONS, SHORT_RUNGS, Ladder, around_answer, manual_questions
 from ctxprune.compressors.base import ScoringCompressor, narrow
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError

@@ -245,7 +245,7 @@ def _over_mcp(turns: Sequence[Turn]) -> Wire:
     from mcp import Client
     from mcp.server.mcpserver import MCPServer
 
-    from ctxprune.integrations.mcp.wrap import QUESTION, Pruning, Wrapping, wrapped
+    from ctxprune.integrations.mcp.server import QUESTION, Pruning, Wrapping, wrapped
 
     wire, server = Wire("MCP --wrap"), MCPServer("transcript")
     sys.stderr.write("MCP ...\n")

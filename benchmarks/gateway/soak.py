@@ -198,7 +198,11 @@ class GatewayTraffic(Faults):
             self._expect(kind, response, {429})
             return None
         status = response.headers.get("x-ctxprune-status", "none")
-        came = [body for body in (allowed if status == "degraded" else allowed[:1]) if response.content == _bytes(body)]
+        came = [
+            body
+            for body in (allowed if status == "degraded" else allowed[:1])
+            if response.content == json.dumps(body).encode()
+        ]
         self.tally.note(kind, status if came else f"other bytes ({status})", fine=bool(came))
         return came[0] if came else None
 
@@ -261,10 +265,6 @@ class GatewayTraffic(Faults):
 
     def _name(self) -> str:
         return f"conversation-{next(self.numbers)}"
-
-
-def _bytes(body: Body) -> bytes:
-    return json.dumps(body).encode()
 
 
 def soak(minutes: float, *, clients: int = CLIENTS) -> dict[str, Any]:

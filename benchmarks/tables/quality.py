@@ -207,7 +207,7 @@ def _calibration(one: Figures) -> str:
 
 
 def points_table(figures: Figures) -> str:
-    """A row a set and point. figures: {"sets": {name: {point: figures}}} of `benchmarks.risk_points`."""
+    """A row a set and point. figures: {"sets": {name: {point: figures}}} of `benchmarks.risk points`."""
     rows = []
     for name, points in figures["sets"].items():
         title = TITLES.get(name, name)

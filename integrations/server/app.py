@@ -29,20 +29,18 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ctxprune import __version__
 from ctxprune.errors import BudgetError, CheckpointError, CtxpruneError, InputError
+from ctxprune.integrations.server.callers import ThrottledRecords, bounded_protocol, most_connections, quiet_faults
 from ctxprune.integrations.server.compress import compress_routes
-from ctxprune.integrations.server.connections import ThrottledRecords, bounded_protocol, most_connections, quiet_faults
 from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
 from ctxprune.integrations.server.gate import Gate
-from ctxprune.integrations.server.gateway.compresr import compresr_routes
-from ctxprune.integrations.server.gateway.dialects import Gateway, gateway_routes
-from ctxprune.integrations.server.highlight import highlight_routes
+from ctxprune.integrations.server.gateway.dialects import Gateway, compresr_routes, gateway_routes
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, json_log, no_tracing, opentelemetry_tracing
 from ctxprune.integrations.server.pages import DOCS_PATH, PLAYGROUND_PATH, operation_routes, playground_routes
 from ctxprune.integrations.server.proxy.compress import ProxyOptions
 from ctxprune.integrations.server.proxy.routes import Upstream, proxy_routes
-from ctxprune.integrations.server.rerank import rerank_routes
+from ctxprune.integrations.server.rerank import highlight_routes, rerank_routes
 from ctxprune.integrations.server.service import Service
 from ctxprune.integrations.server.settings import Settings
 

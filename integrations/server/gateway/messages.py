@@ -1,22 +1,26 @@
-"""Which texts of a conversation may be pruned, and for which question; pure functions of the messages.
+"""Which texts of a conversation may be pruned, for which question, and what of a long one a model is given to read.
 
 Pruned may be: tool results, marked context (as the proxy knows it), and blocks in elements that a rule names. All the
 rest, and every row up to a `cache_control` mark, stays as it came. Both OpenAI's rows and Anthropic's content blocks
-are read; rows of an unknown role or shape hold nothing.
+are read; rows of an unknown role or shape hold nothing. Pure functions of the messages.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import numpy as np
+
 from ctxprune.integrations.originals import gives_originals
-from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, whole_block
-from ctxprune.integrations.server.proxy.patience import ImpatientError, Patience
-from ctxprune.integrations.tool_calls import Path, ToolCall, listed
+from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, outside, spliced, whole_block
+from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
+from ctxprune.integrations.tool_calls import Path, ToolCall, listed, value_at, with_texts
+from ctxprune.text.words import bm25_scores
 
 Kind = Literal["tool", "marked", "block"]
 
@@ -140,24 +144,19 @@ class Conversation:
 
 def replaced(messages: Sequence[Any], texts: Mapping[Slot, str]) -> list[Any]:
     """New messages with each slot's text in its place; those without a slot are the same objects."""
-    changed = list(messages)
-    by_place: dict[tuple[int, Path], list[Slot]] = {}
-    for slot in sorted(texts, key=lambda slot: slot.start):
-        by_place.setdefault((slot.row, slot.path), []).append(slot)
-    for (row, path), slots in by_place.items():
-        whole = text_at(changed[row], path)
-        parts, last = [], 0
-        for slot in slots:
-            parts += [whole[last : slot.start], texts[slot]]
-            last = slot.end
-        changed[row] = _with(changed[row], path, "".join([*parts, whole[last:]]))
-    return changed
+    body, changed = {"messages": list(messages)}, dict[Path, str]()
+    for (row, path), slots in by_place(texts).items():
+        others = ((slot.start, slot.end, texts[slot]) for slot in slots)
+        changed["messages", row, *path] = spliced(value_at(messages[row], path), others)
+    return list(with_texts(body, changed)["messages"])
 
 
-def text_at(message: Any, path: Path) -> str:
-    for step in path:
-        message = message[step]
-    return str(message)
+def by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
+    """The slots of each text of a message, in order."""
+    places: dict[tuple[int, Path], list[Slot]] = {}
+    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
+        places.setdefault((slot.row, slot.path), []).append(slot)
+    return places
 
 
 def row_texts(message: Any) -> str:
@@ -232,15 +231,7 @@ def _asked(message: Any, blocks: _Blocks) -> str:
         return ""
     if message.get("name") == blocks.marking.name or message.get("ctxprune") is True:
         return ""
-    return "\n".join(filter(None, (_outside(text, blocks.of(text)[0]) for _, text in _texts(message))))
-
-
-def _outside(text: str, blocks: Sequence[Block]) -> str:
-    parts, last = [], 0
-    for block in blocks:
-        parts += [text[last : block.start], " "]
-        last = block.end
-    return "".join([*parts, text[last:]]).strip()
+    return "\n".join(filter(None, (outside(text, blocks.of(text)[0]) for _, text in _texts(message))))
 
 
 class _Blocks:
@@ -281,10 +272,71 @@ class _Blocks:
         ]
 
 
-def _with(value: Any, path: Path, text: str) -> Any:
-    """A copy of the value with another text at the path."""
-    if not path:
+#: Characters of a stretch, about: some lines, so that a hit keeps its neighbours.
+STRETCH = 400
+#: Characters of a question that a model is given: its beginning and its end.
+QUESTION_CHARACTERS = 2000
+_SENTENCE = re.compile(r"[.!?…。！？]")
+
+
+def lexical_cut(text: str, question: str, *, characters: int) -> str:
+    """At most so many characters of the text (and one stretch more): its beginning and what shares most words with the
+    question, in order; the beginning and the end when nothing does."""
+    if len(text) <= characters:
         return text
-    copy: Any = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _with(value[path[0]], path[1:], text)
-    return copy
+    stretches = list(_stretches(text))
+    scores = bm25_scores(question, stretches) if question else np.zeros(len(stretches))
+    if not scores.any():
+        return text[: characters // 2] + "\n" + text[len(text) - characters // 2 :]
+    picked, size = {0}, len(stretches[0])
+    for place in np.argsort(-scores, kind="stable"):
+        if size >= characters or scores[place] == 0:
+            break
+        size += 0 if int(place) in picked else len(stretches[place])
+        picked.add(int(place))
+    return "".join(stretches[place] for place in sorted(picked))
+
+
+def is_prose(text: str) -> bool:
+    """Whether these are sentences, of which words may go, and not a log, a table or code."""
+    if not _SENTENCE.search(text):
+        return False
+    lines = [line for line in text.splitlines() if line.strip()]
+    plain = sum(sign.isalpha() or sign.isspace() for sign in text)
+    return plain >= 0.85 * len(text) and sum(map(len, lines)) >= 40 * len(lines)
+
+
+def is_structured(text: str) -> bool:
+    """Whether the text is JSON, or a line of JSON after the other, which a cut would make invalid."""
+    inner = text.strip()
+    if inner[:1] not in ("{", "[", '"'):
+        return False
+    lines = inner.splitlines()
+    return _is_json(inner) or (len(lines) > 1 and _is_json(lines[0]) and _is_json(lines[-1]))
+
+
+def shortened_question(text: str) -> str:
+    """The beginning and the end of a long question; what a person asks rarely stands in the middle."""
+    half = QUESTION_CHARACTERS // 2
+    return text if len(text) <= QUESTION_CHARACTERS else f"{text[:half]}\n{text[-half:]}"
+
+
+def _stretches(text: str) -> Iterator[str]:
+    """Runs of whole lines, together the text; a longer line is cut, at white space where there is any."""
+    start = 0
+    while start < len(text):
+        end = min(start + STRETCH, len(text))
+        if end < len(text):
+            line = text.rfind("\n", start, end) + 1
+            word = text.rfind(" ", start, end) + 1
+            end = next((place for place in (line, word) if place > start), end)
+        yield text[start:end]
+        start = end
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

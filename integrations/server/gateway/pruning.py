@@ -13,33 +13,37 @@ from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.gateway.ledger import Ledger, Sums, saved_money
-from ctxprune.integrations.server.gateway.memory import Counts, RowMemory, prefix_keys, row_keys
+from ctxprune.integrations.server.gateway.ledger import Counts, Ledger, Sums, saved_money
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
     Marking,
     Slot,
+    by_place,
+    is_prose,
+    is_structured,
+    lexical_cut,
     replaced,
     row_texts,
-    text_at,
+    shortened_question,
 )
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
-from ctxprune.integrations.server.gateway.texts import is_prose, is_structured, lexical_cut, shortened_question
 from ctxprune.integrations.server.gateway.work import (
     Ask,
     Pruned,
+    RowMemory,
     Work,
-    by_place,
     failure,
+    prefix_keys,
     question_of,
     reason_of,
+    row_keys,
     scope_of,
     take,
     without_question,
 )
-from ctxprune.integrations.server.proxy.patience import Patience, patience_for
+from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
 from ctxprune.integrations.server.service import Service
-from ctxprune.integrations.tool_calls import Path
+from ctxprune.integrations.tool_calls import Path, value_at
 from ctxprune.types import Document, TokenCounter
 
 #: Tool results and blocks of fewer tokens stay: there is little to gain.
@@ -294,7 +298,7 @@ class ConversationPruner:
     def _settle(self, work: Work, row: int, path: Path, slots: Sequence[Slot], *, is_fresh: bool) -> None:
         """One text of a message: keep its original where that is asked for, and undo what saves nothing."""
         wants_original = work.ask.options.originals in ("marker", "tool") and work.ask.mode == "on"
-        whole = text_at(work.conversation.messages[row], path)
+        whole = value_at(work.conversation.messages[row], path)
         hash_value = self.originals.put(work.ask.caller, whole) if wants_original else None
         if is_fresh and wants_original and hash_value is None:
             work.causes.append("originals_full")

@@ -2,7 +2,7 @@
 
 Chat: messages of the role tool. Anthropic: `tool_result` blocks of user messages. Responses: the `output` of function
 calls (`integrations/tool_calls.py`, which also says what a result's question is). Nothing else of a request is looked
-at here; of marked context see `conversation`. Every byte outside of the changed texts stays the caller's own.
+at here; of marked context see `context`. Every byte outside of the changed texts stays the caller's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from ctxprune.integrations.server.errors import json_bytes
-from ctxprune.integrations.server.proxy.context import any_marked
+from ctxprune.integrations.server.proxy.marks import any_marked, spliced
 from ctxprune.integrations.tool_calls import NO_CALL, Path, ToolCall, ToolResult, listed, role_of, texts_in, words
 from ctxprune.tools.json_shape import Node, spans
 
@@ -101,13 +101,10 @@ def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
     if not encoding.startswith("utf-8"):
         return json_bytes(after)
     root = spans(text)
-    parts, position = [], 0
-    for node, fresh in sorted(((_at(root, path), fresh) for path, fresh in changes), key=lambda pair: pair[0].start):
-        parts += [text[position : node.start], json.dumps(fresh, ensure_ascii=_is_ascii(text, node))]
-        position = node.end
-    spliced = "".join([*parts, text[position:]])
+    nodes = sorted(((_at(root, path), fresh) for path, fresh in changes), key=lambda pair: pair[0].start)
+    others = ((node.start, node.end, json.dumps(fresh, ensure_ascii=_is_ascii(text, node))) for node, fresh in nodes)
     try:
-        return spliced.encode(encoding)
+        return spliced(text, others).encode(encoding)
     except UnicodeEncodeError:  # half of a surrogate pair, which only escapes can hold
         return json_bytes(after)
 
