@@ -24,9 +24,8 @@ from torch.nn import functional as F
 
 from ctxprune.calibration import ANSWERS_KEPT, DEFAULT_POINT, POINTS, SMALL, OperatingPoints, allowed_loss
 from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead, context_table
-from ctxprune.compressors.provence.evidence import gather, sentences_of
 from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, document_features, sentence_features
-from ctxprune.compressors.provence.pruner import PrunerModel
+from ctxprune.compressors.provence.pruner import PrunerModel, gather, sentences_of
 from ctxprune.data import read_questions
 from ctxprune.errors import InputError
 from ctxprune.runtime import sigmoid

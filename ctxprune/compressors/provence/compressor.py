@@ -13,10 +13,17 @@ from typing import Literal, Unpack, get_args
 from ctxprune.bundled import FOLDER
 from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow
-from ctxprune.compressors.provence.evidence import Evidence, Sentences, gather, sentences_of
 from ctxprune.compressors.provence.first_stage import Staged, checked_number, staged
 from ctxprune.compressors.provence.fusion import Array
-from ctxprune.compressors.provence.pruner import PrunerModel, Reading, relevance
+from ctxprune.compressors.provence.pruner import (
+    Evidence,
+    PrunerModel,
+    Reading,
+    Sentences,
+    gather,
+    relevance,
+    sentences_of,
+)
 from ctxprune.compressors.provence.second_look import Look, SecondLook, either, leads, passages
 from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import relevance_of, with_extracts

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.compressors.base import narrow
-from ctxprune.compressors.provence.evidence import Sentences
+from ctxprune.compressors.provence.pruner import Sentences
 from ctxprune.errors import InputError
 from ctxprune.text.words import bm25_scores
 from ctxprune.types import Extract
