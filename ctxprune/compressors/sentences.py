@@ -319,7 +319,7 @@ class DSLR(SentenceCompressor):
 
         device, dtype: by default the best that is there. Raises CheckpointError when it cannot be loaded.
         """
-        from ctxprune.models.cross_encoder import CrossEncoderScorer  # imports torch, which other scorers do not need
+        from ctxprune.models.encoders import CrossEncoderScorer  # imports torch, which other scorers do not need
 
         scorer = CrossEncoderScorer.from_pretrained(source, revision=revision, device=device, dtype=dtype)
         return cls(scorer, **choice)
