@@ -207,17 +207,10 @@ def test_unanswerable_questions_can_be_taken_alone(tmp_path: Path) -> None:
         opened(write_lines(tmp_path / "one.jsonl", row("a")), answerable=False)
 
 
-def test_what_cannot_be_scored_is_counted(tmp_path: Path) -> None:
-    rows = [
-        row("a"),
-        row("b", answers=[]),
-        row("c", answers=[" "]),
-        row("d", answers=[], documents=[{"text": LIMA, "relevant_sentences": [[0, 28]]}]),
-        row("e", answerable=False),
-        row("f", documents=[]),
-    ]
+def test_questions_without_documents_are_counted(tmp_path: Path) -> None:
+    rows = [row("a"), row("b", answers=[]), row("e", answerable=False), row("f", documents=[])]
     questions = opened(write_lines(tmp_path / "q.jsonl", *rows))
-    assert (len(questions), questions.unscorable, questions.without_documents) == (6, 2, 1)
+    assert (len(questions), questions.without_documents) == (4, 1)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +253,7 @@ def test_beir_folders_take_split_and_corpus(tmp_path: Path) -> None:
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
     questions = opened(folder, split="test", corpus=str(corpus))
     (question,) = questions
-    assert (questions.name, questions.unscorable, question.documents[0].is_gold) == ("nf", 1, True)
+    assert (questions.name, question.documents[0].is_gold) == ("nf", True)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "auto"])

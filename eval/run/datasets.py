@@ -53,12 +53,6 @@ class Questions(Protocol):
     def content_hash(self) -> str: ...
 
     @property
-    def total(self) -> int: ...
-
-    @property
-    def unscorable(self) -> int: ...
-
-    @property
     def without_documents(self) -> int: ...
 
     def __len__(self) -> int: ...
@@ -75,7 +69,6 @@ class _Row(NamedTuple):
 
     place: int
     digest: bytes
-    unscorable: bool
     no_documents: bool
 
 
@@ -84,8 +77,7 @@ class QuestionSet:
     """A frozen set; made by `open_questions`. Iterating reads the source again and holds one question at a time.
 
     content_hash: "sha256:..." of the questions in the set, in order, by what they say (so not of the file's bytes).
-    total: questions in the source. unscorable: answerable ones with neither an answer nor a relevant sentence, of which
-    only rank quality, length and time can be measured. without_documents: those that come without any.
+    total: questions in the source. without_documents: those of the set that come without any.
     places, prints: where each question of the set stands in the source, and 8 bytes of its digest.
     Iterating raises InputError as soon as the source no longer gives the questions that were counted.
     """
@@ -95,7 +87,6 @@ class QuestionSet:
     name: str
     content_hash: str
     total: int
-    unscorable: int
     without_documents: int
     places: array[int] = field(repr=False)
     prints: array[int] = field(repr=False)
@@ -148,12 +139,11 @@ def open_questions(source: DataSource) -> QuestionSet:
         raise InputError(f"corpus is for a BEIR folder, and {source.path} is {format}; give the retrieval its corpora")
     ids: set[str] = set()
     places, prints, sha = array("Q"), array("Q"), hashlib.sha256()
-    unscorable = without_documents = 0
+    without_documents = 0
     for row in _drawn(_checked(source, format, ids), source.limit, source.seed):
         places.append(row.place)
         prints.append(_fingerprint(row.digest))
         sha.update(row.digest)
-        unscorable += row.unscorable
         without_documents += row.no_documents
     if not places:
         kind = "" if source.answerable is None else "answerable " if source.answerable else "unanswerable "
@@ -164,7 +154,6 @@ def open_questions(source: DataSource) -> QuestionSet:
         name=_name(source),
         content_hash=f"sha256:{sha.hexdigest()}",
         total=len(ids),
-        unscorable=unscorable,
         without_documents=without_documents,
         places=places,
         prints=prints,
@@ -193,12 +182,7 @@ def _checked(source: DataSource, format: Format, ids: set[str]) -> Iterator[_Row
             raise InputError(f"{where} has the id of an earlier one; ids name samples, so make them unlike")
         ids.add(question.id)
         if source.answerable in (None, question.answerable):
-            yield _Row(place, _digest(question), _unscorable(question), not question.documents)
-
-
-def _unscorable(question: Question) -> bool:
-    answered = any(answer.strip() for answer in question.answers)
-    return question.answerable and not answered and not any(document.relevant for document in question.documents)
+            yield _Row(place, _digest(question), not question.documents)
 
 
 def _drawn(rows: Iterable[_Row], limit: int | None, seed: int) -> Iterable[_Row]:

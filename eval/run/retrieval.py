@@ -218,16 +218,13 @@ def retrieve(questions: Questions, retrieval: Retrieval, cache: Cache) -> Questi
 class Retrieved:
     """A set whose questions get other documents, all else its own; made by `retrieve`.
 
-    content_hash: covers that of the set, the settings and what was searched. total, unscorable, without_documents,
-    passages: as the set has them.
+    content_hash: covers that of the set, the settings and what was searched.
     """
 
     def __init__(
         self, questions: Questions, identity: str, replaced: Callable[[Sequence[Question]], Iterable[Question]]
     ) -> None:
         self.name = questions.name
-        self.total = questions.total
-        self.unscorable = questions.unscorable
         self.without_documents = questions.without_documents
         self.content_hash = f"sha256:{key(questions.content_hash, identity)}"
         self._questions = questions

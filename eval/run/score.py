@@ -192,7 +192,7 @@ class Arm(Protocol):
 
 
 class MetricColumns(Protocol):
-    """The values of one arm, a row a question, as `columns.Columns` reads them."""
+    """The values of one arm, a row a question, as `folder.Columns` reads them."""
 
     def __len__(self) -> int: ...
     def column(self, metric: str) -> Array: ...

@@ -45,14 +45,6 @@ class Varied:
         return "sha256:" + key(self.base.content_hash, self.variant.name)
 
     @property
-    def total(self) -> int:
-        return self.base.total
-
-    @property
-    def unscorable(self) -> int:
-        return self.base.unscorable
-
-    @property
     def without_documents(self) -> int:
         return 0
 
