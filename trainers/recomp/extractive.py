@@ -39,9 +39,8 @@ from ctxprune.trainers.recomp.choice import (
     with_distractors,
 )
 from ctxprune.trainers.recomp.labels import load_questions
-from ctxprune.trainers.shared.card import model_card
 from ctxprune.trainers.shared.corpora import Source, drawn
-from ctxprune.trainers.shared.export import WINDOW_TOKENS, Agreement, export_encoder
+from ctxprune.trainers.shared.export import WINDOW_TOKENS, Agreement, export_encoder, model_card
 from ctxprune.trainers.shared.loop import Clock, add_run_arguments, rate_factor
 from ctxprune.trainers.shared.rewrite import ParityReport
 
