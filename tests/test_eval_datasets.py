@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from ctxprune.data import Format, detect_format, read_questions
 from ctxprune.data.questions import read_jsonl
 from ctxprune.errors import InputError
-from ctxprune.eval.run.datasets import DataSource, QuestionSet, open_questions
+from ctxprune.eval.config import DataConfig
+from ctxprune.eval.run.datasets import QuestionSet, open_questions
 
 LIMA = "Lima is the capital of Peru. It lies on the coast."
 
@@ -34,7 +35,7 @@ def row(name: str, *, answerable: bool = True, **further: Any) -> dict[str, Any]
 
 
 def opened(path: Path, **settings: Any) -> QuestionSet:
-    return open_questions(DataSource(path=str(path), **settings))
+    return open_questions(DataConfig(path=str(path), **settings))
 
 
 def ids(questions: QuestionSet) -> list[str]:
@@ -232,11 +233,6 @@ def test_bad_files_are_refused_when_opened(tmp_path: Path, rows: list[Any], comp
 def test_an_empty_file_of_a_named_form(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="holds no question, of 0 in all"):
         opened(write_lines(tmp_path / "q.jsonl"), format="jsonl")
-
-
-def test_limit_must_be_positive() -> None:
-    with pytest.raises(InputError, match="limit must be at least 1 question, got 0"):
-        DataSource(path="q.jsonl", limit=0)
 
 
 def test_a_corpus_is_only_for_beir(tmp_path: Path) -> None:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from ctxprune.errors import InputError
+from ctxprune.eval.config import Arm, Statistics
 from ctxprune.eval.run.folder import Columns
-from ctxprune.eval.run.score import COMPARED, METRICS, Statistics, rows
+from ctxprune.eval.run.score import COMPARED, METRICS, rows
 from ctxprune.eval.statistics import Interval, compare, holm, mcnemar, non_inferior, rng_of, sign_flip_p
 
 NAN = math.nan
@@ -171,17 +172,6 @@ def test_a_disk_that_refuses_is_named(tmp_path):
         pass
 
 
-@dataclass(frozen=True)
-class FakeArm:
-    compressor: str
-    settings: dict = field(default_factory=dict)
-    matched_to: str | None = None
-
-    @property
-    def id(self):
-        return " ".join([self.compressor, *(f"{name}={value}" for name, value in self.settings.items())])
-
-
 class Table:
     def __init__(self, seed, n=40):
         rng = np.random.default_rng(seed)
@@ -197,11 +187,11 @@ class Table:
 
 
 ARMS = [
-    FakeArm("full"),
-    FakeArm("none"),
-    FakeArm("p", {"threshold": 0.1}),
-    FakeArm("rerank-truncate", {"tokens_of": "p threshold=0.1"}, matched_to="p threshold=0.1"),
-    FakeArm("q"),
+    Arm("full"),
+    Arm("none"),
+    Arm("p", {"threshold": 0.1}),
+    Arm("rerank-truncate", {"tokens_of": "p threshold=0.1"}, matched_to="p threshold=0.1"),
+    Arm("q"),
 ]
 TABLES = {arm.id: Table(seed) for seed, arm in enumerate(ARMS)}
 FEW = Statistics(resamples=60)
@@ -252,5 +242,5 @@ def test_rows_name_arms_that_do_not_fit():
 
 @pytest.mark.parametrize("wrong", [{"resamples": 0}, {"confidence": 1.0}, {"margin": 0.0}])
 def test_statistics_are_checked(wrong):
-    with pytest.raises(InputError, match=f"{next(iter(wrong))}="):
+    with pytest.raises(ValidationError, match=f"{next(iter(wrong))}\\n"):
         Statistics(**wrong)

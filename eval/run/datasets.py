@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import random
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -14,33 +14,10 @@ from typing import NamedTuple, Protocol
 from ctxprune.data import Format, detect_format, read_questions
 from ctxprune.data.questions import Question, row_from_question
 from ctxprune.errors import InputError
+from ctxprune.eval.config import DataConfig
 from ctxprune.eval.run.folder import key
 from ctxprune.files import batched
 from ctxprune.types import Document
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSource:
-    """A question file, BEIR folder or Hugging Face data set, and which of its questions to take.
-
-    format, columns, split: see `ctxprune.data.read_questions`. corpus: a BEIR folder's corpus where it is not
-    inside. limit: at most so many questions, drawn with `seed`. answerable: True or False takes only such questions.
-    name: None for the file's own without its endings.
-    """
-
-    path: str
-    name: str | None = None
-    format: Format = "auto"
-    corpus: str | None = None
-    columns: Mapping[str, str] | None = None
-    split: str = "train"
-    limit: int | None = None
-    seed: int = 0
-    answerable: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit must be at least 1 question, got {self.limit}; leave it out to take all")
 
 
 class Questions(Protocol):
@@ -82,7 +59,7 @@ class QuestionSet:
     Iterating raises InputError as soon as the source no longer gives the questions that were counted.
     """
 
-    source: DataSource
+    source: DataConfig
     format: Format
     name: str
     content_hash: str
@@ -124,7 +101,7 @@ class QuestionSet:
         return InputError(f"{self.source.path} has changed since it was opened: {what}; start again with the new file")
 
 
-def open_questions(source: DataSource) -> QuestionSet:
+def open_questions(source: DataConfig) -> QuestionSet:
     """Read the source once to check, count, hash and draw; the set then streams from it.
 
     With a limit, every question gets a random number from `seed` and its place, and those with the smallest stay, in
@@ -168,11 +145,11 @@ def _fingerprint(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def _questions(source: DataSource, format: Format) -> Iterator[Question]:
+def _questions(source: DataConfig, format: Format) -> Iterator[Question]:
     return read_questions(source.path, format=format, corpus=source.corpus, columns=source.columns, split=source.split)
 
 
-def _checked(source: DataSource, format: Format, ids: set[str]) -> Iterator[_Row]:
+def _checked(source: DataConfig, format: Format, ids: set[str]) -> Iterator[_Row]:
     """Rows of the questions that fit `source.answerable`; every question's id goes into `ids`."""
     for place, question in enumerate(_questions(source, format)):
         where = f"{source.path}: question {place + 1} (id {question.id!r})"
@@ -193,14 +170,16 @@ def _drawn(rows: Iterable[_Row], limit: int | None, seed: int) -> Iterable[_Row]
     return sorted((row for _, _, row in drawn), key=lambda row: row.place)
 
 
-def _name(source: DataSource) -> str:
+def _name(source: DataConfig) -> str:
+    """As it is called, else the file's own name, and how documents were found where they were not given."""
     if source.name is not None:
         return source.name
-    path = Path(source.path)
-    if not path.exists():
-        return source.path  # a hub id, whose owner is part of its name
-    name = path.resolve().name.removesuffix(".gz") if path.is_file() else path.resolve().name
-    return name.removesuffix(".jsonl").removesuffix(".json")
+    path, name = Path(source.path), source.path  # of a hub id its owner is a part
+    if path.exists():
+        name = path.resolve().name.removesuffix(".gz") if path.is_file() else path.resolve().name
+        name = name.removesuffix(".jsonl").removesuffix(".json")
+    found = "" if source.retriever == "given" and source.k is None else f" {source.retriever}"
+    return name + found + ("" if source.k is None else f" k={source.k}")
 
 
 def evenly_spaced(questions: Sequence[Question], limit: int | None) -> list[Question]:

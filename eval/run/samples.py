@@ -17,12 +17,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from ctxprune.errors import InputError
-from ctxprune.eval.config import NONE, Arm, GeneratorConfig, Step
+from ctxprune.eval.config import NONE, Arm, GeneratorConfig, Statistics, Step
 from ctxprune.eval.judge import Reference
 from ctxprune.eval.run.compress import model_hash
 from ctxprune.eval.run.contexts import Sample
 from ctxprune.eval.run.folder import Columns, Store, key, to_json
-from ctxprune.eval.run.score import METRICS, Answer, Statistics, rows, score, score_answer
+from ctxprune.eval.run.score import METRICS, Answer, rows, score, score_answer
 from ctxprune.generators import Generator, OpenAIGenerator, Reply, generated, load_generator
 from ctxprune.generators.base import reply_of
 from ctxprune.result import CompressionResult

@@ -13,9 +13,9 @@ from ctxprune.eval.config import DataConfig
 from ctxprune.eval.interchange import match, read_compressed
 from ctxprune.eval.run.compress import Compressed
 from ctxprune.eval.run.contexts import Variant, variants
-from ctxprune.eval.run.datasets import DataSource, Questions, open_questions
+from ctxprune.eval.run.datasets import Questions, open_questions
 from ctxprune.eval.run.folder import Store, key
-from ctxprune.eval.run.retrieval import Retrieval, retrieve
+from ctxprune.eval.run.retrieval import retrieve
 from ctxprune.files import batched
 from ctxprune.types import Document
 
@@ -67,46 +67,13 @@ def open_sets(data: Sequence[DataConfig], store: Store) -> list[Questions]:
     """
     sets: list[Questions] = []
     for config in data:
-        base = _open(config, store)
+        base = retrieve(open_questions(config), config, store)
         sets.append(base)
         sets += [Varied.of(base, each) for each in variants(positions=config.needles, counts=config.documents)]
     names = [each.name for each in sets]
     if twice := [name for place, name in enumerate(names) if name in names[:place]]:
         raise InputError(f"two sets are named {twice[0]!r}; give one of them another name:")
     return sets
-
-
-def _open(config: DataConfig, store: Store) -> Questions:
-    source = DataSource(
-        path=config.path,
-        name=config.name or _default_name(config),
-        format=config.format,
-        corpus=config.corpus,
-        columns=config.columns,
-        split=config.split,
-        limit=config.limit,
-        seed=config.seed,
-        answerable=config.answerable,
-    )
-    return retrieve(open_questions(source), _retrieval(config), store)
-
-
-def _retrieval(config: DataConfig) -> Retrieval:
-    return Retrieval(
-        retriever=config.retriever,
-        k=config.k,
-        corpora=config.corpora,
-        pool=config.pool,
-        chunk_words=config.chunk_words,
-    )
-
-
-def _default_name(config: DataConfig) -> str | None:
-    """The file's own name, and how documents were found where they were not given."""
-    if config.retriever == "given" and config.k is None:
-        return None
-    name = Path(config.path).name.removesuffix(".gz").removesuffix(".jsonl").removesuffix(".json")
-    return f"{name} {config.retriever}" + ("" if config.k is None else f" k={config.k}")
 
 
 def outside_contexts(files: Sequence[str], questions: Questions) -> Mapping[str, Mapping[str, Compressed]]:
