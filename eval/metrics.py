@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
+from ctxprune.data.questions import is_relevant
+
 Offsets = tuple[int, int]
 
 _ARTICLES = frozenset({"a", "an", "the"})
@@ -154,11 +156,7 @@ def relevant_units(units: Sequence[Offsets], relevant: Sequence[Offsets]) -> lis
     Splitters differ, so a label rarely has a unit's exact ends; half of the shorter accepts a label inside a longer
     unit and a unit inside a longer label, and refuses a neighbour that shares an edge.
     """
-    return [any(2 * overlap(unit, span) > min(_length(unit), _length(span)) for span in relevant) for unit in units]
-
-
-def _length(span: Offsets) -> int:
-    return span[1] - span[0]
+    return [is_relevant(unit, relevant) for unit in units]
 
 
 def precision_recall(kept: Sequence[bool], relevant: Sequence[bool]) -> tuple[float, float]:

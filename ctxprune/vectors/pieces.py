@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, check_choice
 from ctxprune.text import model_text, split_sentences
 from ctxprune.tokens import DEFAULT_TOKENIZER
 
@@ -57,8 +57,7 @@ def piece_offsets(text: str, shard_tokens: int | None, kind: PieceKind = "tokens
 
 def checked_piece_kind(kind: str) -> PieceKind:
     """Raises InputError for a kind of pieces that is not known."""
-    if kind not in PIECE_KINDS:
-        raise InputError(f"pieces must be one of {', '.join(PIECE_KINDS)}, got {kind!r}")
+    check_choice("pieces", kind, PIECE_KINDS)
     return cast("PieceKind", kind)
 
 

@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.errors import CheckpointError, InputError
+from ctxprune.errors import CheckpointError, InputError, check_choice
 from ctxprune.files import batched, only_writer, publish
 from ctxprune.models.sentence_encoders import Embedder, check_window, load_embedder
 from ctxprune.types import Document
@@ -161,8 +161,7 @@ class VectorStore:
         for a folder with a store.
         """
         folder = Path(folder)
-        if dtype not in DTYPES:
-            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        check_choice("dtype", dtype, DTYPES)
         checked_piece_kind(pieces)
         check_window(embedder, shard_tokens)
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,7 +15,7 @@ from ctxprune.compressors.provence.context_head import context_table
 from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, sentence_features
 from ctxprune.compressors.provence.pruner import PrunerModel, gather, sentences_of
 from ctxprune.data import read_questions
-from ctxprune.data.questions import LabelledDocument, Question
+from ctxprune.data.questions import LabelledDocument, Question, is_relevant
 from ctxprune.text import split_sentences
 from ctxprune.trainers.provence.pairs import (
     Negatives,
@@ -213,7 +213,7 @@ def example(pairs: Sequence[Pair], model: PrunerModel, source: str, form: str) -
     for extract, spans in zip(item.extracts, item.spans, strict=True):
         pair = pairs[extract.index]
         known += [pair.keep is not None] * len(spans)
-        labels += [_overlaps(span.start, span.end, pair.keep or ()) for span in spans]
+        labels += [is_relevant((span.start, span.end), pair.keep or ()) for span in spans]
         answers += [any(low < span.end and high > span.start for low, high in pair.answers or ()) for span in spans]
     gold = [float(pairs[extract.index].relevant) for extract in item.extracts]
     features = sentence_features(evidence)
@@ -228,11 +228,6 @@ def example(pairs: Sequence[Pair], model: PrunerModel, source: str, form: str) -
         source,
         form,
     )
-
-
-def _overlaps(start: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
-    """Whether the sentence and some span share more than half of the shorter of the two."""
-    return any(2 * (min(end, high) - max(start, low)) > min(end - start, high - low) for low, high in spans)
 
 
 def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: float, seed: int) -> list[Example]:

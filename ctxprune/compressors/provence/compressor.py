@@ -29,7 +29,7 @@ from ctxprune.compressors.provence.pruner import (
 from ctxprune.compressors.provence.second_look import Look, SecondLook, either, leads, passages
 from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import relevance_of, with_extracts
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, check_choice
 from ctxprune.models.formats import check_source
 from ctxprune.runtime import sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
@@ -97,12 +97,10 @@ class Provence(ScoringCompressor):
         self.operating_points, self.default_floor = calibrated(self.model, self.rounding)
         super().__init__(**choice)
         self.second_look: SecondLook = second_look
-        if second_look not in get_args(SecondLook):
-            raise InputError(f"second_look must be one of {', '.join(get_args(SecondLook))}, got {second_look!r}")
+        check_choice("second_look", second_look, get_args(SecondLook))
         #: How many documents of a context are read; None for all.
         self.first_stage = checked_number(first_stage)
-        if self.rounding not in get_args(Rounding):
-            raise InputError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {rounding!r}")
+        check_choice("rounding", self.rounding, get_args(Rounding))
         if self.rounding == "fused" and self.model.fusion is None:
             raise InputError(f"{self.model.name} came without a fusion; pass rounding='mean' or 'share'")
 
