@@ -35,9 +35,14 @@ class Pieces:
 
 
 def shard_text(text: str, shard_tokens: int | None, kind: PieceKind = "tokens") -> list[str]:
-    """The pieces of `piece_offsets`; a text that is not cut stays as it is, blanks at its ends included."""
+    """The texts of `shard_offsets`."""
+    return [text[start:end] for start, end in shard_offsets(text, shard_tokens, kind)]
+
+
+def shard_offsets(text: str, shard_tokens: int | None, kind: PieceKind = "tokens") -> list[Offsets]:
+    """`piece_offsets`, but a text that is not cut stays as it is, blanks at its ends included."""
     offsets = piece_offsets(text, shard_tokens, kind)
-    return [text] if len(offsets) <= 1 else [text[start:end] for start, end in offsets]
+    return offsets if len(offsets) > 1 else [(0, len(text))]
 
 
 def piece_offsets(text: str, shard_tokens: int | None, kind: PieceKind = "tokens") -> list[Offsets]:
