@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import InputError
-from ctxprune.eval.run.contexts import needle_at, variants, with_documents
+from ctxprune.eval.run.sets import needle_at, variants, with_documents
 from ctxprune.types import Document
 
 
