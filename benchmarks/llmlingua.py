@@ -3,7 +3,7 @@
     python -m benchmarks.llmlingua --checkpoint FOLDER --data FILE.jsonl.gz --onnx DIR
 
 prints seconds, peak memory and how many words both decide alike, as Markdown. --onnx: what
-`python -m ctxprune.trainers.llmlingua2.onnx` made of the checkpoint. llmlingua is measured where Python finds it:
+`python -m ctxprune.trainers.llmlingua2.export` made of the checkpoint. llmlingua is measured where Python finds it:
 
     pip install --no-deps --target DIR llmlingua==0.2.2 && export PYTHONPATH=DIR
 """

@@ -24,8 +24,8 @@ from ctxprune.prompt import readable_text
 from ctxprune.select import Policy
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.recomp.items import Shown, shown_documents, shown_question
-from ctxprune.trainers.recomp.judges import Judge, LikelihoodJudge, MatchJudge, summary_prompt
-from ctxprune.trainers.recomp.labels import gold_sentences
+from ctxprune.trainers.recomp.labels import Judge, LikelihoodJudge, MatchJudge, gold_sentences
+from ctxprune.trainers.recomp.summaries import summary_prompt
 from ctxprune.trainers.shared.teacher import AnswerCache, positive
 from ctxprune.types import Compressor, Context, Faithfulness, Summary, TokenCounter
 

@@ -22,7 +22,7 @@ from ctxprune.tokens import load_counter
 from ctxprune.types import About, Compressor, TokenCounter, about_of
 
 #: Options that `load` passes on where they are given, as not every compressor takes them.
-_OWN = ("model", "rate", "operating_point", "calibration", "language", "units")
+OWN = ("model", "rate", "operating_point", "calibration", "language", "units")
 #: Those of `Policy`.
 _RULES = (
     "keep_title",
@@ -125,7 +125,7 @@ class Options:
         return Pipeline([compressor], counter=counter)
 
     def loaded(self, counter: TokenCounter) -> Compressor:
-        own: dict[str, Any] = {name: value for name in _OWN if (value := getattr(self, name)) is not None}
+        own: dict[str, Any] = {name: value for name in OWN if (value := getattr(self, name)) is not None}
         return load(
             self.compressor, threshold=self.threshold, budget=self.budget, counter=counter, policy=self.policy(), **own
         )

@@ -12,8 +12,7 @@ import pytest
 
 from benchmarks.quality.sets import load_compressor
 from ctxprune import Context, load
-from ctxprune.compressors.provence.evidence import gather, sentences_of
-from ctxprune.compressors.provence.pruner import Passage, Reading
+from ctxprune.compressors.provence.pruner import Passage, Reading, gather, sentences_of
 from ctxprune.compressors.provence.second_look import TOLD_WORDS, Look, either, leads, passages, told
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError

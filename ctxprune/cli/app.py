@@ -189,7 +189,7 @@ def index(
         raise typer.BadParameter("--encoder, --shard-tokens, --pieces and --titles are for --vectors FOLDER")
     if scores is None and model is not None:
         raise typer.BadParameter("--model is for --scores FILE; name the encoder of --vectors with --encoder")
-    from ctxprune.cli.index import VectorOptions, documents_to_index, index_scores, index_sentences, index_vectors
+    from ctxprune.cli.run import VectorOptions, documents_to_index, index_scores, index_sentences, index_vectors
 
     documents = documents_to_index(inputs)
     if scores is not None:
