@@ -20,6 +20,9 @@ from ctxprune.types import Context, Extract
 
 _NUMBERED = re.compile(r"[ \t>]*(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)][ \t]")
 _BULLET = re.compile(r"[ \t>]*[-*+•‣◦–][ \t]")
+_TAGGED = re.compile(r"(?:<(?!li\b|/)[^<>]{0,300}>\s*)*?(?P<list><[ou]l\b[^<>]{0,300}>\s*)?<li\b", re.IGNORECASE)
+_TAG = re.compile(r"<[^<>]{0,300}>")
+_MARKS = (_NUMBERED, _BULLET, _TAGGED)
 #: What tells steps from things side by side: an item that says when, or a heading that says how.
 _WHEN = re.compile(
     r"\W{0,9}(?:wait|then|next|finally|afterwards?|after|before|once|until|repeat|when|first|warte|dann|danach|zuletzt"
@@ -123,27 +126,34 @@ def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
     """The numbered lists of at least two steps, and the bulleted ones that say what comes when, or how."""
     text, first = extract.source.text, 0
     while first < len(roles):
-        mark = next((each for each in (_NUMBERED, _BULLET) if _is_step(text, extract, roles, first, each)), None)
+        mark = next((each for each in _MARKS if _is_step(text, extract, roles, first, each)), None)
         if mark is None:
             first += 1
             continue
         last = first + 1
-        while last < len(roles) and _goes_on(text, extract, roles, first, last):
+        goes_on = _goes_on if mark is not _TAGGED else _goes_on_in_tags
+        while last < len(roles) and goes_on(text, extract, roles, first, last):
             last += 1
         steps = [at for at in range(first, last) if _is_step(text, extract, roles, at, mark)]
         # a nested list is part of its step
         outer = min(roles[at].level for at in steps)
         steps = [at for at in steps if roles[at].level == outer]
         above = tuple(_above(roles, first))
-        if len(steps) > 1 and (mark is _NUMBERED or _tells_how(text, extract, steps, above)):
+        if len(steps) > 1 and (_is_numbered(text, extract, first, mark) or _tells_how(text, extract, steps, above)):
             yield Procedure(tuple(steps), tuple(range(first, last)), above)
         first = last
 
 
 def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequence[int]) -> bool:
-    items = (text[extract.units[at].start : extract.units[at].end] for at in steps)
+    items = (_TAG.sub("", text[extract.units[at].start : extract.units[at].end]) for at in steps)
     heads = (text[extract.units[at].start : extract.units[at].end] for at in above)
     return any(map(_WHEN.match, items)) or any(map(_HOW.search, heads))
+
+
+def _is_numbered(text: str, extract: Extract, first: int, mark: re.Pattern[str]) -> bool:
+    """Whether a list that begins with the unit `first` counts its items; in HTML its tag says so."""
+    opening = mark.match(text, extract.units[first].start)
+    return mark is _NUMBERED or bool(opening and mark is _TAGGED and (opening["list"] or "")[:3].lower() == "<ol")
 
 
 def _above(roles: Sequence[Role], first: int) -> Iterator[int]:
@@ -157,8 +167,9 @@ def _above(roles: Sequence[Role], first: int) -> Iterator[int]:
 def _is_step(text: str, extract: Extract, roles: Sequence[Role], at: int, mark: re.Pattern[str]) -> bool:
     """Whether a unit is an item of a list at the beginning of its line."""
     start = extract.units[at].start
-    begins = text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>") == ""
-    return roles[at].kind == "list item" and begins and mark.match(text, start) is not None
+    if roles[at].kind != "list item" or mark.match(text, start) is None:
+        return False
+    return mark is _TAGGED or text[text.rfind("\n", 0, start) + 1 : start].strip(" \t>") == ""
 
 
 def _goes_on(text: str, extract: Extract, roles: Sequence[Role], first: int, at: int) -> bool:
@@ -169,3 +180,12 @@ def _goes_on(text: str, extract: Extract, roles: Sequence[Role], first: int, at:
     if role.kind in _STEP_KINDS or (role.leans_on is not None and role.leans_on >= first):
         return True
     return "\n" not in text[extract.units[at - 1].end : extract.units[at].start]
+
+
+def _goes_on_in_tags(text: str, extract: Extract, roles: Sequence[Role], first: int, at: int) -> bool:
+    """The same in HTML, where another list may follow at once, and line ends mean nothing."""
+    role = roles[at]
+    if role.kind == "list item" and role.level <= roles[first].level:
+        opening = _TAGGED.match(text, extract.units[at].start)
+        return opening is not None and opening["list"] is None
+    return role.kind in _STEP_KINDS or (role.leans_on is not None and role.leans_on >= first)

@@ -131,6 +131,22 @@ def test_steps_are_told_from_things_side_by_side(text, whole):
     assert all(step in kept for step in steps) == whole
 
 
+@pytest.mark.parametrize(
+    ("page", "whole"),
+    [
+        ("<h2>Filling</h2>\n<ol>\n<li>Open the lid.</li>\n<li>Pour water in.</li>\n</ol>", True),
+        ("<h2>Filling</h2><div><ol class='s'><li><p>Open the lid.</p></li><li><b>Pour</b> water in.</li></ol></div>", True),
+        ("<h2>Filling</h2><ul><li>Open the lid.</li><li>Then pour water in.</li></ul>", True),
+        ("<h2>Filling</h2><ul><li>The lid is red.</li><li>They pour water in.</li></ul>", False),
+    ],
+)
+def test_steps_of_a_web_page_stay_together(page, whole):
+    text = f"<body><h1>Kettle</h1><p>It boils.</p>{page}<ul><li>Tea is bad for it.</li></ul><p>It is cheap.</p></body>"
+    kept = "".join(lines(choose(scored(text, {"<h2>": 0.9}), threshold=0.5)))
+    assert ("lid" in kept and "water in" in kept) == whole
+    assert "Tea" not in kept and "cheap" not in kept
+
+
 def test_a_procedure_that_does_not_fit_gives_its_best_steps():
     context = scored(MANUAL, {"remove scale": 0.9, "an hour": 0.8})
     kept = lines(choose(context, budget=17, floor=0.02))

@@ -46,6 +46,14 @@ def test_links_of_a_footer_score_nothing_but_its_words_numbers_and_addresses_do(
     ]
 
 
+@pytest.mark.parametrize("name", ["id='cookie-banner'", 'class="site consent_popup dark"', "id=gdpr-notice"])
+def test_a_banner_about_cookies_scores_nothing(name: str) -> None:
+    banner = f"<div {name}><p>This site sets cookies.</p><p>You may say no.</p><button>I agree</button></div>"
+    assert "".join(quiet(f"<body>{banner}{BODY}</body>")) == f"<body>{banner}"
+    biscuits = f"<div id='cookie-recipes'>{BODY}</div>"
+    assert quiet(f"<body>{biscuits}</body>") == []
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -89,6 +89,16 @@ Dogs stay outside.
         ("a:\n  b:\n    - name: x\n      size: 2\n", "- name: x\n      size: 2", "record", "a:\n  b:"),
         ("Run it:\n\n```sh\ngrind\n```\n", "```sh\ngrind\n```", "code", "Run it:"),
         ("2023-11-30 08:00:00 one\n2023-11-30 08:00:01 two\n", "2023-11-30 08:00:01 two", "record", None),
+        ("[gate]\nopens = 7\nshuts = 9\n\n[race]\ndrop = 2\n", "drop = 2", "record", "[race]"),
+        ("[gate]\nopens = 7\n\nshuts = 9\ntoll = 2\nkeeper = kim\n", "toll = 2", "record", "[gate]"),
+        (
+            "<h2>Tolls</h2><table><caption>Pence a boat</caption><tr><th>Boat</th></tr><tr><td>Two</td></tr></table>",
+            "<tr><th>Boat</th></tr>",
+            "table header",
+            "<table><caption>Pence a boat</caption>",
+        ),
+        ("Options:\n  -q, --quiet   say nothing\n  -v, --loud    say more\n  -x, --fast    be quick\n",)
+        + ("-v, --loud    say more", "table row", "Options:"),
         ("Die Mühle steht still. Sie ist alt.", "Sie ist alt.", "prose", "Die Mühle steht still."),
         ("The mill turns. Kim keeps it.", "Kim keeps it.", "prose", None),
     ],
@@ -101,6 +111,15 @@ def test_what_a_unit_leans_on(text: str, unit: str, kind: str, leans_on: str | N
 def test_a_blob_is_a_blob() -> None:
     blob = "![wheel](data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgA5" * 20 + ")"
     assert [kind for _, kind, _, _ in described(f"The wheel.\n\n{blob}\n")] == ["prose", "blob"]
+
+
+@pytest.mark.parametrize("tag", ["<!DOCTYPE html>", "<html lang='en'>\n<head>", "<p><img src='weir.png'></p>"])
+def test_bare_tags_are_blobs_and_what_a_browser_shows_is_none(tag: str) -> None:
+    page = "{}\n\n<div><h1>Weirs</h1><p>They leak.</p><p>They last.</p></div>"
+    kinds = [kind for _, kind, _, _ in described(page.format(tag))]
+    assert kinds == [*["blob"] * (len(kinds) - 3), "heading", "prose", "prose"] and len(kinds) > 3
+    shown = "<p><img src='weir.png' alt='The upper weir in May'></p>"
+    assert described(page.format(shown))[0][:2] == (shown, "prose")
 
 
 def test_companions_follow_the_chain_and_stop_where_asked() -> None:

@@ -12,6 +12,7 @@ from ctxprune.text.html_tables import Tables, tables_of
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line
 from ctxprune.text.markup import is_html, list_depths, silent_units
+from ctxprune.text.marks import Marks
 from ctxprune.text.normal import normalise
 from ctxprune.text.speakers import answers, asks
 from ctxprune.types import Span
@@ -48,12 +49,14 @@ _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
 _LOWEST = 7  # below those of Markdown and HTML
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
-_TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|pre|script|style)\b", re.IGNORECASE)
+_TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|pre|script|style)\b", re.IGNORECASE)
 _HEADED = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<h([1-6])\b", re.IGNORECASE)
 _NAME = re.compile(r"<th\b", re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
 #: A title in bold or italics at the beginning of its paragraph, which goes on behind it: "**Saver.** The cheapest."
 _RUN_IN = re.compile(r"(\*{1,3}|_{1,3})[^\s*_][^*_\n]{0,40}\1[.:]?(?=[ \t]+\S)")
+#: "[server]" of a file of settings, perhaps below its comment; the settings below are its own.
+_SECTION = re.compile(r"(?:[#;][^\n]{0,200}\n)*\[{1,2}[^\W\d][\w .:/\"'@-]{0,100}\]{1,2}")
 _BOXES = ("tr", "td", "li")  # what may hold a heading
 _GAP = re.compile(r"\S {2,}\S")
 _UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
@@ -66,6 +69,7 @@ _TAG_KINDS: dict[str, RoleKind] = {
     "pre": "code",
     "dt": "term",
     "dd": "definition",
+    "caption": "list intro",
     "script": "blob",
     "style": "blob",
 }
@@ -98,8 +102,10 @@ class _Open:
     intro: int | None = None
     header: int | None = None
     term: int | None = None
+    section: int | None = None
     sentence: int | None = None
     question: int | None = None
+    marks: Marks = field(default_factory=Marks)
     voices: list[tuple[int, int]] = field(default_factory=list)  # (depth, unit that says who is quoted so deep)
     addressed: bool = False  # the text says "Sie" to its reader
 
@@ -109,6 +115,10 @@ class _Open:
             self.voices.pop()
         if introduced and depth > (self.voices[-1][0] if self.voices else 0):
             self.voices.append((depth, above))
+
+    def close_items(self) -> None:
+        self.items.clear()
+        self.marks.opened.clear()
 
     def leans(self, text: str, start: int) -> bool:
         """Whether what begins at `start` means something said before it."""
@@ -156,7 +166,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     for index, unit in enumerate(units):
         place = bisect_right(starts, unit.start) - 1
         line = lines[place]
-        first = not text[line.start : unit.start].strip("> \t\f")
+        first = not text[line.start : unit.start].strip("> \t\f") or (html and text[unit.start] == "<")
         kind = _kind(text, unit, kinds[place], first=first, html=html)
         if silent[index]:
             kind = "blob"
@@ -175,6 +185,8 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         column = _column(line) if first else line.indent
         if html:
             column = _nesting(text, unit, kind, depths)
+        elif kind in ("list item", "term"):
+            column = state.marks.column(text, unit.start, column)
         if tables is not None and kind in ("table row", "table header"):
             state.header = tables.header(text, unit, index, is_header=kind == "table header")
         role = _role(
@@ -281,8 +293,18 @@ def _role(
 ) -> Role:
     heading = state.headings[-1][1] if state.headings else None
     heading = state.voices[-1][1] if state.voices else heading
+    if kind != "record":
+        state.section = None
+    elif _SECTION.fullmatch(text, unit.start, unit.end):
+        state.section = None
+        role = _item_role(state, kind, index, indent, heading)
+        state.section = index
+        return role
     if kind == "heading":
         return _heading_role(state, index, level or _tag_level(text, unit))
+    if kind == "list intro":  # the caption of a table
+        state.intro = index
+        return Role(kind, heading)
     if kind == "table header":
         state.header, state.sentence = index, None
         return Role(kind, state.intro if state.intro is not None else heading)
@@ -313,7 +335,7 @@ def _heading_role(state: _Open, index: int, level: int) -> Role:
         state.headings.pop()
     parent = state.headings[-1][1] if state.headings else None
     state.headings.append((level, index))
-    state.items.clear()
+    state.close_items()
     state.intro = state.header = state.term = state.sentence = state.question = None
     return Role("heading", parent, "helpful", level)
 
@@ -329,6 +351,8 @@ def _item_role(state: _Open, kind: RoleKind, index: int, indent: int, heading: i
     level = len(state.items)
     if parent is not None:
         return Role(kind, parent, "needed", level)
+    if state.section is not None:
+        return Role(kind, state.section, "needed", level)
     if state.intro is not None and kind == "list item":
         return Role(kind, state.intro, "needed", level)
     return Role(kind, state.intro if state.intro is not None else heading, "helpful", level)
@@ -343,7 +367,7 @@ def _prose_role(
     if kind == "definition":
         return Role(kind, state.term, "needed" if state.term is not None else "helpful")
     if first and not (state.items and indent > state.items[-1][0]):
-        state.items.clear()
+        state.close_items()
         state.term = None
     if first and asks(text, unit.start, unit.end):
         state.question = index
