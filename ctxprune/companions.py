@@ -16,9 +16,10 @@ import numpy as np
 
 from ctxprune.budget import Group, Mask, Units, extracts
 from ctxprune.text.structure import Role, companions, structure
+from ctxprune.text.titles import TELLS_HOW
 from ctxprune.types import Context, Extract
 
-_NUMBERED = re.compile(r"[ \t>]*(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)][ \t]")
+_NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
 _BULLET = re.compile(r"[ \t>]*[-*+•‣◦–][ \t]")
 _TAGGED = re.compile(r"(?:<(?!li\b|/)[^<>]{0,300}>\s*)*?(?P<list><[ou]l\b[^<>]{0,300}>\s*)?<li\b", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,300}>")
@@ -27,11 +28,6 @@ _MARKS = (_NUMBERED, _BULLET, _TAGGED)
 _WHEN = re.compile(
     r"\W{0,9}(?:wait|then|next|finally|afterwards?|after|before|once|until|repeat|when|first|warte|dann|danach|zuletzt"
     r"|nachdem|sobald|attend|puis|ensuite|enfin|esper|luego|después|finalmente|poi|infine|daarna|wacht)",
-    re.IGNORECASE,
-)
-_HOW = re.compile(
-    r"how to\b|\bsteps?\b|\bprocedure\b|\binstructions\b|\bso geht\b|\bschritte?\b|\banleitung\b|\bétapes\b|\bcomment\b"
-    r"|\bpasos\b|\bcómo\b|\bpassi\b|\bstappen\b",
     re.IGNORECASE,
 )
 #: What the step of a procedure may stand in, beside what leans on a step.
@@ -147,7 +143,7 @@ def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
 def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequence[int]) -> bool:
     items = (_TAG.sub("", text[extract.units[at].start : extract.units[at].end]) for at in steps)
     heads = (text[extract.units[at].start : extract.units[at].end] for at in above)
-    return any(map(_WHEN.match, items)) or any(map(_HOW.search, heads))
+    return any(map(_WHEN.match, items)) or any(map(TELLS_HOW.search, heads))
 
 
 def _is_numbered(text: str, extract: Extract, first: int, mark: re.Pattern[str]) -> bool:
@@ -178,6 +174,8 @@ def _goes_on(text: str, extract: Extract, roles: Sequence[Role], first: int, at:
     if role.kind == "heading":
         return False
     if role.kind in _STEP_KINDS or (role.leans_on is not None and role.leans_on >= first):
+        return True
+    if text.endswith("\n+", 0, extract.units[at - 1].end):  # AsciiDoc's sign that an item goes on
         return True
     return "\n" not in text[extract.units[at - 1].end : extract.units[at].start]
 

@@ -121,13 +121,16 @@ def test_the_steps_of_a_procedure_stay_together_when_it_answers(scores, whole, l
         ("# How to fill it\n\n* Open the lid.\n* Pour water in.\n", True),
         ("# Füllen\n\n- Deckel öffnen.\n- Danach Wasser eingießen.\n", True),
         ("# Filling\n\nStep 1: Open the lid.\n\nStep 2: Pour water in.\n\nStep 3: Shut it.\n", True),
+        ("# Filling\n\n#. Open the lid.\n#. Pour water in.\n", True),
+        ("= Filling\n\n. Open the lid.\n. Pour water in.\n", True),
+        ("# 给水步骤\n\n- 打开盖子。\n- 倒水。\n", True),
         ("# Filling\n\n- Water is best.\n- Tea is bad for it.\n", False),
     ],
 )
 def test_steps_are_told_from_things_side_by_side(text, whole):
-    context = scored(text + "\n# Prices\n\nIt is cheap.\n", {"#": 0.9, "Prices": 0.01})
+    context = scored(text + "\n# Prices\n\nIt is cheap.\n", {"#. ": 0.01, "# ": 0.9, "= ": 0.9, "Prices": 0.01})
     kept = lines(choose(context, threshold=0.5))
-    steps = [line for line in text.splitlines() if line and not line.startswith("#")]
+    steps = [line for line in text.splitlines() if line and not line.startswith(("# ", "= "))]
     assert all(step in kept for step in steps) == whole
 
 
@@ -135,7 +138,10 @@ def test_steps_are_told_from_things_side_by_side(text, whole):
     ("page", "whole"),
     [
         ("<h2>Filling</h2>\n<ol>\n<li>Open the lid.</li>\n<li>Pour water in.</li>\n</ol>", True),
-        ("<h2>Filling</h2><div><ol class='s'><li><p>Open the lid.</p></li><li><b>Pour</b> water in.</li></ol></div>", True),
+        (
+            "<h2>Filling</h2><div><ol class='s'><li><p>Open the lid.</p></li><li><b>Pour</b> water in.</li></ol></div>",
+            True,
+        ),
         ("<h2>Filling</h2><ul><li>Open the lid.</li><li>Then pour water in.</li></ul>", True),
         ("<h2>Filling</h2><ul><li>The lid is red.</li><li>They pour water in.</li></ul>", False),
     ],

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from fixtures_growth import assert_work_grows_with_length
 from test_units import assert_split, units
 
 from ctxprune.text import split_sentences
@@ -105,12 +104,4 @@ def test_a_running_title_scores_on_its_first_page_alone() -> None:
 
 @pytest.mark.parametrize("piece", ["a b   1\n", "1\n", "1\na\n", "a b c 1\nx\nx\nx\nx\n", "\f1\n", "\n\n\n7\n\n\n\n\n"])
 def test_work_grows_with_the_length_of_odd_pages(piece: str) -> None:
-    """Four times the text may take eight times as long, in one of several tries."""
-
-    def seconds(size: int) -> float:
-        text = piece * (size // len(piece))
-        started = time.process_time()
-        hushed(text, split_sentences(text))
-        return time.process_time() - started
-
-    assert any(seconds(20_000) <= 8 * seconds(5_000) + 0.05 for _ in range(8))
+    assert_work_grows_with_length(lambda text: hushed(text, split_sentences(text)), piece)

@@ -33,6 +33,11 @@ _BETWEEN = re.compile(r"\s[|›»>/·•→]\s")
 _FIRST = frozenset(
     ["home", "homepage", "home page", "start", "startseite", "accueil", "inicio", "início", "главная", "首页", "ホーム"]
 )
+#: "- [Usage](#usage)" of a table of contents, and "[![build](badge.svg)](https://ci)".
+_POINTER = re.compile(
+    r"(?:[-*+]|\d{1,3}[.)])?\s*(?:(?:\[[^\[\]\n]{1,200}\]\(#[^()\s]{0,200}\)|\[!\[[^\[\]\n]{0,200}\]\([^()\s]{0,500}\)\]"
+    r"\([^()\s]{0,500}\))[\s|·•]*)+"
+)
 _TRAIL_PARTS, _TRAIL_CHARACTERS = 3, 200
 _FIRST_LETTERS = frozenset(name[0] for name in _FIRST)
 _NO_NAME = re.compile(r"[\d.!?]")
@@ -134,9 +139,16 @@ def leads_elsewhere(text: str, units: Sequence[Span], *, tags: bool) -> list[boo
     """For each unit, whether a reader sees nothing of it but menus. tags: the text is HTML."""
     spans = menus(text) if tags else []
     return [
-        _is_menu(text, unit.start, unit.end, spans) if spans else _is_trail(text, unit.start, unit.end)
+        _is_menu(text, unit.start, unit.end, spans)
+        if spans
+        else _is_trail(text, unit.start, unit.end) or _is_pointer(text, unit.start, unit.end)
         for unit in units
     ]
+
+
+def _is_pointer(text: str, start: int, end: int) -> bool:
+    """Whether a unit of Markdown is nothing but links to places on its own page, or pictures that are links."""
+    return "](" in text[start:end] and _POINTER.fullmatch(text, start, end) is not None
 
 
 def _is_trail(text: str, start: int, end: int) -> bool:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ctxprune.text.html_tables import Tables, tables_of
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line
-from ctxprune.text.markup import is_html, list_depths, silent_units
 from ctxprune.text.marks import Marks
+from ctxprune.text.markup import is_html, list_depths, silent_units
 from ctxprune.text.normal import normalise
+from ctxprune.text.pages import SENTENCE_END
 from ctxprune.text.speakers import answers, asks
 from ctxprune.types import Span
 
@@ -49,7 +51,9 @@ _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
 _LOWEST = 7  # below those of Markdown and HTML
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
-_TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|pre|script|style)\b", re.IGNORECASE)
+_TAG = re.compile(
+    r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|pre|script|style)\b", re.IGNORECASE
+)
 _HEADED = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<h([1-6])\b", re.IGNORECASE)
 _NAME = re.compile(r"<th\b", re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
@@ -57,6 +61,9 @@ _CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
 _RUN_IN = re.compile(r"(\*{1,3}|_{1,3})[^\s*_][^*_\n]{0,40}\1[.:]?(?=[ \t]+\S)")
 #: "[server]" of a file of settings, perhaps below its comment; the settings below are its own.
 _SECTION = re.compile(r"(?:[#;][^\n]{0,200}\n)*\[{1,2}[^\W\d][\w .:/\"'@-]{0,100}\]{1,2}")
+#: The words of a subtitle that begin in small letters.
+_CUE_TEXT = re.compile(r"-->[^\n]{0,80}\n[a-zß-öø-ÿ]")
+_LONGEST_TURN = 160  # characters of what is brought along to say who speaks
 _BOXES = ("tr", "td", "li")  # what may hold a heading
 _GAP = re.compile(r"\S {2,}\S")
 _UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
@@ -105,6 +112,7 @@ class _Open:
     section: int | None = None
     sentence: int | None = None
     question: int | None = None
+    turn: int | None = None  # the unit that says who speaks
     marks: Marks = field(default_factory=Marks)
     voices: list[tuple[int, int]] = field(default_factory=list)  # (depth, unit that says who is quoted so deep)
     addressed: bool = False  # the text says "Sie" to its reader
@@ -155,13 +163,13 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     silent = silent_units(text, units)
     normal = normalise(text, keep_gaps=True)
     places = normal.places([(unit.start, unit.end) for unit in units])
-    text, units = normal.text, [Span(start, end) for start, end in places]
+    text, units = normal.text, [_without_blanks(normal.text, start, end) for start, end in places]
     lines, kinds = layout(text)
     starts = [line.start for line in lines]
     html = is_html(text)
     depths = list_depths(text) if html else ([0], [0])
     tables = _HtmlTables(tables_of(text)) if html else None
-    levels = _heading_levels(text, lines, kinds)
+    levels, speakers = _heading_levels(text, lines, kinds), _speakers(lines, kinds)
     state, roles, last_line = _Open([], [], addressed=_ADDRESSED.search(text) is not None), list[Role](), -1
     for index, unit in enumerate(units):
         place = bisect_right(starts, unit.start) - 1
@@ -189,19 +197,40 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
             column = state.marks.column(text, unit.start, column)
         if tables is not None and kind in ("table row", "table header"):
             state.header = tables.header(text, unit, index, is_header=kind == "table header")
-        role = _role(
-            state,
-            kind,
-            index,
-            column,
-            levels.get(place, 0),
-            first=first,
-            text=text,
-            unit=unit,
-        )
+        if first and kinds[place] == "turn" and line.text.split(":")[0] in speakers:
+            state.turn = index if unit.end - unit.start <= _LONGEST_TURN else None
+        role = _role(state, kind, index, column, levels.get(place, 0), first=first, text=text, unit=unit)
+        if index and kind == "record" and _goes_on(text, units[index - 1], unit):
+            role = replace(role, leans_on=index - 1)
         roles.append(role)
         last_line = bisect_right(starts, max(unit.start, unit.end - 1)) - 1
     return tuple(roles)
+
+
+def _speakers(lines: Sequence[Line], kinds: Sequence[Kind]) -> frozenset[str]:
+    """The names of those who speak in turn; none where lines only begin with labels."""
+    names = Counter(line.text.split(":")[0] for line, kind in zip(lines, kinds, strict=True) if kind == "turn")
+    again = max(names.values(), default=0)
+    return frozenset(names) if len(names) > 1 and again > 1 and names.total() > 2 else frozenset()
+
+
+def _goes_on(text: str, before: Span, unit: Span) -> bool:
+    """Whether a record goes on with the one above: a subtitle within a sentence, or a block after AsciiDoc's "+"."""
+    if text.endswith("\n+", before.start, before.end):
+        return True
+    cue = _CUE_TEXT.search(text, unit.start, unit.end)
+    return (
+        cue is not None
+        and "-->" in text[before.start : before.end]
+        and not SENTENCE_END.search(text, before.start, before.end)
+    )
+
+
+def _without_blanks(text: str, start: int, end: int) -> Span:
+    """The span without white space at its beginning, where something was that is not read."""
+    while start < end and text[start].isspace():
+        start += 1
+    return Span(start, end)
 
 
 def companions(roles: Sequence[Role], unit: int, *, needed_only: bool = False, depth: int = 4) -> list[int]:
@@ -234,6 +263,8 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
         return "prose"  # bars in a line of HTML part no cells
     if kind in ("header", "row"):
         return "table header" if kind == "header" else "table row"
+    if kind == "verse" and text[unit.start] == ":" and text[unit.start + 1 : unit.start + 2].isspace():
+        return "definition"
     if kind == "plain" and (title := _RUN_IN.match(text, unit.start)) and title.end() == unit.end:
         return "term"
     names: dict[Kind, RoleKind] = {"term": "term", "item": "list item", "record": "record", "more": "record"}
@@ -243,19 +274,31 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
 def _heading_levels(text: str, lines: Sequence[Line], kinds: Sequence[Kind]) -> dict[int, int]:
     """The depth of the headings that say it themselves, by line."""
     levels = {}
+    titles = [line for line, kind in zip(lines, kinds, strict=True) if kind == "heading"]
+    marked = 2 * sum(_MARKDOWN.match(line.text) is not None for line in titles) > len(titles)
     for place, line in enumerate(lines):
         if kinds[place] == "heading":
             marks, number, tex = (pattern.match(line.text) for pattern in (_MARKDOWN, _NUMBERED, _TEX))
             if tex and tex.lastindex:
                 levels[place] = tex.lastindex
                 continue
-            levels[place] = len(marks[1]) if marks else number[1].count(".") + 1 if number else _plain_level(line)
+            levels[place] = (
+                len(marks[1])
+                if marks
+                else number[1].count(".") + 1
+                if number
+                else _LOWEST
+                if marked
+                else _plain_level(line)
+            )
     return levels
 
 
 def _plain_level(line: Line) -> int:
     """The depth of a heading without a mark: one in capitals is above all, a title of a few words below those with."""
     title = line.text.strip(" \t*_:")
+    if not any(map(str.isalnum, title)):  # the rule above a title
+        return 1 if "=" in title else 2
     if line.indent < 4 and title.upper() != title and ":" not in title and "：" not in title:
         return _LOWEST
     return 1 + (line.indent > 0)
@@ -276,7 +319,7 @@ def _nesting(text: str, unit: Span, kind: RoleKind, depths: tuple[list[int], lis
 def _close_paragraph(state: _Open, indent: int) -> None:
     """A blank line ends a table, and the list above when the text goes on further left."""
     state.header = None
-    state.sentence = None
+    state.sentence = state.turn = None
     while state.items and state.items[-1][0] > indent:
         state.items.pop()
 
@@ -373,7 +416,7 @@ def _prose_role(
         state.question = index
     elif first and state.question is not None and answers(text, unit.start, unit.end):
         return Role("prose", state.question)
-    if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")):
+    if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")) and text[unit.start : unit.start + 2] != "..":
         state.intro = index
         return Role("list intro", before if before is not None and state.leans(text, unit.start) else heading)
     if first and not state.items:
@@ -382,4 +425,6 @@ def _prose_role(
         return Role("prose", before)
     if state.items:
         return Role("prose", state.items[-1][1])
+    if state.turn is not None and state.turn != index:
+        return Role("prose", state.turn)
     return Role("prose", heading)
