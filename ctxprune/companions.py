@@ -20,6 +20,8 @@ from ctxprune.text.titles import TELLS_HOW
 from ctxprune.types import Context, Extract
 
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
+_OF_LAW = re.compile(r"[ \t>]*\(\d{1,3}\)")
+_ARTICLE = re.compile(r"[#\s*_]{0,9}(?:§|art(?:icle|ikel|ículo|icolo|\.)|clause)\s?\d", re.IGNORECASE)
 _BULLET = re.compile(r"[ \t>]*[-*+•‣◦–][ \t]")
 _TAGGED = re.compile(r"(?:<(?!li\b|/)[^<>]{0,300}>\s*)*?(?P<list><[ou]l\b[^<>]{0,300}>\s*)?<li\b", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,300}>")
@@ -30,6 +32,7 @@ _WHEN = re.compile(
     r"|nachdem|sobald|attend|puis|ensuite|enfin|esper|luego|después|finalmente|poi|infine|daarna|wacht)",
     re.IGNORECASE,
 )
+_FIRST_STEPS = 30  # so many are tried at most
 #: What the step of a procedure may stand in, beside what leans on a step.
 _STEP_KINDS = ("list item", "code")
 
@@ -60,24 +63,36 @@ def offers_of(context: Context, units: Units, chosen: Mask, level: float | None)
         roles = structure(extract.source.text, extract.units)
         blocks = _blocks(extract, roles, alive, units, chosen, level)
         for at in mine:
-            if groups := tuple(_groups(at, int(units.unit[at]), roles, alive, blocks)):
+            if groups := tuple(_groups(at, units, roles, alive, blocks)):
                 offers[at] = groups
     return offers
 
 
 def _groups(
-    at: int, unit: int, roles: Sequence[Role], alive: Mapping[int, int], blocks: Mapping[int, Group]
+    at: int, units: Units, roles: Sequence[Role], alive: Mapping[int, int], blocks: Mapping[int, Group]
 ) -> Iterator[Group]:
-    """The unit with its procedure, with all that it leans on, and with what it needs; each once, never alone."""
+    """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs; each
+    once, never alone.
+    """
+    unit = int(units.unit[at])
     block = tuple(each for each in blocks.get(at, ()) if each != at)
     defined = _definition(roles, unit)
     leaning = [alive[each] for each in (*defined, *companions(roles, unit)) if each in alive]
     needed = [alive[each] for each in (*defined, *companions(roles, unit, needed_only=True)) if each in alive]
     seen: set[frozenset[int]] = {frozenset()}
-    for brought in ((*block, *leaning), leaning, needed):
+    firsts = [(*block[:number], *leaning) for number in _first_steps(at, block, units)]
+    for brought in ((*block, *leaning), *firsts, leaning, needed):
         if (members := frozenset(brought)) not in seen:
             seen.add(members)
             yield (at, *dict.fromkeys(brought))
+
+
+def _first_steps(at: int, block: Group, units: Units) -> Iterator[int]:
+    """How many of its first steps a heading may come with where not all fit: at least those that answer like it."""
+    if not block or at > block[0]:
+        return
+    good = [number for number, each in enumerate(block, 1) if 2 * units.score[each] > units.score[at]]
+    yield from range(min(len(block) - 1, _FIRST_STEPS), max(good, default=1) - 1, -1)
 
 
 def _definition(roles: Sequence[Role], unit: int) -> Sequence[int]:
@@ -135,7 +150,9 @@ def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
         outer = min(roles[at].level for at in steps)
         steps = [at for at in steps if roles[at].level == outer]
         above = tuple(_above(roles, first))
-        if len(steps) > 1 and (_is_numbered(text, extract, first, mark) or _tells_how(text, extract, steps, above)):
+        if len(steps) > 1 and (
+            _is_numbered(text, extract, first, mark, above) or _tells_how(text, extract, steps, above)
+        ):
             yield Procedure(tuple(steps), tuple(range(first, last)), above)
         first = last
 
@@ -146,10 +163,17 @@ def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequenc
     return any(map(_WHEN.match, items)) or any(map(TELLS_HOW.search, heads))
 
 
-def _is_numbered(text: str, extract: Extract, first: int, mark: re.Pattern[str]) -> bool:
-    """Whether a list that begins with the unit `first` counts its items; in HTML its tag says so."""
+def _is_numbered(text: str, extract: Extract, first: int, mark: re.Pattern[str], above: Sequence[int]) -> bool:
+    """Whether a list that begins with the unit `first` counts its items, and is no paragraphs of a law.
+
+    In HTML its tag says so; laws number in brackets, below an article.
+    """
     opening = mark.match(text, extract.units[first].start)
-    return mark is _NUMBERED or bool(opening and mark is _TAGGED and (opening["list"] or "")[:3].lower() == "<ol")
+    if mark is not _NUMBERED:
+        return bool(opening and mark is _TAGGED and (opening["list"] or "")[:3].lower() == "<ol")
+    return not _OF_LAW.match(text, extract.units[first].start) and not any(
+        _ARTICLE.match(text, extract.units[at].start) for at in above
+    )
 
 
 def _above(roles: Sequence[Role], first: int) -> Iterator[int]:

@@ -159,6 +159,27 @@ def test_a_procedure_that_does_not_fit_gives_its_best_steps():
     assert kept == ["# Kettle", "## Cleaning", "To remove scale, do this:", "2. Let it stand for an hour."]
 
 
+def test_a_heading_brings_the_first_steps_of_a_procedure_that_does_not_fit():
+    context = scored(MANUAL, {"## Cleaning": 0.9, "30 euros": 0.5, "Unplug": 0.4})
+    assert lines(choose(context, budget=20, floor=0.005)) == ["# Kettle", "## Cleaning", *STEPS[:2]]
+    assert lines(choose(context, budget=13, floor=0.005)) == ["# Kettle", "## Cleaning", STEPS[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("§ 3 Boats\n\n1. Boats pay.\n2. Rafts are free.\n3. Nobody else passes.\n", False),
+        ("## Artikel 3\n\n1. Boats pay.\n2. Rafts are free.\n3. Nobody else passes.\n", False),
+        ("# Boats\n\n(1) Boats pay.\n(2) Rafts are free.\n(3) Nobody else passes.\n", False),
+        ("# How to pass\n\n(1) Ring.\n(2) Wait.\n(3) Pay.\n", True),
+        ("## 3. Boats\n\n1. Ring.\n2. Wait.\n3. Pay.\n", True),
+    ],
+)
+def test_paragraphs_of_a_law_are_no_steps(text, whole):
+    title, *steps = [line for line in text.splitlines() if line]
+    assert (lines(choose(scored(text, {title: 0.9}), threshold=0.5)) == [title, *steps]) == whole
+
+
 def test_a_companion_that_does_not_fit_leaves_the_unit_alone():
     context = scored(MANUAL, {"45": 0.9})
     full = choose(context, budget=200, floor=0.02)

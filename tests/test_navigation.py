@@ -45,6 +45,11 @@ def test_links_of_a_footer_score_nothing_but_its_words_numbers_and_addresses_do(
     ]
 
 
+def test_rules_and_bars_score_nothing_and_other_signs_do() -> None:
+    text = "Ferry\n\n* * *\n\n|   |   |\n\n~~~~~\n\n─────\n\n...\n\n👍\n\n§ 4\n\n∅\n"
+    assert quiet(text) == ["* * *", "|   |   |", "~~~~~", "─────", "..."]
+
+
 def test_links_within_a_page_of_markdown_and_badges_score_nothing() -> None:
     text = (
         "# Ferry\n\n[![tide](https://tide.example/t.svg)](https://tide.example) [![moon](m.png)](/moon)\n\n"

@@ -56,6 +56,17 @@ def test_a_sentence_goes_on_over_the_foot_and_the_head_of_a_page(title: str) -> 
     assert all(each[0].isupper() and each.endswith(".") for each in found)
 
 
+def test_running_titles_of_facing_pages_are_one_title_with_its_number_on_either_side() -> None:
+    left, right = "{}          Mill Book", "Mill Book          {}"
+    found = units(paged(*(f"\n{title.format(number)}\n" for title, number in ((left, 8), (right, 9), (left, 10)))))
+    assert [each for each in found if each[-12:] in {sentence[-12:] for sentence in SENTENCES}] == SENTENCES
+    body = "The mill turns.\nKim keeps it.\nLou helps.\nThey rest.\n"
+    text = "".join(f"{title}\n{body}" for title in (left.format(8), right.format(9), left.format(10)))
+    spans = [Span(unit.start, unit.end, 0.4) for unit in split_sentences(text)]
+    quiet = [text[span.start : span.end] for span in hushed(text, spans) if span.score == 0]
+    assert quiet == [right.format(9), left.format(10)]
+
+
 @pytest.mark.parametrize(
     "marked",
     [
