@@ -23,6 +23,8 @@ from ctxprune.text.structure import structure
         ("1. Dry the net.\n- Keep it out of the sun.\n- Turn it.\n2. Mend it.", "- Turn it.", 0),
         ("1. Dry the net.\n- Keep it out of the sun.\n- Turn it.\n2. Mend it.", "2. Mend it.", None),
         ("- Before the season:\n1. tar the boat\n2. mend the net\n- After it:\n1. dry the net", "2. mend the net", 0),
+        ("* 3 May, Kim\n- tarred the boat\n- mended\n\n* 2 May, Lou\n- dried the net", "- dried the net", 3),
+        ("* 3 May, Kim\n- tarred the boat\n- mended\n\n* 2 May, Lou\n- dried the net", "* 2 May, Lou", None),
         ("a) Nets:\n(i) of hemp\n(ii) of cotton\nb) Lines", "(ii) of cotton", 0),
         ("1. Dry the net.\n2. Mend it.\n\n- Hemp rots.\n- Cotton shrinks.", "- Hemp rots.", None),
         ("- Hemp rots.\n- Cotton shrinks.\n1. Dry the net.\n2. Mend it.", "2. Mend it.", None),
@@ -48,6 +50,9 @@ def test_items_below_a_heading_begin_anew() -> None:
         "====\nA\n====\n",
         "\n |  a\n |",
         "A: b. C.\nD: e.\n",
+        "A:\n  b: c:\n",
+        "BEGIN:VCARD\n",
+        "GET /a\nb:\n\n  c\n\n",
     ],
 )
 def test_work_grows_with_the_length_of_odd_marks(piece: str) -> None:

@@ -85,6 +85,7 @@ def test_a_running_title_is_no_part_of_a_sentence(marked: str) -> None:
     [
         "Exercise 1¶\n\nDress a stone.¶ Let it dry.¶\n\nThen rest.¶\n\nExercise 2¶\n\nOil the wheel.¶",
         "| 1     | oak |¶\n| 2     | elm |¶\n| 3     | ash |¶",
+        '#: src/mill.c:41\nmsgid "oak"\nmsgstr "Eiche"¶\n\n#: src/mill.c:42\nmsgid "elm"\nmsgstr "Ulme"¶',
         "Oak 12\nlogs and elm 13\nlogs lie by the mill.¶",
     ],
 )

@@ -142,6 +142,38 @@ def test_definitions_that_begin_with_a_colon_lean_on_their_term() -> None:
     ]
 
 
+def test_code_that_is_set_in_leans_on_the_line_that_introduces_it() -> None:
+    text = "The weir leaks. To shut it, run:\n\n    weir shut\n\nThen wait:\n\nNobody passes."
+    found = {unit: lean for unit, _, lean, _ in described(text)}
+    assert found["weir shut"] == "To shut it, run:"
+    assert found["Nobody passes."] is None
+
+
+def test_arguments_of_a_docstring_are_items_below_their_title() -> None:
+    text = """\
+Shut a weir.
+
+Args:
+    gate: Which one. The upper is 1.
+    *hours (int): For so long.
+        None means for ever.
+
+Raises:
+    Flood: If it is too high.
+"""
+    found = {unit: (kind, lean) for unit, kind, lean, _ in described(text)}
+    assert found["*hours (int): For so long."] == ("list item", "Args:")
+    assert found["None means for ever."] == ("prose", "*hours (int): For so long.")
+    assert found["The upper is 1."] == ("prose", "gate: Which one.")
+
+
+def test_an_entry_of_a_calendar_or_an_address_book_is_one_record() -> None:
+    event = "BEGIN:VEVENT\nSUMMARY:Shut the weir\n\nLOCATION:Gate. Two\nEND:VEVENT"
+    card = "begin:vcard\nfn:Kim Bell\nend:vcard"
+    text = f"BEGIN:VCALENDAR\n{event}\n{card}\nEND:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:never closed"
+    assert [unit for unit, kind, _, _ in described(text) if kind == "record"] == [event, card]
+
+
 def test_what_asciidoc_and_restructuredtext_count_and_define() -> None:
     adoc = (
         "= Weir\n\n. Shut it:\n+\n[source,sh]\n----\nshut 1\n----\n. Drain it.\n\n"

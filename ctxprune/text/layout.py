@@ -25,6 +25,8 @@ _MARKED = re.compile(r"[ \t]*(?:#{1,6}[ \t]|={2,6}[ \t]\S)")
 _LEADS_IN = re.compile(r"(?:\S+[ \t]+){4,}\S*[:：]$")  # "2.2 Either side may leave:" is a clause and no title
 _CAPITALS = re.compile(r"[^\W\d_a-z](?=[^a-z]*[^\W\d_][^a-z]*[^\W\d_])[^a-z\n]{1,70}$")
 _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?:[=, ]|$)")
+_ENDPOINT = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE|HEAD)[ \t]+/[^\s]{0,150}$")  # of an interface on the web
+_ARGUMENT = re.compile(r"[ \t]+\*{0,2}[A-Za-z_][\w.]{0,40}(?: ?\([^()\n]{1,60}\))?:[ \t]+\S")
 _BOLD = re.compile(r"[> \t]*\*\*")
 _SAME_LINE = re.compile(r"\S {2,}\S|\t\S")  # "-v     be verbose"
 _DEFINES = re.compile(r" {0,3}:[ \t]+\S")
@@ -86,6 +88,9 @@ def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
         after = kinds[place + 1] if place + 1 < len(lines) else "blank"
         deeper = after in ("plain", "item", "turn") and lines[place + 1].indent > line.indent + 1
         text = line.text.strip()
+        if kinds[place] == "plain" and _ENDPOINT.match(text):
+            kinds[place] = "heading"
+            continue
         goes_on = after == "plain" and lines[place + 1].text.lstrip()[:1].islower()
         if kinds[place] == "plain" and _is_heading(
             text, line, before=before, after=after, deeper=deeper, goes_on=goes_on
@@ -163,10 +168,26 @@ def mark_terms(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Terms at the margin with their definition set in below, or behind a colon, where there are several."""
     terms = [each.start for each in paragraphs(kinds) if _defines(lines, kinds, each)]
     terms += _with_colons(lines, kinds)
+    _mark_arguments(lines, kinds)
     for some in (terms, _before_colons(lines, kinds)):
         if len(some) > 1:
             for place in some:
                 kinds[place] = "term"
+
+
+def _mark_arguments(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Lines of "name: what it is" below "Args:" of a docstring are items, one a name."""
+    for place in range(len(lines) - 1):
+        column = lines[place + 1].indent
+        if kinds[place] not in ("term", "plain") or not lines[place].text.rstrip().endswith(":"):
+            continue
+        if column <= lines[place].indent or not _ARGUMENT.match(lines[place + 1].text):
+            continue
+        for at in range(place + 1, len(lines)):
+            if kinds[at] == "blank" or lines[at].indent < column:
+                break
+            if lines[at].indent == column and kinds[at] in ("plain", "turn") and _ARGUMENT.match(lines[at].text):
+                kinds[at] = "item"
 
 
 def _before_colons(lines: Sequence[Line], kinds: Sequence[Kind]) -> list[int]:

@@ -28,7 +28,7 @@ class Marks:
         """The column of the item at `start`, moved to the right by one for each family at its margin that it is below.
 
         An item begins a list within the one above when its mark is the first of another family, and the item above
-        leads to it: it ends no sentence, or stands right above (a bullet's words must end in a colon for that).
+        leads to it: it ends no sentence, or stands right above (below a bullet a number wants a colon for that).
         """
         while self.opened and self.opened[-1][0] > column:
             self.opened.pop()
@@ -38,7 +38,7 @@ class Marks:
         if family in here:
             depth = here.index(family)
         else:
-            below = bool(here and here[-1] and match) and _begins_below(text, start, match, here[-1])
+            below = match is not None and bool(here and here[-1]) and _begins_below(text, start, match, here[-1])
             depth = len(here) if below else 0
         del self.opened[len(self.opened) - len(here) + depth :]
         self.opened.append((column, family))
@@ -60,7 +60,7 @@ def _begins_below(text: str, start: int, match: re.Match[str], above: str) -> bo
     numbered = len(above) > 1
     adjacent = before.count("\n", len(before.rstrip())) < 2
     if match["bullet"]:
-        return numbered and adjacent
+        return adjacent
     return numbered and _is_first(match) and (adjacent or not SENTENCE_END.search(before))
 
 

@@ -22,6 +22,7 @@ _FURNITURE_LINES = 4  # lines beside a page break that may be its number or runn
 _LONG_LINE = 45  # characters; a shorter line before a page break is a heading as likely as half a sentence
 _LONGEST_TITLE = 120  # characters
 _SHORTEST_PAGE = 4  # lines between two numbers or titles of pages
+_SIGNS = "#/{<@$;%\\"  # what code and its comments begin with, and no title
 _PAGES_APART = 4  # how far the numbers of two pages with the same running title may be apart
 #: What may turn out to be a running title; records, code and terms are sure of themselves.
 _LOOKS_LIKE_TITLE = frozenset({"plain", "heading", "verse", "row", "item", "turn"})
@@ -160,7 +161,12 @@ def _counts_pages(lines: Sequence[Line], kinds: Sequence[Kind], group: Sequence[
     moving = [at for at, column in enumerate(columns) if len(set(column)) > 1]
     first = lines[group[0]].text.strip()
     edges = [at for at, letter in ((0, first[0]), (len(columns) - 1, first[-1])) if letter.isdigit()]
-    if len(moving) != 1 or moving[0] not in edges or any(_is_in_table(kinds, place) for place in group):
+    if (
+        first[0] in _SIGNS
+        or len(moving) != 1
+        or moving[0] not in edges
+        or any(_is_in_table(kinds, place) for place in group)
+    ):
         return False
     if not all(0 < right - left <= _PAGES_APART for left, right in pairwise(columns[moving[0]])):
         return False

@@ -107,6 +107,7 @@ class _Open:
     headings: list[tuple[int, int]]  # (level, unit), outermost first
     items: list[tuple[int, int]]  # (indent, unit) of the items and records above
     intro: int | None = None
+    introduced_at: int = 0  # the column of the intro
     header: int | None = None
     term: int | None = None
     section: int | None = None
@@ -417,8 +418,10 @@ def _prose_role(
     elif first and state.question is not None and answers(text, unit.start, unit.end):
         return Role("prose", state.question)
     if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")) and text[unit.start : unit.start + 2] != "..":
-        state.intro = index
+        state.intro, state.introduced_at = index, indent
         return Role("list intro", before if before is not None and state.leans(text, unit.start) else heading)
+    if first and state.intro is not None and state.intro == index - 1 and indent > state.introduced_at + 1:
+        return Role("prose", state.intro)  # what "run this:" speaks of, set in below
     if first and not state.items:
         state.intro = None
     if before is not None and state.leans(text, unit.start):

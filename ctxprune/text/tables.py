@@ -21,6 +21,7 @@ _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")
 _FRAME = re.compile(r"\s*[+|┌├└╔╠╚┏┣┗][-=+─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛|]{3,}\s*$")
 _NUMBER = re.compile(r"[-+$€£]?\d[\d.,:/ %-]*\w{0,3}")
 _OPTION = re.compile(r"--?\w[\w-]*")
+_SUM = re.compile(r"[^\W\d][^\t]{0,80}\S(?: {2}|\t)\s*[-+$€£]?\d[\d.,]*(?: ?[€$£%])?\s*$")  # "Total      1,190.00"
 _HEADER_WORDS = 6  # of a cell that names a column
 _WIDTH = 400  # columns looked at when gutters are sought
 
@@ -173,7 +174,7 @@ def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int],
         return False
     rows: list[list[int]] = []
     for place in free:
-        if rows and lines[place].indent >= gutters[0][1]:
+        if rows and lines[place].indent >= gutters[0][1] and not _SUM.search(lines[place].text[:_WIDTH]):
             rows[-1].append(place)  # the last cell, wrapped
         else:
             rows.append([place])

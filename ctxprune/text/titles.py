@@ -14,12 +14,15 @@ _DOTTED = re.compile(r"\.[ \t]+(?=[^\W_])")
 _HAN_NUMBER = r"[(（]?[一二三四五六七八九十]{1,3}[、）)]"
 _NUMBER = re.compile(rf"[ \t]*(?:(?:\d{{1,3}}|[IVX]{{1,5}}|[A-Z])[.)]?[ \t]+|{_HAN_NUMBER}[ \t]*)(?=[^\W\d_a-z])")
 _COUNTED = re.compile(r"[ \t]*(\d{1,2})[.)]?[ \t]")
+#: "Sec. 12-104. Permits." of a statute, whose full stop ends no sentence.
+_SECTION = re.compile(r"(?:Sec\.|Section|Art\.|§)\s?\d[\w.:-]{0,15}\s+[^\W\d_a-z][^.]{2,70}\.?\s*$")
+_ITEM_MARK = re.compile(r"[ \t]*\([a-z1]\)")
 _NAMED = re.compile(
-    r"(?:section|article|artikel|art\.|clause|chapter|part|schedule|annex|appendix|kapitel|abschnitt|anlage|titre"
+    r"(?:section|article|artikel|art\.|čl\.|статья|clause|chapter|part|schedule|annex|appendix|kapitel|abschnitt|anlage|titre"
     r"|chapitre|capítulo|sección|artículo|articolo|capitolo|rozdział|§)\s{0,2}(?:\d{1,3}|[IVX]{1,6}|[A-Z])(?!\w)",
     re.IGNORECASE,
 )
-_NUMBER_ALONE = re.compile(r"[ \t]*(?:§|[^\W\d_]{3,10})\s{0,2}(?:\d{1,3}|[IVX]{1,6})[.:]?\s*$")
+_NUMBER_ALONE = re.compile(r"[ \t]*(?:§|[^\W\d_]{2,10}\.?)\s{0,2}(?:\d{1,3}|[IVX]{1,6})[.:]?\s*$")
 _BULLET = re.compile(r"[ \t]*(?:(?:[-*+•‣◦–]|1[.)])[ \t]|[・○◎■□◆●])")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # of scripts that set no blanks between words
 _BEGINS = re.compile(r"[\"“„«(\[*_¿¡§]{0,2}[ ]?(?:[^\W\d_a-z]|\d)")
@@ -68,14 +71,17 @@ def mark_clauses(lines: Sequence[Line], kinds: list[Kind]) -> None:
 
 
 def mark_titles(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """A short first line that ends no sentence and left room for more is the heading of the text or list below."""
+    """A short first line that ends no sentence and left room for more is the heading of the text or list below.
+
+    One in capitals is a heading without that, and so is one over labelled lines, "Monday: 9 to 5".
+    """
     widths = (len(line.text) for line, kind in zip(lines, kinds, strict=True) if kind == "plain")
     room = _ROOM * min(_WIDTH, max(widths, default=0))
     steps = tells_steps(lines)
     some = list(paragraphs(kinds))
     for paragraph in some:
         for place in paragraph:
-            if _is_named(lines, kinds, paragraph, place):
+            if _is_section(lines, kinds, place) or _is_named(lines, kinds, paragraph, place):
                 kinds[place] = "heading"
                 if _is_named_below(lines, kinds, paragraph, place):
                     kinds[place + 1] = "more"
@@ -132,6 +138,14 @@ def _is_counted(line: Line) -> re.Match[str] | None:
     return _COUNTED.match(line.text)
 
 
+def _is_section(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
+    """Whether a line is the title of a section of law, over its paragraphs."""
+    if kinds[place] != "plain" or not _SECTION.match(lines[place].text.strip()):
+        return False
+    below = next((line.text for line in lines[place + 1 : place + 3] if line.text.strip()), "")
+    return _ITEM_MARK.match(below) is not None
+
+
 def _is_named_below(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, place: int) -> bool:
     """Whether the line below "§ 1" or "Article 1" is its title, and has text or the paragraph's end below it."""
     if place + 1 >= paragraph.stop or not _NUMBER_ALONE.match(lines[place].text):
@@ -145,7 +159,9 @@ def _is_named_below(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: ran
 def _is_named(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, place: int) -> bool:
     """Whether a line says "Section 2 - Orders", between sentences."""
     line = lines[place]
-    if kinds[place] not in ("plain", "verse") or not _NAMED.match(line.text) or not is_title_text(line, None):
+    if kinds[place] not in ("plain", "verse") or not _NAMED.match(line.text):
+        return False
+    if not _NUMBER_ALONE.match(line.text) and not is_title_text(line, None):
         return False
     begins = place == paragraph.start or kinds[place - 1] == "heading" or SENTENCE_END.search(lines[place - 1].text)
     return bool(begins) and (place + 1 == paragraph.stop or not lines[place + 1].text.lstrip()[0].islower())
@@ -165,6 +181,12 @@ def _is_title(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, ro
         return False
     if first.text.isupper() and not second.text.isupper():
         return True
+    if (
+        len(paragraph) > 2
+        and kind == "plain"
+        and all(each == "turn" for each in kinds[paragraph.start + 1 : paragraph.stop])
+    ):
+        return True  # over "Monday: 9 to 5" and so on
     ended = SENTENCE_END.search(lines[paragraph.stop - 1].text) is not None
     return ended and len(first.text.strip()) + 1 + _first_word(second.text) <= room
 
