@@ -78,7 +78,8 @@ def test_prices_behind_names_are_no_times() -> None:
         "Boat          Number      Toll\n¶Barge              1      9.00\n¶Canoe              4     10.00\n¶"
         "                 VAT 5%    0.95\n¶                    Sum   19.95¶\n",
         "Boat        Why shut            Do\n¶Barge       Too low, or the     Wait for\n"
-        "            gate sticks         Kim\n¶Canoe       Nobody there        Ring\n¶Raft        Too wide            Go back¶\n",
+        "            gate sticks         Kim\n¶Canoe       Nobody there        Ring\n"
+        "¶Raft        Too wide            Go back¶\n",
         "|===\n|Lock |Lift¶\n\n|East\n|2 m¶\n\n|West\n|1 m\n|===¶",
         "\\begin{tabular}{lr}\n\\toprule\nLock & Lift \\\\\n\\midrule¶\nEast & 2 \\\\¶\nWest & 1 \\\\\n\\bottomrule\n"
         "\\end{tabular}¶",
