@@ -132,8 +132,8 @@ class Fitting:
         if self.floor is not None and 0 < used < self.budget and not set(self.order).difference(*picked):
             others = "but labels and rules " if self.labels.difference(*picked) else ""
             return result.warn(
-                f"{self.budget - used} of the {self.budget} tokens are left unused: nothing else {others}scores at least "
-                f"the floor of {self.floor:g}; floor=0 fills the budget all the same"
+                f"{self.budget - used} of the {self.budget} tokens are left unused: nothing else {others}scores at "
+                f"least the floor of {self.floor:g}; floor=0 fills the budget all the same"
             )
         return result
 
