@@ -85,9 +85,9 @@ class Fitting:
     """One run of the budget: a greedy choice by estimated costs, put right by exact counts of the rendered text.
 
     Costs are estimates because tokens of parts need not add up to the tokens of the whole. offers: for a unit, the
-    groups that it would rather come in than alone, the largest first. floor: what units left out by it would have had
-    to score; None when it left none out. labels: those of them that score so much and are left
-    out all the same, for they are labels or rules.
+    groups that it may come in, the largest first; one that has none comes alone. floor: what units left out by it
+    would have had to score; None when it left none out. labels: those of them that score so much and are left out all
+    the same, for they are labels or rules.
     """
 
     def __init__(
@@ -186,7 +186,7 @@ class Fitting:
         for unit in order:
             place = self.piece[unit]
             header = 0 if place in opened else self.header[place]
-            for group in (*self.offers.get(unit, ()), (unit,)):
+            for group in self.offers.get(unit, ((unit,),)):
                 fresh = tuple(each for each in group if each not in taken)
                 cost = header + sum(self.cost[each] for each in fresh)
                 if cost <= room and fresh not in missed:

@@ -49,10 +49,13 @@ class Procedure:
 def offers_of(context: Context, units: Units, chosen: Mask, level: float | None) -> dict[int, tuple[Group, ...]]:
     """For each chosen unit that brings others the groups it would come in, itself first, the largest group first.
 
+    The last is the unit alone, unless it cannot be read without another and scores less than half of the best: then it
+    comes with that or not at all.
     Places are those of `units`; what an earlier compressor removed is not brought back. level: the score from which a
     unit answers the question; None where scores say no such thing, so that no procedure is kept whole.
     """
     offers: dict[int, tuple[Group, ...]] = {}
+    good = units.score[chosen].max() / 2 if chosen.any() else 0.0
     bounds = np.searchsorted(units.piece, np.arange(len(context.pieces) + 1)).tolist()
     for place, extract in extracts(context.pieces):
         mine = [first for first in range(bounds[place], bounds[place + 1]) if chosen[first]]
@@ -64,7 +67,9 @@ def offers_of(context: Context, units: Units, chosen: Mask, level: float | None)
         blocks = _blocks(extract, roles, alive, units, chosen, level)
         for at in mine:
             if groups := tuple(_groups(at, units, roles, alive, blocks)):
-                offers[at] = groups
+                role = roles[int(units.unit[at])]
+                may_be_alone = role.strength == "helpful" or role.leans_on not in alive or units.score[at] >= good
+                offers[at] = (*groups, (at,)) if may_be_alone else groups
     return offers
 
 

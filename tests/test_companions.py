@@ -159,6 +159,18 @@ def test_a_procedure_that_does_not_fit_gives_its_best_steps():
     assert kept == ["# Kettle", "## Cleaning", "To remove scale, do this:", "2. Let it stand for an hour."]
 
 
+def test_what_cannot_be_read_without_another_fills_no_budget_alone():
+    context = scored(MANUAL, {"boils": 0.9, "45": 0.4, "30 euros": 0.3})
+    assert lines(choose(context, budget=13, floor=0.02)) == ["# Kettle", "It boils water."]
+    context = scored(MANUAL, {"boils": 0.9, "45": 0.5})
+    assert lines(choose(context, budget=13, floor=0.02)) == ["# Kettle", "It boils water.", "| K2 | 45 euros |"]
+    context = scored(MANUAL, {"boils": 0.9, "45": 0.4})
+    assert lines(choose(context, budget=40, floor=0.02))[-2:] == [
+        "| Model | Price |\n| --- | --- |",
+        "| K2 | 45 euros |",
+    ]
+
+
 def test_a_heading_brings_the_first_steps_of_a_procedure_that_does_not_fit():
     context = scored(MANUAL, {"## Cleaning": 0.9, "30 euros": 0.5, "Unplug": 0.4})
     assert lines(choose(context, budget=20, floor=0.005)) == ["# Kettle", "## Cleaning", *STEPS[:2]]
