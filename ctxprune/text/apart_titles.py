@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from ctxprune.text.lines import Kind, Line, paragraphs
 from ctxprune.text.pages import SENTENCE_END
-from ctxprune.text.titles import is_title_text, tells_steps
+from ctxprune.text.titles import is_title_text
 
 _COUNTED = re.compile(r"[ \t]*(\d{1,2})[.)]?[ \t]+(?=[^\W\d_a-z])")
 _CAPITAL = re.compile(r"[¿¡\"“„«]?[^\W\d_a-z]")
@@ -29,10 +29,12 @@ _BODY_INDENT = (2, 3)  # columns by which a release's notes are set in below its
 _BLANKS = 2  # lines that may part a title from its text
 
 
-def mark_apart_titles(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Make headings of lines alone that are the titles of what is below; no list's only items, nor what comes again."""
+def mark_apart_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> None:
+    """Make headings of lines alone that are the titles of what is below; no list's only items, nor what comes again.
+
+    steps: the text tells steps, so that "2. Drain the tank" is one.
+    """
     some = list(paragraphs(kinds))
-    steps = tells_steps(lines)
     plain: list[int] = []
     for number, (title, body) in enumerate(pairwise(some)):
         if len(title) > 1 or body.start - title.stop > _BLANKS:

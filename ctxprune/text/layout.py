@@ -18,7 +18,7 @@ from ctxprune.text.records import mark_records, mark_references
 from ctxprune.text.spaced_tables import mark_spaced_tables
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_grids, mark_tables
-from ctxprune.text.titles import mark_clauses, mark_titles
+from ctxprune.text.titles import mark_clauses, mark_titles, tells_steps
 
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
 _MARKED = re.compile(r"[ \t]*(?:#{1,6}[ \t]|={2,6}[ \t]\S)")
@@ -67,8 +67,9 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_headings(lines, kinds)
         if shapes:
             mark_clauses(lines, kinds)
-            mark_titles(lines, kinds)
-            mark_apart_titles(lines, kinds)
+            steps = tells_steps(lines)
+            mark_titles(lines, kinds, steps=steps)
+            mark_apart_titles(lines, kinds, steps=steps)
             mark_citations(lines, kinds)
         mark_terms(lines, kinds)
         mark_comments(lines, kinds)
@@ -82,7 +83,7 @@ def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Headings in capitals at the margin, numbered ones, and terms over a description that is indented deeper."""
     _mark_ruled(lines, kinds)
     for place, line in enumerate(lines):
-        if kinds[place] not in ("plain", "turn", "item") or _is_wrapped(lines, kinds, place):
+        if kinds[place] not in ("plain", "turn", "item"):
             continue
         before = kinds[place - 1] if place else "blank"
         after = kinds[place + 1] if place + 1 < len(lines) else "blank"
@@ -97,7 +98,8 @@ def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
         ):
             kinds[place] = "plain" if _is_answer(lines, kinds, place) else "heading"
         elif kinds[place] in ("plain", "item") and _OPTION.match(line.text):
-            kinds[place] = "term" if deeper and not _SAME_LINE.search(text) else "item"
+            if not _is_wrapped(lines, kinds, place):
+                kinds[place] = "term" if deeper and not _SAME_LINE.search(text) else "item"
         elif deeper and before in ("blank", "heading") and text.endswith(":") and len(text) < 80:
             kinds[place] = "term"  # what introduces the deeper lines below
         elif kinds[place] == "plain" and before == "plain" and _is_term(lines, place, text):
@@ -179,9 +181,9 @@ def _mark_arguments(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Lines of "name: what it is" below "Args:" of a docstring are items, one a name."""
     for place in range(len(lines) - 1):
         column = lines[place + 1].indent
-        if kinds[place] not in ("term", "plain") or not lines[place].text.rstrip().endswith(":"):
+        if column <= lines[place].indent or kinds[place] not in ("term", "plain"):
             continue
-        if column <= lines[place].indent or not _ARGUMENT.match(lines[place + 1].text):
+        if not lines[place].text.rstrip().endswith(":") or not _ARGUMENT.match(lines[place + 1].text):
             continue
         for at in range(place + 1, len(lines)):
             if kinds[at] == "blank" or lines[at].indent < column:
@@ -195,7 +197,10 @@ def _before_colons(lines: Sequence[Line], kinds: Sequence[Kind]) -> list[int]:
     return [
         place
         for place in range(len(lines) - 1)
-        if kinds[place] in ("plain", "term") and kinds[place + 1] == "plain" and _COLONS.match(lines[place].text)
+        if "::" in lines[place].text
+        and kinds[place] in ("plain", "term")
+        and kinds[place + 1] == "plain"
+        and _COLONS.match(lines[place].text)
     ]
 
 

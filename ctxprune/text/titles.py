@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ctxprune.text.lines import Kind, Line, paragraphs
 from ctxprune.text.pages import SENTENCE_END
 
+_COUNTS = re.compile(r"[ \t]*(?:\d{1,2}\.\d|[a-z]?\.[ \t])")  # a quick look at what clauses begin with
 _CLAUSE = re.compile(r"[ \t]*(\d{1,2}(?:\.\d{1,2}){1,4})\.?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
 _LETTER = re.compile(r"[ \t]*([a-z])\.[ \t]+(?=\S)")
 _DOTTED = re.compile(r"\.[ \t]+(?=[^\W_])")
@@ -15,7 +16,7 @@ _HAN_NUMBER = r"[(（]?[一二三四五六七八九十]{1,3}[、）)]"
 _NUMBER = re.compile(rf"[ \t]*(?:(?:\d{{1,3}}|[IVX]{{1,5}}|[A-Z])[.)]?[ \t]+|{_HAN_NUMBER}[ \t]*)(?=[^\W\d_a-z])")
 _COUNTED = re.compile(r"[ \t]*(\d{1,2})[.)]?[ \t]")
 #: "Sec. 12-104. Permits." of a statute, whose full stop ends no sentence.
-_SECTION = re.compile(r"(?:Sec\.|Section|Art\.|§)\s?\d[\w.:-]{0,15}\s+[^\W\d_a-z][^.]{2,70}\.?\s*$")
+_SECTION = re.compile(r"[ \t]*(?:Sec\.|Section|Art\.|§)\s?\d[\w.:-]{0,15}\s+[^\W\d_a-z][^.]{2,70}\.?\s*$")
 _ITEM_MARK = re.compile(r"[ \t]*\([a-z1]\)")
 _NAMED = re.compile(
     r"(?:section|article|artikel|art\.|čl\.|статья|clause|chapter|part|schedule|annex|appendix|kapitel|abschnitt|anlage|titre"
@@ -53,7 +54,7 @@ def mark_clauses(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """
     numbers: dict[int, tuple[int, ...]] = {}
     for place, line in enumerate(lines):
-        if kinds[place] != "plain" or kinds[place + 1 : place + 2] == ["under"]:
+        if kinds[place] != "plain" or not _COUNTS.match(line.text) or kinds[place + 1 : place + 2] == ["under"]:
             continue
         if match := _CLAUSE.match(line.text):
             numbers[place] = tuple(map(int, match[1].split(".")))
@@ -70,14 +71,14 @@ def mark_clauses(lines: Sequence[Line], kinds: list[Kind]) -> None:
             kinds[place] = "item"
 
 
-def mark_titles(lines: Sequence[Line], kinds: list[Kind]) -> None:
+def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> None:
     """A short first line that ends no sentence and left room for more is the heading of the text or list below.
 
-    One in capitals is a heading without that, and so is one over labelled lines, "Monday: 9 to 5".
+    One in capitals is a heading without that, and so is one over labelled lines, "Monday: 9 to 5". steps: the text
+    tells steps, so that "2. Drain the tank" is one.
     """
     widths = (len(line.text) for line, kind in zip(lines, kinds, strict=True) if kind == "plain")
     room = _ROOM * min(_WIDTH, max(widths, default=0))
-    steps = tells_steps(lines)
     some = list(paragraphs(kinds))
     for paragraph in some:
         for place in paragraph:
@@ -140,7 +141,7 @@ def _is_counted(line: Line) -> re.Match[str] | None:
 
 def _is_section(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
     """Whether a line is the title of a section of law, over its paragraphs."""
-    if kinds[place] != "plain" or not _SECTION.match(lines[place].text.strip()):
+    if kinds[place] != "plain" or not _SECTION.match(lines[place].text):
         return False
     below = next((line.text for line in lines[place + 1 : place + 3] if line.text.strip()), "")
     return _ITEM_MARK.match(below) is not None
