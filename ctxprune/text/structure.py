@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ctxprune.text.html_tables import Tables, tables_of
+from ctxprune.text.html_tables import UNIT_TAG, TableHeaders, tables_of
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line
 from ctxprune.text.marks import Marks
 from ctxprune.text.markup import is_html, list_depths, silent_units
 from ctxprune.text.normal import normalise
 from ctxprune.text.pages import SENTENCE_END
-from ctxprune.text.speakers import answers, asks
+from ctxprune.text.speakers import answers, asks, names_in_turn
 from ctxprune.types import Span
 
 RoleKind = Literal[
@@ -51,9 +50,6 @@ _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
 _LOWEST = 7  # below those of Markdown and HTML
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
-_TAG = re.compile(
-    r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|pre|script|style)\b", re.IGNORECASE
-)
 _HEADED = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<h([1-6])\b", re.IGNORECASE)
 _NAME = re.compile(r"<th\b", re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
@@ -134,28 +130,6 @@ class _Open:
         return _LEANS.match(text, start) is not None and not (self.addressed and _YOU.match(text, start))
 
 
-@dataclass(slots=True)
-class _HtmlTables:
-    """The header of each table, and its last row."""
-
-    tables: Tables
-    headers: dict[int, int] = field(default_factory=dict)
-    rows: dict[int, int] = field(default_factory=dict)
-
-    def header(self, text: str, unit: Span, index: int, *, is_header: bool) -> int | None:
-        """What names the cells of a row: the header of its table, else the row of a table with a header around it."""
-        tag = _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
-        place = bisect_right(self.tables.places, tag.start(1) if tag else unit.start) - 1
-        table = self.tables.numbers[place]
-        outer = self.tables.outer[table]
-        around = self.rows.get(outer) if outer != table and outer in self.headers else None
-        if tag is None or tag[1].lower() == "tr":  # not a further cell of a long row
-            self.rows[table] = index
-        if is_header:
-            self.headers[table] = index
-        return self.headers.get(table, around)
-
-
 def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     """One role a unit. `units` in order and without overlap, as `split_sentences` gives them; other cuts do too.
 
@@ -169,8 +143,8 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     starts = [line.start for line in lines]
     html = is_html(text)
     depths = list_depths(text) if html else ([0], [0])
-    tables = _HtmlTables(tables_of(text)) if html else None
-    levels, speakers = _heading_levels(text, lines, kinds), _speakers(lines, kinds)
+    tables = TableHeaders(tables_of(text)) if html else None
+    levels, speakers = _heading_levels(text, lines, kinds), names_in_turn(lines, kinds)
     state, roles, last_line = _Open([], [], addressed=_ADDRESSED.search(text) is not None), list[Role](), -1
     for index, unit in enumerate(units):
         place = bisect_right(starts, unit.start) - 1
@@ -208,13 +182,6 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     return tuple(roles)
 
 
-def _speakers(lines: Sequence[Line], kinds: Sequence[Kind]) -> frozenset[str]:
-    """The names of those who speak in turn; none where lines only begin with labels."""
-    names = Counter(line.text.split(":")[0] for line, kind in zip(lines, kinds, strict=True) if kind == "turn")
-    again = max(names.values(), default=0)
-    return frozenset(names) if len(names) > 1 and again > 1 and names.total() > 2 else frozenset()
-
-
 def _goes_on(text: str, before: Span, unit: Span) -> bool:
     """Whether a record goes on with the one above: a subtitle within a sentence, or a block after AsciiDoc's "+"."""
     if text.endswith("\n+", before.start, before.end):
@@ -246,7 +213,7 @@ def companions(roles: Sequence[Role], unit: int, *, needed_only: bool = False, d
 
 def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> RoleKind:
     """What a unit is by the line it begins in, and in HTML by its tag."""
-    if html and (tag := _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))):
+    if html and (tag := UNIT_TAG.match(text, unit.start, min(unit.end, unit.start + 2000))):
         name = tag[1].lower()
         titled = _HEADED.match(text, unit.start, min(unit.end, unit.start + 2000)) if name in _BOXES else None
         cells = _CELL.findall(text, unit.start, unit.end)
@@ -312,7 +279,7 @@ def _column(line: Line) -> int:
 
 def _nesting(text: str, unit: Span, kind: RoleKind, depths: tuple[list[int], list[int]]) -> int:
     """How deep a unit of HTML stands in lists; what is no item stands deeper than the item it is in."""
-    tag = _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
+    tag = UNIT_TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
     depth = depths[1][bisect_right(depths[0], tag.start(1) if tag else unit.start) - 1]
     return 2 * depth + (depth > 0 and kind not in ("list item", "term"))
 
