@@ -3,7 +3,8 @@
 A table row wants its header, a definition its term and a term the beginning of its definition, a list item the line
 that introduces the list, a sentence that opens with "It" or "However" the one before, and all of them the heading of
 their section. A numbered list is a procedure, and so is a bulleted one that says what comes when: when what introduces
-it answers the question, or most of its steps do, its steps are worth keeping only together.
+it answers the question, or most of its steps do, its steps are worth keeping only together, or, where a budget is too
+small, the first of them. Lists of HTML are told by their tags; the numbered paragraphs of a law are no steps.
 """
 
 from __future__ import annotations
