@@ -189,6 +189,7 @@ def select(
         length_exponent=policy.length_exponent,
         offers=offers,
         floor=floor if (filling != passing).any() else None,
+        labels=[] if floor is None else np.flatnonzero(passing & ~filling & (units.score >= floor)).tolist(),
     )
     return fitting.run()
 

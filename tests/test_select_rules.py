@@ -194,6 +194,9 @@ def test_labels_and_rules_fill_no_budget_unless_they_score_as_answers_do(text, f
     context = Context("q", (extract(["It opened in 1911.", text], [0.9, 0.05]),))
     chosen = choose(context, budget=50, floor=0.01, relevant=0.1)
     assert kept(chosen) == ([(0, 0), (0, 1)] if fills else [(0, 0)])
+    assert ["nothing else but labels and rules scores at least" in warning for warning in chosen.warnings] == [True] * (
+        not fills
+    )
     assert kept(choose(context, budget=50, floor=0.01, relevant=0.04)) == [(0, 0), (0, 1)]
     assert kept(choose(context, budget=50, floor=0.0, relevant=0.1)) == [(0, 0), (0, 1)]
 
