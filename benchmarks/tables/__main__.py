@@ -31,6 +31,7 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "defaults": quality.defaults,
     "side_by_side": quality.side_by_side,
     "emptied": quality.emptied,
+    "near_english": quality.near_english,
     "ladder": quality.ladder,
     "command": quality.command,
     "points": quality.points_table,

@@ -126,6 +126,16 @@ def emptied(figures: Figures) -> str:
     return _left(compact(head, rows), from_column=2)
 
 
+def near_english(figures: Figures) -> str:
+    """Of the other languages, those where at 98% kept as much can go as in English, or at most .08 less."""
+    at = {
+        name.rpartition(" ")[2]: next(row["removed"]["mean"] for row in one["removed_at"] if row["level"] == 0.98)
+        for name, one in figures["sets"].items()
+    }
+    english = at.pop("en")
+    return f"{sum(share >= english - 0.08 for share in at.values())} of {len(at)}"
+
+
 def ladder(figures: Figures) -> str:
     """The rungs of a ladder: the same questions with more and more text around the answer."""
     head = [

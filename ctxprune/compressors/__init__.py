@@ -215,7 +215,7 @@ def provence(
     **options: Any,
 ) -> Provence:
     """model: a bundled one by name, an exported folder, or a checkpoint's folder or hub id. other_languages: a second
-    one, for contexts that are not in Latin letters; without either, the bundled ones share the work. cache: where the
+    one, for contexts that are not in English; without either, the bundled ones share the work. cache: where the
     readings of exported models, of both in one, stay, for the same question and text: "memory", a file's path or a
     `DocumentCache`."""
     if model is None and other_languages is None:

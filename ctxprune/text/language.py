@@ -171,10 +171,6 @@ _LATIN = tuple(code for code in _FUNCTION_WORDS if code not in {"ru", "uk", "el"
 _WORDS = re.compile(
     r"(?:[cdjlmnst]|qu|dell|all|nell|sull|dall|un)['’](?=[^\W\d_])|(?:[^\W\d_][\u0300-\u036f\u0900-\u0903\u093a-\u094f\u064b-\u0652]*)+"
 )
-#: Languages that are not written in Latin letters.
-_OTHER_SCRIPTS = frozenset(chain.from_iterable(codes for _, codes in _SCRIPTS)) - {"latin"} | {
-    *("bg", "kk", "mk", "ne", "sr", "ur")
-}
 _CODE = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{1,8})*", re.IGNORECASE)
 
 _FUNCTION_SETS = {code: frozenset(words.split()) for code, words in _FUNCTION_WORDS.items()}
@@ -232,15 +228,19 @@ def _guess(sample: str) -> str:
     return _by_words(sample, candidates) if len(candidates) > 1 else candidates[0]
 
 
-def in_latin_letters(question: str, documents: Sequence[str], language: str | None = None) -> bool:
-    """Whether the question is in no language of another script, nor, in characters, a third of the documents.
+def reads_as_english(question: str, documents: Sequence[str], language: str | None = None) -> bool:
+    """Whether neither the question nor, in characters, a third of the documents is in another language.
 
-    language: of the documents, where it is known. What cannot be told counts as Latin.
+    language: of the documents, where it is known. What cannot be told counts as English.
     """
-    if guess_language(question) in _OTHER_SCRIPTS:
+    if _is_foreign(guess_language(question)):
         return False
-    others = sum(len(text) for text in documents if (language or guess_language(text)) in _OTHER_SCRIPTS)
+    others = sum(len(text) for text in documents if _is_foreign(language or guess_language(text)))
     return 3 * others < sum(map(len, documents)) or not others
+
+
+def _is_foreign(code: str) -> bool:
+    return code.partition("-")[0] not in ("", "en")
 
 
 def function_words(language: str | None) -> frozenset[str]:

@@ -24,7 +24,7 @@ class Settings(BaseSettings):
     model: str = Field(default="provence-mini", description="The pruner: bundled name, exported folder, or checkpoint.")
     other_languages: str | None = Field(
         default="auto",
-        description="The pruner for scripts other than Latin; auto: the bundled one beside the bundled; null: none.",
+        description="The pruner for what is not English; auto: the bundled one beside the bundled; null: none.",
     )
     compressors: tuple[str, ...] = Field(
         default=(

@@ -34,7 +34,7 @@ from ctxprune.models.formats import check_source
 from ctxprune.runtime import sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.select import Policy
-from ctxprune.text.language import in_latin_letters
+from ctxprune.text.language import reads_as_english
 from ctxprune.text.words import bm25_scores
 from ctxprune.timing import stage
 from ctxprune.types import Context, Extract
@@ -46,7 +46,7 @@ Judged = tuple[Array, Array]
 BUNDLED = "provence-mini"
 #: The bundled model of many languages.
 MULTILINGUAL = "provence-mini-multilingual"
-#: What reads contexts that are not in Latin letters. In Latin ones it orders sentences better but removes less.
+#: What reads contexts that are not in English.
 OTHER_LANGUAGES: str | None = MULTILINGUAL
 #: For models that came without a floor of their own: at budgets of 100 tokens it cost none of 339 answers of SQuAD,
 #: HotpotQA and web questions, twice as much cost one in a hundred.
@@ -63,7 +63,7 @@ class Provence(ScoringCompressor):
     the default is the model's operating point "balanced". A model without calibrated points has
     `OperatingPoints.around` its default threshold (0.05, 0.1 and 0.3 for 0.1); one without a floor has DEFAULT_FLOOR.
     other_languages: a model (see `load_model`) that reads a context instead, by its own thresholds, where the question
-    or the documents are not in Latin letters; loaded when first needed, and `Context.model` says which one
+    or the documents are not in English; loaded when first needed, and `Context.model` says which one
     it was. None: `model` reads all.
     second_look: which documents are read again for the question and a sentence of the first look, for questions of
     several steps: those that a good sentence "named" (few: they cost a tenth of the time), "all" of a context, for the
@@ -133,7 +133,7 @@ class Provence(ScoringCompressor):
         if self.other_languages is None:
             return self.model
         texts = [extract.source.text for extract in context.extracts]
-        if in_latin_letters(context.query, texts, self.language):
+        if reads_as_english(context.query, texts, self.language):
             return self.model
         return self.open_other(self.other_languages)
 

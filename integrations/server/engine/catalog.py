@@ -164,7 +164,7 @@ def _language(name: str, compressor: Compressor, language: str) -> str | None:
 
 
 def other_source(settings: Settings) -> str | None:
-    """The model for other scripts than Latin; by itself the bundled one, beside the bundled model."""
+    """The model for other languages than English; by itself the bundled one, beside the bundled model."""
     if settings.other_languages != "auto":
         return settings.other_languages
     return OTHER_LANGUAGES if settings.model == BUNDLED else None

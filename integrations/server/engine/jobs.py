@@ -28,7 +28,7 @@ from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
-from ctxprune.text.language import in_latin_letters
+from ctxprune.text.language import reads_as_english
 from ctxprune.tools import ToolOutputs
 from ctxprune.types import Compressor, Context, Document, TokenCounter, about_of
 
@@ -178,7 +178,7 @@ class Runner:
     def _cached(self, job: Job) -> int:
         """How many documents the cache holds, as the model has read them that reads this job."""
         texts = [document.text for document in job.documents]
-        is_other = self.catalog.other_languages and not in_latin_letters(job.query, texts, job.language)
+        is_other = self.catalog.other_languages and not reads_as_english(job.query, texts, job.language)
         reader = self.other.loaded if is_other else self.reader
         return sum(reader.key(passage, job.caller) in reader.cache for passage in job.passages()) if reader else 0
 

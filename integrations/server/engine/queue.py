@@ -1,6 +1,6 @@
 """Models for many requests: their sequences share micro-batches, one of each request in turn.
 
-There may be a second model, which reads contexts in other scripts than Latin and is loaded when it is first needed.
+There may be a second model, which reads contexts in other languages than English and is loaded when it is first needed.
 """
 
 from __future__ import annotations
