@@ -1,4 +1,4 @@
-"""The tables of what generators answer from full, pruned and baseline contexts, from the results of `ctxprune eval run`."""
+"""What generators answer from full, pruned and baseline contexts, as `ctxprune eval run` found it: its tables."""
 
 from __future__ import annotations
 
@@ -27,9 +27,7 @@ _AGAINST = {"vs_full": "match against all", RERANK: "match against rerank", _BM2
 
 def shown(results: Figures, command: str) -> dict[str, Any]:
     """What the tables need of a results.json. Raises InputError for a run without a generator."""
-    if not any(
-        row["metrics"].get("generate_seconds", row["metrics"].get("match", {})).get("n") for row in results["rows"]
-    ):
+    if not any(row["metrics"].get("failed", {}).get("n") for row in results["rows"]):
         raise InputError("the run has no answers; give it a generator")
     sets = {name: [_row(row) for row in rows] for name, rows in by_dataset(results).items()}
     return {"command": command, "sets": sets}
@@ -101,9 +99,8 @@ def first_token(figures: Figures) -> str:
     for rows in figures["sets"].values():
         for row in rows:
             prune, read = (row["metrics"][name]["mean"] for name in ("compress_seconds", "generate_seconds"))
-            lines.append(
-                [_name(row), f"{row['tokens_after']:,.0f}", f"{prune:.2f}", f"{read:.2f}", f"{prune + read:.2f}"]
-            )
+            seconds = (f"{each:.2f}" for each in (prune, read, prune + read))
+            lines.append([_name(row), f"{row['tokens_after']:,.0f}", *seconds])
     return compact(["context", "tokens", "seconds to prune", "to the first token", "together"], lines)
 
 
