@@ -11,7 +11,7 @@ import yaml
 from ctxprune.cli import main
 from ctxprune.compressors.sentences import BM25Sentences
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.eval.config import config_from
+from ctxprune.eval.config import config_from, read_settings
 from ctxprune.eval.run.folder import claimed
 from ctxprune.eval.run.runner import run
 from ctxprune.eval.run.score import METRICS
@@ -402,3 +402,22 @@ def test_bad_flags_are_named(towns, tmp_path, capsys, flags, message):
 def test_bad_settings_are_named(towns, change, message):
     with pytest.raises(InputError, match=re.escape(message)):
         checked(towns, **change)
+
+
+READERS = ("readers-smollm2.yaml", "readers-gemma.yaml")
+
+
+def test_the_settings_of_the_docs_are_settings():
+    docs = Path(__file__).parents[1] / "docs"
+    for path in sorted(docs.glob("*.yaml")):
+        assert config_from(read_settings(path), source=path.name).compressors, path.name
+
+
+def test_both_readers_read_the_same_contexts():
+    docs = Path(__file__).parents[1] / "docs"
+    settings = [read_settings(docs / name) for name in READERS]
+    apart = ("generator", "template", "closed_book_template")
+    chat, base = ({name: value for name, value in each.items() if name not in apart} for each in settings)
+    assert chat == base
+    assert all(each["generator"]["chat"] is False for each in settings)
+    assert [each["generator"].get("stop") for each in settings] == [None, ["\n"]]
