@@ -117,7 +117,8 @@ class GeneratorConfig(Section):
     completions. stop: up to four texts before which an endpoint ends the answer, such as the line break after a base
     model's. batch_size: prompts together, of an endpoint the requests in flight. order: prompts of one "length"
     together, so that the seconds of arms compare; or, for an endpoint that keeps the beginnings of prompts, those with
-    the same "beginning" one after the other, which is less work and says nothing of an arm's seconds.
+    the same "beginning" one after the other, which is less work and says nothing of an arm's seconds. timeout: seconds
+    that an endpoint may be silent before it is asked again; a slow machine takes more for a long context.
     api_key_env: the environment variable that holds the key; the key itself is never written down.
     """
 
@@ -133,6 +134,7 @@ class GeneratorConfig(Section):
     max_new_tokens: Annotated[int, Field(ge=1)] = 32
     base_url: str | None = None
     api_key_env: str | None = None
+    timeout: Annotated[float, Field(gt=0)] = 60.0
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

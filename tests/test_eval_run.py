@@ -11,9 +11,10 @@ import yaml
 from ctxprune.cli import main
 from ctxprune.compressors.sentences import BM25Sentences
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.eval.config import config_from, read_settings
+from ctxprune.eval.config import GeneratorConfig, config_from, read_settings
 from ctxprune.eval.run.folder import claimed
 from ctxprune.eval.run.runner import run
+from ctxprune.eval.run.samples import configured
 from ctxprune.eval.run.score import METRICS
 
 TOWNS = ("Arbon", "Belm", "Corvo", "Durn", "Esker", "Fjall")
@@ -175,6 +176,13 @@ def test_prompts_with_one_beginning_follow_each_other_and_answers_are_the_same(t
             if in_flight == 1:
                 assert asked == sorted(asked)
     assert answers["length"] == answers["beginning"]
+
+
+@pytest.mark.parametrize(("more", "seconds"), [({}, 60.0), ({"timeout": 900}, 900.0)])
+def test_an_endpoint_on_a_slow_machine_may_take_longer(more, seconds):
+    settings = {"kind": "openai", "model": "m", "base_url": "http://x/v1", **more}
+    with configured(GeneratorConfig(**settings)) as generator:
+        assert generator._transport._timeout == seconds
 
 
 def test_asking_by_beginnings_goes_on_where_it_stopped(towns, serve, tmp_path):
@@ -392,6 +400,7 @@ def test_bad_flags_are_named(towns, tmp_path, capsys, flags, message):
         ({"compressors": [{"name": "gold-documents"}]}, "'gold-documents' is taken"),
         ({"generator": {"kind": "local", "model": "m", "stop": ["\n"]}}, "generator.stop is for endpoints"),
         ({"generator": {"kind": "local", "model": "m", "order": "beginning"}}, "'beginning' is for endpoints"),
+        ({"generator": {"timeout": 0}}, "generator.timeout"),
         ({"generator": {"kind": "openai", "model": "m", "base_url": "http://x/v1", "stop": [""]}}, "generator.stop.0"),
         ({"template": "Say {question}"}, "needs {context}"),
         ({"judge": {"kind": "openai", "model": "m", "base_url": "http://x/v1"}}, "a judge needs answers"),

@@ -22,13 +22,14 @@ def load_generator(
     concurrency: int = 8,
     chat: bool | None = None,
     stop: Sequence[str] = (),
+    timeout: float = 60.0,
     **local: Any,
 ) -> LocalGenerator | OpenAIGenerator:
     """The model behind an OpenAI-compatible endpoint, or without `base_url` one on disk or of the hub.
 
     api_key_env: the environment variable that holds the endpoint's key. concurrency: requests in flight. chat: whether
     a prompt is a user's turn; None: what the model on disk has a template for, and True for an endpoint. stop: as in
-    `OpenAIGenerator`. local: options of `LocalGenerator`. Raises InputError when the variable is not set or empty, and
+    `OpenAIGenerator`. timeout: seconds without a word from the endpoint. local: options of `LocalGenerator`. Raises InputError when the variable is not set or empty, and
     for `stop` without an endpoint.
     """
     if base_url is None:
@@ -41,5 +42,11 @@ def load_generator(
             f"the environment variable {api_key_env} is not set; set it to the key of {model}, or name no variable"
         )
     return OpenAIGenerator(
-        model, base_url=base_url, api_key=key, concurrency=concurrency, chat=chat is not False, stop=stop
+        model,
+        base_url=base_url,
+        api_key=key,
+        concurrency=concurrency,
+        chat=chat is not False,
+        stop=stop,
+        timeout=timeout,
     )

@@ -159,6 +159,7 @@ def configured(config: GeneratorConfig) -> Generator:
             concurrency=config.batch_size,
             chat=config.chat,
             stop=config.stop,
+            timeout=config.timeout,
         )
     names = ("device", "dtype", "batch_size", "chat", "gguf_file")
     return load_generator(model, **{name: getattr(config, name) for name in names})
