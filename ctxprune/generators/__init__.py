@@ -29,8 +29,8 @@ def load_generator(
 
     api_key_env: the environment variable that holds the endpoint's key. concurrency: requests in flight. chat: whether
     a prompt is a user's turn; None: what the model on disk has a template for, and True for an endpoint. stop: as in
-    `OpenAIGenerator`. timeout: seconds without a word from the endpoint. local: options of `LocalGenerator`. Raises InputError when the variable is not set or empty, and
-    for `stop` without an endpoint.
+    `OpenAIGenerator`. timeout: seconds without a word from the endpoint. local: options of `LocalGenerator`. Raises
+    InputError when the variable is not set or empty, and for `stop` without an endpoint.
     """
     if base_url is None:
         if stop:
