@@ -3,7 +3,7 @@
     python -m benchmarks.llmlingua --checkpoint FOLDER --data FILE.jsonl.gz --onnx DIR
 
 prints seconds, peak memory and how many words both decide alike, as Markdown. --onnx: what
-`python -m ctxprune.trainers.llmlingua2.onnx` made of the checkpoint. llmlingua is measured where Python finds it:
+`python -m ctxprune.trainers.llmlingua2.export` made of the checkpoint. llmlingua is measured where Python finds it:
 
     pip install --no-deps --target DIR llmlingua==0.2.2 && export PYTHONPATH=DIR
 """
@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
+import subprocess
 import sys
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Literal
 
-from benchmarks.llmlingua_task import Outcome, Task, run_task
-from benchmarks.measure import machine
+from benchmarks.measure import command_line, machine, repeating
 from benchmarks.speed_torch import EncoderSize, TorchWorker
 from ctxprune.data.corpus import read_corpus
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.eval.report.markdown import compact as table
 from ctxprune.models.formats import plain_tokenizer
+from ctxprune.runtime.device import memory_mb
 from ctxprune.text import model_text
 
 #: llmlingua tells BERT's and XLM-R's tokenizers apart by these words in the folder's name.
@@ -37,6 +39,113 @@ _SHORT_WORDS = 20
 #: llmlingua pads every input to so many tokens.
 _PADDED = 512
 _INSTALL = "llmlingua is not installed: pip install --no-deps --target DIR llmlingua==0.2.2, then set PYTHONPATH=DIR"
+
+
+#: The argument with which a child does the task on its standard input, so that time and memory are its own.
+_TASK = "--task"
+_FIRST = "The first call of a process is slower than those that follow."
+_WORD, _LABEL = "\x1e", "\x1f"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """model: a folder. texts: compressed by one call, or by a call each.
+
+    unknown_ends: see `ctxprune.integrations.llmlingua.compressor`.
+    """
+
+    package: Literal["llmlingua", "ctxprune"]
+    model: str
+    texts: Sequence[str]
+    together: bool
+    rate: float
+    unknown_ends: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """seconds: without loading. peak_mb: resident, loading included (None where it cannot be read).
+
+    flags: of every call, "1" for each word that stays and "0" for the others.
+    """
+
+    seconds: float
+    peak_mb: float | None
+    flags: tuple[str, ...]
+
+
+class ThirdsCounter:
+    """One token for three characters begun: stands for GPT-3.5's encoding, which would be fetched over the network."""
+
+    name = "thirds"
+    exact = True
+
+    def count(self, texts: Sequence[str]) -> list[int]:
+        return [len(self.encode(text)) for text in texts]
+
+    def encode(self, text: str) -> range:
+        """As many items as tokens, which is all that llmlingua looks at."""
+        return range(-(-len(text) // 3))
+
+
+def run_task(task: Task, *, limit_seconds: float) -> Outcome | None:
+    """Do the task in a child process; None when it takes longer than the limit, which includes loading.
+
+    Raises CtxpruneError with the end of what the child wrote when it fails.
+    """
+    command = [sys.executable, "-m", "benchmarks.llmlingua", _TASK]
+    try:
+        done = subprocess.run(
+            command, input=json.dumps(asdict(task)), capture_output=True, text=True, timeout=limit_seconds
+        )
+    except subprocess.TimeoutExpired:
+        return None
+    if done.returncode:
+        raise CtxpruneError(f"{task.package} on {task.model} failed: {done.stderr.strip()[-800:]}")
+    seconds, peak_mb, flags = json.loads(done.stdout.splitlines()[-1])
+    return Outcome(seconds, peak_mb, tuple(flags))
+
+
+def perform(task: Task) -> Outcome:
+    """Do the task in this process."""
+    compress = _compressor(task)
+    calls = [list(task.texts)] if task.together else [[text] for text in task.texts]
+    compress([_FIRST])
+    started = time.perf_counter()
+    labelled = [compress(call) for call in calls]
+    seconds = time.perf_counter() - started
+    memory = memory_mb()
+    return Outcome(seconds, memory["peak"] if memory else None, tuple(map(_flags, labelled)))
+
+
+def _compressor(task: Task) -> Callable[[list[str]], str]:
+    """Texts to llmlingua's labelled words."""
+    made = _llmlingua(task) if task.package == "llmlingua" else _ctxprune(task)
+    options = {"rate": task.rate, "return_word_label": True, "word_sep": _WORD, "label_sep": _LABEL}
+
+    def compress(texts: list[str]) -> str:
+        return str(made.compress_prompt(texts, **options)["fn_labeled_original_prompt"])
+
+    return compress
+
+
+def _llmlingua(task: Task) -> Any:
+    stand_in: Any = SimpleNamespace(encoding_for_model=lambda name: ThirdsCounter())
+    sys.modules["tiktoken"] = stand_in  # llmlingua fetches the encoding while it is set up
+    import llmlingua
+
+    return llmlingua.PromptCompressor(task.model, device_map="cpu", use_llmlingua2=True)
+
+
+def _ctxprune(task: Task) -> Any:
+    from ctxprune.integrations.llmlingua.compressor import PromptCompressor
+
+    config = {"unknown_ends": task.unknown_ends}
+    return PromptCompressor(task.model, "cpu", llmlingua2_config=config, counter=ThirdsCounter())
+
+
+def _flags(labelled: str) -> str:
+    return "".join(word.rpartition(_LABEL)[2] for word in labelled.split(_WORD))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +166,26 @@ class Load:
     together: bool
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
+    if list(sys.argv[1:] if argv is None else argv) == [_TASK]:
+        outcome = perform(Task(**json.load(sys.stdin)))
+        print(json.dumps([outcome.seconds, outcome.peak_mb, outcome.flags]))
+        return 0
     args = _parser().parse_args(argv)
-    command = shlex.join(["python", "-m", "benchmarks.llmlingua", *(sys.argv[1:] if argv is None else argv)])
-    try:
-        config = _config(args.checkpoint)
-        loads = make_loads(
-            (document.text for document in read_corpus(args.data)),
-            passages=args.passages, words=args.words, long_words=args.long_words, short=args.short,
+    command = repeating("llmlingua", argv)
+    config = _config(args.checkpoint)
+    loads = make_loads(
+        (document.text for document in read_corpus(args.data)),
+        passages=args.passages, words=args.words, long_words=args.long_words, short=args.short,
+    )  # fmt: skip
+    with TemporaryDirectory() as scratch:
+        contenders = _contenders(args.checkpoint, args.onnx, Path(scratch) / _NAMES[config["model_type"]])
+        rows, notes = compare(
+            contenders, loads, rate=args.rate, limit_seconds=args.limit_seconds,
+            unknown_ends=config["model_type"] == "xlm-roberta",
         )  # fmt: skip
-        with TemporaryDirectory() as scratch:
-            contenders = _contenders(args.checkpoint, args.onnx, Path(scratch) / _NAMES[config["model_type"]])
-            rows, notes = compare(
-                contenders, loads, rate=args.rate, limit_seconds=args.limit_seconds,
-                unknown_ends=config["model_type"] == "xlm-roberta",
-            )  # fmt: skip
-        floor = forward_floor(args.checkpoint, config, loads[0].texts)
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    floor = forward_floor(args.checkpoint, config, loads[0].texts)
     notes += [] if any(each.llmlingua for each in contenders) else [_INSTALL]
     notes += [] if args.onnx else ["no --onnx: ctxprune is measured on torch alone"]
     print(render(command, rows, floor, notes))

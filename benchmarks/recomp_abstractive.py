@@ -13,18 +13,19 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any, Final
 
+from benchmarks.measure import command_line
 from ctxprune.compressors.recomp.abstractive import recomp_abstractive
 from ctxprune.compressors.recomp.extractive import DEFAULT_MODEL, RecompExtractive, load_model
 from ctxprune.compressors.recomp.vectors import DualEncoder
 from ctxprune.data import read_questions
 from ctxprune.data.questions import Question, locate_answers
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import InputError
 from ctxprune.prompt import readable_text
 from ctxprune.select import Policy
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.recomp.items import Shown, shown_documents, shown_question
-from ctxprune.trainers.recomp.judges import Judge, LikelihoodJudge, MatchJudge, summary_prompt
-from ctxprune.trainers.recomp.labels import gold_sentences
+from ctxprune.trainers.recomp.labels import Judge, LikelihoodJudge, MatchJudge, gold_sentences
+from ctxprune.trainers.recomp.summaries import summary_prompt
 from ctxprune.trainers.shared.teacher import AnswerCache, positive
 from ctxprune.types import Compressor, Context, Faithfulness, Summary, TokenCounter
 
@@ -158,15 +159,12 @@ def _shown(found: Mapping[str, float | int | None]) -> str:
     return f"{found['mean']:.{digits}f}{width}"
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Read questions, summarise, judge, write the figures and, beside them, the summaries; returns the exit code."""
     arguments = _parser().parse_args(argv)
-    try:
-        found = _run(arguments)
-        arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    found = _run(arguments)
+    arguments.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     print("\n\n".join(table(name, group) for name, group in found.items()))
     return 0
 

@@ -4,203 +4,31 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
-import shlex
-import subprocess
 import sys
-import sysconfig
-import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import ctxprune
-from benchmarks.measure import Timing, as_installed, contexts, machine, passages, run_child, stopwatch, time_in_turn
-from benchmarks.report import render
-from benchmarks.speed_torch import TorchWorker, matmul_peaks, throughput
-from ctxprune.data import sample_questions
-from ctxprune.errors import CtxpruneError
-from ctxprune.pipeline import Pipeline
-from ctxprune.runtime.device import memory_mb
-from ctxprune.types import Context, about_of
-
-#: Packages that take seconds to import; none may be loaded on the way to a result of the bundled model.
-HEAVY = frozenset(
-    ["torch", "transformers", "sentence_transformers", "datasets", "faiss", "bm25s", "langchain_core", "fastapi"]
+from benchmarks.measure import (
+    cold_start,
+    command_line,
+    growth,
+    hammer,
+    machine,
+    mixed_requests,
+    repeated_memory,
+    repeating,
+    warm,
 )
-
-
-def cold_start(compressor: str, options: Sequence[str] = (), *, runs: int) -> dict[str, Any]:
-    """`ctxprune compress` on 5 passages of 100 words beside the floor under it, with a warm disk cache.
-
-    options: more of the command's own. Returns "rows" of name, seconds and peak_mb, and "heavy": which of HEAVY got
-    imported. Raises CtxpruneError when the command is not installed or fails.
-    """
-    with TemporaryDirectory() as folder:
-        files = [Path(folder) / f"{place}.txt" for place in range(5)]
-        for file, text in zip(files, passages(5), strict=True):
-            file.write_text(text, encoding="utf-8")
-        asked = ["-q", sample_questions()[0].question, "--compressor", compressor, *options]
-        compress = [_script(), "compress", *asked, *map(str, files)]
-        heavy = imported(compress) & HEAVY  # also the run that warms the disk cache and writes bytecode
-        commands = {
-            "python -c pass": [sys.executable, "-c", "pass"],
-            "import onnxruntime": [sys.executable, "-c", "import onnxruntime"],
-            "import ctxprune": [sys.executable, "-c", "import ctxprune"],
-            f"ctxprune compress --compressor {compressor}": [sys.executable, *compress],
-        }
-        measured = [{name: run_child(command) for name, command in commands.items()} for _ in range(runs)]
-    rows = [
-        {
-            "name": name,
-            "seconds": Timing(tuple(turn[name][0] for turn in measured)).to_dict(),
-            "peak_mb": max(turn[name][1] for turn in measured),
-        }
-        for name in commands
-    ]
-    return {"rows": rows, "heavy": sorted(heavy)}
-
-
-def imported(script: Sequence[str]) -> frozenset[str]:
-    """Top-level names of every module that a Python script imports, as `python -X importtime` lists them.
-
-    script: its path and arguments. Raises CtxpruneError when it fails.
-    """
-    command = [sys.executable, "-X", "importtime", *script]
-    done = subprocess.run(command, capture_output=True, text=True, env=as_installed())
-    lines = done.stderr.splitlines()
-    if done.returncode:
-        said = "\n".join(line for line in lines if not line.startswith("import time:"))
-        raise CtxpruneError(f"{' '.join(script)} ended with exit status {done.returncode}: {said[-500:]}")
-    names = (line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:"))
-    return frozenset(name.partition(".")[0] for name in names)
-
-
-def _script() -> str:
-    path = Path(sysconfig.get_path("scripts")) / "ctxprune"
-    if not path.is_file():
-        raise CtxpruneError(f"no command at {path}; install the package into this environment first")
-    return str(path)
-
-
-def warm(pipelines: Mapping[str, Pipeline], *, calls: int) -> list[dict[str, Any]]:
-    """Latency of one context of 5 passages of 100 words a call; every call has another question and other passages."""
-    tasks = {name: _next_call(pipeline, calls + 1) for name, pipeline in pipelines.items()}
-    timings = time_in_turn(tasks, rounds=calls)
-    return [{"name": name, "seconds": timing.to_dict()} for name, timing in timings.items()]
-
-
-def _next_call(pipeline: Pipeline, calls: int) -> Callable[[], float]:
-    """A task that runs the next of `calls` contexts each time; all pipelines get the same ones."""
-    fresh = iter(contexts(5 * calls, each=5))
-
-    def call() -> float:
-        context = next(fresh)
-        return stopwatch(lambda: pipeline.run([context]))()
-
-    return call
-
-
-def growth(
-    pipeline: Pipeline, *, documents: Sequence[int], words: Sequence[int], repeats: int
-) -> dict[str, list[dict[str, Any]]]:
-    """Cost of one context of 10 ... 1,000 documents of 100 words, and of one document of 1,000 ... 100,000 words.
-
-    documents, words: sizes, ascending. Returns a row a size under "documents" and "words"; "exponent" is the slope of
-    log seconds against log size since the size before: 1.0 is linear.
-    """
-    question = sample_questions()[0].question
-    many = [(count, Context.of(question, passages(count)), 100 * count) for count in documents]
-    long = [(count, Context.of(question, passages(1, words=count)), count) for count in words]
-    return {
-        "documents": with_exponents([_cost(pipeline, *case, repeats) for case in many]),
-        "words": with_exponents([_cost(pipeline, *case, repeats) for case in long]),
-    }
-
-
-def _cost(pipeline: Pipeline, size: int, context: Context, words: int, repeats: int) -> dict[str, Any]:
-    before = memory_mb()
-    task = stopwatch(lambda: pipeline.run([context]))
-    timing = Timing(tuple(task() for _ in range(repeats)))
-    after = memory_mb()
-    row = {"size": size, "seconds": timing.to_dict(), "words_per_second": words / timing.median}
-    return row | {
-        "before_mb": before and before["now"],
-        "after_mb": after and after["now"],
-        "peak_mb": after and after["peak"],
-    }
-
-
-def with_exponents(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The rows, each with its "exponent" (None for the first)."""
-    exponents = [
-        math.log(right["seconds"]["median"] / left["seconds"]["median"]) / math.log(right["size"] / left["size"])
-        for left, right in pairwise(rows)
-    ]
-    return [{**row, "exponent": exponent} for row, exponent in zip(rows, [None, *exponents], strict=False)]
-
-
-def repeated_memory(pipeline: Pipeline, *, calls: int, documents: int) -> list[float] | None:
-    """Resident MB after each of `calls` equal calls on `documents` passages of 100 words; None without /proc."""
-    batch = contexts(documents)
-    resident = []
-    for _ in range(calls):
-        pipeline.run(batch)
-        if (memory := memory_mb()) is None:
-            return None
-        resident.append(memory["now"])
-    return resident
-
-
-def mixed_requests(count: int, *, seed: int = 0) -> list[list[Context]]:
-    """Requests of 1 to 3 contexts of 1 to 6 documents of 5 to 300 words, no two alike."""
-    rng = random.Random(seed)
-    return [[_mixed_context(rng, seed=3 * place + part) for part in range(rng.randint(1, 3))] for place in range(count)]
-
-
-def _mixed_context(rng: random.Random, *, seed: int) -> Context:
-    documents = rng.randint(1, 6)
-    (context,) = contexts(documents, each=documents, words=rng.randint(5, 300), seed=seed)
-    return context
-
-
-def hammer(
-    pipeline: Pipeline, *, threads: int, seconds: float, requests: Sequence[Sequence[Context]]
-) -> dict[str, Any]:
-    """One pipeline under `threads` threads, each with the requests in its own shuffled order, over and over.
-
-    Every result must equal the one computed alone beforehand, scores to the last bit; "mismatches" counts those that
-    do not. An error in a thread is raised here.
-    """
-    expected = [_outcome(pipeline, request) for request in requests]
-    deadline = time.perf_counter() + seconds
-
-    def worker(seed: int) -> tuple[int, int]:
-        rng, done, wrong = random.Random(seed), 0, 0
-        while True:
-            for place in rng.sample(range(len(requests)), len(requests)):
-                wrong += _outcome(pipeline, requests[place]) != expected[place]
-                done += 1
-                if time.perf_counter() >= deadline:
-                    return done, wrong
-
-    with ThreadPoolExecutor(threads) as pool:
-        counts = list(pool.map(worker, range(threads)))
-    done, wrong = (sum(column) for column in zip(*counts, strict=True))
-    return {"threads": threads, "seconds": seconds, "requests": done, "distinct": len(requests), "mismatches": wrong}
-
-
-def _outcome(pipeline: Pipeline, request: Sequence[Context]) -> list[dict[str, Any]]:
-    """The results without what must differ: their seconds."""
-    return [{**result.to_dict(), "seconds": None} for result in pipeline.run(request)]
-
+from benchmarks.speed_torch import MINILM, PADDED, TorchWorker, matmul_peaks, throughput
+from ctxprune.errors import CtxpruneError
+from ctxprune.eval.report.markdown import compact
+from ctxprune.pipeline import Pipeline
+from ctxprune.types import about_of
 
 T = TypeVar("T")
 
@@ -243,20 +71,15 @@ QUICK = Plan(
 )
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, then write bench.md and bench.json and print the Markdown. 1 when a thread saw a different result."""
     args = _parser().parse_args(argv)
-    given = list(sys.argv[1:] if argv is None else argv)
-    command = shlex.join(["python", "-m", "benchmarks.speed", *given])
-    try:
-        figures = measure(args.compressor, QUICK if args.quick else Plan(), with_torch=args.torch, say=_say)
-        report = {"command": command, **figures}
-        args.out.mkdir(parents=True, exist_ok=True)
-        (args.out / "bench.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-        (args.out / "bench.md").write_text(render(report), encoding="utf-8")
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    figures = measure(args.compressor, QUICK if args.quick else Plan(), with_torch=args.torch, say=_say)
+    report = {"command": repeating("speed", argv), **figures}
+    args.out.mkdir(parents=True, exist_ok=True)
+    (args.out / "bench.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    (args.out / "bench.md").write_text(render(report), encoding="utf-8")
     print(render(report))
     return int(bool(report["threads"]["mismatches"]))
 
@@ -341,6 +164,141 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--compressor", default="provence", help="what to measure (default: provence)")
     parser.add_argument("--no-torch", dest="torch", action="store_false", help="leave the torch peers out")
     return parser
+
+
+Figures = Mapping[str, Any]
+
+_TEXT = """\
+Text: the bundled sample corpus (but for its Chinese and Japanese documents, where spaces do not part words) in a new
+order as often as needed, cut into passages of 100 words. Brackets hold the fastest and the slowest run. Peers of one
+table were run in turn, so a busy moment of the machine strikes all alike."""
+
+_PEERS = f"""\
+The torch peers run a BERT of the same shape ({MINILM.layers} layers, width {MINILM.width}, {MINILM.heads} heads,
+feed-forward {MINILM.inner}, vocabulary {MINILM.vocabulary:,}) with random weights, the same work for a token as the
+trained model's, on the same token ids. **Speed-up**: over "{PADDED}", round by round.
+**Share of peak**: operations of the matrix products (padding not counted, so padded peers show what they lose) over the
+best that large products of the same number format reached in this run. Only the whole pipeline starts from text: it
+also splits sentences, tokenises, selects and counts."""
+
+_GROWTH = """\
+**Exponent**: slope of log seconds against log size since the row above; 1.0 is linear. A long document is read in
+windows that overlap by a quarter, so its words cost more than those of short ones."""
+
+
+def render(report: Figures) -> str:
+    """The whole report, with a section for each part that ran. report: see `measure`."""
+    parts = ["# Speed and size", f"Made by:\n\n    {report['command']}", _machine_line(report["machine"]), _TEXT]
+    parts += [f"Left out: {note}" for note in report["notes"]]
+    sections: dict[str, Callable[[Any], list[str]]] = {
+        "cold_start": _cold_section,
+        "warm": _warm_section,
+        "throughput": _throughput_section,
+        "growth": _growth_section,
+        "memory": _memory_section,
+        "threads": _threads_section,
+    }
+    for name, section in sections.items():
+        if report.get(name) is not None:
+            parts.extend(section(report[name]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _machine_line(machine: Figures) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items() if version)
+    load = "" if machine["load"] is None else f" Load average before the run: {machine['load']:.1f}."
+    threads = f" torch uses {machine['torch_threads']} threads." if "torch_threads" in machine else ""
+    cores = f"{machine['cpus']} core{'s' * (machine['cpus'] != 1)}"
+    system = f"{machine['processor']}, {cores}; {machine['platform']}; Python {machine['python']}"
+    return f"{system}; {versions}.{threads}{load}"
+
+
+def _cold_section(figures: Figures) -> list[str]:
+    heavy = ", ".join(figures["heavy"])
+    rows = [[f"`{row['name']}`", _seconds(row["seconds"]), f"{row['peak_mb']:,.0f}"] for row in figures["rows"]]
+    return [
+        "## Cold start",
+        "5 passages of 100 words, from process start to exit, with a warm disk cache.",
+        compact(["process", "seconds, median [range]", "peak memory, MB"], rows),
+        f"Heavy packages imported on the way: {heavy or 'none (torch, transformers and their like stay out)'}.",
+    ]
+
+
+def _warm_section(rows: Sequence[Figures]) -> list[str]:
+    calls = len(rows[0]["seconds"]["runs"])
+    cells = [[row["name"], *(f"{1000 * row['seconds'][key]:.1f}" for key in ("median", "p95", "high"))] for row in rows]
+    return [
+        "## Warm latency",
+        f"One question and 5 passages of 100 words a call, new ones each time, {calls} calls.",
+        compact(["compressor", "median, ms", "95th percentile, ms", "slowest, ms"], cells),
+    ]
+
+
+def _throughput_section(figures: Figures) -> list[str]:
+    peaks = figures["peaks"]
+    measured = ", ".join(f"{dtype} {peak / 1e9:,.0f}" for dtype, peak in peaks.items())
+    parts = ["## Throughput", _PEERS]
+    if peaks:
+        parts.append(f"Measured matmul peak in 10^9 operations a second: {measured}.")
+    head = ["contender", "seconds", "words/s", "passage tokens/s", "speed-up", "share of peak"]
+    for size in figures["sizes"]:
+        rounds = len(size["rows"][0]["seconds"]["runs"])
+        parts.append(
+            f"{size['passages']:,} passages of 100 words, ten to a question: {size['passage_tokens']:,} passage "
+            f"tokens, {size['model_tokens']:,} with questions and special tokens; {rounds} rounds."
+        )
+        parts.append(compact(head, [_contender(row, peaks) for row in size["rows"]]))
+    return parts
+
+
+def _contender(row: Figures, peaks: Figures) -> list[str]:
+    speed_up, peak = row["speed_up"], peaks.get(row["dtype"])
+    return [
+        row["name"],
+        _seconds(row["seconds"]),
+        f"{row['words_per_second']:,.0f}",
+        f"{row['passage_tokens_per_second']:,.0f}",
+        f"{speed_up['median']:.2f} [{speed_up['low']:.2f}, {speed_up['high']:.2f}]" if speed_up else "–",
+        f"{row['flops_per_second'] / peak:.0%} of {row['dtype']}" if peak else "–",
+    ]
+
+
+def _growth_section(figures: Figures) -> list[str]:
+    head = ["seconds, median [range]", "words/s", "exponent", "MB before", "MB after", "peak MB so far"]
+    return [
+        "## Growth",
+        _GROWTH,
+        compact(["documents of 100 words", *head], [_growth_cells(row) for row in figures["documents"]]),
+        compact(["words of one document", *head], [_growth_cells(row) for row in figures["words"]]),
+    ]
+
+
+def _growth_cells(row: Figures) -> list[str]:
+    exponent = "–" if row["exponent"] is None else f"{row['exponent']:.2f}"
+    memory = ["–" if row[key] is None else f"{row[key]:,.0f}" for key in ("before_mb", "after_mb", "peak_mb")]
+    return [f"{row['size']:,}", _seconds(row["seconds"]), f"{row['words_per_second']:,.0f}", exponent, *memory]
+
+
+def _memory_section(resident: Sequence[float]) -> list[str]:
+    half = len(resident) // 2
+    return [
+        "## Memory over repeated calls",
+        f"The same call {len(resident)} times: {resident[0]:,.0f} MB after the first, {resident[half]:,.0f} MB half "
+        f"way, {resident[-1]:,.0f} MB after the last.",
+    ]
+
+
+def _threads_section(figures: Figures) -> list[str]:
+    return [
+        "## Threads",
+        f"{figures['threads']} threads for {figures['seconds']:g} seconds on one pipeline, each shuffling "
+        f"{figures['distinct']} requests of different lengths: {figures['requests']:,} requests answered, "
+        f"**{figures['mismatches']} unlike the answer computed alone** (text, spans and scores compared exactly).",
+    ]
+
+
+def _seconds(timing: Figures) -> str:
+    return f"{timing['median']:.3f} [{timing['low']:.3f}, {timing['high']:.3f}]"
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ Every step runs in a process of its own, so that its peak memory is its own.
 from __future__ import annotations
 
 import argparse
-import shlex
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -22,8 +21,8 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.measure import machine, stopwatch
-from ctxprune.errors import CtxpruneError, InputError
+from benchmarks.measure import command_line, machine, repeating, stopwatch
+from ctxprune.errors import InputError
 from ctxprune.eval.report.markdown import compact as table
 from ctxprune.runtime.device import memory_mb
 from ctxprune.types import Document
@@ -108,19 +107,15 @@ def _scaled(vectors: Vectors) -> Vectors:
     return scaled
 
 
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Build, open, query and index a store in a temporary folder, and print the figures as Markdown."""
-    given = list(sys.argv[1:] if argv is None else argv)
-    args = _parser().parse_args(given)
+    args = _parser().parse_args(argv)
     about = machine()  # before the work, for the load of the machine
-    try:
-        with TemporaryDirectory(dir=args.scratch) as scratch:
-            corpus = Corpus(Path(scratch) / "store", args.vectors, args.dimension, args.topics, args.dtype)
-            steps, searches = measure(corpus, args.index, args.effort)
-    except (CtxpruneError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    print(render(shlex.join(["python", "-m", "benchmarks.store", *given]), about, corpus, steps, searches))
+    with TemporaryDirectory(dir=args.scratch) as scratch:
+        corpus = Corpus(Path(scratch) / "store", args.vectors, args.dimension, args.topics, args.dtype)
+        steps, searches = measure(corpus, args.index, args.effort)
+    print(render(repeating("store", argv), about, corpus, steps, searches))
     return 0
 
 

@@ -85,8 +85,9 @@ class Fitting:
     """One run of the budget: a greedy choice by estimated costs, put right by exact counts of the rendered text.
 
     Costs are estimates because tokens of parts need not add up to the tokens of the whole. offers: for a unit, the
-    groups that it would rather come in than alone, the largest first. floor: what units left out by it would have had
-    to score; None when it left none out.
+    groups that it may come in, the largest first; one that has none comes alone. floor: what units left out by it
+    would have had to score; None when it left none out. labels: those of them that score so much and are left out all
+    the same, for they are labels or rules.
     """
 
     def __init__(
@@ -102,9 +103,11 @@ class Fitting:
         length_exponent: float,
         offers: Mapping[int, Sequence[Group]],
         floor: float | None,
+        labels: Collection[int] = (),
     ) -> None:
         self.draft, self.units, self.budget, self.counter = draft, units, budget, counter
         self.fill, self.length_exponent, self.offers, self.floor = fill, length_exponent, offers, floor
+        self.labels = frozenset(labels)
         candidates = np.flatnonzero(chosen).tolist()
         self.piece: list[int] = units.piece.tolist()
         brought = {unit for groups in offers.values() for group in groups for unit in group}.difference(candidates)
@@ -127,9 +130,10 @@ class Fitting:
                 "the context is empty"
             )
         if self.floor is not None and 0 < used < self.budget and not set(self.order).difference(*picked):
+            others = "but labels and rules " if self.labels.difference(*picked) else ""
             return result.warn(
-                f"{self.budget - used} of the {self.budget} tokens are left unused: nothing else scores at least the "
-                f"floor of {self.floor:g}; floor=0 fills the budget all the same"
+                f"{self.budget - used} of the {self.budget} tokens are left unused: nothing else {others}scores at "
+                f"least the floor of {self.floor:g}; floor=0 fills the budget all the same"
             )
         return result
 
@@ -182,7 +186,7 @@ class Fitting:
         for unit in order:
             place = self.piece[unit]
             header = 0 if place in opened else self.header[place]
-            for group in (*self.offers.get(unit, ()), (unit,)):
+            for group in self.offers.get(unit, ((unit,),)):
                 fresh = tuple(each for each in group if each not in taken)
                 cost = header + sum(self.cost[each] for each in fresh)
                 if cost <= room and fresh not in missed:

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final, Literal, Self, TypeAlias, cast, get_args
 
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, check_choice
 from ctxprune.files import write_whole
 from ctxprune.select import Policy
 from ctxprune.tokens import default_counter
@@ -24,13 +24,14 @@ Method = Literal["conformal risk control", "upper confidence bound", "learn then
 
 _AGAIN = "calibrate again with the compressor as it will run"
 #: What changes the kept text at a threshold; at a budget every rule of the policy does.
-_THRESHOLD_RULES = ("min_keep", "top_n", "top_p", "gap", "companions", "on_empty", "protect")
+_THRESHOLD_RULES = ("min_keep", "top_n", "top_p", "gap", "empty_below", "companions", "on_empty", "protect")
 #: What files hold that were written before there were these rules.
 _OLD_RULES: Mapping[str, Any] = {
     "top_n": None,
     "top_p": None,
     "gap": None,
     "floor": None,
+    "empty_below": None,
     "companions": False,
     "elision": "",
 }
@@ -76,8 +77,7 @@ class Calibration:
         if (self.tokenizer is None) != (self.budget is None):
             raise InputError(f"a budget needs its tokenizer and a threshold has none, got tokenizer={self.tokenizer!r}")
         for name, allowed in (("loss", _LOSSES), ("method", _METHODS)):
-            if getattr(self, name) not in allowed:
-                raise InputError(f"{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+            check_choice(name, getattr(self, name), allowed)
         for name in ("threshold", "empirical_risk", "bound"):
             if (value := getattr(self, name)) is not None and not 0 <= value <= 1:
                 raise InputError(f"{name} must be in [0, 1], got {value}")

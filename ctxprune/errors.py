@@ -12,6 +12,10 @@ CtxpruneError
 └── NotOfferedError       another library's interface has it, ours leaves it out (also an AttributeError)
 """
 
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 
 class CtxpruneError(Exception):
     """The root: `except CtxpruneError` catches every deliberate error of this library."""
@@ -60,3 +64,10 @@ class GeneratorError(CtxpruneError):
 
 class NotOfferedError(CtxpruneError, AttributeError):
     """Another library's interface has it and ours leaves it out; the message says what to use instead."""
+
+
+def check_choice(name: str, value: object, choices: Iterable[object]) -> None:
+    """Raises InputError for a value that is none of the choices."""
+    allowed = tuple(choices)
+    if value not in allowed:
+        raise InputError(f"{name} must be one of {', '.join(map(str, allowed))}, got {value!r:.80}")

@@ -22,9 +22,21 @@ from ctxprune.tokens import load_counter
 from ctxprune.types import About, Compressor, TokenCounter, about_of
 
 #: Options that `load` passes on where they are given, as not every compressor takes them.
-_OWN = ("model", "rate", "operating_point", "calibration", "language", "units")
+OWN = ("model", "rate", "operating_point", "calibration", "language", "units")
 #: Those of `Policy`.
-_RULES = ("keep_title", "min_keep", "floor", "top_p", "gap", "companions", "on_empty", "order", "protect", "elision")
+_RULES = (
+    "keep_title",
+    "min_keep",
+    "floor",
+    "empty_below",
+    "top_p",
+    "gap",
+    "companions",
+    "on_empty",
+    "order",
+    "protect",
+    "elision",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +82,10 @@ class Options:
     floor: Annotated[
         float | None, Option(help="What scores less does not fill up a budget; 0: all may (default: the model's).")
     ] = None
+    empty_below: Annotated[
+        float | None,
+        Option(metavar="SCORE", help="Keep nothing where the best sentence scores less: no answer is there."),
+    ] = None
     top_p: Annotated[
         float | None,
         Option("--top-p", metavar="SHARE", help="Keep the fewest sentences with this share of all scores."),
@@ -109,7 +125,7 @@ class Options:
         return Pipeline([compressor], counter=counter)
 
     def loaded(self, counter: TokenCounter) -> Compressor:
-        own: dict[str, Any] = {name: value for name in _OWN if (value := getattr(self, name)) is not None}
+        own: dict[str, Any] = {name: value for name in OWN if (value := getattr(self, name)) is not None}
         return load(
             self.compressor, threshold=self.threshold, budget=self.budget, counter=counter, policy=self.policy(), **own
         )

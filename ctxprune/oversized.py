@@ -11,6 +11,7 @@ from ctxprune.prompt import title_line
 from ctxprune.select import Finder, touched
 from ctxprune.text.atoms import PIECE, atomic_spans, clauses
 from ctxprune.text.markup import silent_units
+from ctxprune.text.quiet import is_rule
 from ctxprune.text.words import bm25_scores
 from ctxprune.types import Context, Extract, Span, TokenCounter
 
@@ -26,8 +27,8 @@ def cut_oversized(
     """The context with every kept unit that alone takes more than `budget` tokens cut into clauses, or into words.
 
     The pieces have their unit's score, a hair less the fewer of the question's words they hold and the further they
-    stand from the best of them. Blobs, words and units that `protect` keeps whatever their score stay whole. Extracts
-    without such a unit come back as they are.
+    stand from the best of them; rules among them score nothing. Blobs, words and units that `protect` keeps whatever
+    their score stay whole. Extracts without such a unit come back as they are.
     """
     pieces = list(context.pieces)
     for place, piece in enumerate(pieces):
@@ -80,7 +81,11 @@ def _ranked(text: str, query: str, unit: Span, parts: Sequence[tuple[int, int]])
     rank = np.empty(len(parts))
     rank[order] = np.arange(len(parts))
     step = _STEP * max(abs(unit.score), 1e-3) / max(len(parts), 1)
-    return [Span(start, end, unit.score - float(rank[at]) * step) for at, (start, end) in enumerate(parts)]
+    scores = (
+        min(unit.score, 0.0) if is_rule(text, start, end) else unit.score - float(rank[at]) * step
+        for at, (start, end) in enumerate(parts)
+    )
+    return [Span(start, end, score) for (start, end), score in zip(parts, scores, strict=True)]
 
 
 def _slice(text: str, unit: Span) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar, get_args, overload
+from functools import partial
+from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 
 from ctxprune.budget import budget_at
 from ctxprune.calibration import check_point
 from ctxprune.compressors.base import ScoringCompressor
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import CtxpruneError, InputError, check_choice
 from ctxprune.files import batched
 from ctxprune.prompt import count_contexts
 from ctxprune.result import STAGES, CompressionResult, Status, judged, was_emptied
@@ -34,6 +35,14 @@ def require_query(context: Context) -> None:
         raise InputError(f"the query{named} is empty; pass the user's question, or a compressor that needs none")
 
 
+class Limits(TypedDict, total=False):
+    """What a call may set for the last compressor, see `Pipeline.run`; None is as good as nothing."""
+
+    budget: int | None
+    threshold: float | None
+    operating_point: str | None
+
+
 class Pipeline:
     """One compressor, or several in a row; with none, every context passes through.
 
@@ -51,8 +60,7 @@ class Pipeline:
         counter: CounterLike | None = None,
         on_error: OnError = "raise",
     ) -> None:
-        if on_error not in get_args(OnError):
-            raise InputError(f"on_error must be one of {', '.join(get_args(OnError))}, got {on_error!r}")
+        check_choice("on_error", on_error, get_args(OnError))
         self.compressors = (compressors,) if isinstance(compressors, Compressor) else tuple(compressors)
         for compressor in self.compressors:
             if not isinstance(compressor, Compressor):
@@ -67,24 +75,10 @@ class Pipeline:
         return "+".join(compressor.name for compressor in self.compressors) or "none"
 
     @overload
-    def run(
-        self,
-        contexts: Context,
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
-    ) -> CompressionResult: ...
+    def run(self, contexts: Context, **limits: Unpack[Limits]) -> CompressionResult: ...
 
     @overload
-    def run(
-        self,
-        contexts: Iterable[Context],
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
-    ) -> list[CompressionResult]: ...
+    def run(self, contexts: Iterable[Context], **limits: Unpack[Limits]) -> list[CompressionResult]: ...
 
     def run(
         self,
@@ -133,7 +127,12 @@ class Pipeline:
         seconds: Mapping[str, float],
     ) -> CompressionResult:
         before, after, error = reading.before, outcome.after, outcome.error
-        status, reason = self._status(before, after, budget, error)
+        status: Status = "degraded"
+        reason = error
+        if error is None and self.compressors:
+            status, reason = judged(before, after, budget)
+        elif error is None:
+            status, reason = "passthrough", "the pipeline has no compressors"
         if was_emptied(before, after) and not any(EMPTY in warning for warning in after.warnings):
             after = after.warn(f"everything was removed: {EMPTY}")
         return CompressionResult(
@@ -151,68 +150,27 @@ class Pipeline:
             scores=None if error or reading.scored is None else Scored(self, (reading,)),
         )
 
-    def _status(
-        self, before: Context, after: Context, budget: int | None, error: str | None
-    ) -> tuple[Status, str | None]:
-        if error is not None:
-            return "degraded", error
-        if not self.compressors:
-            return "passthrough", "the pipeline has no compressors"
-        return judged(before, after, budget)
+    @overload
+    async def arun(self, contexts: Context, **limits: Unpack[Limits]) -> CompressionResult: ...
 
     @overload
-    async def arun(
-        self,
-        contexts: Context,
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
-    ) -> CompressionResult: ...
-
-    @overload
-    async def arun(
-        self,
-        contexts: Iterable[Context],
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
-    ) -> list[CompressionResult]: ...
+    async def arun(self, contexts: Iterable[Context], **limits: Unpack[Limits]) -> list[CompressionResult]: ...
 
     async def arun(
-        self,
-        contexts: Context | Iterable[Context],
-        *,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
+        self, contexts: Context | Iterable[Context], **limits: Unpack[Limits]
     ) -> CompressionResult | list[CompressionResult]:
         """`run` in a worker thread, with the caller's context variables; the event loop stays free."""
         import asyncio  # takes a tenth of a second, for which `run` need not wait
 
-        return await asyncio.to_thread(
-            self.run, contexts, budget=budget, threshold=threshold, operating_point=operating_point
-        )
+        return await asyncio.to_thread(partial(self.run, contexts, **limits))
 
     def iter_run(
-        self,
-        contexts: Iterable[Context],
-        *,
-        batch_size: int = 8,
-        budget: int | None = None,
-        threshold: float | None = None,
-        operating_point: str | None = None,
+        self, contexts: Iterable[Context], *, batch_size: int = 8, **limits: Unpack[Limits]
     ) -> Iterator[CompressionResult]:
         """`run` over a stream, `batch_size` contexts at a time, so memory stays flat however long the stream is."""
         if batch_size < 1:
             raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        batches = batched(contexts, batch_size)
-        return (
-            result
-            for batch in batches
-            for result in self.run(batch, budget=budget, threshold=threshold, operating_point=operating_point)
-        )
+        return (result for batch in batched(contexts, batch_size) for result in self.run(batch, **limits))
 
     @property
     def _last(self) -> About:

@@ -53,6 +53,8 @@ class Policy:
     floor: with a budget, units that score below do not fill it up, nor do rules, empty cells and labels of a word or
     two among the sentences that do not answer the question; 0 lets all fill it. None: as the compressor has it, no
     floor where none does.
+    empty_below: a context whose best unit scores below holds no answer, so nothing of it is kept but what is protected
+    or asked for by min_keep; on_empty holds. None: no context is emptied for its best score.
     companions: a kept unit brings what it cannot be read without (see `ctxprune.companions`), within the budget and on
     top of top_n and its kind. None: as the compressor has it, no companions where none does.
     on_empty: what to do when nothing of the whole context survives the threshold: drop it all, keep the best unit, or
@@ -72,6 +74,7 @@ class Policy:
     top_p: float | None = None
     gap: tuple[int, int] | None = None
     floor: float | None = None
+    empty_below: float | None = None
     companions: bool | None = None
     on_empty: OnEmpty = "drop"
     order: Order = "document"
@@ -90,8 +93,10 @@ class Policy:
             limit = f"min_keep={self.min_keep}" if self.min_keep > 1 else "1"
             raise InputError(f"Policy.top_n must be a whole number from {limit} up, got {self.top_n!r}")
         self._check_shape()
-        if self.floor is not None and not (_is_number(self.floor) and 0 <= self.floor <= 1):
-            raise InputError(f"Policy.floor must be in [0, 1], got {self.floor!r}; 0 switches it off")
+        for name in ("floor", "empty_below"):
+            value = getattr(self, name)
+            if value is not None and not (_is_number(value) and 0 <= value <= 1):
+                raise InputError(f"Policy.{name} must be in [0, 1], got {value!r}; 0 switches it off")
         if self.companions not in (None, False, True):
             raise InputError(f"Policy.companions must be true, false or None, got {self.companions!r}")
         if not 0 <= self.length_exponent <= 2:
@@ -167,6 +172,8 @@ def select(
     level = relevant if threshold is None else threshold
     filling = passing if floor is None else passing & _filling(draft, units, floor, level)
     limit = threshold if floor is None else max(floor, threshold or 0.0)
+    if policy.empty_below and len(units) and units.score.max() < policy.empty_below:
+        filling, limit = np.zeros(len(units), np.bool_), policy.empty_below
     draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
     offers = offers_of(draft, units, chosen, level) if policy.companions else {}
     if budget is None:
@@ -182,6 +189,7 @@ def select(
         length_exponent=policy.length_exponent,
         offers=offers,
         floor=floor if (filling != passing).any() else None,
+        labels=[] if floor is None else np.flatnonzero(passing & ~filling & (units.score >= floor)).tolist(),
     )
     return fitting.run()
 

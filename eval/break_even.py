@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, check_choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,8 +257,7 @@ def break_even_at(work: Workload, lever: Lever) -> float | None:
 
     The bills are linear in each lever, so two points give the line.
     """
-    if lever not in get_args(Lever):
-        raise InputError(f"lever must be one of {', '.join(get_args(Lever))}, got {lever!r}")
+    check_choice("lever", lever, get_args(Lever))
     ends = (0.0, 1.0)
     at_zero, at_one = (saved(replace(work, **_moved(lever, end))) for end in ends)
     slope = at_one - at_zero

@@ -42,12 +42,17 @@ class Section(BaseModel):
 
 
 class DataConfig(Section):
-    """One question set, and where its documents come from.
+    """One question set, which of its questions to take, and where their documents come from.
 
-    retriever: "given" for the documents that the questions bring (the first `k`, None: all), or bm25, dense, hybrid
-    over the set's own passages (`pool`) and `corpora`, cut into runs of `chunk_words` if given. limit, seed: a frozen
-    random subset. needles: also run with the gold documents at these relative places (0 first, 1 last). documents:
-    also run with so many documents a question.
+    path: a question file, BEIR folder or Hugging Face data set; format, columns, split: see `read_questions` of
+    `ctxprune.data`. corpus: a BEIR folder's corpus where it is not inside. limit, seed: a frozen random subset.
+    answerable: True or False takes only such questions. name: None for the file's own without its endings.
+    retriever: "given" for the documents that the questions bring (the first `k`, None: all), or bm25, dense (the
+    bundled encoder, exact) and hybrid (both, by reciprocal rank), which find `k` documents a question in the passages
+    of all questions of the source (`pool`) and in the `corpora` (files or folders, see `read_corpus`), equal texts
+    once, all cut into runs of `chunk_words` first if given.
+    needles: also run with the gold documents at these relative places (0 first, 1 last). documents: also run with so
+    many documents a question.
     """
 
     path: str
@@ -66,6 +71,16 @@ class DataConfig(Section):
     chunk_words: Annotated[int | None, Field(ge=1)] = None
     needles: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     documents: tuple[Annotated[int, Field(ge=1)], ...] = ()
+
+    @model_validator(mode="after")
+    def _searchable(self) -> Self:
+        if self.retriever == "given" and (self.corpora or self.chunk_words):
+            raise ValueError("corpora and chunk_words need a retriever; give retriever: bm25, dense or hybrid")
+        if self.retriever != "given" and self.k is None:
+            raise ValueError(f"retriever {self.retriever!r} needs k, the number of documents a question, such as k: 5")
+        if self.retriever != "given" and not (self.pool or self.corpora):
+            raise ValueError("there is nothing to search: leave pool on, or name corpora")
+        return self
 
 
 class Step(Section):

@@ -24,6 +24,7 @@ from ctxprune.eval.metrics import (
 )
 from ctxprune.generators import Generator, generated
 from ctxprune.generators.base import without_reasoning
+from ctxprune.text.atoms import merge
 from ctxprune.types import Context, Document, Span, TokenCounter
 
 Split = Callable[[str], list[Span]]
@@ -132,23 +133,13 @@ def span_figures(question: Question, slices: Sequence[Sequence[Offsets]]) -> tup
     kept = hits = wanted = 0
     for labelled, stretches in zip(question.documents, slices, strict=True):
         if labelled.relevant is not None:
-            relevant = _merged(labelled.relevant)
+            relevant = merge(labelled.relevant)
             wanted += sum(end - start for start, end in relevant)
             kept += sum(end - start for start, end in stretches)
             hits += int(_lengths_under(relevant, stretches).sum())
     if not wanted:
         return math.nan, math.nan, math.nan
     return hits / kept if kept else math.nan, hits / wanted, 5 * hits / (kept + 4 * wanted)
-
-
-def _merged(spans: Sequence[Offsets]) -> list[Offsets]:
-    merged: list[Offsets] = []
-    for start, end in sorted(spans):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        else:
-            merged.append((start, end))
-    return merged
 
 
 def _lengths_under(spans: Sequence[Offsets], cover: Sequence[Offsets]) -> npt.NDArray[np.int64]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Final
 
-from ctxprune.errors import InputError
+from ctxprune.data.questions import is_relevant
 
 Offsets = tuple[int, int]
 
@@ -156,21 +156,7 @@ def relevant_units(units: Sequence[Offsets], relevant: Sequence[Offsets]) -> lis
     Splitters differ, so a label rarely has a unit's exact ends; half of the shorter accepts a label inside a longer
     unit and a unit inside a longer label, and refuses a neighbour that shares an edge.
     """
-    return [any(2 * overlap(unit, span) > min(_length(unit), _length(span)) for span in relevant) for unit in units]
-
-
-def _length(span: Offsets) -> int:
-    return span[1] - span[0]
-
-
-def sentence_precision_recall(
-    units: Sequence[Offsets], kept: Sequence[bool], relevant: Sequence[Offsets]
-) -> tuple[float, float]:
-    """(share of kept units that are relevant, share of relevant units that are kept), see `relevant_units`.
-
-    kept: one flag a unit. NaN where there is nothing to take a share of: nothing kept, or nothing relevant.
-    """
-    return precision_recall(kept, relevant_units(units, relevant))
+    return [is_relevant(unit, relevant) for unit in units]
 
 
 def precision_recall(kept: Sequence[bool], relevant: Sequence[bool]) -> tuple[float, float]:
@@ -211,29 +197,6 @@ class Bin:
     count: int
     predicted: float
     observed: float
-
-
-def reliability_bins(probabilities: Sequence[float], outcomes: Sequence[bool], bins: int = 10) -> list[Bin]:
-    """Equal-width bins over [0, 1] (the last one closed), empty ones left out.
-
-    Raises InputError for a value outside [0, 1].
-    """
-    groups: list[list[tuple[float, bool]]] = [[] for _ in range(bins)]
-    for probability, outcome in zip(probabilities, outcomes, strict=True):
-        if not 0.0 <= probability <= 1.0:
-            raise InputError(f"a probability must lie in [0, 1], got {probability}")
-        groups[min(int(probability * bins), bins - 1)].append((probability, outcome))
-    return [
-        Bin(
-            low=place / bins,
-            high=(place + 1) / bins,
-            count=len(group),
-            predicted=sum(probability for probability, _ in group) / len(group),
-            observed=sum(outcome for _, outcome in group) / len(group),
-        )
-        for place, group in enumerate(groups)
-        if group
-    ]
 
 
 def expected_calibration_error(bins: Sequence[Bin]) -> float:

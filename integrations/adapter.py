@@ -69,7 +69,7 @@ class Adapter:
     ) -> None:
         counter = load_counter(tokenizer) if isinstance(tokenizer, str) else tokenizer
         check_top_n(top_n)
-        self.compressor = _loaded(compressor, counter, calibration, language, units)
+        self.compressor = loaded_compressor(compressor, counter, calibration, language, units)
         self.top_n = top_n
         self._limits: dict[str, Any] = {"threshold": threshold, "operating_point": operating_point, "budget": budget}
         self.counter, self.drop_empty, self.on_error = counter, drop_empty, on_error
@@ -188,13 +188,14 @@ def finite(value: object) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def _loaded(
+def loaded_compressor(
     compressor: str | Compressor,
     counter: TokenCounter | None,
     calibration: str | Path | Calibration | None,
     language: str | None,
     units: UnitKind | None,
 ) -> Compressor:
+    """The compressor of a name, with its options. Raises InputError for options beside a loaded one, and for xrag."""
     if not isinstance(compressor, str | Compressor):
         raise InputError(f"compressor must be a name or a ctxprune compressor, got {type(compressor).__name__}")
     name = compressor if isinstance(compressor, str) else compressor.name

@@ -5,18 +5,29 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import secrets
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ctxprune.errors import InputError
+from ctxprune.tools.elements import ORIGINAL
+from ctxprune.tools.shapes import with_original
 
 HASH = re.compile(r"[0-9a-f]{24}", re.ASCII)
 TOOL_NAME = "ctxprune_retrieve"
-_MARKER = re.compile(r"\n\[ctxprune: [^\[\]\n]{1,200} hash=([0-9a-f]{24})\]\s*\Z", re.ASCII)
+#: Tools whose results are originals that the model asked to have back: shortened again, it would ask for ever.
+RETRIEVE_TOOLS = (TOOL_NAME, "headroom_retrieve", "compresr_retrieve", "retrieve_original")
+#: In brackets, with what a table, a comment or a fence has after them; or in the note of a JSON text.
+_MARKER = re.compile(
+    r"\[ctxprune: [^\[\]\n]{1,200} hash=([0-9a-f]{24})\][\s|,;`~]*\Z"
+    rf'|"{re.escape(ORIGINAL)}": "hash=([0-9a-f]{{24}})"[\s}}\]`~]*\Z',
+    re.ASCII,
+)
 _SCHEMA = """
 create table if not exists originals (
     caller blob not null, hash text not null, bytes integer not null, stored real not null, used integer not null,
@@ -40,14 +51,24 @@ def hash_of(text: str, *, caller: bytes) -> str:
 
 
 def marker(hash_value: str) -> str:
-    """What follows a pruned text."""
+    """What follows a pruned text that has no note of its own."""
     return f"\n[ctxprune: parts were left out; the whole text is to be had, hash={hash_value}]"
 
 
+def marked(text: str, hash_value: str) -> str:
+    """A pruned text that names its original: in the note of what was left out, so that it keeps its form."""
+    return with_original(text, hash_value) or text + marker(hash_value)
+
+
 def marked_hash(text: str) -> str | None:
-    """The hash of the marker that the text ends with; anyone can write one, so look it up before trusting it."""
+    """The hash that the text ends with; anyone can write one, so look it up before trusting it."""
     found = _MARKER.search(text[-400:])
-    return found[1] if found else None
+    return (found[1] or found[2]) if found else None
+
+
+def gives_originals(*names: str) -> bool:
+    """Whether one of these names of a tool is that of a tool for originals, also as a gateway or MCP spells it."""
+    return any(name == tool or name.endswith(f"__{tool}") for name in names for tool in RETRIEVE_TOOLS)
 
 
 class Originals:
@@ -118,11 +139,31 @@ class Originals:
             _drop_oldest(database, database.execute(order).fetchone()[0])
 
 
+def for_an_hour() -> Originals:
+    """Room in memory for 64 MB of what is not older than an hour."""
+    return Originals(64_000_000, max_age=3600.0)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnOriginals:
+    """Those of one owner, whom nobody else can name: whoever has a text of someone else's cannot learn that it was
+    pruned here."""
+
+    store: Originals = field(default_factory=for_an_hour)
+    _owner: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+
+    def put(self, text: str) -> str | None:
+        return self.store.put(self._owner, text)
+
+    def get(self, hash_value: str) -> str | None:
+        return self.store.get(self._owner, hash_value)
+
+
 def retrieve_tool(shape: str = "openai") -> dict[str, Any]:
     """The definition to offer the model: OpenAI's shape, or Anthropic's."""
     description = (
-        "Get the whole text behind a note '[ctxprune: ... hash=...]'. Call it when what you need may be among the "
-        "parts that were left out."
+        "Get the whole text behind a note of ctxprune with hash=... in it. Call it when what you need may be among "
+        "the parts that were left out."
     )
     digits = {"type": "string", "description": "The 24 hexadecimal digits of the note.", "pattern": "^[0-9a-f]{24}$"}
     schema = {"type": "object", "properties": {"hash": digits}, "required": ["hash"]}

@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from ctxprune.errors import CtxpruneError, InputError, MissingExtraError
 from ctxprune.integrations.mapping.files import Work
-from ctxprune.integrations.mapping.worker import CompressTask, Died, Failed, Job, PartWorker, Reply, describe
+from ctxprune.integrations.mapping.worker import CompressTask, Died, Job, PartWorker, Reply
 from ctxprune.integrations.server import Settings, create_app
 
 try:
@@ -29,21 +29,6 @@ try:
     from ray.exceptions import RayError
 except ImportError as error:
     raise MissingExtraError("ctxprune.integrations.ray", "ray") from error
-
-
-class Worker:
-    """A `PartWorker` whose failure to start is an answer, not a death."""
-
-    def __init__(self, work: Work, folder: Path) -> None:
-        self.worker: PartWorker | None = None
-        self.failure = ""
-        try:
-            self.worker = PartWorker(work, folder)
-        except Exception as error:
-            self.failure = describe(error)
-
-    def attempt(self, job: Job) -> Reply:
-        return Failed(self.failure) if self.worker is None else self.worker.attempt(job)
 
 
 class RayCrew:
@@ -60,7 +45,7 @@ class RayCrew:
             _start(address, cpus=size)
         # the workers' current folders are not ours
         self._arguments = (work, folder.resolve())
-        self._class: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(Worker)
+        self._class: Any = ray.remote(num_cpus=1, max_restarts=0, max_task_retries=0)(PartWorker)
         self._actors: dict[int, Any] = {}
         self._answers: dict[Any, int] = {}
         for worker in range(size):

@@ -6,6 +6,7 @@ python tests/docs_pages.py          # run every block and put what it prints bel
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import os
@@ -21,6 +22,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 #: Blocks of these run in tests of their own, where a framework may be missing.
 ELSEWHERE = {"langchain.md", "migrating.md"}
+#: A block that imports one of these runs where it is installed.
+_FRAMEWORK = re.compile(r"^from (agents|haystack|llama_index)\b", re.MULTILINE)
 _FENCE = re.compile(
     r"(?P<note><!-- not run: [^>]+ -->\n)?^```(?P<info>[^\n]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL
 )
@@ -63,13 +66,17 @@ def printed(page: Path) -> Iterator[tuple[Block, str, Block | None]]:
             kind, _, file = block.info.partition(" file=")
             if file:
                 Path(file).write_text(block.body, encoding="utf-8")
-            elif not block.runs or (kind == "python" and page.name in ELSEWHERE):
+            elif not block.runs or (kind == "python" and (page.name in ELSEWHERE or _lacks_framework(block))):
                 continue
             elif kind == "python":
                 expected = below if below is not None and below.info == "text" else None
                 yield block, _output(block.body, names, page), expected
             elif kind == "console":
                 yield block, "".join(map(_console, block.body.splitlines())), block
+
+
+def _lacks_framework(block: Block) -> bool:
+    return any(importlib.util.find_spec(name) is None for name in _FRAMEWORK.findall(block.body))
 
 
 def _output(code: str, names: dict[str, Any], page: Path) -> str:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from ctxprune.data.questions import LabelledDocument, Question, read_jsonl
+from ctxprune.eval.convert.made import Shape
+from ctxprune.eval.convert.sets import Built, build
 
 FERRY = "The Ostra ferry crosses the sound in forty minutes. It was built by Lund & Sohn in 1962. Cars go below deck."
 MILL = "The mill at Brenn grinds spelt. Its wheel was renewed in 1931. Visitors may come on Sundays."
@@ -243,3 +248,22 @@ def written(path: Path, content: Any) -> Path:
     lines = content if path.suffix in (".jsonl", ".jsonlines") else [content]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     return path
+
+
+def made(folder: Path, name: str, **shape: Any) -> tuple[list[Question], Built]:
+    out = folder / f"{name}.made.jsonl.gz"
+    built = build(name, [official(folder, name)], out, shape=Shape(**shape))
+    return list(read_jsonl(out)), built
+
+
+def fields(folder: Path, name: str) -> list[dict[str, Any]]:
+    lines = gzip.decompress((folder / f"{name}.made.jsonl.gz").read_bytes()).decode().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+def marked(labelled: LabelledDocument) -> list[str]:
+    return [labelled.document.text[start:end] for start, end in labelled.relevant or ()]
+
+
+def spans(labelled: LabelledDocument) -> list[str]:
+    return [labelled.document.text[start:end] for start, end in labelled.answer_spans]

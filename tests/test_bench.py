@@ -16,27 +16,25 @@ import ctxprune
 from benchmarks import speed as bench
 from benchmarks import speed_torch as bench_torch
 from benchmarks.measure import (
+    HEAVY,
     Timing,
+    cold_start,
     contexts,
+    growth,
+    hammer,
+    imported,
     machine,
+    mixed_requests,
     passages,
+    repeated_memory,
     run_child,
     speed_up,
     stopwatch,
     time_in_turn,
-)
-from benchmarks.report import render, table
-from benchmarks.speed import (
-    HEAVY,
-    cold_start,
-    growth,
-    hammer,
-    imported,
-    mixed_requests,
-    repeated_memory,
     warm,
     with_exponents,
 )
+from benchmarks.speed import render
 from benchmarks.speed_torch import (
     PADDED,
     PEERS,
@@ -52,6 +50,7 @@ from benchmarks.speed_torch import (
 )
 from ctxprune.data import sample_corpus
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.eval.report.markdown import compact as table
 from ctxprune.pipeline import Pipeline
 from ctxprune.runtime import TokenSequence
 from ctxprune.runtime.device import memory_mb

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import llmlingua as bench
-from benchmarks.llmlingua_task import Outcome, Task, ThirdsCounter, perform, run_task
+from benchmarks.llmlingua import Outcome, Task, ThirdsCounter, perform, run_task
 from benchmarks.speed_torch import EncoderSize
 from ctxprune.compressors.llmlingua.checkpoint import load_token_classifier
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.integrations.llmlingua.compressor import PromptCompressor
-from ctxprune.trainers.llmlingua2.onnx import export_checkpoint
+from ctxprune.trainers.llmlingua2.export import export_checkpoint
 from tests.fixtures_tokenclass import bert_classifier, varied_text
 
 TEXTS = tuple(varied_text(30, seed=seed) for seed in range(4))

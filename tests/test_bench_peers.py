@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.peers import __main__ as command
-from benchmarks.peers.__main__ import figures, render
-from benchmarks.peers.runner import PEERS, WORKERS, Asked, MissingError, Peer, Plan, python_of, run_peer
-from benchmarks.peers.workers import LOADERS
+from benchmarks.peers.__main__ import Asked, MissingError, Plan, figures, python_of, render, run_peer
+from benchmarks.peers.workers import LOADERS, PEERS, WORKERS, Peer
 
 HEAD = f"""
 import os, sys, time

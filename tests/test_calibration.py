@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import ctxprune
-from benchmarks import risk_check
+from benchmarks import risk
 from ctxprune.calibration import Calibration, identity
 from ctxprune.cli import main
 from ctxprune.compressors import load
@@ -392,13 +392,13 @@ def test_errors_of_the_commands_are_one_line(tmp_path, question_file, capsys):
     assert command.main([*arguments, "--risk", "0.001"]) == 1
     assert "it takes at least 999" in capsys.readouterr().err
     assert not out.exists()
-    assert risk_check.main(["--data", str(question_file), "--compressor", "lead"]) == 1
+    assert risk.main(["splits", "--data", str(question_file), "--compressor", "lead"]) == 1
     assert "lead only ranks text" in capsys.readouterr().err
 
 
 def test_the_check_prints_a_row_for_each_risk(question_file, capsys):
     arguments = ["--data", str(question_file), "--compressor", "bm25-sentences", "--by", "budget", "--splits", "5"]
-    assert risk_check.main([*arguments, "--risk", "0.01", "0.3"]) == 0
+    assert risk.main(["splits", *arguments, "--risk", "0.01", "0.3"]) == 0
     header, _, small, enough = capsys.readouterr().out.splitlines()
     assert "realised loss" in header
     assert "at least 99" in small
@@ -409,11 +409,11 @@ def test_split_halves_respect_the_risk_on_average():
     rng = np.random.default_rng(0)
     losses = (np.linspace(0, 1, 51)[None, :] > rng.random((120, 1))).astype(float)
     measured = Profile("threshold", tuple(np.linspace(0, 1, 51)), losses, losses, "", 0)
-    check = risk_check.check_splits(measured, risk=0.2, splits=200)
+    check = risk.check_splits(measured, risk=0.2, splits=200)
     assert check.n == 60
     assert check.realised.mean > 0.12
     assert check.realised.low <= 0.2
     assert check.methods == ("conformal risk control",)
-    sure = risk_check.check_splits(measured, risk=0.2, delta=0.1, splits=200)
+    sure = risk.check_splits(measured, risk=0.2, delta=0.1, splits=200)
     assert sure.above < check.above
     assert sure.removed < check.removed

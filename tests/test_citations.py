@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from fixtures_growth import assert_work_grows_with_length
 from test_units import units
 
 from ctxprune.text import split_sentences
@@ -52,12 +51,4 @@ def test_prose_below_such_a_heading_is_prose(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["References\n", "References\nA 2019.\n", "[1] A 2019.\n", "# References\n\n\nA\n"])
 def test_work_grows_with_the_length_of_odd_lists(piece: str) -> None:
-    """Four times the text may take eight times as long, in one of several tries."""
-
-    def seconds(size: int) -> float:
-        text = "References\n" + piece * (size // len(piece))
-        started = time.process_time()
-        split_sentences(text)
-        return time.process_time() - started
-
-    assert any(seconds(20_000) <= 8 * seconds(5_000) + 0.05 for _ in range(8))
+    assert_work_grows_with_length(split_sentences, piece, before="References\n")

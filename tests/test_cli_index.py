@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fixtures_vectors import HashEmbedder
 
-from ctxprune.cli import index, main
+from ctxprune.cli import main, run
 from ctxprune.models.sentence_encoders import BundledEncoder
 from ctxprune.vectors import VectorStore
 
@@ -27,7 +27,7 @@ def corpus(tmp_path):
 
 
 def test_a_store_is_made_then_appended_to(corpus, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(index, "_SEGMENT", 1)  # a segment a document
+    monkeypatch.setattr(run, "_SEGMENT", 1)  # a segment a document
     folder = tmp_path / "vectors"
     assert main(["index", corpus(2), "--vectors", str(folder), "--shard-tokens", "180", "--titles"]) == 0
     assert f"added 2 documents to {folder}, now 2 with 2 vectors" in capsys.readouterr().err
@@ -50,7 +50,7 @@ def test_a_store_is_made_then_appended_to(corpus, tmp_path, capsys, monkeypatch)
 def test_other_settings_are_refused(corpus, tmp_path, capsys, monkeypatch, flags, message):
     folder = str(tmp_path / "vectors")
     assert main(["index", corpus(1), "--vectors", folder]) == 0
-    monkeypatch.setattr(index, "load_embedder", HashEmbedder)
+    monkeypatch.setattr("ctxprune.models.sentence_encoders.load_embedder", HashEmbedder)
     assert main(["index", corpus(2), "--vectors", folder, *flags]) == 1
     assert message in capsys.readouterr().err
     assert len(VectorStore.open(folder)) == 1

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from itertools import zip_longest
 from textwrap import wrap
 
 import pytest
+from fixtures_growth import assert_work_grows_with_length
 from test_units import units
 
 from ctxprune.text import split_sentences
@@ -67,12 +67,4 @@ def test_cells_of_tables_are_no_columns_of_text(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["aa bb cc dd    ee ff gg hh\n", "a  b\n", "aa bb cc dd  ee ff gg hh\n\n"])
 def test_work_grows_with_the_length_of_odd_columns(piece: str) -> None:
-    """Four times the text may take eight times as long, in one of several tries."""
-
-    def seconds(size: int) -> float:
-        text = piece * (size // len(piece))
-        started = time.process_time()
-        split_sentences(text)
-        return time.process_time() - started
-
-    assert any(seconds(20_000) <= 8 * seconds(5_000) + 0.05 for _ in range(8))
+    assert_work_grows_with_length(split_sentences, piece)

@@ -121,20 +121,75 @@ def test_the_steps_of_a_procedure_stay_together_when_it_answers(scores, whole, l
         ("# How to fill it\n\n* Open the lid.\n* Pour water in.\n", True),
         ("# Füllen\n\n- Deckel öffnen.\n- Danach Wasser eingießen.\n", True),
         ("# Filling\n\nStep 1: Open the lid.\n\nStep 2: Pour water in.\n\nStep 3: Shut it.\n", True),
+        ("# Filling\n\n#. Open the lid.\n#. Pour water in.\n", True),
+        ("= Filling\n\n. Open the lid.\n. Pour water in.\n", True),
+        ("# 给水步骤\n\n- 打开盖子。\n- 倒水。\n", True),
         ("# Filling\n\n- Water is best.\n- Tea is bad for it.\n", False),
     ],
 )
 def test_steps_are_told_from_things_side_by_side(text, whole):
-    context = scored(text + "\n# Prices\n\nIt is cheap.\n", {"#": 0.9, "Prices": 0.01})
+    context = scored(text + "\n# Prices\n\nIt is cheap.\n", {"#. ": 0.01, "# ": 0.9, "= ": 0.9, "Prices": 0.01})
     kept = lines(choose(context, threshold=0.5))
-    steps = [line for line in text.splitlines() if line and not line.startswith("#")]
+    steps = [line for line in text.splitlines() if line and not line.startswith(("# ", "= "))]
     assert all(step in kept for step in steps) == whole
+
+
+@pytest.mark.parametrize(
+    ("page", "whole"),
+    [
+        ("<h2>Filling</h2>\n<ol>\n<li>Open the lid.</li>\n<li>Pour water in.</li>\n</ol>", True),
+        (
+            "<h2>Filling</h2><div><ol class='s'><li><p>Open the lid.</p></li><li><b>Pour</b> water in.</li></ol></div>",
+            True,
+        ),
+        ("<h2>Filling</h2><ul><li>Open the lid.</li><li>Then pour water in.</li></ul>", True),
+        ("<h2>Filling</h2><ul><li>The lid is red.</li><li>They pour water in.</li></ul>", False),
+    ],
+)
+def test_steps_of_a_web_page_stay_together(page, whole):
+    text = f"<body><h1>Kettle</h1><p>It boils.</p>{page}<ul><li>Tea is bad for it.</li></ul><p>It is cheap.</p></body>"
+    kept = "".join(lines(choose(scored(text, {"<h2>": 0.9}), threshold=0.5)))
+    assert ("lid" in kept and "water in" in kept) == whole
+    assert "Tea" not in kept and "cheap" not in kept
 
 
 def test_a_procedure_that_does_not_fit_gives_its_best_steps():
     context = scored(MANUAL, {"remove scale": 0.9, "an hour": 0.8})
     kept = lines(choose(context, budget=17, floor=0.02))
     assert kept == ["# Kettle", "## Cleaning", "To remove scale, do this:", "2. Let it stand for an hour."]
+
+
+def test_what_cannot_be_read_without_another_fills_no_budget_alone():
+    context = scored(MANUAL, {"boils": 0.9, "45": 0.4, "30 euros": 0.3})
+    assert lines(choose(context, budget=13, floor=0.02)) == ["# Kettle", "It boils water."]
+    context = scored(MANUAL, {"boils": 0.9, "45": 0.5})
+    assert lines(choose(context, budget=13, floor=0.02)) == ["# Kettle", "It boils water.", "| K2 | 45 euros |"]
+    context = scored(MANUAL, {"boils": 0.9, "45": 0.4})
+    assert lines(choose(context, budget=40, floor=0.02))[-2:] == [
+        "| Model | Price |\n| --- | --- |",
+        "| K2 | 45 euros |",
+    ]
+
+
+def test_a_heading_brings_the_first_steps_of_a_procedure_that_does_not_fit():
+    context = scored(MANUAL, {"## Cleaning": 0.9, "30 euros": 0.5, "Unplug": 0.4})
+    assert lines(choose(context, budget=20, floor=0.005)) == ["# Kettle", "## Cleaning", *STEPS[:2]]
+    assert lines(choose(context, budget=13, floor=0.005)) == ["# Kettle", "## Cleaning", STEPS[0]]
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("§ 3 Boats\n\n1. Boats pay.\n2. Rafts are free.\n3. Nobody else passes.\n", False),
+        ("## Artikel 3\n\n1. Boats pay.\n2. Rafts are free.\n3. Nobody else passes.\n", False),
+        ("# Boats\n\n(1) Boats pay.\n(2) Rafts are free.\n(3) Nobody else passes.\n", False),
+        ("# How to pass\n\n(1) Ring.\n(2) Wait.\n(3) Pay.\n", True),
+        ("## 3. Boats\n\n1. Ring.\n2. Wait.\n3. Pay.\n", True),
+    ],
+)
+def test_paragraphs_of_a_law_are_no_steps(text, whole):
+    title, *steps = [line for line in text.splitlines() if line]
+    assert (lines(choose(scored(text, {title: 0.9}), threshold=0.5)) == [title, *steps]) == whole
 
 
 def test_a_companion_that_does_not_fit_leaves_the_unit_alone():

@@ -11,9 +11,10 @@ from test_fusion import evidence, random_fusion
 from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead, context_table, read_scorer
 from ctxprune.compressors.provence.fusion import Fusion, SentenceEvidence, sentence_features
 from ctxprune.data.questions import LabelledDocument, Question
-from ctxprune.trainers.provence.contexts import FORMS, Library, contexts, joined
-from ctxprune.trainers.provence.fusion import Example, cross_fitted, fit, operating_points, report
+from ctxprune.trainers.provence.contexts import FORMS, Example, Library, contexts, joined
+from ctxprune.trainers.provence.fusion import cross_fitted, fit, report
 from ctxprune.trainers.provence.pairs import Pair
+from ctxprune.trainers.provence.points import operating_points
 from ctxprune.types import Document
 
 

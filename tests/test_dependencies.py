@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 #: Where a package is not named as the distribution that brings it.
 DISTRIBUTIONS = {
+    "agents": "openai-agents",
     "faiss": "faiss-cpu",
     "haystack": "haystack-ai",
     "helm_python": "helm-python-sdk",

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from ctxprune.compressors.sentences import DSLR
 from ctxprune.errors import CheckpointError, InputError
-from ctxprune.models.cross_encoder import CrossEncoderScorer
+from ctxprune.models.encoders import CrossEncoderScorer
 from ctxprune.models.formats import window_starts
 from ctxprune.text import split_sentences
 from ctxprune.types import Context, Document, Summary

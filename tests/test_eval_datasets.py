@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from ctxprune.data import Format, detect_format, read_questions
 from ctxprune.data.questions import read_jsonl
 from ctxprune.errors import InputError
-from ctxprune.eval.run.datasets import DataSource, QuestionSet, open_questions
+from ctxprune.eval.config import DataConfig
+from ctxprune.eval.run.datasets import QuestionSet, open_questions
 
 LIMA = "Lima is the capital of Peru. It lies on the coast."
 
@@ -34,7 +35,7 @@ def row(name: str, *, answerable: bool = True, **further: Any) -> dict[str, Any]
 
 
 def opened(path: Path, **settings: Any) -> QuestionSet:
-    return open_questions(DataSource(path=str(path), **settings))
+    return open_questions(DataConfig(path=str(path), **settings))
 
 
 def ids(questions: QuestionSet) -> list[str]:
@@ -207,17 +208,10 @@ def test_unanswerable_questions_can_be_taken_alone(tmp_path: Path) -> None:
         opened(write_lines(tmp_path / "one.jsonl", row("a")), answerable=False)
 
 
-def test_what_cannot_be_scored_is_counted(tmp_path: Path) -> None:
-    rows = [
-        row("a"),
-        row("b", answers=[]),
-        row("c", answers=[" "]),
-        row("d", answers=[], documents=[{"text": LIMA, "relevant_sentences": [[0, 28]]}]),
-        row("e", answerable=False),
-        row("f", documents=[]),
-    ]
+def test_questions_without_documents_are_counted(tmp_path: Path) -> None:
+    rows = [row("a"), row("b", answers=[]), row("e", answerable=False), row("f", documents=[])]
     questions = opened(write_lines(tmp_path / "q.jsonl", *rows))
-    assert (len(questions), questions.unscorable, questions.without_documents) == (6, 2, 1)
+    assert (len(questions), questions.without_documents) == (4, 1)
 
 
 @pytest.mark.parametrize(
@@ -241,11 +235,6 @@ def test_an_empty_file_of_a_named_form(tmp_path: Path) -> None:
         opened(write_lines(tmp_path / "q.jsonl"), format="jsonl")
 
 
-def test_limit_must_be_positive() -> None:
-    with pytest.raises(InputError, match="limit must be at least 1 question, got 0"):
-        DataSource(path="q.jsonl", limit=0)
-
-
 def test_a_corpus_is_only_for_beir(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "q.jsonl", row("a"))
     with pytest.raises(InputError, match=r"corpus is for a BEIR folder, and .* is jsonl"):
@@ -260,7 +249,7 @@ def test_beir_folders_take_split_and_corpus(tmp_path: Path) -> None:
     (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n")
     questions = opened(folder, split="test", corpus=str(corpus))
     (question,) = questions
-    assert (questions.name, questions.unscorable, question.documents[0].is_gold) == ("nf", 1, True)
+    assert (questions.name, question.documents[0].is_gold) == ("nf", True)
 
 
 @pytest.mark.parametrize("form", ["jsonl", "auto"])

@@ -41,42 +41,35 @@ def read_one(tmp_path: Path, row: Any) -> Compressed:
 
 
 @pytest.mark.parametrize(
-    ("row", "field", "pieces"),
+    ("row", "pieces"),
     [
-        ({"output": {"retrieval_result": [{"contents": "Peru\nx"}], "refine_result": "short"}}, None, ("short",)),
-        ({"output": {"retrieval_result": [{"id": "1", "contents": "Peru\nx"}]}}, None, ("Peru\nx",)),
-        ({"output": {"refine_result": None, "prompt": [{"role": "user", "content": "all"}]}}, None, ("all",)),
-        ({"instruction": "Background: x", "label": ["y"]}, None, ("Background: x",)),
-        ({"compressed_prompt": "lima capital", "ratio": "2.0x", "context": "long"}, None, ("lima capital",)),
-        ({"compressed_prompt": "lima capital", "context": "long"}, "context", ("long",)),
-        ({"summary": ""}, None, ("",)),
-        ({"sentences": []}, None, ()),
-        ({"context": ["a", {"text": "b", "title": "T"}], "documents": ["whole"]}, None, ("a", "T\nb")),
+        ({"output": {"retrieval_result": [{"contents": "Peru\nx"}], "refine_result": "short"}}, ("short",)),
+        ({"output": {"retrieval_result": [{"id": "1", "contents": "Peru\nx"}]}}, ("Peru\nx",)),
+        ({"output": {"refine_result": None, "prompt": [{"role": "user", "content": "all"}]}}, ("all",)),
+        ({"instruction": "Background: x", "label": ["y"]}, ("Background: x",)),
+        ({"compressed_prompt": "lima capital", "ratio": "2.0x", "context": "long"}, ("lima capital",)),
+        ({"summary": ""}, ("",)),
+        ({"sentences": []}, ()),
+        ({"context": ["a", {"text": "b", "title": "T"}], "documents": ["whole"]}, ("a", "T\nb")),
     ],
 )
-def test_each_known_form_gives_its_texts(
-    tmp_path: Path, row: dict[str, Any], field: str | None, pieces: tuple[str, ...]
-) -> None:
+def test_each_known_form_gives_its_texts(tmp_path: Path, row: dict[str, Any], pieces: tuple[str, ...]) -> None:
     path = write(tmp_path / "peer.jsonl.gz", "", {"id": 5, "question": "q"} | row)
-    (found,) = read_compressed(path, field=field)
+    (found,) = read_compressed(path)
     assert (found.id, found.question, found.place) == ("5", "q", f"{path}:2")
     assert found.pieces == pieces
 
 
-def test_predictions_seconds_and_arrays(tmp_path: Path) -> None:
+def test_ids_seconds_and_arrays(tmp_path: Path) -> None:
     rows = [
-        {"q_id": "a", "instruction": "x", "response": "Lima"},
-        {"query": "q", "text": "x", "prediction": None, "seconds": 2},
-        {"id": "c", "text": "x", "output": {"pred": "Rome"}, "seconds": {"total": 0.5}},
+        {"q_id": "a", "instruction": "x"},
+        {"query": "q", "text": "x", "seconds": 2},
+        {"id": "c", "text": "x", "seconds": {"total": 0.5}},
     ]
     path = tmp_path / "intermediate.json"
     path.write_text("\ufeff" + json.dumps(rows, indent=1))
     found = list(read_compressed(path))
-    assert [(row.id, row.prediction, row.seconds) for row in found] == [
-        ("a", "Lima", None),
-        (None, None, 2.0),
-        ("c", "Rome", 0.5),
-    ]
+    assert [(row.id, row.seconds) for row in found] == [("a", None), (None, 2.0), ("c", 0.5)]
     assert found[1].place == f"{path}[1]"
     assert list(read_compressed(write(tmp_path / "empty.jsonl"))) == []
 
@@ -91,7 +84,6 @@ def test_predictions_seconds_and_arrays(tmp_path: Path) -> None:
         ({"id": "a", "context": 7}, r"field 'context' must be a string or a list, got int"),
         ({"id": "a", "context": [["x"]]}, r"field 'context\[0\]' must be a string or an object with a text, got list"),
         ({"id": "a", "docs": [{"body": "x"}]}, r"field 'docs\[0\]' needs one of text, contents, content, has body"),
-        ({"id": "a", "context": "x", "output": {"pred": 1}}, r"field 'output.pred' must be a string, got int"),
         ({"id": "a", "context": "x", "seconds": -1}, r"field 'seconds' must be a number of seconds"),
         ({"id": "a", "context": "x", "question": 3}, r"field 'question' must be a string, got int"),
         (
@@ -121,7 +113,7 @@ def test_unreadable_files_and_arrays_are_named(tmp_path: Path) -> None:
 
 
 def row(id: str | None = None, question: str | None = None, text: str = "", place: str = "f:1") -> Compressed:
-    return Compressed(id=id, question=question, pieces=(text,), field="text", place=place)
+    return Compressed(id=id, question=question, pieces=(text,), place=place)
 
 
 def test_rows_match_by_id_else_by_question_and_the_rest_is_reported() -> None:
@@ -265,7 +257,7 @@ def test_offsets_of_a_result_come_back_as_they_were(tmp_path: Path, titled: bool
     chile = replace(keeping(CHILE, ((34, 49),), index=1, titled=titled), score=scores[1])
     best_first = (peru, chile) if scores[0] > scores[1] else (chile, peru)
     found = read_one(tmp_path, result_row(*best_first))
-    assert (found.field, found.seconds) == ("documents", 0.25)
+    assert found.seconds == 0.25
     context = context_from(found, QUESTION)
     assert context == Context(QUESTION.text, best_first, id="q1")
 

@@ -11,10 +11,11 @@ import pytest
 
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import InputError
+from ctxprune.eval.config import DataConfig, config_from
 from ctxprune.eval.run import retrieval as module
-from ctxprune.eval.run.datasets import DataSource, QuestionSet, open_questions
+from ctxprune.eval.run.datasets import QuestionSet, open_questions
 from ctxprune.eval.run.folder import Store
-from ctxprune.eval.run.retrieval import Retrieval, labelled_for, retrieve
+from ctxprune.eval.run.retrieval import labelled_for, retrieve
 from ctxprune.retrievers import BM25Retriever
 from ctxprune.types import Document
 
@@ -46,6 +47,10 @@ WIKI = [
 ]
 
 
+def searched(**settings: Any) -> DataConfig:
+    return DataConfig(path="q.jsonl", **settings)
+
+
 class Remembered:
     """A store in memory that counts what it is given."""
 
@@ -68,7 +73,7 @@ def lines(path: Path, rows: Sequence[Any]) -> str:
 
 @pytest.fixture
 def questions(tmp_path: Path) -> QuestionSet:
-    return open_questions(DataSource(path=lines(tmp_path / "q.jsonl", ROWS)))
+    return open_questions(DataConfig(path=lines(tmp_path / "q.jsonl", ROWS)))
 
 
 @pytest.fixture
@@ -85,30 +90,30 @@ def names(question: Question) -> list[str]:
 
 def test_given_documents_stay_or_are_cut_to_the_first_k(tmp_path: Path) -> None:
     rows = [{"id": str(n), "question": "Q?", "documents": ["a", "b", "c"][:n]} for n in range(4)]
-    given = open_questions(DataSource(path=lines(tmp_path / "q.jsonl", rows)))
-    assert retrieve(given, Retrieval(), Remembered()) is given
-    two = retrieve(given, Retrieval(k=2), Remembered())
+    given = open_questions(DataConfig(path=lines(tmp_path / "q.jsonl", rows)))
+    assert retrieve(given, searched(), Remembered()) is given
+    two = retrieve(given, searched(k=2), Remembered())
     assert [len(question.documents) for question in two] == [0, 1, 2, 2]
     assert [question.documents for question in two] == [question.documents[:2] for question in given]
-    assert (len(two), two.name, two.total, two.unscorable) == (4, "q", 4, 4)
-    one = retrieve(given, Retrieval(k=1), Remembered())
+    assert (len(two), two.name) == (4, "q")
+    one = retrieve(given, searched(k=1), Remembered())
     assert len({given.content_hash, two.content_hash, one.content_hash}) == 3
 
 
 def test_given_documents_must_be_there(tmp_path: Path) -> None:
     rows = [{"id": "a", "question": "Q?", "golden_answers": ["A"]}]
-    given = open_questions(DataSource(path=lines(tmp_path / "q.jsonl", rows)))
+    given = open_questions(DataConfig(path=lines(tmp_path / "q.jsonl", rows)))
     with pytest.raises(InputError, match="no question of q comes with documents; name a retriever"):
-        retrieve(given, Retrieval(), Remembered())
+        retrieve(given, searched(), Remembered())
     with pytest.raises(InputError, match="q comes without documents to search; name corpora"):
-        retrieve(given, Retrieval(retriever="bm25", k=1), Remembered())
+        retrieve(given, searched(retriever="bm25", k=1), Remembered())
 
 
 # Retrieved ones
 
 
 def test_bm25_finds_what_a_retriever_over_pool_and_corpus_finds(questions: QuestionSet, wiki: str) -> None:
-    found = retrieve(questions, Retrieval(retriever="bm25", k=3, corpora=(wiki,)), Remembered())
+    found = retrieve(questions, searched(retriever="bm25", k=3, corpora=(wiki,)), Remembered())
     pool = [labelled.document for question in questions for labelled in question.documents]
     corpus = [Document(row["text"], id=row["id"], title=row["title"]) for row in WIKI if row["text"] != LIMA]
     retriever = BM25Retriever([*pool, *corpus])
@@ -119,7 +124,7 @@ def test_bm25_finds_what_a_retriever_over_pool_and_corpus_finds(questions: Quest
 
 
 def test_labels_of_own_and_foreign_documents(questions: QuestionSet, wiki: str) -> None:
-    lima, *_ = retrieve(questions, Retrieval(retriever="bm25", k=5, corpora=(wiki,)), Remembered())
+    lima, *_ = retrieve(questions, searched(retriever="bm25", k=5, corpora=(wiki,)), Remembered())
     labels = {labelled.document.id: labelled for labelled in lima.documents}
     own = labels["own-Lima"]
     assert (own.is_gold, own.answer_spans, own.relevant) == (True, ((0, 4),), ((0, 28),))
@@ -131,7 +136,7 @@ def test_labels_of_own_and_foreign_documents(questions: QuestionSet, wiki: str) 
 
 
 def test_without_the_pool_the_gold_passage_can_be_missed(questions: QuestionSet, wiki: str) -> None:
-    settings = Retrieval(retriever="bm25", k=2, corpora=(wiki,), pool=False)
+    settings = searched(retriever="bm25", k=2, corpora=(wiki,), pool=False)
     lima, oslo, _ = retrieve(questions, settings, Remembered())
     (own,) = (labelled for labelled in lima.documents if labelled.document.text == LIMA)
     assert (own.document.id, own.document.title, own.relevant) == ("w2", "Lima again", ((0, 28),))  # told by its text
@@ -139,8 +144,8 @@ def test_without_the_pool_the_gold_passage_can_be_missed(questions: QuestionSet,
 
 
 def test_a_limit_does_not_change_what_is_searched(tmp_path: Path, questions: QuestionSet) -> None:
-    few = open_questions(DataSource(path=questions.source.path, limit=1))
-    settings = Retrieval(retriever="bm25", k=3)
+    few = open_questions(DataConfig(path=questions.source.path, limit=1))
+    settings = searched(retriever="bm25", k=3)
     (question,) = retrieve(few, settings, Remembered())
     assert question in list(retrieve(questions, settings, Remembered()))
     assert len(question.documents) == 3
@@ -177,7 +182,7 @@ def test_of_equal_own_texts_the_gold_one_tells() -> None:
 
 
 def test_chunks_carry_the_labels_that_fall_into_them(questions: QuestionSet, wiki: str) -> None:
-    settings = Retrieval(retriever="bm25", k=20, corpora=(wiki,), chunk_words=6)
+    settings = searched(retriever="bm25", k=20, corpora=(wiki,), chunk_words=6)
     lima, *_ = retrieve(questions, settings, Remembered())
     assert all(len(labelled.document.text.split()) <= 6 for labelled in lima.documents)
     labels = {labelled.document.id: labelled for labelled in lima.documents}
@@ -189,7 +194,7 @@ def test_chunks_carry_the_labels_that_fall_into_them(questions: QuestionSet, wik
 
 @pytest.mark.parametrize("retriever", ["dense", "hybrid"])
 def test_dense_and_hybrid_find_the_passage(questions: QuestionSet, wiki: str, retriever: Any) -> None:
-    found = retrieve(questions, Retrieval(retriever=retriever, k=2, corpora=(wiki,)), Remembered())
+    found = retrieve(questions, searched(retriever=retriever, k=2, corpora=(wiki,)), Remembered())
     for question, row in zip(found, ROWS, strict=True):
         assert len(question.documents) == 2
         assert f"own-{row['id']}" in names(question)
@@ -201,7 +206,7 @@ def test_dense_and_hybrid_find_the_passage(questions: QuestionSet, wiki: str, re
 def test_nothing_is_searched_or_built_twice(
     questions: QuestionSet, wiki: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    settings = Retrieval(retriever="bm25", k=3, corpora=(wiki,))
+    settings = searched(retriever="bm25", k=3, corpora=(wiki,))
     with Store(tmp_path / "cache.db") as store:
         first = list(retrieve(questions, settings, store))
     monkeypatch.setattr(module, "BM25Retriever", None)  # any further search would fail
@@ -210,12 +215,12 @@ def test_nothing_is_searched_or_built_twice(
         assert list(again) == list(again) == first
         assert [question for batch in again.batches(2) for question in batch] == first
         with pytest.raises(TypeError):
-            list(retrieve(questions, Retrieval(retriever="bm25", k=2, corpora=(wiki,)), store))
+            list(retrieve(questions, searched(retriever="bm25", k=2, corpora=(wiki,)), store))
 
 
 def test_a_stopped_run_goes_on_where_it_was(questions: QuestionSet, wiki: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "BATCH", 1)
-    settings, store = Retrieval(retriever="bm25", k=3, corpora=(wiki,)), Remembered()
+    settings, store = searched(retriever="bm25", k=3, corpora=(wiki,)), Remembered()
     stream = iter(retrieve(questions, settings, store))
     next(stream), next(stream)
     assert (store.puts, len(store.values)) == (2, 2)
@@ -225,16 +230,16 @@ def test_a_stopped_run_goes_on_where_it_was(questions: QuestionSet, wiki: str, m
 
 def test_the_cache_holds_no_texts(questions: QuestionSet, wiki: str) -> None:
     store = Remembered()
-    list(retrieve(questions, Retrieval(retriever="bm25", k=3, corpora=(wiki,)), store))
+    list(retrieve(questions, searched(retriever="bm25", k=3, corpora=(wiki,)), store))
     for value in store.values.values():
         assert json.loads(value).keys() == {"places", "scores"} and "capital" not in value
 
 
 def test_equal_questions_are_searched_for_once(tmp_path: Path) -> None:
     rows = [ROWS[0], ROWS[0] | {"id": "twin", "answers": ["coast"]}]
-    twins = open_questions(DataSource(path=lines(tmp_path / "q.jsonl", rows)))
+    twins = open_questions(DataConfig(path=lines(tmp_path / "q.jsonl", rows)))
     store = Remembered()
-    one, two = retrieve(twins, Retrieval(retriever="bm25", k=1), store)
+    one, two = retrieve(twins, searched(retriever="bm25", k=1), store)
     assert len(store.values) == 1 and names(one) == names(two) == ["own-Lima"]
 
 
@@ -242,29 +247,29 @@ def test_the_hash_covers_settings_and_corpus(tmp_path: Path, questions: Question
     other = lines(tmp_path / "other.jsonl", [*WIKI[:2], WIKI[2] | {"title": "Snow"}])
     same = lines(tmp_path / "same.jsonl", WIKI)
     settings = [
-        Retrieval(),
-        Retrieval(k=1),
-        Retrieval(retriever="bm25", k=1),
-        Retrieval(retriever="bm25", k=2),
-        Retrieval(retriever="dense", k=2),
-        Retrieval(retriever="bm25", k=2, corpora=(wiki,)),
-        Retrieval(retriever="bm25", k=2, corpora=(wiki,), pool=False),
-        Retrieval(retriever="bm25", k=2, corpora=(wiki,), chunk_words=4),
-        Retrieval(retriever="bm25", k=2, corpora=(other,)),
+        searched(),
+        searched(k=1),
+        searched(retriever="bm25", k=1),
+        searched(retriever="bm25", k=2),
+        searched(retriever="dense", k=2),
+        searched(retriever="bm25", k=2, corpora=(wiki,)),
+        searched(retriever="bm25", k=2, corpora=(wiki,), pool=False),
+        searched(retriever="bm25", k=2, corpora=(wiki,), chunk_words=4),
+        searched(retriever="bm25", k=2, corpora=(other,)),
     ]
     hashes = [retrieve(questions, each, Remembered()).content_hash for each in settings]
     assert len(set(hashes)) == len(hashes)
     assert all(each.startswith("sha256:") for each in hashes)
-    assert retrieve(questions, Retrieval(retriever="bm25", k=2, corpora=(same,)), Remembered()).content_hash in hashes
+    assert retrieve(questions, searched(retriever="bm25", k=2, corpora=(same,)), Remembered()).content_hash in hashes
 
 
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"retriever": "splade", "k": 5}, "retriever must be one of given, bm25, dense, hybrid, got 'splade'"),
+        ({"retriever": "splade", "k": 5}, "data.0.retriever: .*'given', 'bm25', 'dense' or 'hybrid', got 'splade'"),
         ({"retriever": "bm25"}, "retriever 'bm25' needs k"),
-        ({"k": 0}, "k must be at least 1, got 0"),
-        ({"retriever": "bm25", "k": 5, "chunk_words": 0}, "chunk_words must be at least 1, got 0"),
+        ({"k": 0}, "data.0.k: .*greater than or equal to 1, got 0"),
+        ({"retriever": "bm25", "k": 5, "chunk_words": 0}, "data.0.chunk_words: .*or equal to 1, got 0"),
         ({"retriever": "bm25", "k": 5, "pool": False}, "nothing to search"),
         ({"corpora": ("wiki.jsonl",)}, "corpora and chunk_words need a retriever"),
         ({"chunk_words": 100}, "corpora and chunk_words need a retriever"),
@@ -272,10 +277,10 @@ def test_the_hash_covers_settings_and_corpus(tmp_path: Path, questions: Question
 )
 def test_settings_that_make_no_sense(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
-        Retrieval(**settings)
+        config_from({"data": [{"path": "q.jsonl", **settings}], "compressors": ["lead"]}, source="flags")
 
 
 def test_a_bad_corpus_names_its_line(tmp_path: Path, questions: QuestionSet) -> None:
     bad = lines(tmp_path / "bad.jsonl", [WIKI[0], {"id": "w", "body": "text"}])
     with pytest.raises(InputError, match=r"bad\.jsonl:2: needs a string field 'text'"):
-        retrieve(questions, Retrieval(retriever="bm25", k=1, corpora=(bad,)), Remembered())
+        retrieve(questions, searched(retriever="bm25", k=1, corpora=(bad,)), Remembered())

@@ -15,9 +15,25 @@ from fixtures_llama import WORDS, save_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from benchmarks.measure import Bootstrap
 from benchmarks.soft import __main__ as command
-from benchmarks.soft.arms import CLOSED, LENT, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG, Asked, TextTokens, arms
-from benchmarks.soft.cost import ModelSize
+from benchmarks.soft.arms import (
+    CLOSED,
+    LENT,
+    MIXED,
+    PRUNED,
+    SENTENCE,
+    SHUFFLED,
+    TEXT,
+    XRAG,
+    Asked,
+    ModelSize,
+    TextTokens,
+    answer_figures,
+    arms,
+    identification_figures,
+    passage_figures,
+)
 from benchmarks.soft.measure import (
     CANDIDATES,
     PassageMeasure,
@@ -27,7 +43,6 @@ from benchmarks.soft.measure import (
     read_asked,
     read_passages,
 )
-from benchmarks.soft.report import Bootstrap, answer_figures, identification_figures, passage_figures
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_sentences
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
 from ctxprune.errors import InputError

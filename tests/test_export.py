@@ -4,14 +4,13 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from tokenizers import Tokenizer, models
 from torch import nn
 from transformers import BertConfig, BertModel
 
 from ctxprune.errors import InputError
 from ctxprune.runtime import TokenSequence
 from ctxprune.runtime.onnx import OnnxRuntime
-from ctxprune.trainers.shared.export import copy_tokenizer, export_int8
+from ctxprune.trainers.shared.export import export_int8
 from ctxprune.trainers.shared.rewrite import Int8Embedding, SmoothedLinear, compare, prepared, smooth
 
 WIDTH, ROWS, POSITIONS = 32, 1200, 512
@@ -186,16 +185,6 @@ def test_int8_table_keeps_every_row_within_half_a_step():
     step = table.weight.abs().amax(dim=1) / 127
     difference = (Int8Embedding(table)(ids) - table(ids)).abs().amax(dim=-1).view(-1)
     assert bool((difference <= step / 2 + 1e-6).all())
-
-
-def test_the_copied_tokenizer_neither_cuts_nor_pads(tmp_path):
-    tokenizer = Tokenizer(models.WordLevel({"a": 0, "[PAD]": 1}, unk_token="a"))
-    tokenizer.enable_truncation(2)
-    tokenizer.enable_padding(length=8)
-    tokenizer.save(str(tmp_path / "given.json"))
-    copy_tokenizer(tmp_path / "given.json", tmp_path / "copied.json")
-    saved = json.loads((tmp_path / "copied.json").read_text())
-    assert (saved["truncation"], saved["padding"]) == (None, None)
 
 
 def test_an_export_without_anything_to_compare_on_is_refused(pruner, tmp_path):

@@ -16,7 +16,10 @@ from ctxprune.errors import MissingExtraError
     [
         ("ctxprune.integrations.langchain.agents", "langchain.agents.middleware", "langchain"),
         ("ctxprune.integrations.llamaindex", "llama_index.core.postprocessor.types", "llamaindex"),
+        ("ctxprune.integrations.llamaindex_agents", "llama_index.core.memory", "llamaindex"),
         ("ctxprune.integrations.haystack", "haystack", "haystack"),
+        ("ctxprune.integrations.haystack_agents", "haystack.hooks.compaction.types", "haystack"),
+        ("ctxprune.integrations.openai_agents", "agents.run_config", "openai-agents"),
     ],
 )
 def test_a_missing_framework_names_the_extra(

@@ -6,9 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ctxprune.integrations.server.gateway.memory import Counts, RowMemory, prefix_keys, row_keys
-from ctxprune.integrations.server.gateway.messages import Conversation, Marking, replaced
-from ctxprune.integrations.server.gateway.texts import is_prose, is_structured, lexical_cut, shortened_question
+from ctxprune.integrations.server.gateway.ledger import Counts
+from ctxprune.integrations.server.gateway.messages import (
+    Conversation,
+    Marking,
+    is_prose,
+    is_structured,
+    lexical_cut,
+    replaced,
+    shortened_question,
+)
+from ctxprune.integrations.server.gateway.work import RowMemory, prefix_keys, row_keys
 
 RESULT = "The kiln is fired at dawn. Clay comes from the river. Pots cost four crowns each."
 CALL = {"id": "k7", "type": "function", "function": {"name": "lookup", "arguments": '{"what": "kiln"}'}}

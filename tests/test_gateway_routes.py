@@ -25,7 +25,14 @@ AGENT = [
     {"role": "tool", "tool_call_id": "call_9f", "content": RESULT},
 ]
 KEYS = {"ann": "key-of-ann", "bob": "key-of-bob"}
-PRICES = {"gold": {"max_input_tokens": 100_000, "input_cost_per_token": 1e-5, "output_cost_per_token": 2e-5}}
+PRICES = {
+    "gold": {
+        "max_input_tokens": 100_000,
+        "input_cost_per_token": 1e-5,
+        "cache_read_input_token_cost": 1e-6,
+        "output_cost_per_token": 2e-5,
+    }
+}
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +155,61 @@ def test_audit_and_shadow_measure_without_changing(client):
     assert 0 < after["answer_words_lost"] - before["answer_words_lost"] < 5
 
 
+def turns(*marks):
+    """Three requests of one conversation, in each of them the newest rows; marks: rows with a cache mark."""
+    rows = [{"role": "system", "content": "books"}, *AGENT[1:], {"role": "assistant", "content": "At dawn."}]
+    rows += [{"role": "user", "content": "And what else?"}, {"role": "assistant", "content": "Ribbons."}]
+    rows = [*rows, {"role": "user", "content": "Thanks."}]
+    rows = [{**row, "cache_control": {"type": "ephemeral"}} if at in marks else row for at, row in enumerate(rows)]
+    return [rows[:4], rows[:6], rows]
+
+
+def watch(mode, asked, conversation):
+    """The sums of a conversation in this mode."""
+    with sidecar(gateway_models=PRICES, gateway={"mode": mode}) as client:
+        for messages in conversation:
+            body = {"input_type": "request", "structured_messages": messages, "texts": [], "model": "gold"}
+            answer = client.post("/beta/litellm_basic_guardrail_api", json=body)
+            asked.append(answer)
+        return client.get("/v1/stats").json()["totals"]
+
+
+@pytest.mark.parametrize("marks", [(), (3,)])
+def test_audit_would_save_just_what_pruning_saves(marks):
+    on, audit = [], []
+    pruned = watch("on", on, turns(*marks))
+    watched = watch("audit", audit, turns(*marks))
+    assert watched["tokens_would_save"] == pruned["tokens_saved"] and watched["tokens_saved"] == 0
+    assert watched["money_would_save"] == pytest.approx(pruned["money_saved"]) and watched["money_saved"] == 0
+    assert (pruned["tokens_saved"] == 0) is bool(marks), "what the provider has cached is not pruned"
+    assert all(each.json() == {"action": "NONE"} for each in audit)
+    # nothing was changed, so all that was sent before went out with the same bytes
+    assert watched["prefix_tokens"] >= pruned["prefix_tokens"] and watched["tokens_in"] == pruned["tokens_in"]
+    before = [int(each.headers["x-ctxprune-tokens-before"]) for each in audit]
+    assert [int(each.headers["x-ctxprune-tokens-after"]) for each in audit] == before
+    would = [int(each.headers["x-ctxprune-tokens-would-be"]) for each in audit]
+    assert would == [int(each.headers["x-ctxprune-tokens-after"]) for each in on]
+    assert not any("x-ctxprune-tokens-would-be" in each.headers for each in on)
+
+
+def test_what_audit_changes_not_is_not_called_saved():
+    with sidecar(gateway={"mode": "audit"}, gateway_models=PRICES) as watching:
+        told = watching.post("/v1/compress", json={"messages": AGENT, "model": "gold"}).json()
+        metrics = watching.get("/metrics").text
+    assert told["messages"] == AGENT and (told["tokens_saved"], told["compression_ratio"]) == (0, 1.0)
+    assert told["tokens_before"] == told["tokens_after"] > 0 and told["reason"] == "audit"
+    assert re.search(r'ctxprune_gateway_dollars_total\{key="\w+",kind="would_save"\} [\d.e-]*[1-9]', metrics)
+    assert 'kind="saved"' not in metrics
+
+
+def test_a_failure_in_audit_changes_nothing_even_when_closed():
+    with sidecar(gateway={"mode": "audit"}, fail_closed=True, max_queue_tokens=1) as watching:
+        body = {"input_type": "request", "structured_messages": AGENT, "texts": [], "model": "gold"}
+        answer = watching.post("/beta/litellm_basic_guardrail_api", json=body)
+    assert answer.status_code == 200 and answer.json() == {"action": "NONE"}
+    assert answer.headers["x-ctxprune-status"] == "degraded"
+
+
 def test_originals_come_back_to_their_owner_alone(client):
     messages = [{"role": "system", "content": "originals"}, *AGENT[1:]]
     body = guardrail(client, messages, originals="tool").json()
@@ -164,6 +226,20 @@ def test_originals_come_back_to_their_owner_alone(client):
     assert guardrail(client, kept, originals="tool").json() == {"action": "NONE"}
     tools = client.get("/v1/retrieve", headers={"x-api-key": KEYS["ann"]}).json()
     assert tools["anthropic"]["name"] == tools["openai"]["function"]["name"]
+
+
+def test_a_result_that_names_its_original_is_still_json(client):
+    rows = [{"id": number, "notes": f"Stall {number} sells ribbons and thread."} for number in range(40)]
+    rows[29]["notes"] = KILN
+    whole = json.dumps({"rows": rows})
+    messages = [*AGENT[:3], {**AGENT[3], "content": whole}]
+    text = guardrail(client, messages, originals="marker").json()["structured_messages"][3]["content"]
+    kept = json.loads(text)
+    assert rows[29] in kept["rows"] and len(kept["rows"]) < 20
+    name = re.search(r"hash=([0-9a-f]{24})", text)[1]
+    assert client.get(f"/v1/retrieve/{name}", headers={"x-api-key": KEYS["ann"]}).json()["original_content"] == whole
+    again = [*messages[:3], {**messages[3], "content": text}]
+    assert guardrail(client, again, originals="marker").json() == {"action": "NONE"}, "it is known by its hash"
 
 
 def test_without_room_for_the_original_nothing_is_cut():

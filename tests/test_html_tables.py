@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from fixtures_growth import assert_work_grows_with_length
 from test_units import assert_split
 from test_units_field import leaning
 
@@ -59,15 +58,9 @@ def test_a_row_that_begins_with_its_name_is_no_header() -> None:
     "piece", ["<table>", "<tr>", "<table><tr><td>a", "</table>", "<td><table><tr>", "<tr></tr></table>"]
 )
 def test_work_grows_with_the_length_of_odd_tables(piece: str) -> None:
-    """Four times the text may take eight times as long, in one of several tries."""
-
-    def seconds(size: int) -> float:
-        text = "<p></p><p></p><p></p>" + piece * (size // len(piece))
-        started = time.process_time()
-        structure(text, split_sentences(text))
-        return time.process_time() - started
-
-    assert any(seconds(20_000) <= 8 * seconds(5_000) + 0.05 for _ in range(8))
+    assert_work_grows_with_length(
+        lambda text: structure(text, split_sentences(text)), piece, before="<p></p><p></p><p></p>"
+    )
 
 
 def test_bars_in_a_line_of_html_make_no_row() -> None:

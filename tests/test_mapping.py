@@ -267,7 +267,7 @@ def test_the_rules_of_the_choice_reach_the_workers(source, tmp_path, inline):
     assert tokens["bold"] < tokens["safe"] > tokens["gap"]
     with pytest.raises(InputError, match="was begun with operating_point = 'safe', now it is 'aggressive'"):
         map_file(source, tmp_path / "safe", bold)
-    with pytest.raises(InputError, match=r"operating_point='safe' and threshold=0\.2"):
+    with pytest.raises(CtxpruneError, match=r"operating_point='safe' and threshold=0\.2"):
         map_file(source, tmp_path / "both", replace(safe, threshold=0.2))
 
 

@@ -16,8 +16,7 @@ from fixtures_server import running
 from mcp import Client, MCPError, StdioServerParameters
 
 from ctxprune.errors import InputError
-from ctxprune.integrations.mcp.server import create_server, run
-from ctxprune.integrations.mcp.wrap import QUESTION, Pruning, Wrapping, upstream_of, wrapped
+from ctxprune.integrations.mcp.server import QUESTION, Pruning, Wrapping, create_server, run, upstream_of, wrapped
 from ctxprune.integrations.originals import Originals
 from ctxprune.tools import ToolOutputs
 from ctxprune.tools.json_shape import NOTE

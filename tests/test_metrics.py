@@ -23,10 +23,9 @@ from ctxprune.eval.metrics import (
     ndcg,
     normalise_answer,
     overlap,
+    precision_recall,
     reciprocal_rank,
     relevant_units,
-    reliability_bins,
-    sentence_precision_recall,
     substring_match,
     words,
 )
@@ -129,11 +128,12 @@ def test_relevance_and_cover_agree_with_counting_characters(units, relevant):
 
 def test_sentence_precision_and_recall():
     units = [(0, 10), (10, 20), (20, 30), (30, 40)]
-    assert sentence_precision_recall(units, [True, True, False, True], [(0, 10), (20, 30)]) == (1 / 3, 1 / 2)
-    precision, recall = sentence_precision_recall(units, [False] * 4, [(0, 10)])
+    wanted = relevant_units(units, [(0, 10), (20, 30)])
+    assert precision_recall([True, True, False, True], wanted) == (1 / 3, 1 / 2)
+    precision, recall = precision_recall([False] * 4, wanted)
     assert math.isnan(precision)
     assert recall == 0.0
-    assert math.isnan(sentence_precision_recall(units, [True] * 4, [])[1])
+    assert math.isnan(precision_recall([True] * 4, relevant_units(units, []))[1])
 
 
 def test_words():
@@ -157,16 +157,10 @@ def test_rank_metrics_by_hand():
     assert reciprocal_rank([]) == ndcg([]) == average_precision([]) == 0.0
 
 
-def test_reliability_and_calibration_error_by_hand():
-    bins = reliability_bins([0.1, 0.3, 0.8, 1.0], [False, True, True, True], bins=2)
-    assert bins == [
-        Bin(0.0, 0.5, 2, pytest.approx(0.2), 0.5),
-        Bin(0.5, 1.0, 2, pytest.approx(0.9), 1.0),
-    ]
+def test_calibration_error_by_hand():
+    bins = [Bin(0.0, 0.5, 2, 0.2, 0.5), Bin(0.5, 1.0, 2, 0.9, 1.0)]
     assert expected_calibration_error(bins) == pytest.approx(0.5 * 0.3 + 0.5 * 0.1)
     assert math.isnan(expected_calibration_error([]))
-    with pytest.raises(InputError, match=r"got 1\.5"):
-        reliability_bins([1.5], [True])
 
 
 def test_bootstrap_of_a_constant_is_a_point():

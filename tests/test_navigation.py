@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from fixtures_growth import assert_work_grows_with_length
 
 from ctxprune.text import split_sentences
 from ctxprune.text.navigation import menus
@@ -46,6 +45,28 @@ def test_links_of_a_footer_score_nothing_but_its_words_numbers_and_addresses_do(
     ]
 
 
+def test_rules_and_bars_score_nothing_and_other_signs_do() -> None:
+    text = "Ferry\n\n* * *\n\n|   |   |\n\n~~~~~\n\n─────\n\n...\n\n👍\n\n§ 4\n\n∅\n"
+    assert quiet(text) == ["* * *", "|   |   |", "~~~~~", "─────", "..."]
+
+
+def test_links_within_a_page_of_markdown_and_badges_score_nothing() -> None:
+    text = (
+        "# Ferry\n\n[![tide](https://tide.example/t.svg)](https://tide.example) [![moon](m.png)](/moon)\n\n"
+        "- [When it sails](#when-it-sails)\n  1. [At noon](#at-noon)\n\n## When it sails\n\n"
+        "It sails [at noon](#at-noon).\n\n- [A ticket](https://ferry.example/t)\n- ![The pier](pier.png)\n"
+    )
+    assert [unit.split("(")[0] for unit in quiet(text)] == ["[![tide]", "- [When it sails]", "1. [At noon]"]
+
+
+@pytest.mark.parametrize("name", ["id='cookie-banner'", 'class="site consent_popup dark"', "id=gdpr-notice"])
+def test_a_banner_about_cookies_scores_nothing(name: str) -> None:
+    banner = f"<div {name}><p>This site sets cookies.</p><p>You may say no.</p><button>I agree</button></div>"
+    assert "".join(quiet(f"<body>{banner}{BODY}</body>")) == f"<body>{banner}"
+    biscuits = f"<div id='cookie-recipes'>{BODY}</div>"
+    assert quiet(f"<body>{biscuits}</body>") == []
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -78,13 +99,9 @@ def test_a_trail_from_the_first_page_scores_nothing(text: str, expected: list[st
 
 @pytest.mark.parametrize("piece", ["<nav>", "</nav>", "<nav><a>x", "<nav class='", "Home > a > b\n\n", "<div></nav>"])
 def test_work_grows_with_the_length_of_odd_pages(piece: str) -> None:
-    """Four times the text may take eight times as long, in one of several tries."""
-
-    def seconds(size: int) -> float:
-        text = "<nav></nav><p></p><p></p>" + piece * (size // len(piece))
-        started = time.process_time()
-        menus(text)
-        hushed(text, [Span(0, len(text), 0.5)])
-        return time.process_time() - started
-
-    assert any(seconds(40_000) <= 8 * seconds(10_000) + 0.05 for _ in range(8))
+    assert_work_grows_with_length(
+        lambda text: (menus(text), hushed(text, [Span(0, len(text), 0.5)])),
+        piece,
+        before="<nav></nav><p></p><p></p>",
+        size=10_000,
+    )

@@ -22,7 +22,7 @@ from ctxprune.integrations.adapter import Adapter
 from ctxprune.integrations.client.client import CompressOptions
 from ctxprune.integrations.langchain import CtxPruneCompressor
 from ctxprune.integrations.mapping import Work
-from ctxprune.integrations.mapping import command as map_command
+from ctxprune.integrations.mapping import run as map_run
 from ctxprune.integrations.server import schemas
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.one_call import prune
@@ -40,7 +40,7 @@ def defaults_of(function):
     return given | {"protect": tuple(given["protect"] or ())}
 
 
-@pytest.mark.parametrize("command", [commands.compress, commands.run, map_command.run])
+@pytest.mark.parametrize("command", [commands.compress, commands.run, map_run.command])
 def test_command_lines(command):
     assert {name: value for name, value in defaults_of(command).items() if name in DEFAULTS} == DEFAULTS
 

@@ -41,6 +41,20 @@ def test_the_clause_with_the_words_of_the_question_comes_first() -> None:
     assert "flood" in result.text
 
 
+def test_a_row_of_html_is_cut_before_its_cells_and_its_rules_score_nothing() -> None:
+    row = (
+        "<tr><td>The upper mill</td><td>Kim Park</td><td>three stones and a wheel of larch</td><td>built 1701</td></tr>"
+    )
+    (extract,) = cut_oversized(whole(row), budget=5, counter=WORDS).extracts
+    assert all(row[unit.start] == "<" for unit in extract.units[1:3])
+    (extract,) = cut_oversized(
+        whole("Mill of the flood and its weir\n==== ==== ====\nKim bought it"), budget=4, counter=WORDS
+    ).extracts
+    scores = {extract.source.text[unit.start : unit.end]: unit.score for unit in extract.units}
+    assert {score for text, score in scores.items() if not any(map(str.isalnum, text))} == {0.0}
+    assert all(score > 0.4 for text, score in scores.items() if any(map(str.isalnum, text)))
+
+
 @settings(deadline=None)
 @given(
     st.lists(

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 
 from ctxprune import Context, Pipeline, load
-from ctxprune.compressors.provence.evidence import sentences_of
-from ctxprune.compressors.provence.first_stage import staged
+from ctxprune.compressors.provence.compressor import staged
+from ctxprune.compressors.provence.pruner import sentences_of
 from ctxprune.errors import InputError
 from ctxprune.types import Document
 

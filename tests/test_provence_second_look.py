@@ -10,10 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.quality.__main__ import load_compressor
+from benchmarks.quality.sets import load_compressor
 from ctxprune import Context, load
-from ctxprune.compressors.provence.evidence import gather, sentences_of
-from ctxprune.compressors.provence.pruner import Passage, Reading
+from ctxprune.compressors.provence.pruner import Passage, Reading, gather, sentences_of
 from ctxprune.compressors.provence.second_look import TOLD_WORDS, Look, either, leads, passages, told
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError

@@ -13,22 +13,21 @@ from hypothesis import strategies as st
 
 from benchmarks.quality import __main__ as quality
 from benchmarks.quality.curve import Curve, Removal, ScriptWords, emptied_at, removed_at
-from benchmarks.quality.manuals import QUESTIONS, manual_questions
-from benchmarks.quality.measure import BATCH_CHARACTERS, batches, evaluate
-from benchmarks.quality.reliability import bin_sums, calibration
+from benchmarks.quality.figures import calibration, evaluate
+from benchmarks.quality.measure import BATCH_CHARACTERS, batches, bin_sums
 from benchmarks.quality.report import render
-from benchmarks.quality.sets import LONG_RUNGS, SHORT_RUNGS, Ladder, around_answer
+from benchmarks.quality.sets import LONG_RUNGS, QUESTIONS, SHORT_RUNGS, Ladder, around_answer, manual_questions
 from ctxprune.compressors.base import ScoringCompressor, narrow
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.eval import judge
 from ctxprune.eval.metrics import (
+    Bin,
     answer_in_context,
     answer_places,
     covered,
     expected_calibration_error,
     relevant_units,
-    reliability_bins,
 )
 from ctxprune.select import Policy, select
 from ctxprune.text import split_sentences
@@ -157,7 +156,15 @@ def test_emptied_at_pays_no_more_than_the_cost():
 def test_calibration_by_question_is_that_of_all_sentences(questions):
     outcomes = [pair for each in questions for pair in each]
     row = calibration([bin_sums(each) for each in questions], resamples=10, seed=0)
-    bins = reliability_bins([score for score, _ in outcomes], [flag for _, flag in outcomes])
+    groups = {}
+    for score, flag in outcomes:
+        groups.setdefault(min(int(10 * score), 9), []).append((score, flag))
+    bins = [
+        Bin(
+            place / 10, (place + 1) / 10, len(group), *(sum(column) / len(group) for column in zip(*group, strict=True))
+        )
+        for place, group in sorted(groups.items())
+    ]
     assert row["sentences"] == len(outcomes)
     assert [each["count"] for each in row["bins"]] == [each.count for each in bins]
     if outcomes:

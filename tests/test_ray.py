@@ -80,7 +80,7 @@ def test_a_killed_actor_loses_and_doubles_nothing(cluster, expected, tmp_path):
 
     def kill_one(lines):
         for process in psutil.Process().children(recursive=True) if not killed else ():
-            if "ray::Worker" in " ".join(process.cmdline()):
+            if "ray::PartWorker" in " ".join(process.cmdline()):
                 process.send_signal(signal.SIGKILL)
                 killed.append(process.pid)
                 return

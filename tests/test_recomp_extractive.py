@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import recomp_cache as bench
+from benchmarks import recomp as bench
 from ctxprune import load
 from ctxprune.compressors.recomp.extractive import DEFAULT_MODEL, EmbedderPair, RecompExtractive, load_model
 from ctxprune.compressors.sentences import BM25Sentences
@@ -150,13 +150,13 @@ def test_a_folder_is_known_by_its_files(tmp_path):
 def test_the_benchmark_has_a_row_for_known_and_new_documents(monkeypatch, capsys):
     monkeypatch.setattr(bench, "DOCUMENTS", 2)
     monkeypatch.setattr(bench, "WORDS", 30)
-    assert bench.main(["--rounds", "2"]) == 0
+    assert bench.main(["cache", "--rounds", "2"]) == 0
     report = capsys.readouterr().out
-    assert "python -m benchmarks.recomp_cache --rounds 2" in report
+    assert "python -m benchmarks.recomp cache --rounds 2" in report
     cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in report.splitlines()[-4:]]
     assert [row[0] for row in cells] == [bench.PEER, bench.COLD, bench.MEMORY, bench.FILE]
     assert cells[0][-1] == "1.000 [1.000, 1.000]"
-    assert bench.main(["--model", "./missing"]) == 1
+    assert bench.main(["cache", "--model", "./missing"]) == 1
     assert "no model at './missing'" in capsys.readouterr().err
 
 

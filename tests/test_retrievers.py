@@ -177,7 +177,7 @@ def test_dense_is_exact_by_default() -> None:
 def test_dense_by_another_index_and_by_none_such() -> None:
     approximate = DenseRetriever(CORPUS, BagEmbedder(), index_factory="HNSW8")
     assert approximate.retrieve(["volcanoes erupt molten rock"], 1)[0][0].id == "a"
-    with pytest.raises(InputError, match="'Flatt' over 6 documents"):
+    with pytest.raises(InputError, match="'Flatt' over 6 vectors"):
         DenseRetriever(CORPUS, BagEmbedder(), index_factory="Flatt")
 
 

@@ -11,8 +11,8 @@ from fixtures_scoring import LetterCompressor
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks import risk_points
-from benchmarks.risk_points import Realised, realised, score_interval
+from benchmarks import risk
+from benchmarks.risk import Realised, realised, score_interval
 from benchmarks.tables.quality import points_table
 from ctxprune.calibration import POINTS, OperatingPoints, allowed_loss
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
@@ -128,15 +128,15 @@ def test_small_contexts_may_lose_half() -> None:
 def test_the_command_prints_a_table_and_writes_its_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(risk_points, "load_compressor", lambda name: WithPoints())
+    monkeypatch.setattr(risk, "load_compressor", lambda name: WithPoints())
     data, figures = tmp_path / "sea.jsonl", tmp_path / "points.json"
     rows = [row_from_question(question(str(n), "masts", times=3)) for n in range(8)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert risk_points.main(["--data", str(data), "--figures", str(figures), "--limit", "5"]) == 0
+    assert risk.main(["points", "--data", str(data), "--figures", str(figures), "--limit", "5"]) == 0
     printed, written = capsys.readouterr().out, json.loads(figures.read_text())
     assert printed.strip() == points_table(written)
     assert "| sea | 5 | safe | 0.010 | 0.200 | 0.000 [0.000, 0.434] | 20% |" in printed
     assert "|  | 5 | aggressive | 0.070 | 0.700 | 1.000 [0.566, 1.000] **above** | " in printed
-    assert written["command"].startswith("python -m benchmarks.risk_points --data sea.jsonl --compressor provence")
-    assert risk_points.main(["--data", str(tmp_path / "none.jsonl")]) == 1
+    assert written["command"].startswith("python -m benchmarks.risk points --data sea.jsonl --compressor provence")
+    assert risk.main(["points", "--data", str(tmp_path / "none.jsonl")]) == 1
     assert "none.jsonl" in capsys.readouterr().err

@@ -30,6 +30,24 @@ def test_on_empty_applies_when_the_whole_context_falls_below_the_threshold(on_em
     assert kept(choose(context, threshold=0.3, on_empty=on_empty)) == [(1, 0)]
 
 
+def test_a_context_whose_best_unit_is_poor_is_emptied_whatever_passes():
+    context = Context("q", (extract(["a", "b"], [0.1, 0.3]), extract(["c"], [0.25], index=1)))
+    for limits in ({"threshold": 0.2}, {"budget": 50}, {"top_p": 0.9}, {"threshold": 0.0, "budget": 50, "floor": 0.01}):
+        emptied = choose(context, empty_below=0.31, **limits)
+        assert kept(emptied) == []
+        assert emptied.warnings == ("nothing scores at least 0.31 (the best: 0.3): the context is empty",)
+        assert kept(choose(context, empty_below=0.3, **limits)) == kept(choose(context, **limits)) != []
+
+
+def test_what_an_emptied_context_still_keeps():
+    context = Context("q", (extract(["heat", "cold"], [0.1, 0.3]),))
+    assert kept(choose(context, threshold=0.1, empty_below=0.9, on_empty="keep_top1")) == [(0, 1)]
+    assert kept(choose(context, threshold=0.1, empty_below=0.9, on_empty="original")) == [(0, 0), (0, 1)]
+    assert kept(choose(context, threshold=0.1, empty_below=0.9, protect=("heat",))) == [(0, 0)]
+    assert kept(choose(context, threshold=0.1, empty_below=0.9, min_keep=1)) == [(0, 1)]
+    assert choose(Context("q", ()), threshold=0.1, empty_below=0.9).warnings == ()
+
+
 def test_a_summary_keeps_the_context_from_being_empty():
     context = Context("q", (extract(["a"], [0.1]), Summary("short", (), index=1)))
     assert kept(choose(context, threshold=0.5, on_empty="keep_top1")) == []
@@ -176,6 +194,9 @@ def test_labels_and_rules_fill_no_budget_unless_they_score_as_answers_do(text, f
     context = Context("q", (extract(["It opened in 1911.", text], [0.9, 0.05]),))
     chosen = choose(context, budget=50, floor=0.01, relevant=0.1)
     assert kept(chosen) == ([(0, 0), (0, 1)] if fills else [(0, 0)])
+    assert ["nothing else but labels and rules scores at least" in warning for warning in chosen.warnings] == [True] * (
+        not fills
+    )
     assert kept(choose(context, budget=50, floor=0.01, relevant=0.04)) == [(0, 0), (0, 1)]
     assert kept(choose(context, budget=50, floor=0.0, relevant=0.1)) == [(0, 0), (0, 1)]
 

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxprune.integrations.server import Settings, create_app
-from ctxprune.integrations.server.connections import bounded_protocol
+from ctxprune.integrations.server.callers import bounded_protocol
 
 TEXTS = ["The mill stands by the river. It was built in 1874.", "Bread — «frais» 🥖 — is sold on Fridays."]
 OPTIONS = {"compressor": "lead", "rate": 0.5, "protect": ["18\\d\\d", "«.*?»"], "language": "en", "min_keep": 1}

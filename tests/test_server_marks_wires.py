@@ -6,7 +6,7 @@ import json
 import pytest
 from fixtures_server import Upstream, listening_at, sidecar
 
-from ctxprune.integrations.server.proxy.conversation import anthropic_conversation, responses_conversation
+from ctxprune.integrations.server.proxy.context import anthropic_conversation, responses_conversation
 
 MILL = "The mill grinds rye. It was built in 1788 by Jonas Aker. Geese sleep in the yard."
 KILN = "The kiln burns peat. Its first bricks were fired in 1821. Children play behind it."

@@ -21,9 +21,9 @@ from starlette.testclient import TestClient
 
 from ctxprune.integrations.server import Settings, create_app
 from ctxprune.integrations.server import app as app_module
-from ctxprune.integrations.server.bodies import decoded
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.observe import json_log, opentelemetry_tracing
+from ctxprune.integrations.server.service import decoded
 
 BODY = {"query": QUERY, "documents": DOCUMENTS}
 

@@ -7,7 +7,7 @@ from fixtures_server import Upstream, listening_at, sidecar
 
 from ctxprune.integrations.server.gateway.messages import Conversation, Marking
 from ctxprune.integrations.server.proxy import context
-from ctxprune.integrations.server.proxy.patience import MAX_MARKUP, ImpatientError, Patience
+from ctxprune.integrations.server.proxy.quoting import MAX_MARKUP, ImpatientError, Patience
 
 FERN = "The fern house opens at nine. Its glass was replaced in 1956. Moss grows on the steps."
 ASKED = {"role": "user", "content": f"<context>{FERN}</context>\nWhen was the glass of the fern house replaced?"}

@@ -9,13 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.integrations.server import Settings, create_app
-from ctxprune.integrations.server.proxy.wires import (
-    anthropic_results,
-    changed_bytes,
-    chat_results,
-    responses_results,
-    with_texts,
-)
+from ctxprune.integrations.server.proxy.wires import anthropic_results, changed_bytes, chat_results
+from ctxprune.integrations.tool_calls import responses_results, with_texts
 from ctxprune.tools.json_shape import NOTE
 
 ASKED = "Which order to Turin is late, and why?"
@@ -325,6 +320,24 @@ def test_the_question_is_what_was_said_before_and_what_the_call_sought():
     found = anthropic_results({"messages": messages})
     assert [each.question for each in found] == ["First?\nlate parcels", "Second?\nlate parcels"]
     assert [each.is_new for each in found] == [False, True]
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_original_that_the_model_asked_for_goes_upstream_whole(client, upstream, wire):
+    text = json.dumps(WIRES[wire][0](ORDERS)).replace('"look"', '"mcp__shop__retrieve_original"')
+    headers = {"content-type": "application/json", "anthropic-version": "2023-06-01"}
+    assert client.post(wire, content=text, headers=headers).status_code == 200
+    assert sent(upstream) == json.loads(text)
+
+
+def test_what_nobody_asked_for_in_words_is_read_for_the_call():
+    call = {"id": "c0", "type": "function", "function": {"name": "orders", "arguments": '{"town": "Turin"}'}}
+    result = {"role": "tool", "tool_call_id": "c0", "content": "x"}
+    (found,) = chat_results({"messages": [{"role": "assistant", "tool_calls": [call]}, result]})
+    assert (found.question, found.tool) == ('orders: {"town": "Turin"}', "orders")
+    item = {"type": "function_call", "call_id": "c0", "name": "orders", "arguments": '{"town": "Turin"}'}
+    output = {"type": "function_call_output", "call_id": "c0", "output": "x"}
+    assert [each.question for each in responses_results({"input": [item, output]})] == [found.question]
 
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=8)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
+from fixtures_growth import assert_work_grows_with_length
 from test_units_field import leaning
 
 from ctxprune.text import split_sentences
@@ -49,12 +48,4 @@ def test_another_table_does_not_lean_on_the_header_of_the_first() -> None:
 
 @pytest.mark.parametrize("piece", ["a,b\n\n", "a  b\n\n", "a,b\n\na,b\nc,d\n\n", "| a |\n\n", "a\tb\n\n1\t2\n3\t4\n\n"])
 def test_work_grows_with_the_length_of_odd_tables(piece: str) -> None:
-    """Four times the text may take eight times as long, in one of several tries."""
-
-    def seconds(size: int) -> float:
-        text = piece * (size // len(piece))
-        started = time.process_time()
-        structure(text, split_sentences(text))
-        return time.process_time() - started
-
-    assert any(seconds(20_000) <= 8 * seconds(5_000) + 0.05 for _ in range(8))
+    assert_work_grows_with_length(lambda text: structure(text, split_sentences(text)), piece)

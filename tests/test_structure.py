@@ -89,6 +89,20 @@ Dogs stay outside.
         ("a:\n  b:\n    - name: x\n      size: 2\n", "- name: x\n      size: 2", "record", "a:\n  b:"),
         ("Run it:\n\n```sh\ngrind\n```\n", "```sh\ngrind\n```", "code", "Run it:"),
         ("2023-11-30 08:00:00 one\n2023-11-30 08:00:01 two\n", "2023-11-30 08:00:01 two", "record", None),
+        ("[gate]\nopens = 7\nshuts = 9\n\n[race]\ndrop = 2\n", "drop = 2", "record", "[race]"),
+        ("[gate]\nopens = 7\n\nshuts = 9\ntoll = 2\nkeeper = kim\n", "toll = 2", "record", "[gate]"),
+        (
+            "<h2>Tolls</h2><table><caption>Pence a boat</caption><tr><th>Boat</th></tr><tr><td>Two</td></tr></table>",
+            "<tr><th>Boat</th></tr>",
+            "table header",
+            "<table><caption>Pence a boat</caption>",
+        ),
+        (
+            "Use:\n  -q, --quiet   hush\n  -v, --loud    more\n  -x, --fast    run\n",
+            "-v, --loud    more",
+            "table row",
+            "Use:",
+        ),
         ("Die Mühle steht still. Sie ist alt.", "Sie ist alt.", "prose", "Die Mühle steht still."),
         ("The mill turns. Kim keeps it.", "Kim keeps it.", "prose", None),
     ],
@@ -101,6 +115,122 @@ def test_what_a_unit_leans_on(text: str, unit: str, kind: str, leans_on: str | N
 def test_a_blob_is_a_blob() -> None:
     blob = "![wheel](data:image/png;base64," + "iVBORw0KGgoAAAANSUhEUgA5" * 20 + ")"
     assert [kind for _, kind, _, _ in described(f"The wheel.\n\n{blob}\n")] == ["prose", "blob"]
+
+
+@pytest.mark.parametrize("tag", ["<!DOCTYPE html>", "<html lang='en'>\n<head>", "<p><img src='weir.png'></p>"])
+def test_bare_tags_are_blobs_and_what_a_browser_shows_is_none(tag: str) -> None:
+    page = "{}\n\n<div><h1>Weirs</h1><p>They leak.</p><p>They last.</p></div>"
+    kinds = [kind for _, kind, _, _ in described(page.format(tag))]
+    assert kinds == [*["blob"] * (len(kinds) - 3), "heading", "prose", "prose"] and len(kinds) > 3
+    shown = "<p><img src='weir.png' alt='The upper weir in May'></p>"
+    assert described(page.format(shown))[0][:2] == (shown, "prose")
+
+
+def test_definitions_that_begin_with_a_colon_lean_on_their_term() -> None:
+    text = (
+        "Race\n: The way of the water. It is narrow.\n: A wheel's bed.\n\nSluice\n\n:   A gate.\n\n    Of oak.\n\nDone."
+    )
+    assert [(unit, kind, lean) for unit, kind, lean, _ in described(text)] == [
+        ("Race", "term", None),
+        (": The way of the water.", "definition", "Race"),
+        ("It is narrow.", "definition", "Race"),
+        (": A wheel's bed.", "definition", "Race"),
+        ("Sluice", "term", None),
+        (":   A gate.", "definition", "Sluice"),
+        ("Of oak.", "definition", "Sluice"),
+        ("Done.", "prose", None),
+    ]
+
+
+def test_code_that_is_set_in_leans_on_the_line_that_introduces_it() -> None:
+    text = "The weir leaks. To shut it, run:\n\n    weir shut\n\nThen wait:\n\nNobody passes."
+    found = {unit: lean for unit, _, lean, _ in described(text)}
+    assert found["weir shut"] == "To shut it, run:"
+    assert found["Nobody passes."] is None
+
+
+def test_arguments_of_a_docstring_are_items_below_their_title() -> None:
+    text = """\
+Shut a weir.
+
+Args:
+    gate: Which one. The upper is 1.
+    *hours (int): For so long.
+        None means for ever.
+
+Raises:
+    Flood: If it is too high.
+"""
+    found = {unit: (kind, lean) for unit, kind, lean, _ in described(text)}
+    assert found["*hours (int): For so long."] == ("list item", "Args:")
+    assert found["None means for ever."] == ("prose", "*hours (int): For so long.")
+    assert found["The upper is 1."] == ("prose", "gate: Which one.")
+
+
+def test_an_entry_of_a_calendar_or_an_address_book_is_one_record() -> None:
+    event = "BEGIN:VEVENT\nSUMMARY:Shut the weir\n\nLOCATION:Gate. Two\nEND:VEVENT"
+    card = "begin:vcard\nfn:Kim Bell\nend:vcard"
+    text = f"BEGIN:VCALENDAR\n{event}\n{card}\nEND:VCALENDAR\nBEGIN:VEVENT\nSUMMARY:never closed"
+    assert [unit for unit, kind, _, _ in described(text) if kind == "record"] == [event, card]
+
+
+def test_what_asciidoc_and_restructuredtext_count_and_define() -> None:
+    adoc = (
+        "= Weir\n\n. Shut it:\n+\n[source,sh]\n----\nshut 1\n----\n. Drain it.\n\n"
+        "race::\n  The way of the water.\nsluice::\n  A gate.\n"
+    )
+    kinds = {unit: (kind, lean) for unit, kind, lean, _ in described(adoc)}
+    assert kinds[". Drain it."] == ("list item", "= Weir")
+    assert kinds["[source,sh]\n----\nshut 1\n----"] == ("record", ". Shut it:\n+")
+    assert kinds["A gate."] == ("definition", "sluice::")
+    rst = ".. _weir:\n\n====\nWeir\n====\n\n#. Shut it. Slowly.\n#. Drain it.\n"
+    assert [(unit, kind, lean) for unit, kind, lean, _ in described(rst)] == [
+        (".. _weir:", "prose", None),
+        ("====\nWeir\n====", "heading", None),
+        ("#. Shut it.", "list item", "====\nWeir\n===="),
+        ("Slowly.", "prose", "#. Shut it."),
+        ("#. Drain it.", "list item", "====\nWeir\n===="),
+    ]
+
+
+def test_what_somebody_goes_on_to_say_leans_on_who_speaks() -> None:
+    text = "KIM: Shut the weir. The flood comes.\nLOU: When? Nobody told me.\nKIM: At noon.\n\nThen the flood came."
+    found = {unit: lean for unit, _, lean, _ in described(text)}
+    assert found["The flood comes."] == "KIM: Shut the weir."
+    assert found["Nobody told me."] == "LOU: When?"
+    assert found["Then the flood came."] is None
+    labels = {unit: lean for unit, _, lean, _ in described("Note: Weirs leak. Mend them.\n\nTip: Use tar. It lasts.")}
+    assert labels["Mend them."] is None
+
+
+def test_a_subtitle_within_a_sentence_leans_on_the_one_before() -> None:
+    text = "1\n00:01,0 --> 00:02,0\nThe weir\n\n2\n00:03,0 --> 00:04,0\nleaks.\n\n3\n00:05,0 --> 00:06,0\nso what?"
+    assert [None if lean is None else lean[0] for _, _, lean, _ in described(text)] == [None, "1", None]
+
+
+def test_a_note_in_a_quotation_is_no_heading_of_the_steps_below() -> None:
+    text = "## Weir\n\n1. Shut it.\n\n> **Note**\n> It sticks.\n\n2. Drain it."
+    found = {unit: lean for unit, _, lean, _ in described(text)}
+    assert found["2. Drain it."] == "## Weir"
+    assert "> **Note**\n> It sticks." in found
+
+
+def test_methods_of_pydoc_are_terms_behind_its_bars() -> None:
+    text = """\
+class Weir(Gate)
+ |  A gate.
+ |
+ |  drain(self, hours=2)
+ |      Let the water out.
+ |
+ |      Raises Flood when it is too high.
+ |
+ |  shut(self)
+ |      Close it.
+"""
+    found = {unit.strip(" |\n"): (kind, lean) for unit, kind, lean, _ in described(text)}
+    assert found["Raises Flood when it is too high."] == ("definition", "|  drain(self, hours=2)")
+    assert not any(unit.strip() == "|" for unit, *_ in described(text))
 
 
 def test_companions_follow_the_chain_and_stop_where_asked() -> None:

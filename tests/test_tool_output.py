@@ -19,6 +19,7 @@ from ctxprune.tokens import WordCounter
 from ctxprune.tools import ToolOutputs, prune_tool_output
 from ctxprune.tools.elements import identifiers
 from ctxprune.tools.json_shape import NOTE
+from ctxprune.tools.prune import READ_CHARACTERS
 from ctxprune.tools.shapes import frame, shape_of
 from ctxprune.types import Span
 
@@ -395,6 +396,39 @@ def test_large_and_deep_output_takes_linear_time():
 
 def test_the_pages_example_runs(capsys):
     page = (Path(__file__).parents[1] / "docs" / "agents.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    block, *_ = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     exec(compile(block, "docs/agents.md", "exec"), {"__name__": "page"})  # our own text
     assert capsys.readouterr().out.splitlines()[1] == "held at the customs: the invoice is missing"
+
+
+LONG_LOG = [f"2026-03-01 10:00:{at % 60:02d} INFO parcel number {at} went out in time" for at in range(20_000)]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_of_a_megabyte_what_shares_words_with_the_question_is_read(as_json):
+    reader = LetterCompressor("q", split=by_line, counter=WordCounter())
+    read = []
+    score = reader.score
+    reader.score = lambda contexts: read.append(contexts[0].extracts[0].source.text) or score(contexts)
+    lines = [line.replace("went out in time", "went to the quay, and sank") for line in LONG_LOG[7000:7001]]
+    lines = [*LONG_LOG[:7000], *lines, *LONG_LOG[7001:]]
+    text = json.dumps({"log": [{"line": line} for line in lines]}) if as_json else "\n".join(lines)
+    output = ToolOutputs(reader).prune(text, "What sank?", threshold=0.05)
+    assert len(text) > 900_000 and max(map(len, read)) <= READ_CHARACTERS + len(lines)
+    assert "parcel number 7000 went to the quay" in output.text and output.left_out > 19_000
+    assert [warning for warning in output.warnings if warning.startswith("of 20000 ") and "were read" in warning]
+    if as_json:
+        assert json.loads(output.text)["log"] == [{"line": lines[7000]}]
+
+
+def test_where_nothing_shares_a_word_the_ends_are_read():
+    lines = [*LONG_LOG[:-1], LONG_LOG[-1].replace("parcel", "quick parcel")]
+    lines[0] = lines[0].replace("parcel", "quiet parcel")
+    lines[7000] = lines[7000].replace("parcel", "quaint parcel")
+    output = LETTERS.prune("\n".join(lines), "Why?", threshold=0.05)
+    assert "quick" in output.text and "quiet" in output.text and "quaint" not in output.text
+
+
+def test_what_only_ranks_reads_everything():
+    output = BM25.prune("\n".join(LONG_LOG), "Did parcel number 7000 go?", budget=60)
+    assert "parcel number 7000 " in output.text and not output.warnings

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from benchmarks import recomp_labels as recomp_evaluation
+from benchmarks import recomp as recomp_evaluation
 from ctxprune.compressors.recomp.extractive import load_model
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.errors import CheckpointError, InputError
@@ -233,7 +233,7 @@ def test_training_moves_the_gold_sentence_up_saves_and_goes_on(encoder, files, t
     capsys.readouterr()
     rows = tmp_path / "rows.json"
     names = [f"base={encoder}", f"tuned={out}"]
-    assert recomp_evaluation.main(["--data", str(qa), "--model", *names, "--out", str(rows)]) == 0
+    assert recomp_evaluation.main(["labels", "--data", str(qa), "--model", *names, "--out", str(rows)]) == 0
     found = {(row["task"], row["model"]): row["mrr"] for row in json.loads(rows.read_text())}
     assert found["sentences", "tuned"] > found["sentences", "base"]
     assert {model for _, model in found} == {"bm25", "base", "tuned"}

@@ -19,9 +19,16 @@ from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
 from ctxprune.trainers.recomp import summaries
 from ctxprune.trainers.recomp.items import Shown, extracted, read_summary_targets, shortened, shown_question
-from ctxprune.trainers.recomp.judges import LikelihoodJudge, MatchJudge, Outcome, judged, summary_prompt
-from ctxprune.trainers.recomp.labels import gold_clauses, gold_sentences
-from ctxprune.trainers.recomp.summaries import Rules, gold_teacher, model_teacher, summary_targets
+from ctxprune.trainers.recomp.labels import LikelihoodJudge, MatchJudge, gold_clauses, gold_sentences
+from ctxprune.trainers.recomp.summaries import (
+    Outcome,
+    Rules,
+    gold_teacher,
+    judged,
+    model_teacher,
+    summary_prompt,
+    summary_targets,
+)
 from ctxprune.trainers.shared.teacher import AnswerCache
 from ctxprune.types import Document
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from itertools import pairwise
 
 import pytest
+from fixtures_growth import assert_work_grows_with_length
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -369,13 +369,4 @@ def test_units_cover_any_mixture_of_lines(text: str, kind: str) -> None:
     "¦From: x\nTo: y\n¦<a><b>¦\x1b[¦a\b¦....¦a:  b\n¦a  b".split(SEPARATOR),
 )
 def test_work_grows_with_the_length_of_odd_texts(piece: str) -> None:
-    """Four times the text may take eight times as long, not sixteen: in one of several tries, since a busy machine may
-    slow down any one of them."""
-
-    def seconds(size: int) -> float:
-        text = piece * (size // len(piece))
-        started = time.process_time()
-        split_sentences(text)
-        return time.process_time() - started
-
-    assert any(seconds(20_000) <= 8 * seconds(5_000) + 0.05 for _ in range(8))
+    assert_work_grows_with_length(split_sentences, piece)

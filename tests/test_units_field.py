@@ -75,6 +75,11 @@ def test_prices_behind_names_are_no_times() -> None:
         "====  ====\nLock  Lift\n====  ====¶\nEast  2 m¶\nWest  1 m\n====  ====¶",
         "+------+------+\n| lock | lift |\n+------+------+¶\n| East |    2 |¶\n| West |    1 |\n+------+------+¶",
         '{| class="plain"\n! Lock !! Lift\n|-¶\n| East || 2 m¶\n|-\n| West || 1 m\n|}¶',
+        "Boat          Number      Toll\n¶Barge              1      9.00\n¶Canoe              4     10.00\n¶"
+        "                 VAT 5%    0.95\n¶                    Sum   19.95¶\n",
+        "Boat        Why shut            Do\n¶Barge       Too low, or the     Wait for\n"
+        "            gate sticks         Kim\n¶Canoe       Nobody there        Ring\n"
+        "¶Raft        Too wide            Go back¶\n",
         "|===\n|Lock |Lift¶\n\n|East\n|2 m¶\n\n|West\n|1 m\n|===¶",
         "\\begin{tabular}{lr}\n\\toprule\nLock & Lift \\\\\n\\midrule¶\nEast & 2 \\\\¶\nWest & 1 \\\\\n\\bottomrule\n"
         "\\end{tabular}¶",
@@ -182,6 +187,10 @@ def test_capitals_that_a_line_break_brings_to_the_front_are_no_part() -> None:
         "Use version v1.2 It is new.¶",
         "3 Locks ........................ 41¶\n4 Gates . . . . . . . . . . . . 57¶",
         "Type cp gate . /srv and wait.¶ Then go.¶",
+        "Usage: lock [GATE]... BOAT\n\n¶lock <gate>... [boat]\n\n¶lock *gates*... BOAT¶",
+        "They waited...¶ And the NRA...¶ Then it opened...¶ Boats [two]!¶",
+        "A boat ........ £2\n¶A barge ....... 4.50 €\n¶A raft ........ GBP 1,50¶\n",
+        "\\author{M. Bell} keeps it.¶",
     ],
 )
 def test_where_a_full_stop_ends_a_sentence(marked: str) -> None:
@@ -271,6 +280,7 @@ def test_code_inside_a_step_leans_on_the_step() -> None:
         "(2) Boats wait here.¶ On Mondays they do not.¶",
         "It lifts approx. 9 boats.¶ They left at 7 a.m. Monday.¶",
         "수문은 2025. 3. 1. 에 열렸다.¶ 배가 왔다.¶",
+        "Śluza stoi przy pow. 38 i ma 3 m.¶ Otwarto ją 2 wrz. 1901 r. i tyle.¶ Łódź płaci 2 zł.¶ Potem płynie.¶",
         "Con thuyền cao lắm.¶ TS. Minh đến TP. Huế bằng thuyền.¶",
         "A eclusa mede aprox. 9 metros.¶ Os barcos esperam aqui.¶",
     ],

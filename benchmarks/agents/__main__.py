@@ -25,7 +25,8 @@ import httpx2
 from benchmarks.agents.transcript import Turn, transcript
 from benchmarks.server.processes import sidecar
 from ctxprune import __version__
-from ctxprune.integrations.server.proxy.wires import anthropic_results, chat_results, responses_results
+from ctxprune.integrations.server.proxy.wires import anthropic_results, chat_results
+from ctxprune.integrations.tool_calls import responses_results
 from ctxprune.tokens import default_counter
 from ctxprune.tools import ToolOutputs
 
@@ -244,7 +245,7 @@ def _over_mcp(turns: Sequence[Turn]) -> Wire:
     from mcp import Client
     from mcp.server.mcpserver import MCPServer
 
-    from ctxprune.integrations.mcp.wrap import QUESTION, Pruning, Wrapping, wrapped
+    from ctxprune.integrations.mcp.server import QUESTION, Pruning, Wrapping, wrapped
 
     wire, server = Wire("MCP --wrap"), MCPServer("transcript")
     sys.stderr.write("MCP ...\n")

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import random
+import secrets
 import statistics
 import subprocess
 import sys
@@ -22,15 +23,17 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import httpx2
 
-from benchmarks.gateway.litellm_proxy import OURS, running_sidecar
+from benchmarks.server.processes import served
 from ctxprune.files import read_rows
 
 SAMPLE = Path(str(files("ctxprune.bundled") / "sample"))
 CHUNKS, WORDS = 10, 400
+KEY = secrets.token_hex(16)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,7 @@ _SEARCH = {"name": "search", "arguments": "{}"}
 def ours(url: str, task: Task) -> Reply:
     body = {"input_type": "request", "structured_messages": task.messages, "model": "m"}
     began = time.perf_counter()
-    answer = httpx2.post(f"{url}/beta/litellm_basic_guardrail_api", json=body, headers={"x-api-key": OURS}, timeout=300)
+    answer = httpx2.post(f"{url}/beta/litellm_basic_guardrail_api", json=body, headers={"x-api-key": KEY}, timeout=300)
     seconds = time.perf_counter() - began
     if answer.headers["x-ctxprune-status"] == "degraded":
         raise SystemExit(f"the sidecar was too slow: {answer.headers['x-ctxprune-reason']}; use a quieter machine")
@@ -139,7 +142,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
     for clients, number in ((1, arguments.tasks), (16, 16)):
         asked = tasks(number, seed=clients)
-        with running_sidecar(arguments.patience, deadline=120) as (url, _):
+        with (
+            TemporaryDirectory() as folder,
+            served(Path(folder) / "log", [KEY], patience=arguments.patience, deadline_seconds=120) as (_, port),
+        ):
+            url = f"http://127.0.0.1:{port}"
             ours(url, tasks(1, seed=99)[0])  # both are warm before the clock counts
             _row("ctxprune", clients, _at_once(lambda task, url=url: ours(url, task), asked, clients))
         if arguments.headroom:

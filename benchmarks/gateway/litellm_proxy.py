@@ -14,12 +14,9 @@ import os
 import re
 import secrets
 import signal
-import socket
 import subprocess
-import sys
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,6 +24,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import httpx2
+
+from benchmarks.server.processes import free_port, ready, served
 
 KEY = "sk-" + secrets.token_hex(24)
 OURS = secrets.token_hex(16)
@@ -67,7 +66,11 @@ class Model(BaseHTTPRequestHandler):
         has_asked = any("call_back" in json.dumps(message) for message in body["messages"])
         if self.asks and tools and found and not has_asked:
             call = {"name": tools[0], "arguments": json.dumps({"hash": found[1]})}
-            message = {"role": "assistant", "content": None, "tool_calls": [_call("call_back", call)]}
+            message = {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [CALL | {"id": "call_back", "function": call}],
+            }
         usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         row = {"id": "1", "object": "chat.completion", "created": 1, "model": "m", "choices": [choice], "usage": usage}
@@ -82,10 +85,6 @@ class Model(BaseHTTPRequestHandler):
         """Nothing: the checks say what was seen."""
 
 
-def _call(name: str, function: Mapping[str, str]) -> dict[str, Any]:
-    return {"id": name, "type": "function", "function": dict(function)}
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--litellm", required=True, help="the command of a LiteLLM with its proxy")
@@ -94,10 +93,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with (
         tempfile.TemporaryDirectory() as folder,
         _model() as model,
-        running_sidecar(arguments.patience) as (sidecar, process),
-        _litellm(arguments, Path(folder), model=model, sidecar=sidecar) as url,
+        served(Path(folder) / "sidecar.log", [OURS], patience=arguments.patience) as (process, port),
+        _litellm(arguments, Path(folder), model=model, sidecar=f"http://127.0.0.1:{port}") as url,
     ):
-        failed = [name for name, passed in _checks(url, sidecar, process) if not _said(name, passed)]
+        failed = [name for name, passed in _checks(url, f"http://127.0.0.1:{port}", process) if not _said(name, passed)]
     print(f"{len(failed)} checks failed" if failed else "all checks passed")
     return int(bool(failed))
 
@@ -169,21 +168,8 @@ def _model() -> Iterator[str]:
 
 
 @contextmanager
-def running_sidecar(patience: float, *, deadline: float = 30.0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
-    """A sidecar that takes the key `OURS`: its address and its process. deadline: seconds a request may take."""
-    port = _free_port()
-    command = [sys.executable, "-c", "from ctxprune.cli import main; main()", "serve", "--port", str(port)]
-    environment = os.environ | {
-        "CTXPRUNE_API_KEYS": json.dumps([OURS]),
-        "CTXPRUNE_DEADLINE_SECONDS": str(deadline),
-    }
-    with _running(command, environment, f"http://127.0.0.1:{port}", "/readyz", patience) as process:
-        yield f"http://127.0.0.1:{port}", process
-
-
-@contextmanager
 def _litellm(arguments: argparse.Namespace, folder: Path, *, model: str, sidecar: str) -> Iterator[str]:
-    config, port = folder / "config.yaml", _free_port()
+    config, port = folder / "config.yaml", free_port()
     shared = {"mode": "pre_call", "api_base": sidecar, "api_key": OURS}
     generic = shared | {"mode": ["pre_call", "post_call"], "unreachable_fallback": "fail_open"}
     guardrails = {
@@ -201,41 +187,9 @@ def _litellm(arguments: argparse.Namespace, folder: Path, *, model: str, sidecar
     command = [arguments.litellm, "--config", str(config), "--port", str(port)]
     environment = os.environ | {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     url = f"http://127.0.0.1:{port}"
-    with _running(command, environment, url, "/health/liveliness", arguments.patience):
+    log = folder / "litellm.log"
+    with ready(command, environment, f"{url}/health/liveliness", log=log, patience=arguments.patience):
         yield url
-
-
-@contextmanager
-def _running(
-    command: Sequence[str], environment: Mapping[str, str], url: str, path: str, patience: float
-) -> Iterator[subprocess.Popen[bytes]]:
-    log = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
-    process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
-    try:
-        limit = time.monotonic() + patience
-        while not _answers(url + path):
-            if process.poll() is not None or time.monotonic() > limit:
-                log.seek(0)
-                raise SystemExit(f"{command[0]} did not start:\n{log.read().decode(errors='replace')[-2000:]}")
-            time.sleep(0.5)
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        log.close()
-
-
-def _answers(url: str) -> bool:
-    try:
-        return httpx2.get(url, timeout=5).status_code == 200
-    except httpx2.HTTPError:
-        return False
-
-
-def _free_port() -> int:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from benchmarks.server.processes import COUNTED, sidecar, upstream
 from benchmarks.server.soak import MAX_BODY_BYTES, NO_JSON, WRONG, Faults, Tally, Visit, until_terminated
 from ctxprune import Context, Pipeline, Policy, load
 from ctxprune.files import read_rows
+from ctxprune.integrations.originals import marked, marked_hash
 from ctxprune.prompt import NO_CONTEXT, piece_text
 from ctxprune.tools import prune_tool_output
 
@@ -197,7 +198,11 @@ class GatewayTraffic(Faults):
             self._expect(kind, response, {429})
             return None
         status = response.headers.get("x-ctxprune-status", "none")
-        came = [body for body in (allowed if status == "degraded" else allowed[:1]) if response.content == _bytes(body)]
+        came = [
+            body
+            for body in (allowed if status == "degraded" else allowed[:1])
+            if response.content == json.dumps(body).encode()
+        ]
         self.tally.note(kind, status if came else f"other bytes ({status})", fine=bool(came))
         return came[0] if came else None
 
@@ -216,11 +221,12 @@ class GatewayTraffic(Faults):
         if answer is None or answer[1]["action"] == "NONE":
             return
         text = answer[1]["structured_messages"][3]["content"]
-        start, _, rest = text.rpartition("\n[ctxprune: ")
-        self.tally.note("originals", "marked" if start == sample.kept else "another text", fine=start == sample.kept)
+        found = marked_hash(text) or ""
+        is_ours = bool(found) and text == marked(sample.kept, found)
+        self.tally.note("originals", "marked" if is_ours else "another text", fine=is_ours)
         is_late = self.closing.is_set()
         try:
-            got = await http.get(f"{self.url}/v1/retrieve/{rest.rpartition('hash=')[2][:24]}")
+            got = await http.get(f"{self.url}/v1/retrieve/{found}")
         except httpx2.HTTPError as error:
             self.tally.note("retrieve", type(error).__name__, fine=is_late)
             return
@@ -259,10 +265,6 @@ class GatewayTraffic(Faults):
 
     def _name(self) -> str:
         return f"conversation-{next(self.numbers)}"
-
-
-def _bytes(body: Body) -> bytes:
-    return json.dumps(body).encode()
 
 
 def soak(minutes: float, *, clients: int = CLIENTS) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A peer at work in its own environment: load it, time each question, write a line for it, tell memory and versions.
+"""The peers, and one at work in its own environment: load it, time each question, write a line, tell memory, versions.
 
 Nothing but the standard library is there for sure, so a peer is imported where it is loaded. A loader takes the task
 and returns a function of question, texts and budget (words) that gives the kept text, best part first.
@@ -12,7 +12,8 @@ import re
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from tempfile import mkdtemp
@@ -239,6 +240,81 @@ LOADERS: dict[str, Callable[[dict[str, Any]], Compress]] = {
     "crossencoder": load_crossencoder,
     "llmlingua": load_llmlingua,
 }
+
+
+#: The version that ctxprune is tested with (constraints.txt), so that all torch peers have the same kernels.
+_TORCH = "torch==2.13.0"
+
+#: The script that a peer's own Python runs: this one.
+WORKERS = Path(__file__)
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """One contender.
+
+    name: of its environment too. packages: what pip installs; none: this environment. loader: of the worker's
+    LOADERS. worker: the script.
+
+    real: whether a real model chooses, so that answers are compared. note: what a reader must know of the row.
+    needs_embedder: skipped without `--embedder`. options: handed to the worker.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    loader: str
+    real: bool
+    note: str = ""
+    worker: Path = WORKERS
+    needs_embedder: bool = False
+    options: Mapping[str, str] = field(default_factory=dict)
+
+
+def _ours(compressor: str, note: str = "") -> Peer:
+    return Peer(f"ctxprune {compressor}", (), "ctxprune", real=True, note=note, options={"compressor": compressor})
+
+
+PEERS: tuple[Peer, ...] = (
+    _ours("provence"),
+    _ours("recomp-extractive"),
+    _ours("bm25-sentences", "no model"),
+    _ours("rerank-truncate", "the pruner's own relevance, whole passages"),
+    Peer(
+        "llmlingua", (_TORCH, "llmlingua==0.2.2"), "llmlingua", real=False,
+        note="random weights in the shape of our encoder: speed alone; it keeps words",
+    ),
+    Peer(
+        "headroom-ai", ("headroom-ai==0.42.0",), "headroom", real=True,
+        note="offline, so what its pipeline falls back to without its Kompress model; it does not read the question",
+    ),
+    Peer(
+        "flashrank", ("FlashRank==0.2.10",), "flashrank", real=True,
+        note="reranks whole passages, then truncated",
+    ),
+    Peer(
+        "sentence-transformers", (_TORCH, "sentence-transformers==6.2.0"), "crossencoder",
+        real=False,
+        note="CrossEncoder with random weights in the shape of MiniLM-L6: speed alone",
+    ),
+    Peer(
+        "langchain",
+        (
+            _TORCH, "langchain-classic==1.0.8", "langchain-community==0.4.2", "langchain-huggingface",
+            "sentence-transformers==6.2.0",
+        ),
+        "langchain", real=True, needs_embedder=True,
+        note="EmbeddingsFilter with the embedder given, whole passages, then truncated",
+    ),
+    Peer(
+        "llama-index", (_TORCH, "llama-index-core==0.14.25", "llama-index-embeddings-huggingface==0.8.0"),
+        "llamaindex", real=True, needs_embedder=True,
+        note="SentenceEmbeddingOptimizer with the embedder given, then truncated",
+    ),
+    Peer(
+        "open-provence", ("open-provence",), "", real=False,
+        note="no package of this name on the index",
+    ),
+)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import ctxprune
-from benchmarks.quality.figures import plain, shown, write_figures
-from benchmarks.quality.manuals import manual_questions
-from benchmarks.quality.measure import Figures, evaluate
-from benchmarks.quality.reliability import reliability_plot, require_matplotlib
-from benchmarks.quality.report import render
-from benchmarks.quality.sets import Sets, ladder_sets, question_sets
-from ctxprune.errors import CtxpruneError, InputError
+from benchmarks.measure import command_line
+from benchmarks.quality.figures import Figures, evaluate, plain, shown, write_figures
+from benchmarks.quality.report import reliability_plot, render, require_matplotlib
+from benchmarks.quality.sets import Sets, ladder_sets, load_compressor, manual_questions, question_sets
+from ctxprune.errors import InputError
 from ctxprune.eval.run.datasets import evenly_spaced
+from ctxprune.trainers.shared.teacher import positive
 from ctxprune.types import Compressor
 
 __all__ = ["evaluate", "evenly_spaced", "main", "question_sets"]
@@ -49,21 +47,7 @@ def _compressors(names: Sequence[str]) -> dict[str, Compressor]:
     return {label: load_compressor(name) for label, name in zip(labels, names, strict=True)}
 
 
-def load_compressor(name: str) -> Compressor:
-    """A compressor by name, "NAME:MODEL" with that model, such as an export's folder, or "NAME+OPTION=VALUE" with that
-    option.
-
-    Raises UnknownNameError for a name that nobody knows.
-    """
-    if "+" in name and not Path(name).exists():
-        family, *options = name.split("+")
-        return ctxprune.load(family, **{key: value for key, _, value in (option.partition("=") for option in options)})
-    family, colon, model = name.partition(":")
-    if not colon or Path(name).exists():
-        return ctxprune.load(name)
-    return ctxprune.load(family, model=model)
-
-
+@command_line
 def main(argv: Sequence[str] | None = None) -> int:
     """Evaluate the files, then write quality.md and quality.json, or print the Markdown without --out."""
     args = _parser().parse_args(argv)
@@ -71,35 +55,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         _parser().error("--plot needs --out DIR to write to")
     if not (args.data or args.ladder or args.manuals):
         _parser().error("nothing to evaluate: give --data FILE, --ladder FILE or --manuals")
-    try:
-        if args.plot:
-            require_matplotlib()
-        compressors = _compressors(args.compressors)
-        sets = {}
-        for name, questions in _sets(args):
-            sets[name] = evaluate(
-                questions,
-                compressors,
-                budgets=args.budgets,
-                thresholds=args.thresholds,
-                batch_size=args.batch_size,
-                resamples=args.resamples,
-                seed=args.seed,
-                progress=_progress(name),
-            )
-            if args.out is not None:  # after every set, so that a broken run leaves what it had
-                _write({"command": _command(args), "sets": sets}, args.out)
-        if args.figures is not None:
-            write_figures(shown({"command": _command(args), "sets": sets}), args.figures)
-        if args.out is None:
-            print(render({"command": _command(args), "sets": sets}))
-        elif args.plot:
-            for name, figures in sets.items():
-                reliability_plot({name: figures}, args.out / f"reliability-{_file_name(name)}.png")
-            reliability_plot(sets, args.out / "reliability.png")
-    except CtxpruneError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    if args.plot:
+        require_matplotlib()
+    compressors = _compressors(args.compressors)
+    sets = {}
+    for name, questions in _sets(args):
+        sets[name] = evaluate(
+            questions,
+            compressors,
+            budgets=args.budgets,
+            thresholds=args.thresholds,
+            batch_size=args.batch_size,
+            resamples=args.resamples,
+            seed=args.seed,
+            progress=_progress(name),
+        )
+        if args.out is not None:  # after every set, so that a broken run leaves what it had
+            _write({"command": _command(args), "sets": sets}, args.out)
+    if args.figures is not None:
+        write_figures(shown({"command": _command(args), "sets": sets}), args.figures)
+    if args.out is None:
+        print(render({"command": _command(args), "sets": sets}))
+    elif args.plot:
+        for name, figures in sets.items():
+            reliability_plot({name: figures}, args.out / f"reliability-{_file_name(name)}.png")
+        reliability_plot(sets, args.out / "reliability.png")
     return 0
 
 
@@ -152,12 +132,6 @@ def _list_of(kind: Callable[[str], Any]) -> Callable[[str], list[Any]]:
     return parse
 
 
-def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError(f"must be 1 or more, got {number}")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.quality", description=__doc__)
     parser.add_argument("--data", type=Path, nargs="+", default=[], metavar="FILE", help="question files, JSONL(.gz)")
@@ -183,9 +157,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--thresholds", type=_list_of(float), default=[0.05, 0.1, 0.3, 0.5], help="(default: 0.05,0.1,0.3,0.5)"
     )
-    parser.add_argument("--limit", type=_positive, help="at most this many questions a set, evenly spaced")
+    parser.add_argument("--limit", type=positive, help="at most this many questions a set, evenly spaced")
     parser.add_argument(
-        "--long-limit", type=_positive, default=60, help="questions on the ladder's whole articles (default: 60)"
+        "--long-limit", type=positive, default=60, help="questions on the ladder's whole articles (default: 60)"
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="write quality.md and quality.json here")
     parser.add_argument(

@@ -1,12 +1,15 @@
-"""The figures of a quality run as Markdown tables."""
+"""The figures of a quality run as Markdown tables, and the reliability of its probabilities as a plot."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
-from benchmarks.quality.measure import LEVELS
+from benchmarks.quality.figures import LEVELS
+from ctxprune.errors import MissingExtraError
 from ctxprune.eval.report.markdown import compact
 
 Figures = Mapping[str, Any]
@@ -202,14 +205,14 @@ def _spans(figures: Figures) -> str:
 
 
 def _levels(rows: Sequence[Figures]) -> str:
+    head = ["compressor", "answers to keep", "answers kept", "threshold", "words removed"]
     return _table(
-        ["compressor", "answers to keep", "answers kept", "threshold", "words removed"],
+        head,
         [
             [
                 row["compressor"],
                 f"{row['level']:.0%}",
-                number(row["answer_kept"]),
-                number(row["threshold"]),
+                *_numbers(row, "answer_kept", "threshold"),
                 interval(row["removed"]),
             ]
             for row in rows
@@ -218,14 +221,14 @@ def _levels(rows: Sequence[Figures]) -> str:
 
 
 def _emptied(rows: Sequence[Figures]) -> str:
+    head = ["compressor", "answerable that may be emptied", "answerable emptied", "threshold", "unanswerable emptied"]
     return _table(
-        ["compressor", "answerable that may be emptied", "answerable emptied", "threshold", "unanswerable emptied"],
+        head,
         [
             [
                 row["compressor"],
                 f"{row['cost']:.0%}",
-                number(row["answerable_emptied"]),
-                number(row["threshold"]),
+                *_numbers(row, "answerable_emptied", "threshold"),
                 interval(row["unanswerable_emptied"]),
             ]
             for row in rows
@@ -238,11 +241,7 @@ def _ranks(rows: Sequence[Figures]) -> str:
     return _table(
         ["ranker", "questions", "MRR", "nDCG@10", "MAP", "gold first"],
         [
-            [
-                row["ranker"],
-                f"{row['questions']:,}",
-                *(number(row[key]) for key in ("mrr", "ndcg10", "map", "gold_first")),
-            ]
+            [row["ranker"], f"{row['questions']:,}", *_numbers(row, "mrr", "ndcg10", "map", "gold_first")]
             for row in rows
         ],
     )
@@ -252,15 +251,14 @@ def _reliability(bins: Sequence[Figures]) -> str:
     return _table(
         ["probability", "sentences", "predicted", "relevant"],
         [
-            [
-                f"{each['low']:.1f}–{each['high']:.1f}",
-                f"{each['count']:,}",
-                number(each["predicted"]),
-                number(each["observed"]),
-            ]
+            [f"{each['low']:.1f}–{each['high']:.1f}", f"{each['count']:,}", *_numbers(each, "predicted", "observed")]
             for each in bins
         ],
     )
+
+
+def _numbers(row: Figures, *names: str) -> list[str]:
+    return [number(row[name]) for name in names]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -284,3 +282,29 @@ def _signed(figures: Figures) -> str:
     if not figures["n"]:
         return ""
     return f"{figures['mean']:+.3f} [{figures['low']:+.3f}, {figures['high']:+.3f}]"
+
+
+def reliability_plot(sets: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """One curve a set and compressor: the share of relevant sentences over the predicted probability.
+
+    sets: the figures of `evaluate` by name. Raises MissingExtraError without matplotlib.
+    """
+    require_matplotlib()
+    # the object interface, so that no backend and no global figure state is touched
+    figure = import_module("matplotlib.figure").Figure(figsize=(6, 6), layout="constrained")
+    axes = figure.add_subplot(xlabel="predicted probability", ylabel="share relevant", xlim=(0, 1), ylim=(0, 1))
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", label="perfect")
+    for name, figures in sets.items():
+        for row in figures["calibration"]:
+            predicted, observed = ([each[key] for each in row["bins"]] for key in ("predicted", "observed"))
+            axes.plot(predicted, observed, marker="o", label=f"{name}, {row['compressor']} (ECE {row['ece']:.3f})")
+    axes.legend(fontsize="small")
+    figure.savefig(path)
+
+
+def require_matplotlib() -> None:
+    """Raise MissingExtraError unless matplotlib is installed, so that a long run can fail before it starts."""
+    try:
+        import_module("matplotlib")
+    except ImportError as error:
+        raise MissingExtraError("the reliability plot", "bench") from error

@@ -1,21 +1,29 @@
-"""The same questions with ever more text around the answer: from its sentence alone to five whole articles."""
+"""What a run evaluates: sets of files, of the same questions with ever more text around the answer, of manuals.
+
+The ladder goes from the answer's sentence alone to five whole articles.
+"""
 
 from __future__ import annotations
 
+import importlib
+import json
+import pydoc
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import ctxprune
 from ctxprune.data.corpus import read_corpus
-from ctxprune.data.questions import LabelledDocument, Question, read_jsonl
+from ctxprune.data.questions import LabelledDocument, Question, answer_sentences, read_jsonl
 from ctxprune.errors import InputError
 from ctxprune.eval.metrics import Offsets, answer_places
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.eval.run.retrieval import Pool, shuffled
 from ctxprune.files import read_rows
 from ctxprune.text import split_sentences
-from ctxprune.types import Document
+from ctxprune.types import Compressor, Document
 
 SHORT_RUNGS = ("1 sentence", "3 sentences", "1 paragraph", "10 paragraphs")
 LONG_RUNGS = ("whole article", "5 articles")
@@ -212,3 +220,55 @@ def ladder_sets(path: Path, *, limit: int | None, long_limit: int, seed: int) ->
         raise InputError(f"{path}: {error}") from None
     for number, (name, questions) in enumerate(ladder.rungs(), 1):
         yield f"{set_name(path)} rung {number}: {name}", questions
+
+
+#: (question, answer) pairs by module, on reference texts that every Python carries: what `pydoc` prints of modules of
+#: its standard library. Nothing of them is shipped or fetched; an answer is a literal string that must stand in them.
+QUESTIONS: Mapping[str, Sequence[tuple[str, str]]] = json.loads(
+    Path(__file__).with_name("manuals.json").read_text(encoding="utf-8")
+)
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
+
+
+def manual_questions(
+    questions: Mapping[str, Sequence[tuple[str, str]]] = QUESTIONS,
+) -> tuple[list[Question], list[str]]:
+    """The questions that this Python's texts answer, one document of 500 to 10,000 words each, and a line for each that
+    they do not: versions of Python differ."""
+    found: list[Question] = []
+    missing: list[str] = []
+    for module, pairs in questions.items():
+        document = Document(manual(module), id=f"pydoc:{module}", title=module)
+        for number, (text, answer) in enumerate(pairs):
+            spans = tuple((match.start(), match.end()) for match in re.finditer(re.escape(answer), document.text))
+            if not spans:
+                missing.append(f"{module}: {text} ({answer!r} does not stand in this Python's text)")
+                continue
+            relevant = answer_sentences(document.text, spans)
+            labelled = LabelledDocument(document, is_gold=True, answer_spans=spans, relevant=relevant)
+            found.append(Question(f"{module}:{number}", text, (answer,), documents=(labelled,)))
+    return found, missing
+
+
+def manual(module: str) -> str:
+    """What `pydoc` prints of a module, without the addresses and the file name that change from run to run."""
+    text = pydoc.plain(pydoc.render_doc(importlib.import_module(module)))
+    return _ADDRESS.sub("", text).partition("\nFILE\n")[0].rstrip() + "\n"
+
+
+def load_compressor(name: str) -> Compressor:
+    """A compressor by name, "NAME:MODEL" with that model, such as an export's folder, or "NAME+OPTION=VALUE" with that
+    option.
+
+    Raises UnknownNameError for a name that nobody knows.
+    """
+    if "+" in name and not Path(name).exists():
+        family, *options = name.split("+")
+        given: dict[str, Any] = {key: value for key, _, value in (option.partition("=") for option in options)}
+        if "empty_below" in given:
+            given["policy"] = ctxprune.Policy(empty_below=float(given.pop("empty_below")))
+        return ctxprune.load(family, **given)
+    family, colon, model = name.partition(":")
+    if not colon or Path(name).exists():
+        return ctxprune.load(name)
+    return ctxprune.load(family, model=model)

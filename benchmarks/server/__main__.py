@@ -3,18 +3,190 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import platform
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.server.load import QUICK, Sizes, first_byte, latency, one_client, overload, throughput
+import httpx2
+import numpy as np
+
+from benchmarks.server.processes import (
+    QUICK,
+    TIMEOUT_SECONDS,
+    Running,
+    Sizes,
+    bodies,
+    sidecar,
+    upstream,
+    with_clients,
+)
 from benchmarks.server.soak import soak
-from ctxprune import __version__
+from ctxprune import Context, Pipeline, __version__, load
+
+
+@dataclass(slots=True)
+class Answers:
+    """seconds: of each answer with status 200. statuses: how often each came."""
+
+    seconds: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    total_seconds: float = 0.0
+
+    def percentile(self, share: float) -> float:
+        return float(np.percentile(self.seconds, share)) if self.seconds else float("nan")
+
+
+async def post_all(url: str, requests: Sequence[dict[str, Any]], *, clients: int) -> Answers:
+    """Every request once, by so many clients, each of which waits for its answer before it sends the next."""
+    answers, waiting = Answers(), iter(requests)
+
+    async def one_client(http: httpx2.AsyncClient) -> None:
+        for body in waiting:
+            began = time.perf_counter()
+            response = await http.post(f"{url}/v1/compress", json=body)
+            answers.statuses[response.status_code] += 1
+            if response.status_code == 200:
+                answers.seconds.append(time.perf_counter() - began)
+
+    began = time.perf_counter()
+    await with_clients(clients, one_client)
+    answers.total_seconds = time.perf_counter() - began
+    return answers
+
+
+def throughput(sizes: Sizes) -> dict[str, Any]:
+    """Passages a second: one call of the library with all requests, and the server with `busiest` clients, in turn."""
+    pipeline, source = Pipeline([load("provence")]), bodies(sizes)
+    engine_rates, server_rates = [], []
+    with sidecar(cache_bytes=0, max_requests=4 * sizes.busiest, deadline_seconds=TIMEOUT_SECONDS) as server:
+        for round_number in range(sizes.rounds + 1):
+            requests = [next(source) for _ in range(sizes.requests)]
+            began = time.perf_counter()
+            pipeline.run([Context.of(body["query"], body["documents"]) for body in requests])
+            engine_seconds = time.perf_counter() - began
+            answers = asyncio.run(post_all(server.url, requests, clients=sizes.busiest))
+            if answers.statuses != {200: sizes.requests}:
+                raise RuntimeError(f"the server refused: {dict(answers.statuses)}; every answer should be 200")
+            if round_number:  # the first warms both up
+                engine_rates.append(sizes.requests * sizes.passages / engine_seconds)
+                server_rates.append(sizes.requests * sizes.passages / answers.total_seconds)
+    ratios = [server / engine for server, engine in zip(server_rates, engine_rates, strict=True)]
+    return {
+        "engine_passages_a_second": float(np.median(engine_rates)),
+        "server_passages_a_second": float(np.median(server_rates)),
+        "ratio": float(np.median(ratios)),
+        "ratio_range": [min(ratios), max(ratios)],
+    }
+
+
+def one_client(sizes: Sizes) -> dict[str, Any]:
+    """Milliseconds that the server adds to the library's call: medians over pairs taken in turn."""
+    pipeline, source = Pipeline([load("provence")]), bodies(sizes, seed=1)
+    library, served = [], []
+    with (
+        sidecar(cache_bytes=0) as server,
+        httpx2.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as http,
+    ):
+        for _ in range(sizes.pairs + 2):
+            body = next(source)
+            began = time.perf_counter()
+            pipeline.run([Context.of(body["query"], body["documents"])])
+            between = time.perf_counter()
+            http.post(f"{server.url}/v1/compress", json=body).raise_for_status()
+            library.append(between - began)
+            served.append(time.perf_counter() - between)
+    # the first two warm up
+    return {
+        "library_ms": 1000 * float(np.median(library[2:])),
+        "server_ms": 1000 * float(np.median(served[2:])),
+        "overhead_ms": 1000 * float(np.median(np.subtract(served[2:], library[2:]))),
+    }
+
+
+def latency(sizes: Sizes) -> list[dict[str, Any]]:
+    """p50, p95 and p99 in milliseconds at each number of clients."""
+    source, rows = bodies(sizes, seed=2), []
+    with sidecar(cache_bytes=0, max_requests=4 * sizes.busiest, deadline_seconds=TIMEOUT_SECONDS) as server:
+        for clients in sizes.clients:
+            requests = [next(source) for _ in range(max(sizes.requests, 2 * clients))]
+            answers = asyncio.run(post_all(server.url, requests, clients=clients))
+            rows.append(
+                {"clients": clients, "requests": len(requests)}
+                | {f"p{share}_ms": 1000 * answers.percentile(share) for share in (50, 95, 99)}
+            )
+    return rows
+
+
+def overload(sizes: Sizes) -> dict[str, Any]:
+    """Four times as many clients as requests that the server takes, none of which heeds Retry-After."""
+    room = max(sizes.busiest // 4, 1)
+    source = bodies(sizes, seed=3)
+    with sidecar(cache_bytes=0, max_requests=room) as server:
+        asyncio.run(post_all(server.url, [next(source) for _ in range(2 * room)], clients=room))
+        before = server.rss_bytes()
+        statuses = asyncio.run(_pressed(server, sizes, source))
+        stopped = time.perf_counter()
+        answered = asyncio.run(post_all(server.url, [next(source)], clients=1))
+        recovery, after = time.perf_counter() - stopped, server.rss_bytes()
+    return {
+        "clients": 4 * room,
+        "taken_at_once": room,
+        "statuses": {str(status): number for status, number in sorted(statuses.items())},
+        "recovered_status": next(iter(answered.statuses)),
+        "recovery_seconds": recovery,
+        "rss_before_mb": before / 1e6,
+        "rss_after_mb": after / 1e6,
+    }
+
+
+async def _pressed(server: Running, sizes: Sizes, source: Iterator[dict[str, Any]]) -> Counter[int]:
+    statuses: Counter[int] = Counter()
+    until = time.monotonic() + sizes.overload_seconds
+
+    async def client(http: httpx2.AsyncClient) -> None:
+        while time.monotonic() < until:
+            response = await http.post(f"{server.url}/v1/compress", json=next(source))
+            statuses[response.status_code] += 1
+            if response.status_code == 429:
+                await asyncio.sleep(0.05)  # or the clients, on the same cores, would be most of the load
+
+    await with_clients(4 * max(sizes.busiest // 4, 1), client)
+    return statuses
+
+
+def first_byte(sizes: Sizes) -> dict[str, Any]:
+    """Milliseconds to the first byte of a streamed answer, straight and through the proxy, taken in turn."""
+    direct: list[float] = []
+    proxied: list[float] = []
+    body = {"model": "ok", "messages": [{"role": "user", "content": "Why?"}], "stream": True}
+    with (
+        upstream() as endpoint,
+        sidecar(upstream_url=f"{endpoint.url}/v1") as server,
+        httpx2.Client(timeout=TIMEOUT_SECONDS, trust_env=False) as http,
+    ):
+        for _ in range(sizes.pairs + 2):
+            for url, seconds in ((endpoint.url, direct), (server.url, proxied)):
+                began = time.perf_counter()
+                with http.stream("POST", f"{url}/v1/chat/completions", json=body) as response:
+                    chunks = response.iter_raw()
+                    next(chunks)
+                    seconds.append(time.perf_counter() - began)
+                    for _ in chunks:
+                        pass
+    return {
+        "direct_ms": 1000 * float(np.median(direct[2:])),
+        "proxied_ms": 1000 * float(np.median(proxied[2:])),
+        "overhead_ms": 1000 * float(np.median(np.subtract(proxied[2:], direct[2:]))),
+    }
+
 
 PARTS = ("throughput", "one_client", "latency", "overload", "first_byte", "soak")
 
@@ -90,7 +262,7 @@ def report(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _throughput(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
+def _throughput_section(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     low, high = row["ratio_range"]
     return [
         "## Engine and server",
@@ -103,7 +275,7 @@ def _throughput(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     ]
 
 
-def _one_client(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
+def _one_client_section(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     return [
         "## One client",
         "",
@@ -112,7 +284,7 @@ def _one_client(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     ]
 
 
-def _latency(rows: list[dict[str, Any]], sizes: dict[str, Any]) -> list[str]:
+def _latency_section(rows: list[dict[str, Any]], sizes: dict[str, Any]) -> list[str]:
     return [
         "## Latency",
         "",
@@ -126,7 +298,7 @@ def _percentiles(row: dict[str, Any]) -> list[str]:
     return [f"{row[f'p{share}_ms']:.0f}" for share in (50, 95, 99)]
 
 
-def _overload(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
+def _overload_section(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     statuses = ", ".join(f"{number} x {status}" for status, number in row["statuses"].items())
     return [
         "## Four times too many",
@@ -137,7 +309,7 @@ def _overload(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     ]
 
 
-def _first_byte(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
+def _first_byte_section(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     return [
         "## The proxy's delay",
         "",
@@ -147,7 +319,7 @@ def _first_byte(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     ]
 
 
-def _soak(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
+def _soak_section(row: dict[str, Any], sizes: dict[str, Any]) -> list[str]:
     by_half = [[sample for sample in row["rss_mb"] if sample[0] == half] for half in (0, 1)]
     return [
         "## Faults",
@@ -173,12 +345,12 @@ def _thinned(samples: list[list[float]]) -> list[list[float]]:
 
 
 _SECTIONS: dict[str, Callable[[Any, dict[str, Any]], list[str]]] = {
-    "throughput": _throughput,
-    "one_client": _one_client,
-    "latency": _latency,
-    "overload": _overload,
-    "first_byte": _first_byte,
-    "soak": _soak,
+    "throughput": _throughput_section,
+    "one_client": _one_client_section,
+    "latency": _latency_section,
+    "overload": _overload_section,
+    "first_byte": _first_byte_section,
+    "soak": _soak_section,
 }
 
 

@@ -15,8 +15,6 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -26,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+
+from benchmarks.server.processes import peak_mb, served
 
 HONEST, HOSTILE = "honest-" + "h" * 20, "hostile-" + "x" * 20
 #: Sockets that the slow senders hold at a time, and the seconds after which they come again.
@@ -255,56 +255,11 @@ def hostile_shape(choose: random.Random) -> bytes:
     return choose.choice(shapes).encode()
 
 
-@contextlib.contextmanager
-def served(log: Path, **settings: str) -> Any:
-    """`ctxprune serve` as a process of its own, with more settings from the environment; (process, port), ready."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    environment = (
-        os.environ
-        | settings
-        | {
-            "CTXPRUNE_API_KEYS": json.dumps([HONEST, HOSTILE]),
-            "CTXPRUNE_DRAIN_SECONDS": "1",
-            "CTXPRUNE_SHUTDOWN_SECONDS": "20",
-            "CTXPRUNE_HEADER_SECONDS": "5",
-        }
-    )
-    command = [sys.executable, "-c", "from ctxprune.cli import main; main()", "serve", "--port", str(port)]
-    with log.open("wb") as stream:
-        process = subprocess.Popen(command, env=environment, stdout=stream, stderr=stream)
-    try:
-        _until_ready(process, port)
-        yield process, port
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-
-
-def _until_ready(process: subprocess.Popen[bytes], port: int) -> None:
-    limit = time.monotonic() + 300
-    while time.monotonic() < limit and process.poll() is None:
-        with contextlib.suppress(httpx2.HTTPError):
-            if httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=5).status_code == 200:
-                return
-        time.sleep(0.2)
-    raise RuntimeError("the server did not become ready; see its log")
-
-
-def peak_mb(pid: int) -> float:
-    """The most resident memory that the process ever had; 0 where there is no /proc."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
-
-
 def measured(seconds: float, out: Path, seed: int) -> dict[str, Any]:
     """Attack for so long, then SIGTERM; everything that was seen."""
     seen, log = Seen(), out / "server.log"
-    with served(log) as (process, port):
+    settings = {"drain_seconds": 1, "shutdown_seconds": 20, "header_seconds": 5}
+    with served(log, [HONEST, HOSTILE], **settings) as (process, port):
         idle_mb = peak_mb(process.pid)
         alone = Seen()
         asyncio.run(Attack(port, alone, time.monotonic() + min(seconds, ALONE_SECONDS), random.Random(seed)).watch())

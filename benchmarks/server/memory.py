@@ -17,8 +17,10 @@ from typing import Any
 
 import httpx2
 
-from benchmarks.server.hostile import HONEST, HOSTILE, QUERY, peak_mb, served
+from benchmarks.server.processes import peak_mb, served
 
+KEYS = "one-" + "o" * 20, "other-" + "x" * 20
+QUERY = "When was the mill built?"
 #: An answer that has not come by then counts as none.
 ANSWER_SECONDS = 240.0
 #: An upstream that takes no connection: what is measured ends there.
@@ -69,7 +71,7 @@ async def _sent(port: int, load: Load) -> Counter[str]:
 
         async def one(at: int) -> str:
             path, body = load.requests[at]
-            headers = {"content-type": "application/json", "x-api-key": (HONEST, HOSTILE)[at % 2]}
+            headers = {"content-type": "application/json", "x-api-key": KEYS[at % 2]}
             try:
                 return str((await http.post(path, content=body, headers=headers)).status_code)
             except httpx2.HTTPError as error:
@@ -83,7 +85,7 @@ def measured(out: Path, only: str) -> list[dict[str, Any]]:
     for name, load in loads().items():
         if only not in name:
             continue
-        with served(out / "server.log", CTXPRUNE_UPSTREAM_URL=NOWHERE) as (process, port):
+        with served(out / "server.log", KEYS, upstream_url=NOWHERE) as (process, port):
             idle = peak_mb(process.pid)
             answers = asyncio.run(_sent(port, load))
             rows.append(

@@ -1,4 +1,4 @@
-"""The processes that the load benchmark runs on loopback ports: the sidecar, and an upstream that fails on demand."""
+"""What benchmarks of the server share: processes on loopback ports (sidecar, bad upstream), clients and requests."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ import asyncio
 import json
 import multiprocessing
 import os
+import random
 import socket
+import subprocess
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from itertools import count
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -93,15 +97,66 @@ def _listening() -> socket.socket:
 
 def _until_ready(running: Running) -> None:
     limit = time.monotonic() + START_SECONDS
-    while True:
+    while not _answers(f"{running.url}/readyz"):
         if not running.process.is_alive() or time.monotonic() > limit:
             raise RuntimeError(f"the server did not start within {START_SECONDS:g} s; see its log above")
-        try:
-            if httpx2.get(f"{running.url}/readyz", timeout=5).status_code == 200:
-                return
-        except httpx2.HTTPError:
-            pass
         time.sleep(0.1)
+
+
+@contextmanager
+def served(
+    log: Path, keys: Sequence[str], *, patience: float = START_SECONDS, **settings: Any
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """`ctxprune serve` as whoever deploys it runs it: the process and its port, ready. log: where it writes. keys: that
+    it takes. settings: as in `Settings`, by its environment."""
+    port = free_port()
+    variables = {f"CTXPRUNE_{name.upper()}": str(value) for name, value in settings.items()}
+    command = [sys.executable, "-c", "from ctxprune.cli import main; main()", "serve", "--port", str(port)]
+    environment = {**os.environ, **variables, "CTXPRUNE_API_KEYS": json.dumps(list(keys))}
+    with ready(command, environment, f"http://127.0.0.1:{port}/readyz", log=log, patience=patience) as process:
+        yield process, port
+
+
+@contextmanager
+def ready(
+    command: Sequence[str], environment: Mapping[str, str], url: str, *, log: Path, patience: float
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server's process, once `url` answers with 200. Raises RuntimeError with the end of its log when it does not
+    within `patience` seconds."""
+    with log.open("wb") as stream:
+        process = subprocess.Popen(command, env=dict(environment), stdout=stream, stderr=stream)
+    try:
+        limit = time.monotonic() + patience
+        while not _answers(url):
+            if process.poll() is not None or time.monotonic() > limit:
+                raise RuntimeError(f"{command[0]} did not start:\n{log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.2)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def peak_mb(pid: int) -> float:
+    """The most resident memory that the process ever had; 0 where there is no /proc."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=5).status_code == 200
+    except httpx2.HTTPError:
+        return False
 
 
 def _run_sidecar(listening: socket.socket, options: dict[str, Any]) -> None:
@@ -165,3 +220,48 @@ async def _reply(writer: asyncio.StreamWriter, mode: str | None, body: bytes) ->
         writer.write(b"0\r\n\r\n")
     await writer.drain()
     return mode in ("ok", "slow", "error", "echo", "told")
+
+
+TIMEOUT_SECONDS = 600.0
+_VOCABULARY = (
+    "the river station opened ticket music glass winter engine granite harbour record committee village museum "
+    "student report copper garden market signal bridge letter railway festival doctor cloud window season theatre"
+)
+_WORDS = _VOCABULARY.split()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is measured. requests: a round of the throughput; pairs: of one-client and proxy calls."""
+
+    requests: int = 192
+    rounds: int = 3
+    pairs: int = 60
+    clients: tuple[int, ...] = (1, 8, 64)
+    busiest: int = 64
+    passages: int = 5
+    words: int = 100
+    overload_seconds: float = 20.0
+
+
+QUICK = Sizes(requests=4, rounds=1, pairs=3, clients=(1, 2), busiest=4, passages=2, words=30, overload_seconds=0.5)
+
+
+def bodies(sizes: Sizes, *, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Requests without end, none like another, so that no cache answers."""
+    choose = random.Random(seed)
+    for number in count():
+        texts = [_passage(choose, sizes.words) for _ in range(sizes.passages)]
+        yield {"query": f"When was the {choose.choice(_WORDS)} number {number} opened?", "documents": texts}
+
+
+def _passage(choose: random.Random, words: int) -> str:
+    chosen = [choose.choice(_WORDS) for _ in range(words)]
+    sentences = [chosen[at : at + 12] for at in range(0, words, 12)]
+    return " ".join(f"{' '.join(sentence).capitalize()}." for sentence in sentences)
+
+
+async def with_clients(clients: int, work: Callable[[httpx2.AsyncClient], Coroutine[Any, Any, None]]) -> None:
+    limits = httpx2.Limits(max_connections=None, max_keepalive_connections=clients)
+    async with httpx2.AsyncClient(timeout=TIMEOUT_SECONDS, limits=limits, trust_env=False) as http:
+        await asyncio.gather(*(work(http) for _ in range(clients)))

@@ -15,8 +15,7 @@ from typing import Any
 
 import httpx2
 
-from benchmarks.server.load import Sizes, bodies, with_clients
-from benchmarks.server.processes import FAULTS, STREAM, Running, sidecar, upstream
+from benchmarks.server.processes import FAULTS, STREAM, Running, Sizes, bodies, sidecar, upstream, with_clients
 from ctxprune import Context, Pipeline, load
 
 #: Different requests whose answers the library gives beforehand; half of the traffic repeats them, so the cache works.

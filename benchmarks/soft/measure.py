@@ -8,12 +8,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from benchmarks.soft.arms import Asked, TextTokens, arms
+from benchmarks.soft.arms import Asked, Row, TextTokens, arms
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Vectors
 from ctxprune.data.questions import Question, read_jsonl
 from ctxprune.errors import InputError
@@ -152,8 +152,6 @@ class SoftLikelihood:
 
 
 T = TypeVar("T")
-#: What was measured of one item, as JSON has it.
-Row: TypeAlias = dict[str, Any]
 
 
 def measured_rows(
@@ -216,28 +214,20 @@ def bridge_digest(bridge: Bridge) -> str:
     return key(asdict(bridge.config), digests)
 
 
+@dataclass(frozen=True, slots=True)
 class AnswerMeasure:
     """Measures questions. model, generator: called when something is left to measure. template: of the bridge."""
 
-    def __init__(
-        self,
-        tokens: TextTokens,
-        model: Callable[[], SoftLikelihood],
-        generator: Callable[[], LocalGenerator],
-        *,
-        template: str,
-        max_new_tokens: int,
-    ) -> None:
-        self._tokens = tokens
-        self._model = model
-        self._generator = generator
-        self._template = template
-        self._max_new_tokens = max_new_tokens
+    tokens: TextTokens
+    model: Callable[[], SoftLikelihood]
+    generator: Callable[[], LocalGenerator]
+    template: str
+    max_new_tokens: int
 
     def likelihoods(self, questions: Sequence[Asked]) -> list[Row]:
         """Nats of the first accepted answer by arm, its number of tokens, and the tokens of each arm's prompt."""
-        model = self._model()
-        asked = [arms(each, self._tokens) for each in questions]
+        model = self.model()
+        asked = [arms(each, self.tokens) for each in questions]
         prompts = [{arm: model.question_parts(prompt) for arm, prompt in each.items()} for each in asked]
         answers = [model.answer_ids(each.answers[0]) for each in questions]
         return [
@@ -254,7 +244,7 @@ class AnswerMeasure:
 
     def predictions(self, questions: Sequence[Asked]) -> list[Row]:
         """What the model writes in each arm, greedily, and whether an accepted answer occurs in it."""
-        asked = [arms(each, self._tokens) for each in questions]
+        asked = [arms(each, self.tokens) for each in questions]
         written = {arm: self._written([each[arm] for each in asked]) for arm in asked[0]}
         rows: list[Row] = []
         for place, question in enumerate(questions):
@@ -269,35 +259,35 @@ class AnswerMeasure:
 
     def _written(self, prompts: Sequence[str | Context]) -> list[Reply]:
         """prompts: of one arm, so all of one kind."""
-        generator = self._generator()
+        generator = self.generator()
         texts = [prompt for prompt in prompts if isinstance(prompt, str)]
         contexts = [prompt for prompt in prompts if not isinstance(prompt, str)]
-        limit = self._max_new_tokens
+        limit = self.max_new_tokens
         if texts:
             return generator.replies(texts, max_new_tokens=limit)
-        return generator.context_replies(contexts, template=self._template, max_new_tokens=limit)
+        return generator.context_replies(contexts, template=self.template, max_new_tokens=limit)
 
 
 #: Passages to tell apart, and how much of each is read to tell; chance is 1 / CANDIDATES.
 CANDIDATES, READ_TOKENS = 32, 32
 
 
+@dataclass(frozen=True, slots=True)
 class PassageMeasure:
     """Measures passages by their places; each gets one of the paraphrase prompts that bridges are trained with.
 
     model: gives the language model, called when something is left to measure.
     """
 
-    def __init__(self, passages: Sequence[str], tokens: TextTokens, model: Callable[[], SoftLikelihood]) -> None:
-        self._passages = passages
-        self._tokens = tokens
-        self._model = model
+    passages: Sequence[str]
+    tokens: TextTokens
+    model: Callable[[], SoftLikelihood]
 
     def likelihoods(self, places: Sequence[int]) -> list[Row]:
         """Nats of each passage after its own token, another's, the constant one and none, and its number of tokens."""
-        model = self._model()
-        targets = [model.text_ids(self._passages[place]) for place in places]
-        soft = [{**self._tokens.of(self._passages[place]), "none": None} for place in places]
+        model = self.model()
+        targets = [model.text_ids(self.passages[place]) for place in places]
+        soft = [{**self.tokens.of(self.passages[place]), "none": None} for place in places]
         prompts = [
             {name: model.paraphrase_parts(place, vectors) for name, vectors in named.items()}
             for place, named in zip(places, soft, strict=True)
@@ -312,10 +302,10 @@ class PassageMeasure:
 
         Raises InputError for a place in a group that is not full.
         """
-        model = self._model()
-        targets = [model.text_ids(self._passages[place])[:READ_TOKENS] for place in places]
+        model = self.model()
+        targets = [model.text_ids(self.passages[place])[:READ_TOKENS] for place in places]
         prompts = [
-            {str(at): model.paraphrase_parts(place, self._tokens.of(text)["true"]) for at, text in self._group(place)}
+            {str(at): model.paraphrase_parts(place, self.tokens.of(text)["true"]) for at, text in self._group(place)}
             for place in places
         ]
         return [
@@ -324,7 +314,7 @@ class PassageMeasure:
         ]
 
     def _group(self, place: int) -> list[tuple[int, str]]:
-        group = self._passages[place // CANDIDATES * CANDIDATES :][:CANDIDATES]
+        group = self.passages[place // CANDIDATES * CANDIDATES :][:CANDIDATES]
         if len(group) < CANDIDATES:
             raise InputError(f"passage {place} stands in a group of {len(group)}, {CANDIDATES} are needed; take more")
         return list(enumerate(group))

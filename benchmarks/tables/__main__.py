@@ -30,6 +30,7 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "first_sentence": quality.first_sentence,
     "defaults": quality.defaults,
     "side_by_side": quality.side_by_side,
+    "emptied": quality.emptied,
     "ladder": quality.ladder,
     "command": quality.command,
     "points": quality.points_table,

@@ -114,6 +114,18 @@ def side_by_side(figures: Figures) -> str:
     return _left(compact(["set", "", "answer kept", "words removed", f"kept at {budgets} words"], rows), from_column=2)
 
 
+def emptied(figures: Figures) -> str:
+    """Of every compressor on every set: the answerable and the unanswerable contexts of which nothing is kept."""
+    head = ["set", "", "answer kept", "answerable emptied", "unanswerable emptied"]
+    rows = [
+        [TITLES.get(name, name), f"`{row['compressor']}`"]
+        + [interval(row[key]) for key in ("answer_kept", "answerable_emptied", "unanswerable_emptied")]
+        for name, one in figures["sets"].items()
+        for row in one["defaults"]
+    ]
+    return _left(compact(head, rows), from_column=2)
+
+
 def ladder(figures: Figures) -> str:
     """The rungs of a ladder: the same questions with more and more text around the answer."""
     head = [
@@ -195,7 +207,7 @@ def _calibration(one: Figures) -> str:
 
 
 def points_table(figures: Figures) -> str:
-    """A row a set and point. figures: {"sets": {name: {point: figures}}} of `benchmarks.risk_points`."""
+    """A row a set and point. figures: {"sets": {name: {point: figures}}} of `benchmarks.risk points`."""
     rows = []
     for name, points in figures["sets"].items():
         title = TITLES.get(name, name)

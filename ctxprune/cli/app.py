@@ -189,7 +189,7 @@ def index(
         raise typer.BadParameter("--encoder, --shard-tokens, --pieces and --titles are for --vectors FOLDER")
     if scores is None and model is not None:
         raise typer.BadParameter("--model is for --scores FILE; name the encoder of --vectors with --encoder")
-    from ctxprune.cli.index import VectorOptions, documents_to_index, index_scores, index_sentences, index_vectors
+    from ctxprune.cli.run import VectorOptions, documents_to_index, index_scores, index_sentences, index_vectors
 
     documents = documents_to_index(inputs)
     if scores is not None:
@@ -246,14 +246,14 @@ def mcp(
         raise typer.BadParameter("--budget and --threshold are for --wrap; without it, callers give them")
     from importlib import import_module
 
-    served, wrapping = (import_module(f"ctxprune.integrations.mcp.{name}") for name in ("server", "wrap"))
+    served = import_module("ctxprune.integrations.mcp.server")
     served.run(
         transport="http" if http else "stdio",
         host=host,
         port=port,
         compressor=compressor,
         command=command if wrap else None,
-        wrapping=wrapping.Wrapping(min_tokens=min_tokens, budget=budget, threshold=threshold),
+        wrapping=served.Wrapping(min_tokens=min_tokens, budget=budget, threshold=threshold),
     )
 
 
@@ -300,7 +300,7 @@ _TOP = {
         "ctxprune.eval.command",
         "Benchmark compressors on questions: data, run, report, compare, ls, calibrate, break-even.",
     ),
-    "map": ("ctxprune.integrations.mapping.command", "Compress, embed or score a whole file on several workers."),
+    "map": ("ctxprune.integrations.mapping.run", "Compress, embed or score a whole file on several workers."),
 }
 
 

@@ -20,7 +20,7 @@ from ctxprune.data.corpus import corpus_document, decode_page, is_page, read_cor
 from ctxprune.data.questions import answers_from, question_from_row, read_jsonl
 from ctxprune.errors import InputError, UnknownNameError
 from ctxprune.files import decoded, json_object, read_lines, read_rows, split_lines
-from ctxprune.options import Options
+from ctxprune.options import OWN, Options
 from ctxprune.pipeline import require_query
 from ctxprune.types import Compressor, Context, Document, TokenCounter
 
@@ -44,7 +44,7 @@ class Compression(Options):
                     "generator's bridge, so the command line cannot run it; name a compressor that gives text, or see "
                     "docs/xrag.md for its use in Python"
                 ) from None
-            given = {name: value for name in _OWN if (value := getattr(self, name)) is not None}
+            given = {name: value for name in OWN if (value := getattr(self, name)) is not None}
             refused = [name for name in given if f"'{name}'" in str(error)]
             if not refused:
                 raise
@@ -52,10 +52,6 @@ class Compression(Options):
                 f"the compressor {self.compressor!r} takes no --{refused[0].replace('_', '-')} {given[refused[0]]}; "
                 "leave it out"
             ) from None
-
-
-#: Options that not every compressor takes.
-_OWN = ("model", "rate", "operating_point", "language", "units")
 
 
 STANDARD_INPUT = Path("-")

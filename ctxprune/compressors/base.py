@@ -223,7 +223,7 @@ class ScoringCompressor(ABC):
         """
         if policy.companions and self.default_companions is None:
             raise InputError(f"{self.name} does not choose sentences, and only they have companions; leave them out")
-        for rule in ("floor", "top_p"):
+        for rule in ("floor", "empty_below", "top_p"):
             if self.default_threshold is None and getattr(policy, rule):
                 raise InputError(
                     f"{self.name} scores are not probabilities, so {rule}={getattr(policy, rule)} means nothing; "

@@ -6,9 +6,8 @@ import copy
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from typing import Literal, Protocol, Unpack, runtime_checkable
 
@@ -25,6 +24,7 @@ from ctxprune.compressors.base import (
 )
 from ctxprune.errors import InputError
 from ctxprune.prompt import piece_text
+from ctxprune.runtime import sigmoid
 from ctxprune.select import Policy
 from ctxprune.text import split_words
 from ctxprune.text.markup import silent_units
@@ -83,12 +83,7 @@ class RandomSentences(SentenceCompressor):
     name = "random"
     needs_query = False
 
-    def __init__(
-        self,
-        *,
-        seed: int = 0,
-        **choice: Unpack[Choice],
-    ) -> None:
+    def __init__(self, *, seed: int = 0, **choice: Unpack[Choice]) -> None:
         super().__init__(**choice)
         self.seed = seed
 
@@ -149,17 +144,11 @@ def _sentences(context: Context, units: Sequence[Sequence[Span]]) -> Sentences:
 
 
 def _rescored(context: Context, units: Sequence[Sequence[Span]], scores: Scores) -> Context:
-    remaining = iter(scores.tolist())
-    return with_extracts(context, map(_rescored_extract, context.extracts, units, _taken(remaining, units)))
-
-
-def _taken(scores: Iterator[float], units: Sequence[Sequence[Span]]) -> Iterator[list[float]]:
-    return (list(islice(scores, len(spans))) for spans in units)
-
-
-def _rescored_extract(extract: Extract, spans: Sequence[Span], scores: Sequence[float]) -> Extract:
-    units = [replace(span, score=score) for span, score in zip(spans, scores, strict=True)]
-    return narrow(extract, units, score=max(scores, default=None))
+    remaining, fresh = iter(scores.tolist()), []
+    for extract, spans in zip(context.extracts, units, strict=True):
+        scored = [replace(span, score=next(remaining)) for span in spans]
+        fresh.append(narrow(extract, scored, score=max((span.score for span in scored), default=None)))
+    return with_extracts(context, fresh)
 
 
 @runtime_checkable
@@ -230,11 +219,7 @@ class RerankTruncate(ScoringCompressor):
 
     name = "rerank-truncate"
 
-    def __init__(
-        self,
-        scorer: DocumentScorer | PairScorer | Literal["retriever"],
-        **choice: Unpack[Choice],
-    ) -> None:
+    def __init__(self, scorer: DocumentScorer | PairScorer | Literal["retriever"], **choice: Unpack[Choice]) -> None:
         policy = replace(choice.get("policy") or Policy(order="rank"), fill="stop")
         super().__init__(**(choice | {"policy": policy}))
         self.scorer = _document_scorer(scorer)
@@ -319,7 +304,7 @@ class DSLR(SentenceCompressor):
 
         device, dtype: by default the best that is there. Raises CheckpointError when it cannot be loaded.
         """
-        from ctxprune.models.cross_encoder import CrossEncoderScorer  # imports torch, which other scorers do not need
+        from ctxprune.models.encoders import CrossEncoderScorer  # imports torch, which other scorers do not need
 
         scorer = CrossEncoderScorer.from_pretrained(source, revision=revision, device=device, dtype=dtype)
         return cls(scorer, **choice)
@@ -337,7 +322,7 @@ class DSLR(SentenceCompressor):
             )
         if np.isnan(logits).any():
             raise InputError(f"the scorer gave nan for the sentence {pairs[int(np.isnan(logits).argmax())][1]!r:.80}")
-        probabilities = 0.5 * (1.0 + np.tanh(logits / 2.0))  # the sigmoid, without overflow
+        probabilities = sigmoid(logits)
         ends = np.cumsum([len(item.texts) for item in batch], dtype=np.int64)
         return [probabilities[end - len(item.texts) : end] for item, end in zip(batch, ends, strict=True)]
 

@@ -24,7 +24,7 @@ from ctxprune.data.questions import (
     locate_answers,
     read_jsonl,
 )
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, check_choice
 from ctxprune.files import batched, open_text, read_rows
 from ctxprune.types import Document
 
@@ -67,8 +67,7 @@ def read_questions(
     `ctxprune.data.read_dataset`. split: of a BEIR folder or data set.
     Raises InputError naming file, line and field; before the first question when the format cannot be told.
     """
-    if format not in get_args(Format):
-        raise InputError(f"format must be one of {', '.join(get_args(Format))}, got {format!r}")
+    check_choice("format", format, get_args(Format))
     chosen = detect_format(source, columns=columns) if format == "auto" else format
     if columns is not None and chosen != "datasets":
         raise InputError(f"columns are for format='datasets', got format={chosen!r}; leave them out")

@@ -45,7 +45,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         for number, row in read_rows(path):
             yield f"{path}:{number}", row
         return
-    for at, row in enumerate(_array(path)):
+    for at, row in enumerate(_load(path)):
         if not isinstance(row, dict):
             raise InputError(f"{path}: [{at}] must be an object, got {type(row).__name__}")
         yield f"{path}: [{at}]", row
@@ -59,15 +59,14 @@ def _is_array(path: Path) -> bool:
         raise InputError(f"cannot read {path}: {error}") from None
 
 
-def _array(path: Path) -> list[Any]:
+def _load(path: Path) -> Any:
     try:
         with open_text(path) as file:
-            rows: list[Any] = json.load(file)
+            return json.load(file)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from None
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}") from None
-    return rows
 
 
 def _question(row: dict[str, Any], *, default_id: str) -> Question:
@@ -218,16 +217,6 @@ def _span(answer: Any, context: str, place: str) -> tuple[int, int]:
     if not text.strip() or start < 0 or context[start:end] != text:
         raise InputError(f"{place}: answer_start {start} is at {context[max(start, 0) : end]!r:.80}, not {text!r:.80}")
     return end - len(text.lstrip()), start + len(text.rstrip())
-
-
-def _load(path: Path) -> Any:
-    try:
-        with open_text(path) as file:
-            return json.load(file)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from None
-    except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
-        raise InputError(f"cannot read {path}: {error}") from None
 
 
 def _field(row: Any, name: str, kind: type[Kind], place: str) -> Kind:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -211,6 +211,12 @@ def answer_sentences(text: str, spans: Offsets) -> Offsets:
         for sentence in sentences
         if any(start < sentence.end and sentence.start < end for start, end in spans)
     )
+
+
+def is_relevant(unit: tuple[int, int], relevant: Iterable[tuple[int, int]]) -> bool:
+    """Whether `unit` shares with a relevant span more than half of the shorter of the two: splitters differ."""
+    start, end = unit
+    return any(2 * (min(end, high) - max(start, low)) > min(end - start, high - low) for low, high in relevant)
 
 
 def locatable(answers: Sequence[str]) -> tuple[str, ...]:

@@ -1,13 +1,14 @@
-"""The encoders a pruner can stand on: stock transformers classes, and how each turns hidden states into a ranking."""
+"""The encoders a pruner can stand on, and what stock ones give as they are: relevance of pairs, means of sentences."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
@@ -23,7 +24,11 @@ from transformers.models.xlm_roberta.modeling_xlm_roberta import XLMRobertaModel
 
 from ctxprune.errors import CheckpointError
 from ctxprune.models import hub
-from ctxprune.models.formats import PairFormat, pair_format
+from ctxprune.models.formats import PairFormat, Windows, lay_windows, pair_format
+from ctxprune.runtime import EncoderRuntime
+from ctxprune.runtime.device import no_bars_off_terminal
+from ctxprune.runtime.torch import TorchRuntime
+from ctxprune.text.normal import readable
 
 #: What the naver checkpoints were trained on; their configs hold no length of their own.
 _TRAINED_LENGTH = 512
@@ -48,7 +53,7 @@ def _content(token: Any) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def max_length(wanted: Any, config: PretrainedConfig) -> int:
+def input_length(wanted: Any, config: PretrainedConfig) -> int:
     """Tokens of an input: as wanted, 512 if nothing is said, never more than the encoder has positions for."""
     wanted = _TRAINED_LENGTH if wanted is None else wanted
     if not isinstance(wanted, int) or wanted < 1:
@@ -226,7 +231,7 @@ def load_bare_encoder(source: str | Path, *, revision: str | None = None) -> Loa
         module=MeanPooled(encoder).eval(),
         tokenizer=tokenizer,
         layout=layout(tokenizer, folder, config, single_separator=True),
-        max_tokens=max_length(None, config),
+        max_tokens=input_length(None, config),
     )
 
 
@@ -244,3 +249,108 @@ def _bare(weights: hub.Weights, prefix: str) -> hub.Weights:
     """The encoder's own names, without its first-token pooler."""
     named = {key.removeprefix(prefix): value for key, value in weights.items()}
     return {key: value for key, value in named.items() if not key.startswith(_POOLER)}
+
+
+class CrossEncoderScorer:
+    """One relevance logit a pair; its sigmoid is a probability for models trained with a binary loss.
+
+    runtime: gives "rank_logits" of one or two labels; of two, the second is "relevant". max_length: tokens of an input.
+    A passage longer than the input is read in overlapping windows and scores as its best window does.
+    """
+
+    def __init__(
+        self, runtime: EncoderRuntime, tokenizer: Tokenizer, layout: PairFormat, *, max_length: int = 512
+    ) -> None:
+        self._runtime = runtime
+        self._tokenizer = tokenizer
+        self._layout = layout
+        self._max_length = max_length
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        dtype: str | None = None,
+        max_length: int = 512,
+    ) -> CrossEncoderScorer:
+        """Load a model for sequence classification with one or two labels from a folder or a hub id.
+
+        device, dtype: see `TorchRuntime`. Raises CheckpointError when it is missing, damaged or no cross-encoder.
+        """
+        folder = hub.resolve(source, revision=revision)
+        model = _load_model(folder, what=str(source))
+        tokenizer = hub.read_tokenizer(folder, model.config)
+        pair = layout(tokenizer, folder, model.config, single_separator=False)
+        length = input_length(max_length, model.config)
+        return cls(TorchRuntime(RankLogits(model), device=device, dtype=dtype), tokenizer, pair, max_length=length)
+
+    def score_pairs(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
+        """Logits of the (query, passage) pairs, in order; higher is more relevant."""
+        inputs = self._inputs(pairs)
+        outputs = iter(self._runtime.forward([sequence for windows in inputs for sequence in windows.sequences]))
+        return [max(_logit(next(outputs)["rank_logits"]) for _ in windows.sequences) for windows in inputs]
+
+    def shortens(self, query: str) -> bool:
+        """Whether the query is longer than its share of the input, so that only its beginning is read."""
+        return lay_windows(
+            self._ids([query])[query], [], [], layout=self._layout, max_length=self._max_length
+        ).question_cut
+
+    def _inputs(self, pairs: Sequence[tuple[str, str]]) -> list[Windows]:
+        ids = self._ids({text for pair in pairs for text in pair})
+        return [
+            lay_windows(ids[query], [], ids[passage], layout=self._layout, max_length=self._max_length)
+            for query, passage in pairs
+        ]
+
+    def _ids(self, texts: Sequence[str] | set[str]) -> dict[str, list[int]]:
+        distinct = list(texts)
+        plain = [readable(text) for text in distinct]
+        encodings = self._tokenizer.encode_batch_fast(plain, add_special_tokens=False)
+        return {text: encoding.ids for text, encoding in zip(distinct, encodings, strict=True)}
+
+
+class RankLogits(nn.Module):
+    """A stock classifier in the shape that `TorchRuntime` calls: (batch, seq) inputs, rank_logits (batch, labels)."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor) -> dict[str, Tensor]:
+        config: Any = self.model.config
+        types = {"token_type_ids": token_type_ids} if uses_type_ids(config) else {}
+        return {"rank_logits": self.model(input_ids=input_ids, attention_mask=attention_mask, **types).logits}
+
+
+def _load_model(folder: Path, *, what: str) -> Any:
+    auto: Any = AutoModelForSequenceClassification
+    try:
+        with no_bars_off_terminal():
+            model, report = auto.from_pretrained(
+                folder, trust_remote_code=False, dtype="float32", output_loading_info=True, local_files_only=True
+            )
+    except Exception as error:  # transformers raises whatever the damaged or foreign file led to
+        raise CheckpointError(
+            f"cannot load {what} as a cross-encoder ({error}); fetch it again or name another"
+        ) from error
+    if report["missing_keys"]:
+        missing = ", ".join(sorted(report["missing_keys"])[:4])
+        raise CheckpointError(
+            f"{what} has no trained classifier (missing {missing}); name a cross-encoder, not an encoder"
+        )
+    if _labels(model.config) not in (1, 2):
+        raise CheckpointError(f"{what} has {_labels(model.config)} labels; a cross-encoder for relevance has 1 or 2")
+    return model
+
+
+def _labels(config: PretrainedConfig) -> int:
+    return int(config.num_labels or 0)
+
+
+def _logit(rank_logits: np.ndarray[Any, np.dtype[np.float32]]) -> float:
+    """Log-odds of "relevant": the logit itself, or the difference of two logits under a softmax."""
+    return float(rank_logits[0] if len(rank_logits) == 1 else rank_logits[1] - rank_logits[0])

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +22,10 @@ from ctxprune.runtime.device import no_bars_off_terminal
 from ctxprune.runtime.weights import model_file
 from ctxprune.text.normal import readable
 
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
-
 Similarity = Literal["cosine", "dot"]
-
-
 Vectors = npt.NDArray[np.float32]
-
-
-#: Texts tokenised and run at a time, so that memory does not grow with their number.
-_BATCH_SENTENCES = 256
+#: Texts tokenised at a time, so that memory does not grow with their number.
+BATCH_TEXTS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +55,7 @@ class MeanEncoder:
         return self._embed(texts, self.sentence_prefix)
 
     def _embed(self, texts: Sequence[str], prefix: str) -> Vectors:
-        blocks = [self._means([prefix + readable(text) for text in some]) for some in batched(texts, _BATCH_SENTENCES)]
+        blocks = [self._means([prefix + readable(text) for text in some]) for some in batched(texts, BATCH_TEXTS)]
         if not blocks:
             return np.zeros((0, 0), dtype=np.float32)
         means = np.concatenate(blocks)
@@ -101,8 +94,6 @@ BUNDLED_FOLDER = FOLDER / "minilm-encoder"
 RAW = "raw:"
 #: The model was trained on at most so many tokens, its two special tokens included.
 WINDOW_TOKENS = 256
-#: Texts tokenised at a time, so that memory does not grow with their number.
-BATCH_TEXTS = 256
 #: Windows run at a time, side by side on the CPUs; their hidden states take at most 400 kB each until they are pooled.
 BATCH_WINDOWS = 32
 
@@ -134,16 +125,14 @@ class BundledEncoder:
     def __init__(self, *, runtime: EncoderRuntime | None = None, tokenizer: Tokenizer | None = None) -> None:
         self._runtime = runtime or _bundled_runtime()
         self._tokenizer = _bundled_tokenizer() if tokenizer is None else _uncut(tokenizer)
-        self._cls = self._special("[CLS]")
-        self._sep = self._special("[SEP]")
+        self._cls, self._sep = (_special(self._tokenizer, token) for token in ("[CLS]", "[SEP]"))
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        vectors = np.zeros((len(texts), self.dimension), dtype=np.float32)
-        for first in range(0, len(texts), BATCH_TEXTS):
-            batch = [readable(text) for text in texts[first : first + BATCH_TEXTS]]
+        blocks = [np.zeros((0, self.dimension), dtype=np.float32)]
+        for batch in batched(map(readable, texts), BATCH_TEXTS):
             encodings = self._tokenizer.encode_batch(batch, add_special_tokens=False)
-            vectors[first : first + len(batch)] = self._pooled([encoding.ids for encoding in encodings])
-        return vectors
+            blocks.append(self._pooled([encoding.ids for encoding in encodings]))
+        return np.concatenate(blocks)
 
     def _pooled(self, texts: Sequence[list[int]]) -> Vectors:
         """The mean over all tokens of all windows of each text, scaled to length one: (texts, dimension)."""
@@ -161,12 +150,6 @@ class BundledEncoder:
             tokens = np.array([self._cls, *ids[first : first + step], self._sep], dtype=np.int64)
             yield TokenSequence(tokens, np.zeros_like(tokens))
 
-    def _special(self, token: str) -> int:
-        place = self._tokenizer.token_to_id(token)
-        if place is None:
-            raise CheckpointError(f"the encoder's tokenizer has no {token}; it must be a BERT tokenizer")
-        return int(place)
-
 
 class SentenceTransformerEncoder:
     """A sentence-transformers model by hub id or path; texts beyond its own window are cut by the model.
@@ -176,17 +159,12 @@ class SentenceTransformerEncoder:
     """
 
     def __init__(self, name: str, *, device: str | None = None, batch_size: int = 32, unit: bool = True) -> None:
-        from sentence_transformers import SentenceTransformer
         from sentence_transformers.sentence_transformer.modules import Normalize
 
         self.name = name if unit else f"{RAW}{name}"
         self.batch_size = batch_size
         self._unit = unit
-        try:
-            with no_bars_off_terminal():
-                self._model = SentenceTransformer(name, device=device)
-        except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
-            raise CheckpointError(f"cannot load the sentence-transformers model {name!r}: {error}") from error
+        self._model = sentence_transformer(name, device=device)
         for place in reversed(range(0 if unit else len(self._model))):
             if isinstance(self._model[place], Normalize):
                 del self._model[place]
@@ -199,7 +177,8 @@ class SentenceTransformerEncoder:
     @property
     def window(self) -> int | None:
         """Tokens of its own that it reads of a text; None where it does not say."""
-        return self._model.max_seq_length
+        window: int | None = self._model.max_seq_length
+        return window
 
     def embed(self, texts: Sequence[str]) -> Vectors:
         if not texts:
@@ -226,7 +205,6 @@ class TokenMeans:
     dimension = BundledEncoder.dimension
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """(n, dimension) float32."""
         encodings = _bundled_tokenizer().encode_batch([readable(text) for text in texts], add_special_tokens=False)
         rows = [self._mean(encoding.ids or [self._end]) for encoding in encodings]
         return np.array(rows, np.float32).reshape(len(texts), self.dimension)
@@ -250,9 +228,7 @@ class TokenMeans:
 
     @cached_property
     def _end(self) -> int:
-        place = _bundled_tokenizer().token_to_id("[SEP]")
-        assert place is not None, "the bundled tokenizer has it"
-        return place
+        return _special(_bundled_tokenizer(), "[SEP]")
 
 
 class Joined:
@@ -281,7 +257,6 @@ class Joined:
         return min(windows, default=None)
 
     def embed(self, texts: Sequence[str]) -> Vectors:
-        """(n, dimension) float32."""
         blocks = [encoder.embed(texts) for encoder in self._encoders]
         joined: Vectors = np.concatenate(blocks, axis=1) / np.float32(math.sqrt(len(blocks)))
         return joined
@@ -318,6 +293,13 @@ def embedder_name(encoder: str, *, unit: bool) -> str:
     return encoder if unit or encoder.startswith(RAW) else f"{RAW}{encoder}"
 
 
+def _special(tokenizer: Tokenizer, token: str) -> int:
+    place = tokenizer.token_to_id(token)
+    if place is None:
+        raise CheckpointError(f"the encoder's tokenizer has no {token}; it must be a BERT tokenizer")
+    return int(place)
+
+
 def _unit_length(total: npt.NDArray[np.float64]) -> Vectors:
     vector: Vectors = (total / max(float(np.linalg.norm(total)), 1e-12)).astype(np.float32)
     return vector
@@ -332,8 +314,6 @@ def _bundled_runtime() -> EncoderRuntime:
 
 @lru_cache(maxsize=1)
 def _bundled_tokenizer() -> Tokenizer:
-    from tokenizers import Tokenizer
-
     path = model_file(BUNDLED_FOLDER, "tokenizer.json")
     try:
         return _uncut(Tokenizer.from_file(str(path)))
@@ -364,16 +344,8 @@ class SentenceTransformerPair:
     default_threshold: float | None = None
 
     def __init__(self, source: str | Path, *, revision: str | None = None, device: str | None = None) -> None:
-        from sentence_transformers import SentenceTransformer
-
         self.name = str(source)
-        try:
-            with no_bars_off_terminal():
-                self._model: Any = SentenceTransformer(
-                    self.name, revision=revision, device=device, trust_remote_code=False
-                )
-        except Exception as error:  # missing file, no network, foreign layout: each its own type in another library
-            raise CheckpointError(f"cannot load the sentence-transformers model {self.name!r}: {error}") from error
+        self._model = sentence_transformer(self.name, revision=revision, device=device)
         self.similarity = _similarity(self._model.similarity_fn_name, self.name)
 
     def embed_queries(self, texts: Sequence[str]) -> Vectors:
@@ -394,11 +366,20 @@ class SentenceTransformerPair:
         return np.asarray(vectors, dtype=np.float32)
 
 
+def sentence_transformer(name: str, **options: Any) -> Any:
+    """The `SentenceTransformer` of a folder or hub id. Raises CheckpointError when it cannot be loaded."""
+    from sentence_transformers import SentenceTransformer
+
+    try:
+        with no_bars_off_terminal():
+            return SentenceTransformer(name, trust_remote_code=False, **options)
+    except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
+        raise CheckpointError(f"cannot load the sentence-transformers model {name!r}: {error}") from error
+
+
 def _similarity(name: str, source: str) -> Similarity:
-    if name == "cosine":
-        return "cosine"
-    if name == "dot":
-        return "dot"
+    if name in get_args(Similarity):
+        return cast(Similarity, name)
     raise CheckpointError(f"{source} compares vectors by {name}; supported are cosine and dot")
 
 

@@ -27,6 +27,7 @@ from ctxprune.text.words import TERMS_VERSION, index_terms, query_terms
 from ctxprune.types import Document
 from ctxprune.vectors import VectorStore
 from ctxprune.vectors.files import indexed_text
+from ctxprune.vectors.search import build_index
 
 if TYPE_CHECKING:
     from bm25s import BM25
@@ -114,22 +115,8 @@ class DenseRetriever:
         self.documents = checked_corpus(documents)
         self.embedder = embedder or load_embedder("bundled")
         self.index_factory = index_factory
-        self._index = self._built()
-
-    def _built(self) -> Index:
-        import faiss
-
         vectors = self.embedder.embed([indexed_text(document) for document in self.documents])
-        try:
-            index = faiss.index_factory(self.embedder.dimension, self.index_factory, faiss.METRIC_INNER_PRODUCT)
-            if not index.is_trained:
-                index.train(vectors)
-            index.add(vectors)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(
-                f"faiss cannot build the index {self.index_factory!r} over {len(vectors)} documents: {error!r:.300}"
-            ) from None
-        return index
+        self._index: Index = build_index(index_factory, [vectors], self.embedder.dimension)
 
     def retrieve(self, queries: Sequence[str], k: int) -> list[list[Document]]:
         queries = checked_queries(queries, k)

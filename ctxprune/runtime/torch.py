@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, check_choice
 from ctxprune.files import CopiedLock
 from ctxprune.runtime import EncoderOutput, TokenSequence
 from ctxprune.runtime.device import DTYPES, best_device, best_dtype
@@ -39,8 +39,7 @@ class TorchRuntime:
             raise InputError(f"max_batch_tokens must be positive, got {max_batch_tokens}")
         self._device = device or best_device()
         self._dtype = dtype or best_dtype(self._device)
-        if self._dtype not in DTYPES:
-            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {self._dtype!r}")
+        check_choice("dtype", self._dtype, DTYPES)
         try:
             self._module = module.to(device=self._device, dtype=getattr(torch, self._dtype)).eval()
         except (RuntimeError, AssertionError) as error:  # AssertionError: torch was built without CUDA

@@ -54,7 +54,8 @@ _LEADING = {
     "vi": "bs gs pgs q tp ths ts tx",
     "id": "dr drs hj ir jl no prof sdr tn ny yth",
     "ru": (
-        "акад англ вкл г-жа г-н гр доц им ин изд кн лат напр нем пл пос пр просп проф св см ср т.е т.к тел тов ул устар"
+        "акад англ вкл г-жа г-н гр доц им ин изд кн лат напр нем ост пл пос пр просп проф св см ср т.е т.к тел тов ул "
+        "устар"
     ),
     "uk": "акад вул див доц ім напр пл пр просп проф св тел тобто",
     "el": "αγ βλ δηλ δρ καθ κ κα κες κκ κος κυρ λ.χ λεωφ οδ π.χ πλ πρβλ τηλ",
@@ -89,7 +90,10 @@ _NUMBERED = {
         "parr pp punt r.d s sent sez ss t tab tel tit vol voll"
     ),
     "nl": "afb afd art artt bijl blz dl fig hfdst jg k.b lid nr nrs p par pag pp r.o rov sub tab tel vol",
-    "pl": "art dn godz lit lok m nr par pkt poz r rozdz rys s st str sygn t tab tel tom ust w ww z zał",
+    "pl": (
+        "art cz dn godz gru kw lip lis lit lok lut m mar nr par paź pkt pow poz r rozdz rys s sier st str sty sygn t "
+        "tab tel tom ust w wrz ww z zał"
+    ),
     "tr": "böl bs c d f haz kat m md mh no nr s sf sy şek tel y",
     "sv": "art bil fig kap kl mom nr p s sid st stk str tab tel",
     "da": "art fig kap kl litra nr pkt s st stk tab tlf",
@@ -112,7 +116,7 @@ _TRAILING = {
     "pt": "a.c cia d.c etc ltda s.a jan fev mar abr jun jul ago set out nov dez",
     "it": "a.c civ cod cost d.c ecc etc pen proc s.a.s s.n.c s.p.a s.r.l seg segg genn febbr sett ott nov dic",
     "nl": "b.v c.s e.a e.d e.v enz etc jr n.v sr",
-    "pl": "a.d etc ha itd itp jr k.c k.k k.p.c mld mln n.e p.n.e r sp sp.j tys w z.o.o zł",
+    "pl": "a.d etc ha itd itp jr k.c k.k k.p.c mld mln n.e p.n.e r sp sp.j tys w z.o.o",
     "tr": "alm as çev ing lat ltd m.ö m.s san şti tic vb vd vs yay yy",
     "sv": "etc f.kr e.kr m.fl m.m o.d o.s.v osv kr",
     "da": "etc f.kr e.kr m.fl m.m m.v mv o.l osv kr",

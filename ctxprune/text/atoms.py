@@ -166,7 +166,8 @@ _OPENERS = (
     "|und|aber|oder|denn|weil|dass|wenn|et|mais|ou|donc|car|quand|y|pero|porque|cuando|e|ma|perché|quando|mas|en|maar|want|omdat"
 )
 _CLAUSE = re.compile(
-    rf"(?P<line>\n)|(?P<mark>[,;:،؛、，；：][ \t]*(?!\d)|[ \t][–—-][ \t])|[ \t]+(?=(?:{_OPENERS})\s)|(?P<blank>\s+)",
+    rf"(?P<line>\n)|(?P<tag>(?=<[a-z][a-z0-9]{{0,9}}[\s>]))"
+    rf"|(?P<mark>[,;:،؛、，；：][ \t]*(?!\d)|[ \t][–—-][ \t])|[ \t]+(?=(?:{_OPENERS})\s)|(?P<blank>\s+)",
     re.IGNORECASE,
 )
 
@@ -180,8 +181,8 @@ def is_unmarked(text: str, unit: Offsets) -> bool:
 def clauses(text: str, unit: Offsets, held: Sequence[Offsets] = (), *, size: int = PIECE) -> Iterator[Offsets]:
     """`unit` in trimmed pieces of at most about `size` characters, cut at the best place near their end.
 
-    A line end is better than a comma, that is better than a word that opens a clause, and that is better than a blank;
-    text without any of them stays whole.
+    A line end is better than a comma or an opening tag, that is better than a word that opens a clause, and that is
+    better than a blank; text without any of them stays whole.
     """
     start, places = unit[0], [match for match in _CLAUSE.finditer(text, *unit) if enclosing(held, match.end()) is None]
     ends = [match.end() for match in places]
@@ -203,7 +204,7 @@ def clauses(text: str, unit: Offsets, held: Sequence[Offsets] = (), *, size: int
 
 
 def _rank(match: re.Match[str]) -> int:
-    return {"line": 3, "mark": 2, None: 1, "blank": 0}[match.lastgroup]
+    return {"line": 3, "mark": 2, "tag": 2, None: 1, "blank": 0}[match.lastgroup]
 
 
 def pieces(text: str, unit: Offsets, limit: int, held: Sequence[Offsets]) -> Iterator[Offsets]:

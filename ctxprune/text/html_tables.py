@@ -1,13 +1,19 @@
-"""Find the rows of HTML's tables, and which table a place of the text is in, nested tables included."""
+"""Find the rows of HTML's tables, the header of each row, and which table a place is in, nested ones included."""
 
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from ctxprune.text.atoms import Offsets, merge
+from ctxprune.types import Span
 
 _TAG = re.compile(r"<(/?)(table|thead|tbody|tfoot|tr|td|th)\b[^<>]{0,2000}>", re.IGNORECASE)
+#: The tag that says what a unit is, behind others that open before it.
+UNIT_TAG = re.compile(
+    r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|pre|script|style)\b", re.IGNORECASE
+)
 _ANY_TAG = re.compile(r"<[^<>]{0,2000}>")
 _WORD = re.compile(r"[^\W_]")
 _ROW_LIMIT = 600  # characters; the cells of a longer row are units of their own, as in pages laid out by tables
@@ -104,3 +110,25 @@ def _is_unit(text: str, table: _Table, row: _Row) -> bool:
     (start, end), *_ = row.nested
     beside = f"{text[row.start : start]} {text[end : row.end]}"
     return row.cells > 1 and _WORD.search(_ANY_TAG.sub(" ", beside)) is not None
+
+
+@dataclass(slots=True)
+class TableHeaders:
+    """The header of each table, and its last row."""
+
+    tables: Tables
+    headers: dict[int, int] = field(default_factory=dict)
+    rows: dict[int, int] = field(default_factory=dict)
+
+    def header(self, text: str, unit: Span, index: int, *, is_header: bool) -> int | None:
+        """What names the cells of a row: the header of its table, else the row of a table with a header around it."""
+        tag = UNIT_TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
+        place = bisect_right(self.tables.places, tag.start(1) if tag else unit.start) - 1
+        table = self.tables.numbers[place]
+        outer = self.tables.outer[table]
+        around = self.rows.get(outer) if outer != table and outer in self.headers else None
+        if tag is None or tag[1].lower() == "tr":  # not a further cell of a long row
+            self.rows[table] = index
+        if is_header:
+            self.headers[table] = index
+        return self.headers.get(table, around)

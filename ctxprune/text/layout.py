@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
+from ctxprune.text.apart_titles import mark_apart_titles
 from ctxprune.text.atoms import fences
 from ctxprune.text.citations import mark_citations
 from ctxprune.text.code import mark_diffs, mark_settings
@@ -17,13 +18,20 @@ from ctxprune.text.records import mark_records, mark_references
 from ctxprune.text.spaced_tables import mark_spaced_tables
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_grids, mark_tables
-from ctxprune.text.titles import mark_clauses, mark_titles
+from ctxprune.text.titles import mark_clauses, mark_titles, tells_steps
 
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
+_MARKED = re.compile(r"[ \t]*(?:#{1,6}[ \t]|={2,6}[ \t]\S)")
 _LEADS_IN = re.compile(r"(?:\S+[ \t]+){4,}\S*[:：]$")  # "2.2 Either side may leave:" is a clause and no title
 _CAPITALS = re.compile(r"[^\W\d_a-z](?=[^a-z]*[^\W\d_][^a-z]*[^\W\d_])[^a-z\n]{1,70}$")
 _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?:[=, ]|$)")
+_ENDPOINT = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE|HEAD)[ \t]+/[^\s]{0,150}$")  # of an interface on the web
+_ARGUMENT = re.compile(r"[ \t]+\*{0,2}[A-Za-z_][\w.]{0,40}(?: ?\([^()\n]{1,60}\))?:[ \t]+\S")
+_BOLD = re.compile(r"[> \t]*\*\*")
 _SAME_LINE = re.compile(r"\S {2,}\S|\t\S")  # "-v     be verbose"
+_DEFINES = re.compile(r" {0,3}:[ \t]+\S")
+_COLONS = re.compile(r"[ \t]{0,3}[^\W_][^\n:]{0,60}:{2,4}\s*$")
+_SIGNATURE = re.compile(r"[A-Za-z_][\w.]{0,80}\([^()\n]{0,200}\)(?: -> \S{1,60})?$")
 _HALF = re.compile(r"[,;–—-]\s*$")
 _FIRST_WORD = re.compile(r"\S{1,60}")
 _LONG_LINE = 45
@@ -59,7 +67,9 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_headings(lines, kinds)
         if shapes:
             mark_clauses(lines, kinds)
-            mark_titles(lines, kinds)
+            steps = tells_steps(lines)
+            mark_titles(lines, kinds, steps=steps)
+            mark_apart_titles(lines, kinds, steps=steps)
             mark_citations(lines, kinds)
         mark_terms(lines, kinds)
         mark_comments(lines, kinds)
@@ -71,6 +81,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
 
 def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Headings in capitals at the margin, numbered ones, and terms over a description that is indented deeper."""
+    _mark_ruled(lines, kinds)
     for place, line in enumerate(lines):
         if kinds[place] not in ("plain", "turn", "item"):
             continue
@@ -78,17 +89,59 @@ def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
         after = kinds[place + 1] if place + 1 < len(lines) else "blank"
         deeper = after in ("plain", "item", "turn") and lines[place + 1].indent > line.indent + 1
         text = line.text.strip()
+        if kinds[place] == "plain" and _ENDPOINT.match(text):
+            kinds[place] = "heading"
+            continue
         goes_on = after == "plain" and lines[place + 1].text.lstrip()[:1].islower()
         if kinds[place] == "plain" and _is_heading(
             text, line, before=before, after=after, deeper=deeper, goes_on=goes_on
         ):
-            kinds[place] = "heading"
+            kinds[place] = "plain" if _is_answer(lines, kinds, place) else "heading"
         elif kinds[place] in ("plain", "item") and _OPTION.match(line.text):
-            kinds[place] = "term" if deeper and not _SAME_LINE.search(text) else "item"
+            if not _is_wrapped(lines, kinds, place):
+                kinds[place] = "term" if deeper and not _SAME_LINE.search(text) else "item"
         elif deeper and before in ("blank", "heading") and text.endswith(":") and len(text) < 80:
             kinds[place] = "term"  # what introduces the deeper lines below
         elif kinds[place] == "plain" and before == "plain" and _is_term(lines, place, text):
             kinds[place] = "term"
+
+
+def _mark_ruled(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """A title between two rules is one heading; one in bold may belong to its text, or be the text of another."""
+    for place, (line, kind) in enumerate(zip(lines, kinds, strict=True)):
+        if kind == "heading" and _BOLD.match(line.text):
+            noted = line.quote and kinds[place + 1 : place + 2] == ["plain"]  # "> **Note**", then "> ..."
+            if (noted and lines[place + 1].quote == line.quote) or _is_answer(lines, kinds, place):
+                kinds[place] = "plain"
+        if kind != "under" or kinds[place + 1 : place + 3] not in (["plain", "under"], ["heading", "under"]):
+            continue
+        rule = line.text.strip()
+        if (
+            len(set(rule)) == 1
+            and lines[place + 2].text.strip()[0] == rule[0]
+            and (place == 0 or kinds[place - 1] == "blank")
+        ):
+            kinds[place : place + 3] = ["heading", "more", "more"]
+
+
+def _is_answer(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
+    """Whether a line that looks like a title is all that a marked heading has below it: "## Licence", then "MIT"."""
+    if place + 1 < len(lines) and kinds[place + 1] != "blank":
+        return False
+    above = next((at for at in range(place - 1, max(-1, place - 4), -1) if kinds[at] != "blank"), None)
+    if above is None or not _MARKED.match(lines[above].text):
+        return False
+    below = next((at for at in range(place + 1, min(len(lines), place + 4)) if kinds[at] != "blank"), None)
+    return below is None or _MARKED.match(lines[below].text) is not None
+
+
+def _is_wrapped(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
+    """Whether a line goes on with a long one above it at the same margin, as prose that speaks of "--force" does."""
+    if place == 0 or kinds[place] != "plain" or kinds[place - 1] != "plain":
+        return False
+    above, line = lines[place - 1], lines[place]
+    long = len(above.text) >= _LONG_LINE and above.indent == line.indent
+    return long and not SENTENCE_END.search(above.text) and not _SAME_LINE.search(line.text.strip())
 
 
 def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: bool, goes_on: bool) -> bool:
@@ -114,11 +167,65 @@ def _is_term(lines: Sequence[Line], place: int, text: str) -> bool:
 
 
 def mark_terms(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Terms at the margin with their definition set in below, where there are several."""
+    """Terms at the margin with their definition set in below, or behind a colon, where there are several."""
     terms = [each.start for each in paragraphs(kinds) if _defines(lines, kinds, each)]
-    if len(terms) > 1:
-        for place in terms:
-            kinds[place] = "term"
+    terms += _with_colons(lines, kinds)
+    _mark_arguments(lines, kinds)
+    for some in (terms, _before_colons(lines, kinds)):
+        if len(some) > 1:
+            for place in some:
+                kinds[place] = "term"
+
+
+def _mark_arguments(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Lines of "name: what it is" below "Args:" of a docstring are items, one a name."""
+    for place in range(len(lines) - 1):
+        column = lines[place + 1].indent
+        if column <= lines[place].indent or kinds[place] not in ("term", "plain"):
+            continue
+        if not lines[place].text.rstrip().endswith(":") or not _ARGUMENT.match(lines[place + 1].text):
+            continue
+        for at in range(place + 1, len(lines)):
+            if kinds[at] == "blank" or lines[at].indent < column:
+                break
+            if lines[at].indent == column and kinds[at] in ("plain", "turn") and _ARGUMENT.match(lines[at].text):
+                kinds[at] = "item"
+
+
+def _before_colons(lines: Sequence[Line], kinds: Sequence[Kind]) -> list[int]:
+    """The lines of terms as in AsciiDoc, "retention::" over its text."""
+    return [
+        place
+        for place in range(len(lines) - 1)
+        if "::" in lines[place].text
+        and kinds[place] in ("plain", "term")
+        and kinds[place + 1] == "plain"
+        and _COLONS.match(lines[place].text)
+    ]
+
+
+def _with_colons(lines: Sequence[Line], kinds: list[Kind]) -> list[int]:
+    """The lines of terms whose definitions below begin with ": ", each of which is made a line of its own."""
+    if not any(line.text.lstrip()[:2] in (": ", ":\t") for line in lines):
+        return []
+    terms, opened = [], False
+    for place, line in enumerate(lines):
+        if kinds[place] != "blank" and not _DEFINES.match(line.text):
+            opened = opened and line.indent > 1
+            continue
+        if kinds[place] == "blank":
+            continue
+        term = place - 1 if place and kinds[place - 1] != "blank" else place - 2
+        if not opened and term >= 0 and kinds[term] == "plain" and _is_name(lines[term].text.strip()):
+            terms.append(term)
+            opened = True
+        if opened:
+            kinds[place] = "verse"
+    return terms
+
+
+def _is_name(text: str) -> bool:
+    return len(text) < 60 and not SENTENCE_END.search(text) and not _HALF.search(text)
 
 
 def _defines(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> bool:
@@ -129,7 +236,9 @@ def _defines(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> 
     deeper = all(lines[place].indent > first.indent + 1 for place in paragraph[1:])
     text, below = first.text.strip(), lines[paragraph.start + 1].text.strip()
     ended = SENTENCE_END.search(text) or _HALF.search(text)
-    return deeper and len(text) < 60 and not ended and not below[0].islower() and len(below) > len(text)
+    if not deeper or ended or below[0].islower():
+        return False
+    return (len(text) < 60 and len(below) > len(text)) or _SIGNATURE.match(text) is not None
 
 
 def mark_comments(lines: Sequence[Line], kinds: list[Kind]) -> None:

@@ -45,9 +45,9 @@ _OPENING = re.compile(
     |(?P<heading>\#{1,6}[ \t]|={2,6}[^=\n]{1,200}={2,6}\s*$|={3,80}[ ][^=\n]{1,100}[ ]={3,80}\s*$
         |_{3,80}[ ]\S[^\n]{0,100}[ ]_{3,80}\s*$
         |={1,6}[ ][^\W\d_a-z][^=\n]{0,100}$|\\(?:part|chapter|(?:sub){0,2}section|paragraph)\*?[\[{][^\n]{0,200}$
-        |\*\*[^*\n]{1,200}\*\*:?\s*$)
+        |\*\*[^*\n]{1,200}\*\*(?:[ ,=:|/]{0,3}(?:\*{1,2}[^*\n]{1,80}\*{1,2}|\[\*?[^*\n]{1,80}\*?\])){0,6}:?\s*$)
     |(?P<row>[|│┃║]|\+(?:[-=]{2,}\+)+\s*$|[┌├└╔╠╚┏┣┗][─═━])
-    |(?P<item>[-*+•‣◦▪●·–][ \t]|\*{2,5}[ \t]+(?=\S)|\\item\b|[・○◎■□◆]
+    |(?P<item>[-*+•‣◦▪●·–][ \t]|\#\.[ \t]+(?=\S)|\*{2,5}[ \t]+(?=\S)|\\item\b|[・○◎■□◆]
         |\d{1,2}[．、](?=\D)|[(（]?[一二三四五六七八九十]{1,3}[、）)]
         |第[一二三四五六七八九十百\d]{1,5}[条條章][ \t\u3000]
         |(?:Step|Schritt|[ÉE]tape|Paso|Passo|Stap|Krok|Шаг)[ ]\d{1,2}[.:)][ \t]
@@ -61,7 +61,11 @@ _OPENING = re.compile(
 _CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
 _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
-_LEADERS = re.compile(r"(?:\.{4}|(?:\. ){4}|…{2})[ .…]*\s*[\dIVXLivxl]{1,6}\s*$")  # of a table of contents
+#: Of a table of contents or a list of prices: dots, then a page or a price.
+_LEADERS = re.compile(
+    r"(?:\.{4}|(?:\. ){4}|…{2})[ .…]*\s*"
+    r"(?:[\dIVXLivxl]{1,6}|(?:[$€£¥]|[A-Z]{2,3})?\s?\d[\d.,–-]{0,11}\s?(?:[$€£¥]|[^\W\d_]{1,4})?)\s*$"
+)
 #: How a line ends whose sentence goes on with a number: "... added under section" / "7. This requirement ...".
 _REFERENCE_WORD = re.compile(
     r"(?:§|\b(?:abschnitt|absatz|and|annex|appendix|article|artikel|articles|bis|chapter|clause|clauses|figure|in|item|"
@@ -108,7 +112,7 @@ def kind_of(line: str) -> Kind:
         return "blank"
     if (match := _OPENING.match(line)) and match.lastgroup:
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds
-    if line.rstrip()[-1].isalnum() and _LEADERS.search(line[-200:]):
+    if (line.rstrip()[-1].isalnum() or line.rstrip()[-1] in "$€£¥-–") and _LEADERS.search(line[-200:]):
         return "row"
     if ("|" in line or "│" in line or "┃" in line) and _CELL.search(line):
         return "plain" if _PROSE.search(line) else "row"

@@ -33,6 +33,8 @@ _LIST_TAG = re.compile(r"<(/?)(?:ul|ol|dl|menu)\b", re.IGNORECASE)
 _XML = re.compile(r"\s*<(?:\?xml\b|[A-Za-z_][\w:.-]{0,60}(?:\s[^<>]{0,2000})?>\s*<)")
 _HTML_TAG = re.compile(r"<(?:html|body|div|p|span|table|ul|ol|dl|h[1-6]|br|a)\b(?![:.-])", re.IGNORECASE)
 _ELEMENT = re.compile(r"<(/?)([A-Za-z_][\w:.-]{0,60})(?:\s[^<>]{0,2000}?)?(/?)>")
+#: Attributes that a browser shows or reads out.
+_SHOWN = re.compile(r"\b(?:alt|title|label|value|placeholder|content|summary)\s*=\s*[\"']?[^\"'>\s]", re.IGNORECASE)
 _SILENT_OPENING = re.compile(r"(?<!`)<(script|style)\b[^<>]{0,4000}>|<!--", re.IGNORECASE)
 
 
@@ -238,11 +240,22 @@ def _minified(text: str) -> Iterator[Offsets]:
 
 
 def silent_units(text: str, units: Sequence[Span]) -> list[bool]:
-    """For each unit, whether it is nothing but blobs: no word of it can be read."""
-    held = blobs(text)
-    if not held:
+    """For each unit, whether it is nothing but blobs or bare tags: no word of it can be read."""
+    held, tags = blobs(text), is_html(text)
+    if not held and not tags:
         return [False] * len(units)
-    return [_is_silent(text, unit.start, unit.end, held) for unit in units]
+    return [
+        (tags and _is_bare(text, unit.start, unit.end)) or (bool(held) and _is_silent(text, unit.start, unit.end, held))
+        for unit in units
+    ]
+
+
+def _is_bare(text: str, start: int, end: int) -> bool:
+    """Whether a stretch of HTML is tags alone, none of which has words of its own for readers."""
+    if text[start] != "<" or text[end - 1] != ">":
+        return False
+    unit = text[start:end]
+    return not any(map(str.isalnum, _TAG.sub("", unit))) and _SHOWN.search(unit) is None
 
 
 def _is_silent(text: str, start: int, end: int, held: Sequence[Offsets]) -> bool:

@@ -18,7 +18,13 @@ _CLASS = re.compile(
     r"|(?:nav|main|site|top)-?menu)\b",
     re.IGNORECASE,
 )
-_SOME = re.compile(r"<nav\b|<footer\b|\b(?:role|class)\s{0,9}=", re.IGNORECASE)
+#: What asks readers to agree to cookies.
+_CONSENT = re.compile(
+    r"\b(?:class|id)\s{0,9}=\s{0,9}[\"']?[^\"'<>]{0,200}?\b(?:cookies?|gdpr|consent)[-_]?(?:banner|bar|notice|popup"
+    r"|consent|overlay|dialog|message|modal)\b",
+    re.IGNORECASE,
+)
+_SOME = re.compile(r"<nav\b|<footer\b|\b(?:role|class|id)\s{0,9}=", re.IGNORECASE)
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})\b([^<>]{0,2000})>|<[!?][^<>]{0,2000}>")
 #: A telephone number or an address is an answer, though one may click on it.
 _ADDRESS = re.compile(r"href\s{0,9}=\s{0,9}[\"']?\s{0,9}(?:tel|mailto):", re.IGNORECASE)
@@ -26,6 +32,11 @@ _ADDRESS = re.compile(r"href\s{0,9}=\s{0,9}[\"']?\s{0,9}(?:tel|mailto):", re.IGN
 _BETWEEN = re.compile(r"\s[|›»>/·•→]\s")
 _FIRST = frozenset(
     ["home", "homepage", "home page", "start", "startseite", "accueil", "inicio", "início", "главная", "首页", "ホーム"]
+)
+#: "- [Usage](#usage)" of a table of contents, and "[![build](badge.svg)](https://ci)".
+_POINTER = re.compile(
+    r"(?:[-*+]|\d{1,3}[.)])?\s*(?:(?:\[[^\[\]\n]{1,200}\]\(#[^()\s]{0,200}\)|\[!\[[^\[\]\n]{0,200}\]\([^()\s]{0,500}\)\]"
+    r"\([^()\s]{0,500}\))[\s|·•]*)+"
 )
 _TRAIL_PARTS, _TRAIL_CHARACTERS = 3, 200
 _FIRST_LETTERS = frozenset(name[0] for name in _FIRST)
@@ -38,26 +49,27 @@ _LINES = re.compile(r"p|div|[uod]l|li|d[td]|[bh]r|h[1-6]|table|tr|section|addres
 
 
 def menus(text: str) -> list[Offsets]:
-    """Spans of HTML, merged and in order, that only lead elsewhere: `nav` elements that are links for the greater part,
-    and links side by side, or alone on their line, in a footer. Links to call or to write to somebody are no menu.
+    """Spans of HTML, merged and in order, that say nothing of the page's subject: `nav` elements that are links for the
+    greater part, links side by side, or alone on their line, in a footer, and banners that ask to agree to cookies.
+    Links to call or to write to somebody are no menu.
     Linear in the text's length.
     """
     if not _SOME.search(text):
         return []
     spans: list[Offsets] = []
-    for start, end, is_footer in _holders(text):
+    for start, end, part in _holders(text):
         pieces = list(_pieces(text, start, end))
-        if is_footer:
+        if part == "footer":
             spans += _link_runs(pieces)
-        elif sum(each.letters if each.kind == "link" else -each.letters for each in pieces) > 0:
+        elif part == "consent" or sum(each.letters if each.kind == "link" else -each.letters for each in pieces) > 0:
             spans.append((start, end))
     return merge(spans)
 
 
-def _holders(text: str) -> Iterator[tuple[int, int, bool]]:
-    """(start, end, whether a footer) of the outermost elements that may hold menus and are closed."""
+def _holders(text: str) -> Iterator[tuple[int, int, str]]:
+    """(start, end, what it is) of the outermost elements that may hold menus and are closed."""
     opened: dict[str, list[tuple[int, str]]] = {}
-    found: list[tuple[int, int, bool]] = []
+    found: list[tuple[int, int, str]] = []
     for tag in _HOLDER.finditer(text):
         name = tag[2].lower()
         if not tag[1]:
@@ -65,16 +77,18 @@ def _holders(text: str) -> Iterator[tuple[int, int, bool]]:
         elif opened.get(name):
             start, part = opened[name].pop()
             if part:
-                found.append((start, tag.end(), part == "footer"))
+                found.append((start, tag.end(), part))
     last = 0
-    for start, end, is_footer in sorted(found, key=lambda each: (each[0], -each[1])):
+    for start, end, part in sorted(found, key=lambda each: (each[0], -each[1])):
         if start >= last:
-            yield start, end, is_footer
+            yield start, end, part
             last = end
 
 
 def _part(name: str, attributes: str) -> str:
-    """What an element is to its page: "nav", "footer" or nothing of the kind."""
+    """What an element is to its page: "nav", "footer", "consent" or nothing of the kind."""
+    if _CONSENT.search(attributes):
+        return "consent"
     if name in ("nav", "footer"):
         return name
     if role := _ROLE.search(attributes):
@@ -125,9 +139,16 @@ def leads_elsewhere(text: str, units: Sequence[Span], *, tags: bool) -> list[boo
     """For each unit, whether a reader sees nothing of it but menus. tags: the text is HTML."""
     spans = menus(text) if tags else []
     return [
-        _is_menu(text, unit.start, unit.end, spans) if spans else _is_trail(text, unit.start, unit.end)
+        _is_menu(text, unit.start, unit.end, spans)
+        if spans
+        else _is_trail(text, unit.start, unit.end) or _is_pointer(text, unit.start, unit.end)
         for unit in units
     ]
+
+
+def _is_pointer(text: str, start: int, end: int) -> bool:
+    """Whether a unit of Markdown is nothing but links to places on its own page, or pictures that are links."""
+    return "](" in text[start:end] and _POINTER.fullmatch(text, start, end) is not None
 
 
 def _is_trail(text: str, start: int, end: int) -> bool:

@@ -96,6 +96,8 @@ _AFTER_HYPHEN_WORDS = (
 _AFTER_HYPHEN = frozenset(_AFTER_HYPHEN_WORDS.split())
 _MIN_LINE = 40  # characters of a line in a manuscript typed with every second line empty
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
+_BARS = 4  # lines with a bar at the margin from which it is no table
+_BAR = re.compile(r"^ \|(?=  |[ \t]*$)", re.MULTILINE)
 _GAP = re.compile(r"(?<! ) {2,}+(?=\S)")
 _WIDEST_GAP = 5
 
@@ -167,12 +169,12 @@ def normalise(text: str, *, keep_gaps: bool = False) -> NormalText:
 
     Undone: hyphenation at line ends, soft hyphens, zero-width characters, byte order marks, ligatures and other forms
     of letters and digits, spaces other than the blank, accents apart from their letters, line ends of other systems,
-    note marks after words, lines stretched to the margin or with empty ones between them, colours and overstriking of
-    terminals. Lone surrogates become U+FFFD.
+    note marks after words, bars at the margin, lines stretched to the margin or with empty ones between, colours and
+    overstriking of terminals. Lone surrogates become U+FFFD.
     """
     layers: list[_Layer] = []
     joints: list[Offsets] = []
-    for step in (_terminal, _characters, _single_spaced, _mended if keep_gaps else _words_in_one):
+    for step in (_terminal, _characters, _barred, _single_spaced, _mended if keep_gaps else _words_in_one):
         edits = list(step(text))
         if not edits:
             continue
@@ -247,6 +249,12 @@ def _characters(text: str) -> Iterator[Edit]:
             new = unicodedata.normalize("NFC" if kind == "apart" else "NFKC", old)
         if new != old:
             yield match.start(), match.end(), new
+
+
+def _barred(text: str) -> Iterator[Edit]:
+    """The bars that pydoc sets at the margin of a class."""
+    if text.count("\n |  ") >= _BARS:
+        yield from ((match.end() - 1, match.end(), " ") for match in _BAR.finditer(text))
 
 
 def _single_spaced(text: str) -> Iterator[Edit]:

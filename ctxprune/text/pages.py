@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 
 from ctxprune.text.lines import Kind, Line, lines_of
@@ -22,6 +22,7 @@ _FURNITURE_LINES = 4  # lines beside a page break that may be its number or runn
 _LONG_LINE = 45  # characters; a shorter line before a page break is a heading as likely as half a sentence
 _LONGEST_TITLE = 120  # characters
 _SHORTEST_PAGE = 4  # lines between two numbers or titles of pages
+_SIGNS = "#/{<@$;%\\"  # what code and its comments begin with, and no title
 _PAGES_APART = 4  # how far the numbers of two pages with the same running title may be apart
 #: What may turn out to be a running title; records, code and terms are sure of themselves.
 _LOOKS_LIKE_TITLE = frozenset({"plain", "heading", "verse", "row", "item", "turn"})
@@ -111,7 +112,12 @@ def _beside(lines: Sequence[Line], place: int, step: int) -> list[int]:
 
 
 def line_form(line: str) -> str:
-    """The line without what differs from page to page: its numbers and the width of its gaps."""
+    """The line without what differs from page to page: its numbers, its gaps, and the side of its only number."""
+    form = _numbered_form(line)
+    return form.removeprefix("0 ").removesuffix(" 0") if form.count("0") == 1 else form
+
+
+def _numbered_form(line: str) -> str:
     return " ".join(re.sub(r"\d+", "0", line[:200]).split())
 
 
@@ -130,10 +136,21 @@ def _counted(lines: Sequence[Line], kinds: Sequence[Kind]) -> Iterator[int]:
     groups: dict[str, list[int]] = {}
     for place, line in enumerate(lines):
         if kinds[place] in _LOOKS_LIKE_TITLE and len(line.text) <= _LONGEST_TITLE and _EDGE_NUMBER.match(line.text):
-            groups.setdefault(line_form(line.text), []).append(place)
-    for group in groups.values():
+            groups.setdefault(_numbered_form(line.text), []).append(place)
+    for group in [*groups.values(), *_facing(lines, groups.values())]:
         if len(group) > 1 and _counts_pages(lines, kinds, group):
             yield from group
+
+
+def _facing(lines: Sequence[Line], groups: Iterable[list[int]]) -> Iterator[list[int]]:
+    """Lines with one number that differ by its side, as on the left and right pages of a book."""
+    sides: dict[str, list[list[int]]] = {}
+    for group in groups:
+        if len(_NUMBER.findall(lines[group[0]].text)) == 1:
+            sides.setdefault(line_form(lines[group[0]].text), []).append(group)
+    for both in sides.values():
+        if len(both) > 1:
+            yield sorted(place for group in both for place in group)
 
 
 def _counts_pages(lines: Sequence[Line], kinds: Sequence[Kind], group: Sequence[int]) -> bool:
@@ -144,7 +161,12 @@ def _counts_pages(lines: Sequence[Line], kinds: Sequence[Kind], group: Sequence[
     moving = [at for at, column in enumerate(columns) if len(set(column)) > 1]
     first = lines[group[0]].text.strip()
     edges = [at for at, letter in ((0, first[0]), (len(columns) - 1, first[-1])) if letter.isdigit()]
-    if len(moving) != 1 or moving[0] not in edges or any(_is_in_table(kinds, place) for place in group):
+    if (
+        first[0] in _SIGNS
+        or len(moving) != 1
+        or moving[0] not in edges
+        or any(_is_in_table(kinds, place) for place in group)
+    ):
         return False
     if not all(0 < right - left <= _PAGES_APART for left, right in pairwise(columns[moving[0]])):
         return False

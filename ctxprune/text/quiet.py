@@ -1,7 +1,8 @@
-"""Take the score from units that answer nothing: blobs, menus of web pages, running titles that come again."""
+"""Take the score from units that answer nothing: rules, blobs, menus of web pages, running titles that come again."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -13,13 +14,22 @@ from ctxprune.text.normal import normalise
 from ctxprune.text.pages import has_pages, line_form
 from ctxprune.types import Span
 
+#: Rules, bars of empty cells and the like; signs that may be an answer, such as an emoji, are not among them.
+_RULE = re.compile(r"[\s\-=_*+|#~.:<>/\\^\u2500-\u257f\u2580-\u259f\u2014\u2013\u2026]+")
+
+
+def is_rule(text: str, start: int, end: int) -> bool:
+    """Whether text[start:end] has neither a letter nor a digit nor another sign that says anything."""
+    return _RULE.fullmatch(text, start, end) is not None
+
 
 def hushed(text: str, units: Sequence[Span]) -> list[Span]:
-    """The units, with the score lowered to 0 at most of those that are nothing but blobs, menus of HTML, or a running
-    title or number of a page after its first. Linear in the text's length.
+    """The units, with the score lowered to 0 at most of those that are nothing but rules, blobs, menus of HTML, or a
+    running title or number of a page after its first. Linear in the text's length.
     """
     leads = leads_elsewhere(text, units, tags=is_html(text))
-    kinds = zip(silent_units(text, units), leads, _repeats_title(text, units), strict=True)
+    rules = (is_rule(text, unit.start, unit.end) for unit in units)
+    kinds = zip(rules, silent_units(text, units), leads, _repeats_title(text, units), strict=True)
     quiet = [any(reasons) for reasons in kinds]
     if not any(quiet):
         return list(units)

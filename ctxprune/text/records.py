@@ -211,12 +211,17 @@ def mark_cues(lines: Sequence[Line], kinds: list[Kind]) -> None:
 
 #: A bibliography's entries: "@book{key," of BibTeX, and the tags of RIS, the first of which is the type.
 _BIB_OPENS = re.compile(r"[ \t]*@[A-Za-z]{3,20}[ \t]*\{[ \t]*(?:[^\s,{}=\"]{1,100}[ \t]*,|[A-Za-z]{1,40}[ \t]*=)")
+#: An entry of iCalendar or vCard, which holds no other.
+_CARD_OPENS = re.compile(r"BEGIN:(V(?:EVENT|CARD|TODO|JOURNAL))\s*$", re.IGNORECASE)
 _BIB_LINES = 200  # lines among which an entry must close; one that does not is left alone
 _RIS_TAG = re.compile(r"[A-Z][A-Z0-9]  ?-(?: |$)")
 
 
 def mark_references(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Write "record" and "more" into `kinds` for the entries of a bibliography, blank lines within them included."""
+    """Write "record" and "more" into `kinds` for the entries of a bibliography, a calendar or an address book.
+
+    Blank lines within them are included.
+    """
     place = 0
     while place < len(lines):
         end = _entry_end(lines, place) if kinds[place] != "code" else place
@@ -230,6 +235,10 @@ def _entry_end(lines: Sequence[Line], first: int) -> int:
     text = lines[first].text
     if text.startswith("TY  -"):
         return _ris_end(lines, first)
+    if card := _CARD_OPENS.match(text):
+        closing = f"END:{card[1]}".lower()
+        some = range(first + 1, min(first + _BIB_LINES, len(lines)))
+        return next((place + 1 for place in some if lines[place].text.strip().lower() == closing), first)
     return _bib_end(lines, first) if _BIB_OPENS.match(text) else first
 
 

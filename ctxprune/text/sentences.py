@@ -68,6 +68,7 @@ _HANGUL = re.compile(r"[\u1100-\u11ff\uac00-\ud7ff]\Z")
 # Where the danda ends sentences, a full stop after a short word shortens it.
 _INDIC = re.compile(r"[\u0900-\u0d7f]{1,6}")
 _ITEM_NUMBER = re.compile(r"\s*\(\w{1,4}\)\s*")
+_ARGUMENT = re.compile(r"(?<!\w)(?:\[[^\[\]\n]{1,60}\]|<[^<>\n]{1,60}>|[A-Z][A-Z_-]{1,30}|\*\w{1,30}\*)[)\]]?\s?\Z")
 _HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
@@ -75,7 +76,7 @@ _LEADERS = re.compile(r"(?:\. ){3,}\.$")
 _INDENT = 80  # columns of white space before a line's first mark
 #: Measures before what they measure, which lists write without capitals: "1/2 tsp. cinnamon".
 _MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt)\Z")
-_MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z]|[ivxIVX]{1,4})\)?\s*")
+_MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z#]|[ivxIVX]{1,4})\)?\s*")
 
 # Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
 _NEVER_LAST = re.compile(r"(?:e\.g|i\.e|vs|cf|viz|incl|approx|esp)", re.IGNORECASE)
@@ -199,9 +200,18 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False  # ".. note" of reStructuredText, "cp . /tmp"
     if word[0].isdigit() and (len(mark) > 4 or _LEADERS.search(text, max(last, place - 12), place + 1)):
         return False  # "Chapter 3 ........ 17"
+    if mark in ("...", "…") and _is_argument(text, last, place, word):
+        return False
     if mark not in (".", "!"):
         return True
     return not _abbreviated(prose, place, mark, word.capitalize() if caseless else word)
+
+
+def _is_argument(text: str, last: int, place: int, word: str) -> bool:
+    """Whether the dots say that an argument of a command may come again: "[FILE]... TARGET"."""
+    before = text[max(last, place - _INDENT) : place]
+    name = _ARGUMENT.search(before)
+    return name is not None and (word.isupper() or name[0][-1] in "])>")
 
 
 def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
@@ -211,8 +221,8 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
     unpaired quote or bracket swallow what follows.
     """
     before = prose.text[max(prose.start, place - 24) : place].rstrip()  # "U.S ." of tokenised text reads as "U.S."
-    before = before[before.rfind(">") + 1 :].replace("-", " ")  # "<b>Mr", "non-U.S."
-    token = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].strip("\"'“‘([")
+    before = before[max(before.rfind(">"), before.rfind("{")) + 1 :].replace("-", " ")  # "<b>Mr", "{M.", "non-U.S."
+    token = before[max(before.rfind(" "), before.rfind("\n")) + 1 :].strip("\"'“‘([{")
     language = _language(before, prose.language)
     if mark == "!" and language not in ("en", ""):
         return False

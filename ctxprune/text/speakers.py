@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from ctxprune.text.lines import Kind, Line
@@ -119,3 +120,10 @@ def answers(text: str, start: int, end: int) -> bool:
 def is_part(text: str, start: int, end: int) -> bool:
     """Whether text[start:end] is the name of who speaks, in capitals, up to its full stop."""
     return _PART.fullmatch(text, start, end + 1) is not None
+
+
+def names_in_turn(lines: Sequence[Line], kinds: Sequence[Kind]) -> frozenset[str]:
+    """The names of those who speak in turn; none where lines only begin with labels."""
+    names = Counter(line.text.split(":")[0] for line, kind in zip(lines, kinds, strict=True) if kind == "turn")
+    again = max(names.values(), default=0)
+    return frozenset(names) if len(names) > 1 and again > 1 and names.total() > 2 else frozenset()

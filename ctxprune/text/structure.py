@@ -5,15 +5,17 @@ from __future__ import annotations
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ctxprune.text.html_tables import Tables, tables_of
+from ctxprune.text.html_tables import UNIT_TAG, TableHeaders, tables_of
 from ctxprune.text.layout import layout
 from ctxprune.text.lines import Kind, Line
+from ctxprune.text.marks import Marks
 from ctxprune.text.markup import is_html, list_depths, silent_units
 from ctxprune.text.normal import normalise
-from ctxprune.text.speakers import answers, asks
+from ctxprune.text.pages import SENTENCE_END
+from ctxprune.text.speakers import answers, asks, names_in_turn
 from ctxprune.types import Span
 
 RoleKind = Literal[
@@ -48,12 +50,16 @@ _MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
 _LOWEST = 7  # below those of Markdown and HTML
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
 _NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
-_TAG = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|pre|script|style)\b", re.IGNORECASE)
 _HEADED = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<h([1-6])\b", re.IGNORECASE)
 _NAME = re.compile(r"<th\b", re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
 #: A title in bold or italics at the beginning of its paragraph, which goes on behind it: "**Saver.** The cheapest."
 _RUN_IN = re.compile(r"(\*{1,3}|_{1,3})[^\s*_][^*_\n]{0,40}\1[.:]?(?=[ \t]+\S)")
+#: "[server]" of a file of settings, perhaps below its comment; the settings below are its own.
+_SECTION = re.compile(r"(?:[#;][^\n]{0,200}\n)*\[{1,2}[^\W\d][\w .:/\"'@-]{0,100}\]{1,2}")
+#: The words of a subtitle that begin in small letters.
+_CUE_TEXT = re.compile(r"-->[^\n]{0,80}\n[a-zß-öø-ÿ]")
+_LONGEST_TURN = 160  # characters of what is brought along to say who speaks
 _BOXES = ("tr", "td", "li")  # what may hold a heading
 _GAP = re.compile(r"\S {2,}\S")
 _UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
@@ -66,6 +72,7 @@ _TAG_KINDS: dict[str, RoleKind] = {
     "pre": "code",
     "dt": "term",
     "dd": "definition",
+    "caption": "list intro",
     "script": "blob",
     "style": "blob",
 }
@@ -96,10 +103,14 @@ class _Open:
     headings: list[tuple[int, int]]  # (level, unit), outermost first
     items: list[tuple[int, int]]  # (indent, unit) of the items and records above
     intro: int | None = None
+    introduced_at: int = 0  # the column of the intro
     header: int | None = None
     term: int | None = None
+    section: int | None = None
     sentence: int | None = None
     question: int | None = None
+    turn: int | None = None  # the unit that says who speaks
+    marks: Marks = field(default_factory=Marks)
     voices: list[tuple[int, int]] = field(default_factory=list)  # (depth, unit that says who is quoted so deep)
     addressed: bool = False  # the text says "Sie" to its reader
 
@@ -110,31 +121,13 @@ class _Open:
         if introduced and depth > (self.voices[-1][0] if self.voices else 0):
             self.voices.append((depth, above))
 
+    def close_items(self) -> None:
+        self.items.clear()
+        self.marks.opened.clear()
+
     def leans(self, text: str, start: int) -> bool:
         """Whether what begins at `start` means something said before it."""
         return _LEANS.match(text, start) is not None and not (self.addressed and _YOU.match(text, start))
-
-
-@dataclass(slots=True)
-class _HtmlTables:
-    """The header of each table, and its last row."""
-
-    tables: Tables
-    headers: dict[int, int] = field(default_factory=dict)
-    rows: dict[int, int] = field(default_factory=dict)
-
-    def header(self, text: str, unit: Span, index: int, *, is_header: bool) -> int | None:
-        """What names the cells of a row: the header of its table, else the row of a table with a header around it."""
-        tag = _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
-        place = bisect_right(self.tables.places, tag.start(1) if tag else unit.start) - 1
-        table = self.tables.numbers[place]
-        outer = self.tables.outer[table]
-        around = self.rows.get(outer) if outer != table and outer in self.headers else None
-        if tag is None or tag[1].lower() == "tr":  # not a further cell of a long row
-            self.rows[table] = index
-        if is_header:
-            self.headers[table] = index
-        return self.headers.get(table, around)
 
 
 def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
@@ -145,18 +138,18 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     silent = silent_units(text, units)
     normal = normalise(text, keep_gaps=True)
     places = normal.places([(unit.start, unit.end) for unit in units])
-    text, units = normal.text, [Span(start, end) for start, end in places]
+    text, units = normal.text, [_without_blanks(normal.text, start, end) for start, end in places]
     lines, kinds = layout(text)
     starts = [line.start for line in lines]
     html = is_html(text)
     depths = list_depths(text) if html else ([0], [0])
-    tables = _HtmlTables(tables_of(text)) if html else None
-    levels = _heading_levels(text, lines, kinds)
+    tables = TableHeaders(tables_of(text)) if html else None
+    levels, speakers = _heading_levels(text, lines, kinds), names_in_turn(lines, kinds)
     state, roles, last_line = _Open([], [], addressed=_ADDRESSED.search(text) is not None), list[Role](), -1
     for index, unit in enumerate(units):
         place = bisect_right(starts, unit.start) - 1
         line = lines[place]
-        first = not text[line.start : unit.start].strip("> \t\f")
+        first = not text[line.start : unit.start].strip("> \t\f") or (html and text[unit.start] == "<")
         kind = _kind(text, unit, kinds[place], first=first, html=html)
         if silent[index]:
             kind = "blob"
@@ -175,21 +168,37 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         column = _column(line) if first else line.indent
         if html:
             column = _nesting(text, unit, kind, depths)
+        elif kind in ("list item", "term"):
+            column = state.marks.column(text, unit.start, column)
         if tables is not None and kind in ("table row", "table header"):
             state.header = tables.header(text, unit, index, is_header=kind == "table header")
-        role = _role(
-            state,
-            kind,
-            index,
-            column,
-            levels.get(place, 0),
-            first=first,
-            text=text,
-            unit=unit,
-        )
+        if first and kinds[place] == "turn" and line.text.split(":")[0] in speakers:
+            state.turn = index if unit.end - unit.start <= _LONGEST_TURN else None
+        role = _role(state, kind, index, column, levels.get(place, 0), first=first, text=text, unit=unit)
+        if index and kind == "record" and _goes_on(text, units[index - 1], unit):
+            role = replace(role, leans_on=index - 1)
         roles.append(role)
         last_line = bisect_right(starts, max(unit.start, unit.end - 1)) - 1
     return tuple(roles)
+
+
+def _goes_on(text: str, before: Span, unit: Span) -> bool:
+    """Whether a record goes on with the one above: a subtitle within a sentence, or a block after AsciiDoc's "+"."""
+    if text.endswith("\n+", before.start, before.end):
+        return True
+    cue = _CUE_TEXT.search(text, unit.start, unit.end)
+    return (
+        cue is not None
+        and "-->" in text[before.start : before.end]
+        and not SENTENCE_END.search(text, before.start, before.end)
+    )
+
+
+def _without_blanks(text: str, start: int, end: int) -> Span:
+    """The span without white space at its beginning, where something was that is not read."""
+    while start < end and text[start].isspace():
+        start += 1
+    return Span(start, end)
 
 
 def companions(roles: Sequence[Role], unit: int, *, needed_only: bool = False, depth: int = 4) -> list[int]:
@@ -204,7 +213,7 @@ def companions(roles: Sequence[Role], unit: int, *, needed_only: bool = False, d
 
 def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> RoleKind:
     """What a unit is by the line it begins in, and in HTML by its tag."""
-    if html and (tag := _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))):
+    if html and (tag := UNIT_TAG.match(text, unit.start, min(unit.end, unit.start + 2000))):
         name = tag[1].lower()
         titled = _HEADED.match(text, unit.start, min(unit.end, unit.start + 2000)) if name in _BOXES else None
         cells = _CELL.findall(text, unit.start, unit.end)
@@ -222,6 +231,8 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
         return "prose"  # bars in a line of HTML part no cells
     if kind in ("header", "row"):
         return "table header" if kind == "header" else "table row"
+    if kind == "verse" and text[unit.start] == ":" and text[unit.start + 1 : unit.start + 2].isspace():
+        return "definition"
     if kind == "plain" and (title := _RUN_IN.match(text, unit.start)) and title.end() == unit.end:
         return "term"
     names: dict[Kind, RoleKind] = {"term": "term", "item": "list item", "record": "record", "more": "record"}
@@ -231,19 +242,31 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
 def _heading_levels(text: str, lines: Sequence[Line], kinds: Sequence[Kind]) -> dict[int, int]:
     """The depth of the headings that say it themselves, by line."""
     levels = {}
+    titles = [line for line, kind in zip(lines, kinds, strict=True) if kind == "heading"]
+    marked = 2 * sum(_MARKDOWN.match(line.text) is not None for line in titles) > len(titles)
     for place, line in enumerate(lines):
         if kinds[place] == "heading":
             marks, number, tex = (pattern.match(line.text) for pattern in (_MARKDOWN, _NUMBERED, _TEX))
             if tex and tex.lastindex:
                 levels[place] = tex.lastindex
                 continue
-            levels[place] = len(marks[1]) if marks else number[1].count(".") + 1 if number else _plain_level(line)
+            levels[place] = (
+                len(marks[1])
+                if marks
+                else number[1].count(".") + 1
+                if number
+                else _LOWEST
+                if marked
+                else _plain_level(line)
+            )
     return levels
 
 
 def _plain_level(line: Line) -> int:
     """The depth of a heading without a mark: one in capitals is above all, a title of a few words below those with."""
     title = line.text.strip(" \t*_:")
+    if not any(map(str.isalnum, title)):  # the rule above a title
+        return 1 if "=" in title else 2
     if line.indent < 4 and title.upper() != title and ":" not in title and "：" not in title:
         return _LOWEST
     return 1 + (line.indent > 0)
@@ -256,7 +279,7 @@ def _column(line: Line) -> int:
 
 def _nesting(text: str, unit: Span, kind: RoleKind, depths: tuple[list[int], list[int]]) -> int:
     """How deep a unit of HTML stands in lists; what is no item stands deeper than the item it is in."""
-    tag = _TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
+    tag = UNIT_TAG.match(text, unit.start, min(unit.end, unit.start + 2000))
     depth = depths[1][bisect_right(depths[0], tag.start(1) if tag else unit.start) - 1]
     return 2 * depth + (depth > 0 and kind not in ("list item", "term"))
 
@@ -264,7 +287,7 @@ def _nesting(text: str, unit: Span, kind: RoleKind, depths: tuple[list[int], lis
 def _close_paragraph(state: _Open, indent: int) -> None:
     """A blank line ends a table, and the list above when the text goes on further left."""
     state.header = None
-    state.sentence = None
+    state.sentence = state.turn = None
     while state.items and state.items[-1][0] > indent:
         state.items.pop()
 
@@ -281,8 +304,18 @@ def _role(
 ) -> Role:
     heading = state.headings[-1][1] if state.headings else None
     heading = state.voices[-1][1] if state.voices else heading
+    if kind != "record":
+        state.section = None
+    elif _SECTION.fullmatch(text, unit.start, unit.end):
+        state.section = None
+        role = _item_role(state, kind, index, indent, heading)
+        state.section = index
+        return role
     if kind == "heading":
         return _heading_role(state, index, level or _tag_level(text, unit))
+    if kind == "list intro":  # the caption of a table
+        state.intro = index
+        return Role(kind, heading)
     if kind == "table header":
         state.header, state.sentence = index, None
         return Role(kind, state.intro if state.intro is not None else heading)
@@ -313,7 +346,7 @@ def _heading_role(state: _Open, index: int, level: int) -> Role:
         state.headings.pop()
     parent = state.headings[-1][1] if state.headings else None
     state.headings.append((level, index))
-    state.items.clear()
+    state.close_items()
     state.intro = state.header = state.term = state.sentence = state.question = None
     return Role("heading", parent, "helpful", level)
 
@@ -329,6 +362,8 @@ def _item_role(state: _Open, kind: RoleKind, index: int, indent: int, heading: i
     level = len(state.items)
     if parent is not None:
         return Role(kind, parent, "needed", level)
+    if state.section is not None:
+        return Role(kind, state.section, "needed", level)
     if state.intro is not None and kind == "list item":
         return Role(kind, state.intro, "needed", level)
     return Role(kind, state.intro if state.intro is not None else heading, "helpful", level)
@@ -343,19 +378,23 @@ def _prose_role(
     if kind == "definition":
         return Role(kind, state.term, "needed" if state.term is not None else "helpful")
     if first and not (state.items and indent > state.items[-1][0]):
-        state.items.clear()
+        state.close_items()
         state.term = None
     if first and asks(text, unit.start, unit.end):
         state.question = index
     elif first and state.question is not None and answers(text, unit.start, unit.end):
         return Role("prose", state.question)
-    if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")):
-        state.intro = index
+    if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")) and text[unit.start : unit.start + 2] != "..":
+        state.intro, state.introduced_at = index, indent
         return Role("list intro", before if before is not None and state.leans(text, unit.start) else heading)
+    if first and state.intro is not None and state.intro == index - 1 and indent > state.introduced_at + 1:
+        return Role("prose", state.intro)  # what "run this:" speaks of, set in below
     if first and not state.items:
         state.intro = None
     if before is not None and state.leans(text, unit.start):
         return Role("prose", before)
     if state.items:
         return Role("prose", state.items[-1][1])
+    if state.turn is not None and state.turn != index:
+        return Role("prose", state.turn)
     return Role("prose", heading)

@@ -20,6 +20,8 @@ _WIDE_GAP = re.compile(r"\S(?: {3,}|[ ]*\t)\s*\S")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")
 _FRAME = re.compile(r"\s*[+|┌├└╔╠╚┏┣┗][-=+─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛|]{3,}\s*$")
 _NUMBER = re.compile(r"[-+$€£]?\d[\d.,:/ %-]*\w{0,3}")
+_OPTION = re.compile(r"--?\w[\w-]*")
+_SUM = re.compile(r"[^\W\d][^\t]{0,80}\S(?: {2}|\t)\s*[-+$€£]?\d[\d.,]*(?: ?[€$£%])?\s*$")  # "Total      1,190.00"
 _HEADER_WORDS = 6  # of a cell that names a column
 _WIDTH = 400  # columns looked at when gutters are sought
 
@@ -172,7 +174,7 @@ def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int],
         return False
     rows: list[list[int]] = []
     for place in free:
-        if rows and lines[place].indent >= gutters[0][1]:
+        if rows and lines[place].indent >= gutters[0][1] and not _SUM.search(lines[place].text[:_WIDTH]):
             rows[-1].append(place)  # the last cell, wrapped
         else:
             rows.append([place])
@@ -215,8 +217,8 @@ def _write(kinds: list[Kind], rows: Sequence[Sequence[int]], cells: Sequence[Seq
 def _is_header(cells: Sequence[Sequence[str]]) -> bool:
     """Whether the first row names the columns: no number in it, and its cells do not come again below."""
     first = [cell.strip().strip('"') for cell in cells[0]]
-    if first[0].endswith(":"):
-        return False  # a name with its value
+    if first[0].endswith(":") or _OPTION.match(first[0]):
+        return False  # a name with its value, an option with what it does
     if sum(len(cell.split()) > _HEADER_WORDS for cell in first) * 2 >= len(first):
         return False  # prose set in columns
     if not all(first[1:]) or any(_NUMBER.fullmatch(cell) for cell in first):

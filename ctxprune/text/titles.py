@@ -8,28 +8,40 @@ from collections.abc import Sequence
 from ctxprune.text.lines import Kind, Line, paragraphs
 from ctxprune.text.pages import SENTENCE_END
 
+_COUNTS = re.compile(r"[ \t]*(?:\d{1,2}\.\d|[a-z]?\.[ \t])")  # a quick look at what clauses begin with
 _CLAUSE = re.compile(r"[ \t]*(\d{1,2}(?:\.\d{1,2}){1,4})\.?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
-_NUMBER = re.compile(r"[ \t]*(?:\d{1,3}|[IVX]{1,5}|[A-Z])[.)]?[ \t]+(?=[^\W\d_a-z])")
+_LETTER = re.compile(r"[ \t]*([a-z])\.[ \t]+(?=\S)")
+_DOTTED = re.compile(r"\.[ \t]+(?=[^\W_])")
+_HAN_NUMBER = r"[(（]?[一二三四五六七八九十]{1,3}[、）)]"
+_NUMBER = re.compile(rf"[ \t]*(?:(?:\d{{1,3}}|[IVX]{{1,5}}|[A-Z])[.)]?[ \t]+|{_HAN_NUMBER}[ \t]*)(?=[^\W\d_a-z])")
+_COUNTED = re.compile(r"[ \t]*(\d{1,2})[.)]?[ \t]")
+#: "Sec. 12-104. Permits." of a statute, whose full stop ends no sentence.
+_SECTION = re.compile(r"[ \t]*(?:Sec\.|Section|Art\.|§)\s?\d[\w.:-]{0,15}\s+[^\W\d_a-z][^.]{2,70}\.?\s*$")
+_ITEM_MARK = re.compile(r"[ \t]*\([a-z1]\)")
 _NAMED = re.compile(
-    r"(?:section|article|artikel|art\.|clause|chapter|part|schedule|annex|appendix|kapitel|abschnitt|anlage|titre"
+    r"(?:section|article|artikel|art\.|čl\.|статья|clause|chapter|part|schedule|annex|appendix|kapitel|abschnitt|anlage|titre"
     r"|chapitre|capítulo|sección|artículo|articolo|capitolo|rozdział|§)\s{0,2}(?:\d{1,3}|[IVX]{1,6}|[A-Z])(?!\w)",
     re.IGNORECASE,
 )
-_BULLET = re.compile(r"[ \t]*(?:[-*+•‣◦–]|1[.)])[ \t]")
-_BEGINS = re.compile(r"[\"“„«(\[*_¿¡]{0,2}(?:[^\W\d_a-z]|\d)")
+_NUMBER_ALONE = re.compile(r"[ \t]*(?:§|[^\W\d_]{2,10}\.?)\s{0,2}(?:\d{1,3}|[IVX]{1,6})[.:]?\s*$")
+_BULLET = re.compile(r"[ \t]*(?:(?:[-*+•‣◦–]|1[.)])[ \t]|[・○◎■□◆●])")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")  # of scripts that set no blanks between words
+_BEGINS = re.compile(r"[\"“„«(\[*_¿¡§]{0,2}[ ]?(?:[^\W\d_a-z]|\d)")
 #: What letters begin and end with, and notices; and what code and addresses hold, or two sentences.
 _NO_TITLE = re.compile(
     r"(?:dear|hi|hello|hey|sehr geehrte|liebe|hallo|guten|bonjour|madame|monsieur|cher|estimad|querid|hola|gentil"
-    r"|car[oi]|egregi|szanown|drog|уважаем|best|kind|yours|mit freundlichen|viele|copyright)"
+    r"|car[oi]|egregi|szanown|drog|уважаем|best|kind|yours|mit freundlichen|viele|copyright|webvtt)"
     r"|.*(?:[@<>{}=_$`\\|©;]|//|\"{3}|[.!?]\s)",
     re.IGNORECASE,
 )
-#: Where steps are told, "2. Drain the tank" is a step and no title.
-_STEPS = re.compile(
-    r"\b(?:how to|steps?|procedure|instructions?|method|anleitung|schritte?|zubereitung|étapes|préparation|pasos|passi"
-    r"|preparaci[oó]n|preparazione|stappen|kroki)\b",
+#: What titles of procedures hold. Where they stand, "2. Drain the tank" is a step and no title.
+TELLS_HOW = re.compile(
+    r"\b(?:how to|steps?|procedure|instructions?|method|directions|so geht|anleitung|schritte?|zubereitung|étapes"
+    r"|comment \w{3,20}(?:er|ir|dre)|préparation|pasos|c[oó]mo|passi|preparaci[oó]n|preparazione|stappen|kroki)\b"
+    r"|步骤|方法|手順|作り方|방법|순서",
     re.IGNORECASE,
 )
+_TEXT = ("plain", "turn")  # what may stand below a title
 _TITLE_LENGTH, _TITLE_WORDS = 70, 10
 _MARGIN = 3  # columns; what is set in deeper belongs to something above
 _WIDTH = 100  # columns at most that a line is thought to have had
@@ -37,42 +49,120 @@ _ROOM = 0.6  # share of the width up to which a line ends only if somebody meant
 
 
 def mark_clauses(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Lines that begin with the numbers of clauses, "2.1" before "2.2", are items; one number may be of a sentence."""
-    numbers = {
-        place: tuple(map(int, match[1].split(".")))
-        for place, line in enumerate(lines)
-        if kinds[place] == "plain" and kinds[place + 1 : place + 2] != ["under"] and (match := _CLAUSE.match(line.text))
-    }
+    """Lines that begin with the numbers of clauses, "2.1" before "2.2", with letters in turn, "a." before "b.", or with
+    the full stop that counts steps in AsciiDoc, are items; one alone may be of a sentence.
+    """
+    numbers: dict[int, tuple[int, ...]] = {}
+    for place, line in enumerate(lines):
+        if kinds[place] != "plain" or not _COUNTS.match(line.text) or kinds[place + 1 : place + 2] == ["under"]:
+            continue
+        if match := _CLAUSE.match(line.text):
+            numbers[place] = tuple(map(int, match[1].split(".")))
+        elif match := _LETTER.match(line.text):
+            numbers[place] = (-1, line.indent, ord(match[1]))
+        elif _DOTTED.match(line.text):
+            numbers[place] = (-2, place)
     some = set(numbers.values())
+    if sum(number[0] == -2 for number in some) > 1:
+        some.update((-2, place + 1) for place in numbers)
     for place, number in numbers.items():
         before, after = ((*number[:-1], number[-1] + step) for step in (-1, 1))
         if before in some or after in some:
             kinds[place] = "item"
 
 
-def mark_titles(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """A short first line that ends no sentence and left room for more is the heading of the text or list below."""
+def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> None:
+    """A short first line that ends no sentence and left room for more is the heading of the text or list below.
+
+    One in capitals is a heading without that, and so is one over labelled lines, "Monday: 9 to 5". steps: the text
+    tells steps, so that "2. Drain the tank" is one.
+    """
     widths = (len(line.text) for line, kind in zip(lines, kinds, strict=True) if kind == "plain")
     room = _ROOM * min(_WIDTH, max(widths, default=0))
-    steps = any(len(line.text) <= _TITLE_LENGTH and _STEPS.search(line.text) for line in lines)
-    for paragraph in list(paragraphs(kinds)):
+    some = list(paragraphs(kinds))
+    for paragraph in some:
         for place in paragraph:
-            if _is_named(lines, kinds, paragraph, place):
+            if _is_section(lines, kinds, place) or _is_named(lines, kinds, paragraph, place):
                 kinds[place] = "heading"
+                if _is_named_below(lines, kinds, paragraph, place):
+                    kinds[place + 1] = "more"
         for place in paragraph[:-1]:
-            numbered = kinds[place] == "item"
-            if place == paragraph.start:
-                may_be = not (numbered and steps) or lines[place].text.isupper()
-            else:
-                may_be = numbered and lines[place].text.isupper() and bool(SENTENCE_END.search(lines[place - 1].text))
-            if may_be and _is_title(lines, kinds, range(place, paragraph.stop), room):
+            if (
+                _may_be(lines, kinds, paragraph, place, steps)
+                and _is_title(lines, kinds, range(place, paragraph.stop), room)
+            ) or (place > paragraph.start and _parts_lists(lines, kinds, place)):
                 kinds[place] = "heading"
+    if not steps:
+        _mark_series(lines, kinds, some)
+
+
+def tells_steps(lines: Sequence[Line]) -> bool:
+    """Whether a short line without a number says that steps are told."""
+    return any(
+        len(line.text) <= _TITLE_LENGTH and TELLS_HOW.search(line.text) and not _NUMBER.match(line.text)
+        for line in lines
+    )
+
+
+def _may_be(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, place: int, steps: bool) -> bool:
+    """Whether a line stands where a title may, and is none of the `steps` that the text tells."""
+    numbered, text = kinds[place] == "item", lines[place].text
+    if place == paragraph.start:
+        return not (numbered and steps) or text.isupper()
+    return numbered and text.isupper() and bool(SENTENCE_END.search(lines[place - 1].text))
+
+
+def _parts_lists(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
+    """Whether a line in capitals stands between the items of two lists."""
+    line, above, below = lines[place], lines[place - 1], lines[place + 1]
+    if kinds[place] != "plain" or not line.text.isupper() or kinds[place + 1] != "item" or below.indent < line.indent:
+        return False
+    return above.indent >= line.indent and not above.text.rstrip().endswith((",", "-")) and is_title_text(line, None)
+
+
+def _mark_series(lines: Sequence[Line], kinds: list[Kind], some: Sequence[range]) -> None:
+    """What stands over its text as "2. Fees" does is a title too when it is numbered 1 or 3."""
+    titles = {int(match[1]) for at, line in enumerate(lines) if kinds[at] == "heading" and (match := _is_counted(line))}
+    for paragraph in (*some, *reversed(some)):
+        if len(paragraph) < 2 or kinds[paragraph.start] != "item" or kinds[paragraph.start + 1] not in _TEXT:
+            continue
+        first, below = lines[paragraph.start], lines[paragraph.start + 1]
+        number = _is_counted(first)
+        if not number or not titles.intersection((int(number[1]) - 1, int(number[1]) + 1)):
+            continue
+        if below.indent == first.indent and is_title_text(first, number) and _BEGINS.match(below.text.strip()):
+            kinds[paragraph.start] = "heading"
+            titles.add(int(number[1]))
+
+
+def _is_counted(line: Line) -> re.Match[str] | None:
+    return _COUNTED.match(line.text)
+
+
+def _is_section(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
+    """Whether a line is the title of a section of law, over its paragraphs."""
+    if kinds[place] != "plain" or not _SECTION.match(lines[place].text):
+        return False
+    below = next((line.text for line in lines[place + 1 : place + 3] if line.text.strip()), "")
+    return _ITEM_MARK.match(below) is not None
+
+
+def _is_named_below(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, place: int) -> bool:
+    """Whether the line below "§ 1" or "Article 1" is its title, and has text or the paragraph's end below it."""
+    if place + 1 >= paragraph.stop or not _NUMBER_ALONE.match(lines[place].text):
+        return False
+    title = lines[place + 1]
+    if kinds[place + 1] not in ("plain", "heading", "verse") or not is_title_text(title, None):
+        return False
+    return place + 2 == paragraph.stop or bool(_BEGINS.match(lines[place + 2].text.strip()))
 
 
 def _is_named(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, place: int) -> bool:
     """Whether a line says "Section 2 - Orders", between sentences."""
     line = lines[place]
-    if kinds[place] not in ("plain", "verse") or not _NAMED.match(line.text) or not _is_title_text(line, None):
+    if kinds[place] not in ("plain", "verse") or not _NAMED.match(line.text):
+        return False
+    if not _NUMBER_ALONE.match(line.text) and not is_title_text(line, None):
         return False
     begins = place == paragraph.start or kinds[place - 1] == "heading" or SENTENCE_END.search(lines[place - 1].text)
     return bool(begins) and (place + 1 == paragraph.stop or not lines[place + 1].text.lstrip()[0].islower())
@@ -83,18 +173,31 @@ def _is_title(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, ro
     first, second = lines[paragraph.start], lines[paragraph.start + 1]
     kind, below = kinds[paragraph.start], kinds[paragraph.start + 1]
     number = _NUMBER.match(first.text)
-    if kind not in ("plain", "item") or (kind == "item" and number is None) or not _is_title_text(first, number):
+    if kind not in ("plain", "item") or (kind == "item" and number is None) or not is_title_text(first, number):
         return False
     if below == "item":
-        mark = _CLAUSE if number else _BULLET
+        mark = _CLAUSE if number and number.group().strip()[-1] not in "、）" else _BULLET
         return first.indent <= second.indent and mark.match(second.text) is not None
-    if below != "plain" or first.indent != second.indent or not _BEGINS.match(second.text.strip()):
+    if below not in _TEXT or first.indent != second.indent or not _BEGINS.match(second.text.strip()):
         return False
+    if first.text.isupper() and not second.text.isupper():
+        return True
+    if (
+        len(paragraph) > 2
+        and kind == "plain"
+        and all(each == "turn" for each in kinds[paragraph.start + 1 : paragraph.stop])
+    ):
+        return True  # over "Monday: 9 to 5" and so on
     ended = SENTENCE_END.search(lines[paragraph.stop - 1].text) is not None
-    return ended and len(first.text.strip()) + 1 + len(second.text.split(maxsplit=1)[0]) <= room
+    return ended and len(first.text.strip()) + 1 + _first_word(second.text) <= room
 
 
-def _is_title_text(line: Line, number: re.Match[str] | None) -> bool:
+def _first_word(text: str) -> int:
+    """Characters that would have had to fit on the line above."""
+    return 1 if _UNSPACED.match(text.strip()) else len(text.split(maxsplit=1)[0])
+
+
+def is_title_text(line: Line, number: re.Match[str] | None) -> bool:
     """Whether a line by itself may be a title."""
     title = line.text[number.end() if number else 0 :].strip()
     if line.indent > _MARGIN or line.quote or len(title) > _TITLE_LENGTH or len(title.split()) > _TITLE_WORDS:

@@ -189,8 +189,17 @@ def kept_stretches(length: int, removed: Sequence[Offsets]) -> Iterator[Offsets]
 
 
 _LINE = re.compile(r"[^\n]*\n|[^\n]+")
-_NOTE = re.compile(r"[#/| ]*\[ctxprune: (\d{1,12}) of (\d{1,12}) [a-z ]{2,20} left out\][|,;\t ]*\n?")
-_JSON_NOTE = re.compile(r'\{"ctxprune_left_out": \{"lines": "(\d{1,12}) of (\d{1,12})"\}\}\n?')
+#: In the note of a JSON text, the key of the original's name.
+ORIGINAL = "(original)"
+#: A note, the third group being what it says of the original: "" or its hash.
+_NOTE = re.compile(
+    r"[#/| ]*\[ctxprune: (\d{1,12}) of (\d{1,12}) [a-z ]{2,20} left out((?:: the whole by hash=[0-9a-f]{24})?)\]"
+    r"[|,;\t ]*\n?"
+)
+_JSON_NOTE = re.compile(
+    r'\{"ctxprune_left_out": \{"lines": "(\d{1,12}) of (\d{1,12})"'
+    rf'((?:, "{re.escape(ORIGINAL)}": "hash=[0-9a-f]{{24}}")?)\}}\}}\n?'
+)
 #: Characters at the end of a text in which a note is looked for.
 _NOTE_WITHIN = 2000
 #: Characters of a line that tell what it is.
@@ -226,13 +235,29 @@ def note_line(out: int, of: int, noun: str) -> str:
 
 def split_note(text: str) -> tuple[str, Earlier]:
     """The text without the note that an earlier pruning put below it, and what that note says."""
-    tail = max(0, len(text) - _NOTE_WITHIN)
-    cut = text.rstrip("\n").rfind("\n", tail) + 1
-    last = text[cut:]
-    match = _NOTE.fullmatch(last) or _JSON_NOTE.fullmatch(last)
+    cut, match = _last_note(text)
     if match is None or not cut:
         return text, Earlier.none()
     return text[:cut], Earlier({"": (int(match[1]), int(match[2]))})
+
+
+def name_original(text: str, hash_value: str) -> str | None:
+    """The text with its original named in the note below it; None where there is no such note, or it names one."""
+    cut, match = _last_note(text)
+    if match is None or match[3]:
+        return None
+    is_json = match.re is _JSON_NOTE
+    named = f', "{ORIGINAL}": "hash={hash_value}"' if is_json else f": the whole by hash={hash_value}"
+    place = cut + match.start(3)
+    return f"{text[:place]}{named}{text[place:]}"
+
+
+def _last_note(text: str) -> tuple[int, re.Match[str] | None]:
+    """Where the last line begins, and the note that it is."""
+    tail = max(0, len(text) - _NOTE_WITHIN)
+    cut = text.rstrip("\n").rfind("\n", tail) + 1
+    last = text[cut:]
+    return cut, _NOTE.fullmatch(last) or _JSON_NOTE.fullmatch(last)
 
 
 class LineShape(Shape):

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ctxprune.tools.elements import Earlier, Element, Kind, Offsets, Shape, kept_stretches, one_line
+from ctxprune.tools.elements import ORIGINAL, Earlier, Element, Kind, Offsets, Shape, kept_stretches, one_line
 
 _TOKEN = re.compile(r'[ \t\n\r]*+(?:([\[{])|([\]}])|([,:])|("(?:[^"\\]++|\\.)*+")|([^\s\[\]{},:"]++))', re.DOTALL)
 
@@ -94,6 +94,7 @@ NOTE = "ctxprune_left_out"
 #: An array of simple values that is shorter is a part of what it stands in, such as the tags of an entry.
 SHORT = 200
 _COUNT = re.compile(r"(\d{1,12}) of (\d{1,12})")
+_HASH = re.compile(r"hash=[0-9a-f]{24}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +139,13 @@ class JsonShape(Shape):
             else:
                 parts.append(self.text[start:end])
         return "".join(parts)
+
+    def named(self, hash_value: str) -> str | None:
+        """The text with its original named in its note; None where there is no note, or it names one."""
+        if self.note is None or ORIGINAL in self.note.keys:
+            return None
+        end = self.note.end - 1
+        return f'{self.text[:end]}, "{ORIGINAL}": "hash={hash_value}"{self.text[end:]}'
 
     def _note(self, kept: Sequence[bool]) -> tuple[str, Offsets]:
         """What to write, and in place of what: of an earlier note, else at the end of the outermost value."""
@@ -233,7 +241,9 @@ def _note_node(value: Any, root: Node) -> Node | None:
 def _is_note(value: Any) -> bool:
     if not isinstance(value, dict) or not value:
         return False
-    return all(isinstance(each, str) and _COUNT.fullmatch(each) for each in value.values())
+    return all(
+        isinstance(each, str) and (_HASH if key == ORIGINAL else _COUNT).fullmatch(each) for key, each in value.items()
+    )
 
 
 def _earlier(text: str, note: Node | None) -> Earlier:

@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import numpy as np
+
 from ctxprune.calibration import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
+from ctxprune.text.words import bm25_scores
 from ctxprune.tokens import default_counter
 from ctxprune.tools.choice import Choice, Chosen
 from ctxprune.tools.elements import Kind, Shape, named, note_line, split_note, telling
@@ -23,6 +26,9 @@ from ctxprune.types import Compressor, Context, Extract, Piece, Span, Summary, T
 #: Entries of a list are alike, so a little of what the question asks for is in all of them: one stays when it scores
 #: this share of the best one. Of no meaning where a threshold, an operating point or a budget is given.
 BESIDE_BEST = 0.25
+#: Characters that a model reads of one output's elements: of a longer one those that share most words with the question
+#: and, among equals, those nearest to its ends. A megabyte would take minutes.
+READ_CHARACTERS = 120_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +201,8 @@ class ToolOutputs:
             return ToolOutput(shape.text, shape.kind, "passthrough", "there are no elements that could be left out")
         if shape.pruned_before and (asked.budget is None or before <= asked.budget):
             return ToolOutput(shape.text, shape.kind, "passthrough", "it was pruned before")
-        scores = self._scores(shape, asked.question)
+        places = self._worth_reading(shape, asked.question)
+        scores = self._scores(shape, places, asked.question)
         flags = self._always(shape, asked.question)
         around = asked.counter.count([f"{head}{tail}"])[0] if head or tail else 0
         choice = Choice(shape, scores, flags, asked.counter.count)
@@ -206,7 +213,12 @@ class ToolOutputs:
             chosen = choice.by_threshold(threshold)
         else:
             chosen = choice.by_budget(max(1, asked.budget - around), threshold)
-        return self._output(shape, chosen, scores, asked, head, tail)
+        output = self._output(shape, chosen, scores, asked, head, tail)
+        if len(places) == len(shape.elements):
+            return output
+        read = f"of {len(shape.elements)} {shape.noun} {len(places)} were read"
+        warning = f"{read}: those that share most words with the question"
+        return replace(output, warnings=(*output.warnings, warning))
 
     def _output(
         self, shape: Shape, chosen: Chosen, scores: Sequence[float], asked: _Asked, head: str, tail: str
@@ -265,13 +277,35 @@ class ToolOutputs:
         assert self.default_threshold is not None
         return self.default_threshold
 
-    def _scores(self, shape: Shape, question: str) -> list[float]:
-        """A score an element: the best of the units that its line was split into."""
-        lines, starts, place = [], [], 0
-        for element in shape.elements:
-            lines.append(element.reads)
+    def _worth_reading(self, shape: Shape, question: str) -> list[int]:
+        """Places of the elements that are scored: all, but of a very long output. One that only ranks reads fast."""
+        lines = [element.reads for element in shape.elements]
+        if sum(map(len, lines)) <= READ_CHARACTERS or self.default_threshold is None:
+            return list(range(len(lines)))
+        shared = bm25_scores(question, lines)
+        from_end = np.minimum(np.arange(len(lines)), np.arange(len(lines))[::-1])
+        read, size = list[int](), 0
+        for place in np.lexsort((from_end, -shared)):
+            size += len(lines[place])
+            if size > READ_CHARACTERS and read:
+                break
+            read.append(int(place))
+        return sorted(read)
+
+    def _scores(self, shape: Shape, places: Sequence[int], question: str) -> list[float]:
+        """A score an element; 0 for those that are not at these places."""
+        scores = [0.0] * len(shape.elements)
+        read = self._line_scores([shape.elements[place].reads for place in places], question)
+        for place, score in zip(places, read, strict=True):
+            scores[place] = score
+        return scores
+
+    def _line_scores(self, lines: Sequence[str], question: str) -> list[float]:
+        """A score a line: the best of the units that it was split into."""
+        starts, place = [], 0
+        for line in lines:
             starts.append(place)
-            place += len(element.reads) + 1
+            place += len(line) + 1
         reader = self._reading("lines")
         (scored,) = reader.score([Context.of(question, ["\n".join(lines)])])
         scores = [0.0] * len(lines)

@@ -19,6 +19,7 @@ from ctxprune.tools.elements import (
     Rows,
     Shape,
     lines_of,
+    name_original,
     one_line,
     runs,
     spelled,
@@ -342,6 +343,14 @@ def frame(text: str) -> tuple[str, str, str]:
             break
         at = following
     return "", text, ""
+
+
+def with_original(text: str, hash_value: str) -> str | None:
+    """A pruned text that names its original in its note, of the same form; None for one that has no note."""
+    head, inner, tail = frame(text)
+    shape = JsonShape.of(inner)
+    named = name_original(inner, hash_value) if shape is None else shape.named(hash_value)
+    return None if named is None else f"{head}{named}{tail}"
 
 
 def shape_of(text: str) -> Shape | None:

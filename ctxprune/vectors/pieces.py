@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
 
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, check_choice
 from ctxprune.text import model_text, split_sentences
 from ctxprune.tokens import DEFAULT_TOKENIZER
 
@@ -35,9 +35,14 @@ class Pieces:
 
 
 def shard_text(text: str, shard_tokens: int | None, kind: PieceKind = "tokens") -> list[str]:
-    """The pieces of `piece_offsets`; a text that is not cut stays as it is, blanks at its ends included."""
+    """The texts of `shard_offsets`."""
+    return [text[start:end] for start, end in shard_offsets(text, shard_tokens, kind)]
+
+
+def shard_offsets(text: str, shard_tokens: int | None, kind: PieceKind = "tokens") -> list[Offsets]:
+    """`piece_offsets`, but a text that is not cut stays as it is, blanks at its ends included."""
     offsets = piece_offsets(text, shard_tokens, kind)
-    return [text] if len(offsets) <= 1 else [text[start:end] for start, end in offsets]
+    return offsets if len(offsets) > 1 else [(0, len(text))]
 
 
 def piece_offsets(text: str, shard_tokens: int | None, kind: PieceKind = "tokens") -> list[Offsets]:
@@ -57,8 +62,7 @@ def piece_offsets(text: str, shard_tokens: int | None, kind: PieceKind = "tokens
 
 def checked_piece_kind(kind: str) -> PieceKind:
     """Raises InputError for a kind of pieces that is not known."""
-    if kind not in PIECE_KINDS:
-        raise InputError(f"pieces must be one of {', '.join(PIECE_KINDS)}, got {kind!r}")
+    check_choice("pieces", kind, PIECE_KINDS)
     return cast("PieceKind", kind)
 
 

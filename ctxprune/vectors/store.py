@@ -15,7 +15,7 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.errors import CheckpointError, InputError
+from ctxprune.errors import CheckpointError, InputError, check_choice
 from ctxprune.files import batched, only_writer, publish
 from ctxprune.models.sentence_encoders import Embedder, check_window, load_embedder
 from ctxprune.types import Document
@@ -31,7 +31,7 @@ from ctxprune.vectors.files import (
     indexed_text,
     remove_leftovers,
 )
-from ctxprune.vectors.pieces import Offsets, PieceKind, Pieces, checked_piece_kind, piece_offsets
+from ctxprune.vectors.pieces import PieceKind, Pieces, checked_piece_kind, shard_offsets
 from ctxprune.vectors.search import Scores, build_index, nothing
 from ctxprune.vectors.segment import Newcomers, SegmentWriter, Snapshot
 
@@ -85,7 +85,7 @@ def write_index(now: Snapshot, factory: str) -> None:
 def _add(writer: SegmentWriter, now: Snapshot, embedder: Embedder, documents: Sequence[Document]) -> int:
     manifest = now.manifest
     texts = [indexed_text(document, titles=manifest.titles) for document in documents]
-    cut = [_offsets(text, manifest) for text in texts]
+    cut = [shard_offsets(text, manifest.shard_tokens, manifest.pieces) for text in texts]
     counts = [*map(len, cut)]
     vectors = embedder.embed([text[a:b] for text, some in zip(texts, cut, strict=True) for a, b in some])
     if vectors.shape != (sum(counts), manifest.dimension):
@@ -98,12 +98,6 @@ def _add(writer: SegmentWriter, now: Snapshot, embedder: Embedder, documents: Se
     _check_usable(stored, documents, counts)
     writer.add(documents, texts, cut, stored)
     return len(documents)
-
-
-def _offsets(text: str, manifest: Manifest) -> list[Offsets]:
-    # what is not cut keeps the blanks at its ends
-    found = piece_offsets(text, manifest.shard_tokens, manifest.pieces)
-    return found if len(found) > 1 else [(0, len(text))]
 
 
 def _check_usable(vectors: npt.NDArray[np.floating], documents: Sequence[Document], counts: Sequence[int]) -> None:
@@ -161,8 +155,7 @@ class VectorStore:
         for a folder with a store.
         """
         folder = Path(folder)
-        if dtype not in DTYPES:
-            raise InputError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+        check_choice("dtype", dtype, DTYPES)
         checked_piece_kind(pieces)
         check_window(embedder, shard_tokens)
         folder.mkdir(parents=True, exist_ok=True)
@@ -255,7 +248,7 @@ class VectorStore:
     def _with_offsets(self, place: int, text: str) -> Pieces:
         vectors, offsets = self._snapshot.vectors_of(place), self._snapshot.offsets_of(place)
         if offsets is None:  # a store from before they were kept
-            offsets = tuple(_offsets(text, self._snapshot.manifest))
+            offsets = tuple(shard_offsets(text, self.shard_tokens, self.pieces))
         if len(offsets) != len(vectors) or any(not 0 <= start <= end <= len(text) for start, end in offsets):
             raise CheckpointError(
                 f"{self.folder} cuts {text!r:.60} into {len(vectors)} pieces, now it is {len(offsets)}; build the "

@@ -1,16 +1,20 @@
-"""Long texts cut at their own units: ContractNLI's contracts, WiCE's web pages, QMSum's meetings, TimeQA's articles.
+"""Long texts cut at their own units: ContractNLI, WiCE, QMSum, TimeQA, COVID-QA and TAT-QA.
 
-Contracts are cut by clauses, web pages by sentences, meetings by speaker turns and Wikipedia's articles by paragraphs.
+Contracts are cut by clauses, web pages by sentences, meetings by speaker turns, Wikipedia's articles by paragraphs and
+those of medicine by sentences; a financial report has paragraphs and a table, and of its questions those are read whose
+answers stand there word for word.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from ctxprune.data.questions import LabelledDocument, Offsets, Question, answer_sentences
+from ctxprune.data.questions import LabelledDocument, Offsets, Question, answer_sentences, locate_answers
 from ctxprune.errors import InputError
 from ctxprune.eval.convert.made import (
     LeaveOut,
@@ -27,6 +31,8 @@ from ctxprune.eval.convert.made import (
     windows,
     wrong_file,
 )
+from ctxprune.eval.convert.passages import SQUAD_FORM, has_name, paragraph_questions
+from ctxprune.text import split_sentences
 from ctxprune.types import Document
 
 _CONTRACTS = "ContractNLI, an object with documents and labels"
@@ -223,3 +229,88 @@ def _answer_spans(text: str, starts: list[int], answers: list[dict[str, Any]], p
             return None
         spans.add((start, end))
     return tuple(sorted(spans))
+
+
+def covidqa(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """Questions of COVID-QA: the window of the article that answers, and up to four others of it that do not.
+
+    The form is that of SQuAD 2.0 without titles, a paragraph an article; ids are numbers, and `document_id` stands
+    beside `context` (the published COVID-QA.json, as read by the loader `covid_qa_deepset` of Hugging Face datasets).
+    """
+    if not has_name(path, '"document_id"'):
+        raise wrong_file(path, f"COVID-QA, {SQUAD_FORM} with document_id", "no document_id, as in SQuAD")
+    for made in paragraph_questions(path, f"COVID-QA, {SQUAD_FORM}", leave_out):
+        question = replace(made.question, id=f"covidqa:{made.question.id}")
+        (article,) = question.documents
+        # the articles have no titles, so that their own text names them
+        name = f"covidqa:{hashlib.sha256(article.document.text.encode()).hexdigest()[:12]}"
+        article = replace(article, document=replace(article.document, id=name))
+        documents = (article,) if shape.whole else _in_windows(question, article)
+        yield Made(replace(question, documents=documents), made.fields)
+
+
+def _in_windows(question: Question, article: LabelledDocument) -> tuple[LabelledDocument, ...]:
+    cuts = windows(_sentence_places(article.document.text), uncut=article.answer_spans)
+    return own_and_nearest(question.text, article, cuts, count=5, answers=question.answers)
+
+
+@lru_cache(maxsize=2)  # the questions of an article follow one another
+def _sentence_places(text: str) -> Offsets:
+    return tuple((sentence.start, sentence.end) for sentence in split_sentences(text))
+
+
+_TATQA = "TAT-QA, objects with table, paragraphs and questions"
+#: The first release wrote spans for what is multi-span today.
+_SPANS = ("span", "multi-span", "spans")
+
+
+def tatqa(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """The questions that are answered by spans; a calculated answer stands nowhere."""
+    for place, report in items_with(path, _TATQA, table=dict, paragraphs=list, questions=list):
+        checked(report["table"], place, f"{_TATQA}; its table", uid=str, table=list)
+        for row in report["questions"]:
+            checked(row, place, f"{_TATQA}; its questions", uid=str, question=str, answer_type=str)
+            if row["answer_type"] not in _SPANS:
+                leave_out(f"the answer is no span ({row['answer_type']})")
+            elif (made := _report_question(report, row)) is None:
+                leave_out("no answer stands in what the question is said to rest on")
+            else:
+                yield made
+
+
+def _report_question(report: dict[str, Any], row: dict[str, Any]) -> Made | None:
+    given = row["answer"] if isinstance(row["answer"], list) else [row["answer"]]
+    answers = tuple(dict.fromkeys(str(answer) for answer in given if str(answer).strip()))
+    documents = (*_report_paragraphs(report, row, answers), _table(report, row, answers))
+    if not any(document.is_gold for document in documents):
+        return None
+    fields = {
+        "answer_type": "span", "label_quality": "heuristic", "answer_from": row.get("answer_from"),
+        "scale": row.get("scale"),
+    }  # fmt: skip
+    return Made(Question(f"tatqa:{row['uid']}", row["question"], answers, True, documents), fields)
+
+
+def _report_paragraphs(
+    report: dict[str, Any], row: dict[str, Any], answers: tuple[str, ...]
+) -> Iterator[LabelledDocument]:
+    rests = "text" in str(row.get("answer_from"))
+    on = {str(order) for order in row.get("rel_paragraphs") or ()}
+    for paragraph in sorted(report["paragraphs"], key=lambda each: int(each["order"])):
+        text = paragraph["text"]
+        spans = locate_answers(text, answers) if rests and str(paragraph["order"]) in on else ()
+        document = Document(text, id=f"tatqa:{paragraph['uid']}")
+        yield LabelledDocument(document, bool(spans), spans, answer_sentences(text, spans))
+
+
+def _table(report: dict[str, Any], row: dict[str, Any], answers: tuple[str, ...]) -> LabelledDocument:
+    """The table, a line each row, cells with " | " between; the rows that hold an answer are relevant."""
+    text, rows = _lines(report["table"]["table"])
+    spans = locate_answers(text, answers) if "table" in str(row.get("answer_from")) else ()
+    document = Document(text, id=f"tatqa:{report['table']['uid']}")
+    return LabelledDocument(document, bool(spans), spans, overlapping(rows, spans))
+
+
+def _lines(table: list[list[Any]]) -> tuple[str, Offsets]:
+    lines = [" | ".join(" ".join(str(cell).split()) for cell in cells) for cells in table]
+    return joined(lines, "\n")

@@ -13,9 +13,8 @@ from typing import Any
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import CtxpruneError, InputError, UnknownNameError
 from ctxprune.eval.convert.made import LeaveOut, Made, Shape, overlapping
-from ctxprune.eval.convert.pages import contractnli, qmsum, timeqa, wice
-from ctxprune.eval.convert.sentences import clapnq, hotpotqa, qed, selqa
-from ctxprune.eval.convert.spans import covidqa, squad11, squad20, tatqa, xquad
+from ctxprune.eval.convert.pages import contractnli, covidqa, qmsum, tatqa, timeqa, wice
+from ctxprune.eval.convert.passages import clapnq, hotpotqa, qed, selqa, squad11, squad20, xquad
 from ctxprune.files import write_rows
 
 

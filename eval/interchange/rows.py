@@ -36,7 +36,6 @@ CONTEXTS = {
     "instruction": "BERGEN, the whole prompt: as above",
     "output.retrieval_result": "FlashRAG without a refiner",
 }
-PREDICTIONS = ("prediction", "output.pred", "pred", "response")
 _PASSAGE_TEXTS = ("text", "contents", "content")
 
 
@@ -55,31 +54,27 @@ class KeptDocument:
 class Compressed:
     """One context as another tool left it.
 
-    pieces: its texts in order, documents where the file has offsets. field: the one of `CONTEXTS` that they come from.
-    rendered: the whole text of a row with offsets. prediction: the answer that was generated from it, if any.
+    pieces: its texts in order, documents where the file has offsets. rendered: the whole text of a row with offsets.
     seconds: what compressing took, where the file says. place: file and line, for messages.
     """
 
     id: str | None
     question: str | None
     pieces: tuple[str | KeptDocument, ...]
-    field: str
     rendered: str | None = None
-    prediction: str | None = None
     seconds: float | None = None
     place: str = ""
 
 
-def read_compressed(path: str | Path, *, field: str | None = None) -> Iterator[Compressed]:
+def read_compressed(path: str | Path) -> Iterator[Compressed]:
     """The contexts of a JSONL file (.gz too) or a JSON array, in order; JSONL one at a time.
 
     Rows carry an id (`IDS`) or a question (`QUESTIONS`), and a context under a name of `CONTEXTS`: a string, or a list
-    of strings or of passages with a text. field: take the context from there alone.
-    Raises InputError naming file, line (or place in the array) and field.
+    of strings or of passages with a text. Raises InputError naming file, line (or place in the array) and field.
     """
     for place, row in _rows(Path(path)):
         try:
-            yield _compressed(row, place, (field,) if field else tuple(CONTEXTS))
+            yield _compressed(row, place)
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
 
@@ -106,10 +101,10 @@ def _array(values: list[Any], path: Path) -> Iterator[tuple[str, dict[str, Any]]
         yield f"{path}[{number}]", value
 
 
-def _compressed(row: dict[str, Any], place: str, fields: Sequence[str]) -> Compressed:
-    field, value = _first(row, ("documents", *fields) if _has_offsets(row) and len(fields) > 1 else fields)
+def _compressed(row: dict[str, Any], place: str) -> Compressed:
+    field, value = _first(row, ("documents", *CONTEXTS) if _has_offsets(row) else tuple(CONTEXTS))
     if not field:
-        looked = ", ".join(fields)
+        looked = ", ".join(CONTEXTS)
         raise InputError(f"no compressed context; it has {', '.join(row) or 'no field'}, looked for {looked}")
     id, question = _name(row), _string(row, QUESTIONS)
     if id is None and question is None:
@@ -119,9 +114,7 @@ def _compressed(row: dict[str, Any], place: str, fields: Sequence[str]) -> Compr
         id=id,
         question=question,
         pieces=_pieces(value, field),
-        field=field,
         rendered=rendered if field == "documents" and isinstance(rendered, str) else None,
-        prediction=_string(row, PREDICTIONS),
         seconds=_seconds(row),
         place=place,
     )

@@ -172,7 +172,6 @@ TOKENS_OF = "tokens_of"
 #: What a run is judged by, the most telling first: the first that is measured is a dataset's score.
 HEADLINES = ("match", "f1", "correct", "answer_in_context", "sentence_recall")
 
-LOWER_IS_BETTER = ("false_refusal", "judge_unparseable", "failed", "emptied", "over_budget")
 _COUNTS = ("words_before", "words_after", "tokens_before", "tokens_after")
 
 

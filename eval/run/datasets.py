@@ -6,7 +6,7 @@ import hashlib
 import heapq
 import random
 from array import array
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -14,33 +14,10 @@ from typing import NamedTuple, Protocol
 from ctxprune.data import Format, detect_format, read_questions
 from ctxprune.data.questions import Question, row_from_question
 from ctxprune.errors import InputError
+from ctxprune.eval.config import DataConfig
 from ctxprune.eval.run.folder import key
 from ctxprune.files import batched
 from ctxprune.types import Document
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DataSource:
-    """A question file, BEIR folder or Hugging Face data set, and which of its questions to take.
-
-    format, columns, split: see `ctxprune.data.read_questions`. corpus: a BEIR folder's corpus where it is not
-    inside. limit: at most so many questions, drawn with `seed`. answerable: True or False takes only such questions.
-    name: None for the file's own without its endings.
-    """
-
-    path: str
-    name: str | None = None
-    format: Format = "auto"
-    corpus: str | None = None
-    columns: Mapping[str, str] | None = None
-    split: str = "train"
-    limit: int | None = None
-    seed: int = 0
-    answerable: bool | None = None
-
-    def __post_init__(self) -> None:
-        if self.limit is not None and self.limit < 1:
-            raise InputError(f"limit must be at least 1 question, got {self.limit}; leave it out to take all")
 
 
 class Questions(Protocol):
@@ -51,12 +28,6 @@ class Questions(Protocol):
 
     @property
     def content_hash(self) -> str: ...
-
-    @property
-    def total(self) -> int: ...
-
-    @property
-    def unscorable(self) -> int: ...
 
     @property
     def without_documents(self) -> int: ...
@@ -75,7 +46,6 @@ class _Row(NamedTuple):
 
     place: int
     digest: bytes
-    unscorable: bool
     no_documents: bool
 
 
@@ -84,18 +54,16 @@ class QuestionSet:
     """A frozen set; made by `open_questions`. Iterating reads the source again and holds one question at a time.
 
     content_hash: "sha256:..." of the questions in the set, in order, by what they say (so not of the file's bytes).
-    total: questions in the source. unscorable: answerable ones with neither an answer nor a relevant sentence, of which
-    only rank quality, length and time can be measured. without_documents: those that come without any.
+    total: questions in the source. without_documents: those of the set that come without any.
     places, prints: where each question of the set stands in the source, and 8 bytes of its digest.
     Iterating raises InputError as soon as the source no longer gives the questions that were counted.
     """
 
-    source: DataSource
+    source: DataConfig
     format: Format
     name: str
     content_hash: str
     total: int
-    unscorable: int
     without_documents: int
     places: array[int] = field(repr=False)
     prints: array[int] = field(repr=False)
@@ -133,7 +101,7 @@ class QuestionSet:
         return InputError(f"{self.source.path} has changed since it was opened: {what}; start again with the new file")
 
 
-def open_questions(source: DataSource) -> QuestionSet:
+def open_questions(source: DataConfig) -> QuestionSet:
     """Read the source once to check, count, hash and draw; the set then streams from it.
 
     With a limit, every question gets a random number from `seed` and its place, and those with the smallest stay, in
@@ -148,12 +116,11 @@ def open_questions(source: DataSource) -> QuestionSet:
         raise InputError(f"corpus is for a BEIR folder, and {source.path} is {format}; give the retrieval its corpora")
     ids: set[str] = set()
     places, prints, sha = array("Q"), array("Q"), hashlib.sha256()
-    unscorable = without_documents = 0
+    without_documents = 0
     for row in _drawn(_checked(source, format, ids), source.limit, source.seed):
         places.append(row.place)
         prints.append(_fingerprint(row.digest))
         sha.update(row.digest)
-        unscorable += row.unscorable
         without_documents += row.no_documents
     if not places:
         kind = "" if source.answerable is None else "answerable " if source.answerable else "unanswerable "
@@ -164,7 +131,6 @@ def open_questions(source: DataSource) -> QuestionSet:
         name=_name(source),
         content_hash=f"sha256:{sha.hexdigest()}",
         total=len(ids),
-        unscorable=unscorable,
         without_documents=without_documents,
         places=places,
         prints=prints,
@@ -179,11 +145,11 @@ def _fingerprint(digest: bytes) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def _questions(source: DataSource, format: Format) -> Iterator[Question]:
+def _questions(source: DataConfig, format: Format) -> Iterator[Question]:
     return read_questions(source.path, format=format, corpus=source.corpus, columns=source.columns, split=source.split)
 
 
-def _checked(source: DataSource, format: Format, ids: set[str]) -> Iterator[_Row]:
+def _checked(source: DataConfig, format: Format, ids: set[str]) -> Iterator[_Row]:
     """Rows of the questions that fit `source.answerable`; every question's id goes into `ids`."""
     for place, question in enumerate(_questions(source, format)):
         where = f"{source.path}: question {place + 1} (id {question.id!r})"
@@ -193,12 +159,7 @@ def _checked(source: DataSource, format: Format, ids: set[str]) -> Iterator[_Row
             raise InputError(f"{where} has the id of an earlier one; ids name samples, so make them unlike")
         ids.add(question.id)
         if source.answerable in (None, question.answerable):
-            yield _Row(place, _digest(question), _unscorable(question), not question.documents)
-
-
-def _unscorable(question: Question) -> bool:
-    answered = any(answer.strip() for answer in question.answers)
-    return question.answerable and not answered and not any(document.relevant for document in question.documents)
+            yield _Row(place, _digest(question), not question.documents)
 
 
 def _drawn(rows: Iterable[_Row], limit: int | None, seed: int) -> Iterable[_Row]:
@@ -209,14 +170,16 @@ def _drawn(rows: Iterable[_Row], limit: int | None, seed: int) -> Iterable[_Row]
     return sorted((row for _, _, row in drawn), key=lambda row: row.place)
 
 
-def _name(source: DataSource) -> str:
+def _name(source: DataConfig) -> str:
+    """As it is called, else the file's own name, and how documents were found where they were not given."""
     if source.name is not None:
         return source.name
-    path = Path(source.path)
-    if not path.exists():
-        return source.path  # a hub id, whose owner is part of its name
-    name = path.resolve().name.removesuffix(".gz") if path.is_file() else path.resolve().name
-    return name.removesuffix(".jsonl").removesuffix(".json")
+    path, name = Path(source.path), source.path  # of a hub id its owner is a part
+    if path.exists():
+        name = path.resolve().name.removesuffix(".gz") if path.is_file() else path.resolve().name
+        name = name.removesuffix(".jsonl").removesuffix(".json")
+    found = "" if source.retriever == "given" and source.k is None else f" {source.retriever}"
+    return name + found + ("" if source.k is None else f" k={source.k}")
 
 
 def evenly_spaced(questions: Sequence[Question], limit: int | None) -> list[Question]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import sqlite3
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,98 +186,48 @@ class Store:
 
 Array = npt.NDArray[np.float64]
 
-_BYTES = 8
 
+class Columns:
+    """Rows of metrics in a file of the run's own: appended in a `with` block, then read by column.
 
-class ColumnWriter:
-    """Appends rows in a `with` block. The file takes its name when the block ends well; before, and after an error, it
-    is `<name>.part` or nothing, so a half-written file is never read. Raises InputError when the disk refuses.
+    So the memory of a run does not grow with its questions. Raises InputError when the disk refuses.
     """
 
-    def __init__(self, path: str | Path, metrics: Sequence[str]) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path, metrics: Sequence[str]) -> None:
+        self.path = path
         self.metrics = tuple(metrics)
-        if not self.metrics or len(set(self.metrics)) < len(self.metrics):
-            raise InputError(f"columns need distinct metric names, got {list(self.metrics)}")
-        self._part = self.path.with_name(self.path.name + ".part")
+        self._rows = 0
 
     def __enter__(self) -> Self:
-        header = json.dumps({"metrics": self.metrics}).encode()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("wb")
-            self._file.write(header + b" " * (-(len(header) + 1) % _BYTES) + b"\n")
+            self._file = self.path.open("wb")
         except OSError as error:
             raise self._failed(error) from None
         return self
 
     def append(self, values: Mapping[str, float]) -> None:
-        """One row. Raises InputError for a missing or unknown metric."""
-        if values.keys() != set(self.metrics):
-            odd = sorted(values.keys() ^ set(self.metrics))
-            raise InputError(f"{self.path}: a row must have exactly the metrics of the file; {odd} differ")
+        """One row, with a value for each metric."""
         try:
-            self._file.write(np.array([values[name] for name in self.metrics], dtype="<f8").tobytes())
+            self._file.write(np.array([values[name] for name in self.metrics], dtype=np.float64).tobytes())
         except OSError as error:
             raise self._failed(error) from None
+        self._rows += 1
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if kind is not None:
-            try:
-                self._file.close()
-            finally:
-                self._part.unlink(missing_ok=True)
-            return
+    def __exit__(self, *_: object) -> None:
         try:
-            self._file.flush()
-            os.fsync(self._file.fileno())
             self._file.close()
-            self._part.replace(self.path)
         except OSError as failure:
             raise self._failed(failure) from None
-
-    def _failed(self, error: OSError) -> InputError:
-        return InputError(f"cannot write {self.path}: {error}; make room or choose another folder, then run again")
-
-
-class Columns:
-    """Reads what a `ColumnWriter` wrote. Raises InputError when the file is missing, foreign or cut short."""
-
-    def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
-        try:
-            with self.path.open("rb") as file:
-                header = file.readline()
-            size = self.path.stat().st_size - len(header)
-        except OSError as error:
-            raise InputError(f"cannot read {self.path}: {error}; run the benchmark again") from None
-        self.metrics = _names(header, self.path)
-        self._offset = len(header)
-        self._rows, rest = divmod(size, _BYTES * len(self.metrics))
-        if rest:
-            raise InputError(f"{self.path} ends in the middle of a row of {len(self.metrics)} metrics; run it again")
 
     def __len__(self) -> int:
         return self._rows
 
     def column(self, metric: str) -> Array:
-        """(rows,) values of one metric, NaN = not measurable. Raises InputError for a metric that the file lacks."""
-        if metric not in self.metrics:
-            raise InputError(f"{self.path} has no metric {metric!r}; it has {', '.join(self.metrics)}")
+        """(rows,) values of one metric, NaN = not measurable."""
         if not self._rows:  # an empty file cannot be mapped
             return np.empty(0)
-        shape = (self._rows, len(self.metrics))
-        table = np.memmap(self.path, dtype="<f8", mode="r", offset=self._offset, shape=shape)
-        return np.array(table[:, self.metrics.index(metric)], dtype=np.float64)
+        table = np.memmap(self.path, dtype=np.float64, mode="r", shape=(self._rows, len(self.metrics)))
+        return np.array(table[:, self.metrics.index(metric)])
 
-
-def _names(header: bytes, path: Path) -> tuple[str, ...]:
-    try:
-        names = json.loads(header)["metrics"]
-    except (ValueError, KeyError, TypeError):
-        names = None
-    if not isinstance(names, list) or not names or len(header) % _BYTES:
-        raise InputError(f"{path} is not a file of metric columns; run the benchmark again")
-    return tuple(names)
+    def _failed(self, error: OSError) -> InputError:
+        return InputError(f"cannot write {self.path}: {error}; make room or choose another folder, then run again")

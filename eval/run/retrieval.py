@@ -5,19 +5,20 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import Any, Literal, Protocol, get_args
+from typing import Any
 
 import numpy as np
 
 from ctxprune.data.corpus import read_corpus
 from ctxprune.data.questions import LabelledDocument, Question, label_by_answers, locatable
 from ctxprune.errors import InputError
+from ctxprune.eval.config import DataConfig
 from ctxprune.eval.metrics import Offsets, answer_needle, covered, token_string
 from ctxprune.eval.run.datasets import Questions
-from ctxprune.eval.run.folder import key
+from ctxprune.eval.run.folder import Store, key
 from ctxprune.files import batched
 from ctxprune.models.sentence_encoders import BundledEncoder
 from ctxprune.retrievers import BM25Retriever, DenseRetriever, HybridRetriever, Retriever
@@ -152,52 +153,11 @@ def _bm25_index(texts: list[str]) -> Any:
     return index
 
 
-Name = Literal["given", "bm25", "dense", "hybrid"]
-
 #: Questions retrieved for, and remembered, together.
 BATCH = 256
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retrieval:
-    """How questions come to their documents.
-
-    retriever: "given" leaves a question its own; "bm25", "dense" (the bundled encoder, exact) and "hybrid" (both, by
-    reciprocal rank) search. k: documents a question; None, for "given" only, all of them. What is searched: with `pool`
-    the passages of all questions of the source, and the `corpora` (files or folders, see `read_corpus`), equal texts
-    once. chunk_words: cut all that into runs of so many words first.
-    """
-
-    retriever: Name = "given"
-    k: int | None = None
-    corpora: tuple[str, ...] = ()
-    pool: bool = True
-    chunk_words: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.retriever not in get_args(Name):
-            raise InputError(f"retriever must be one of {', '.join(get_args(Name))}, got {self.retriever!r}")
-        for name, value in (("k", self.k), ("chunk_words", self.chunk_words)):
-            if value is not None and value < 1:
-                raise InputError(f"{name} must be at least 1, got {value}")
-        if self.retriever == "given":
-            if self.corpora or self.chunk_words:
-                raise InputError("corpora and chunk_words need a retriever; pass retriever='bm25', 'dense' or 'hybrid'")
-        elif self.k is None:
-            raise InputError(f"retriever {self.retriever!r} needs k, the number of documents a question; pass e.g. k=5")
-        elif not (self.pool or self.corpora):
-            raise InputError("there is nothing to search: pass pool=True, or name corpora")
-
-
-class Cache(Protocol):
-    """What `retrieve` asks of a `ctxprune.eval.run.folder.Store`."""
-
-    def get_many(self, keys: list[str], /) -> Mapping[str, Any]: ...
-
-    def put_many(self, values: dict[str, Any], /) -> None: ...
-
-
-def retrieve(questions: Questions, retrieval: Retrieval, cache: Cache) -> Questions:
+def retrieve(questions: Questions, retrieval: DataConfig, cache: Store) -> Questions:
     """The same questions, in order, with their documents as `retrieval` has it; they are searched for as one iterates.
 
     What was found (places in the corpus and scores) is remembered in the cache, under a key of the question's text, the
@@ -218,16 +178,13 @@ def retrieve(questions: Questions, retrieval: Retrieval, cache: Cache) -> Questi
 class Retrieved:
     """A set whose questions get other documents, all else its own; made by `retrieve`.
 
-    content_hash: covers that of the set, the settings and what was searched. total, unscorable, without_documents,
-    passages: as the set has them.
+    content_hash: covers that of the set, the settings and what was searched.
     """
 
     def __init__(
         self, questions: Questions, identity: str, replaced: Callable[[Sequence[Question]], Iterable[Question]]
     ) -> None:
         self.name = questions.name
-        self.total = questions.total
-        self.unscorable = questions.unscorable
         self.without_documents = questions.without_documents
         self.content_hash = f"sha256:{key(questions.content_hash, identity)}"
         self._questions = questions
@@ -254,8 +211,8 @@ def _first(k: int, batch: Sequence[Question]) -> Iterator[Question]:
 class _Search:
     """identity: of the settings and of everything searched; with a question's text, what it finds."""
 
-    def __init__(self, questions: Questions, retrieval: Retrieval, cache: Cache) -> None:
-        assert retrieval.k is not None  # `Retrieval` sees to it
+    def __init__(self, questions: Questions, retrieval: DataConfig, cache: Store) -> None:
+        assert retrieval.k is not None  # the settings see to it
         self._k = retrieval.k
         self._retriever = retrieval.retriever
         self._chunk_words = retrieval.chunk_words
@@ -300,7 +257,7 @@ class _Search:
         return dense if self._retriever == "dense" else HybridRetriever([BM25Retriever(self._documents), dense])
 
 
-def _searched(questions: Questions, retrieval: Retrieval) -> Iterator[Document]:
+def _searched(questions: Questions, retrieval: DataConfig) -> Iterator[Document]:
     if retrieval.pool:
         yield from questions.passages()
     for corpus in retrieval.corpora:

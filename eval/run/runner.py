@@ -26,7 +26,7 @@ from ctxprune.eval.run.contexts import ArmContexts, Sample
 from ctxprune.eval.run.datasets import Questions
 from ctxprune.eval.run.folder import Store, claimed, to_json, write_whole
 from ctxprune.eval.run.samples import Answerer, SampleWriter, tokenizer_of
-from ctxprune.eval.run.score import METRICS, Answer, Statistics
+from ctxprune.eval.run.score import METRICS, Answer
 from ctxprune.eval.run.sets import open_sets, outside_contexts
 from ctxprune.prompt import render_prompt
 from ctxprune.runtime.device import memory_mb
@@ -234,8 +234,7 @@ class Run:
 
     def _score(self, sets: Sequence[Questions], scorers: Scorers, out: Path) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = []
-        statistics = Statistics(**self.config.statistics.model_dump())
-        with SampleWriter(out, self.arms, statistics) as writer:
+        with SampleWriter(out, self.arms, self.config.statistics) as writer:
             for questions in sets:
                 gold_known = any(labelled.is_gold for question in questions for labelled in question.documents)
                 with (

@@ -18,12 +18,12 @@ from types import TracebackType
 from typing import Any, Self
 
 from ctxprune.errors import InputError
-from ctxprune.eval.config import NONE, Arm, GeneratorConfig, Step
+from ctxprune.eval.config import NONE, Arm, GeneratorConfig, Statistics, Step
 from ctxprune.eval.judge import Reference
 from ctxprune.eval.run.compress import model_hash
 from ctxprune.eval.run.contexts import Sample
-from ctxprune.eval.run.folder import Columns, ColumnWriter, Store, key, to_json
-from ctxprune.eval.run.score import METRICS, Answer, Statistics, rows, score, score_answer
+from ctxprune.eval.run.folder import Columns, Store, key, to_json
+from ctxprune.eval.run.score import METRICS, Answer, rows, score, score_answer
 from ctxprune.files import batched
 from ctxprune.generators import Generator, OpenAIGenerator, Reply, generated, load_generator
 from ctxprune.generators.base import reply_of
@@ -231,11 +231,14 @@ class SetWriter:
         self.gold_known = gold_known
         self._writer = writer
         # by number: an arm's name may hold what a file's may not
-        self._files = {arm.id: columns / f"{writer.sets}-{place}" for place, arm in enumerate(writer.arms)}
+        self._columns = {
+            arm.id: Columns(columns / f"{writer.sets}-{place}", METRICS) for place, arm in enumerate(writer.arms)
+        }
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self._open = {arm: self._stack.enter_context(ColumnWriter(path, METRICS)) for arm, path in self._files.items()}
+        for columns in self._columns.values():
+            self._stack.enter_context(columns)
         return self
 
     def add(self, samples: Sequence[Sample], answers: Sequence[Answer] | None) -> None:
@@ -248,15 +251,14 @@ class SetWriter:
             )
             for sample, answer in zip(samples, compared, strict=True)
         }
-        for arm, columns in self._open.items():
+        for arm, columns in self._columns.items():
             columns.append(metrics.get(arm, _NOTHING))
         for sample, answer in zip(samples, compared, strict=True):
             self._writer.write_line(_line(self.dataset, sample, answer, metrics[sample.arm.id]))
 
     def rows(self) -> list[dict[str, Any]]:
         """The set's rows of results.json, one an arm."""
-        columns = {arm: Columns(path) for arm, path in self._files.items()}
-        return rows(self.dataset, self._writer.arms, columns, self._writer.statistics)
+        return rows(self.dataset, self._writer.arms, self._columns, self._writer.statistics)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -14,7 +14,7 @@ import numpy as np
 
 from ctxprune.data.questions import Question
 from ctxprune.errors import InputError
-from ctxprune.eval.config import REFERENCES
+from ctxprune.eval.config import Arm, Statistics
 from ctxprune.eval.judge import Reference, Verdict, document_ranks, retriever_ranks
 from ctxprune.eval.metrics import (
     answer_in_context,
@@ -178,41 +178,11 @@ SCORES: Final = ("match", "f1", "correct", "answer_in_context", "sentence_recall
 Row = dict[str, Any]
 
 
-class Arm(Protocol):
-    """What a row needs to know of an arm; `matched_to` is the id of the arm whose tokens it was given."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def compressor(self) -> str: ...
-    @property
-    def settings(self) -> Mapping[str, Any]: ...
-    @property
-    def matched_to(self) -> str | None: ...
-
-
 class MetricColumns(Protocol):
-    """The values of one arm, a row a question, as `columns.Columns` reads them."""
+    """The values of one arm, a row a question, as `folder.Columns` reads them."""
 
     def __len__(self) -> int: ...
     def column(self, metric: str) -> Array: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """resamples: of bootstrap and sign flips. confidence: of intervals. margin: of non-inferiority; 0.01 is a point."""
-
-    resamples: int = 2000
-    confidence: float = 0.95
-    margin: float = 0.01
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.resamples < 1 or not 0.0 < self.confidence < 1.0 or not 0.0 < self.margin < 1.0:
-            raise InputError(
-                "resamples must be positive, confidence and margin lie in (0, 1), "
-                f"got resamples={self.resamples}, confidence={self.confidence}, margin={self.margin}"
-            )
 
 
 def rows(
@@ -264,7 +234,7 @@ def _check(dataset: str, arms: Sequence[Arm], columns: Mapping[str, MetricColumn
 
 
 def _tested(arm: Arm) -> bool:
-    return arm.matched_to is None and not (arm.compressor in REFERENCES and not arm.settings)
+    return arm.matched_to is None and not arm.reference
 
 
 def _full(arms: Iterable[Arm], arm: Arm) -> str | None:

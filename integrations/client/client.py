@@ -44,9 +44,9 @@ class CompressOptions(TypedDict, total=False):
     compressor: by default the server's. threshold: in [0, 1]; keep what scores at least this. operating_point: "safe",
     "balanced" or "aggressive", in place of a threshold. rate: in (0, 1]; keep at most this share of the tokens. budget:
     keep at most so many tokens in all. tokenizer: what counts them, one of `info().tokenizers`. protect: regular
-    expressions; a sentence that one touches is kept. keep_title, min_keep, floor, top_p, gap, companions, on_empty,
-    order, elision: as in `ctxprune.Policy`. language: of the documents, e.g. "de". units: what to choose among,
-    "sentences", "lines", "records" or "paragraphs". None is as good as leaving an option out.
+    expressions; a sentence that one touches is kept. keep_title, min_keep, floor, empty_below, top_p, gap, companions,
+    on_empty, order, elision: as in `ctxprune.Policy`. language: of the documents, e.g. "de". units: what to choose
+    among, "sentences", "lines", "records" or "paragraphs". None is as good as leaving an option out.
     """
 
     compressor: str | None
@@ -59,6 +59,7 @@ class CompressOptions(TypedDict, total=False):
     keep_title: bool | None
     min_keep: int | None
     floor: float | None
+    empty_below: float | None
     top_p: float | None
     gap: Sequence[int] | None
     companions: bool | None
@@ -157,6 +158,7 @@ def _json(value: Mapping[str, Any]) -> bytes:
 
 
 T = TypeVar("T")
+Transport = TypeVar("Transport")
 #: Statuses after which the same request may well succeed.
 PATIENCE = (429, 503)
 
@@ -206,18 +208,21 @@ def retry_after(response: httpx2.Response) -> float | None:
     return max(0.0, (moment - datetime.now(UTC)).total_seconds())
 
 
-class _Base:
+class _Base(Generic[Transport]):
     """What both clients share: where to ask, how, and how to read what comes back."""
+
+    _open: Callable[..., Any]
 
     def __init__(
         self,
         base_url: str,
         *,
-        api_key: str | None,
-        timeout: float,
-        deadline: float | None,
-        retries: int,
-        max_wait: float,
+        api_key: str | None = None,
+        timeout: float = 60.0,
+        deadline: float | None = None,
+        retries: int = 2,
+        max_wait: float = 10.0,
+        transport: Transport | None = None,
     ) -> None:
         if not base_url.startswith(("http://", "https://")):
             raise InputError(f"base_url must begin with http:// or https://, got {base_url!r:.80}")
@@ -229,17 +234,17 @@ class _Base:
         headers = {"content-type": "application/json", "accept": "application/json"}
         headers |= {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         headers |= {} if deadline is None else {"x-ctxprune-timeout": f"{deadline:g}"}
-        self._settings: dict[str, Any] = {"base_url": base_url, "headers": headers, "timeout": timeout}
+        self._http = self._open(base_url=base_url, headers=headers, timeout=timeout, transport=transport)
         self._patience = Patience(retries=retries, max_wait=max_wait)
-        self._base_url = base_url
+        self._base_url, self._timeout = base_url, timeout
 
     def _no_answer(self, error: httpx2.HTTPError) -> NoAnswerError:
         slow = isinstance(error, httpx2.TimeoutException)
-        cause = f"took longer than {self._settings['timeout']:g} s" if slow else f"did not answer ({error})"
+        cause = f"took longer than {self._timeout:g} s" if slow else f"did not answer ({error})"
         return NoAnswerError(f"the sidecar at {self._base_url} {cause}; is it running? GET /readyz says")
 
 
-class Client(_Base):
+class Client(_Base[httpx2.BaseTransport]):
     """Asks one sidecar; safe to share between threads. Close it, or use it in a `with` statement.
 
     base_url: up to the sidecar's own paths, e.g. "http://localhost:8080". timeout: seconds to connect, and without a
@@ -248,21 +253,7 @@ class Client(_Base):
     Every method raises SidecarError (see errors.py), and InputError for what cannot be sent.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        timeout: float = 60.0,
-        deadline: float | None = None,
-        retries: int = 2,
-        max_wait: float = 10.0,
-        transport: httpx2.BaseTransport | None = None,
-    ) -> None:
-        super().__init__(
-            base_url, api_key=api_key, timeout=timeout, deadline=deadline, retries=retries, max_wait=max_wait
-        )
-        self._http = httpx2.Client(**self._settings, transport=transport)
+    _open = httpx2.Client
 
     def compress(self, query: str, documents: Sequence[AnyDocument], **options: Unpack[CompressOptions]) -> Compressed:
         """Keep what helps to answer the question."""
@@ -322,24 +313,10 @@ class Client(_Base):
             attempt += 1
 
 
-class AsyncClient(_Base):
+class AsyncClient(_Base[httpx2.AsyncBaseTransport]):
     """`Client` for asyncio: the same arguments, the same methods to await, and `async with`."""
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        api_key: str | None = None,
-        timeout: float = 60.0,
-        deadline: float | None = None,
-        retries: int = 2,
-        max_wait: float = 10.0,
-        transport: httpx2.AsyncBaseTransport | None = None,
-    ) -> None:
-        super().__init__(
-            base_url, api_key=api_key, timeout=timeout, deadline=deadline, retries=retries, max_wait=max_wait
-        )
-        self._http = httpx2.AsyncClient(**self._settings, transport=transport)
+    _open = httpx2.AsyncClient
 
     async def compress(
         self, query: str, documents: Sequence[AnyDocument], **options: Unpack[CompressOptions]

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 
-from ctxprune.compressors.llmlingua.compressor import check_choices, check_shares
+from ctxprune.compressors.llmlingua.compressor import check_shares
 from ctxprune.compressors.llmlingua.model import BUNDLED, WordModel, load_word_model
 from ctxprune.compressors.llmlingua.words import TokenToWord
-from ctxprune.errors import InputError, NotOfferedError
+from ctxprune.errors import InputError, NotOfferedError, check_choice
 from ctxprune.integrations.llmlingua.structured_prompt import (
     PairRule,
     Segment,
@@ -132,7 +132,7 @@ class PromptCompressor:
         """
         _check_names("compress_prompt", options, WITHOUT_EFFECT)
         check_shares(rate=rate)
-        check_choices(token_to_word=(token_to_word, TokenToWord))
+        check_choice("token_to_word", token_to_word, get_args(TokenToWord))
         texts = [context] if isinstance(context, str) else list(context)
         chunks = self._read(texts, force_tokens, force_reserve_digit, chunk_end_tokens)
         origin = sum(self.counter.count(texts))

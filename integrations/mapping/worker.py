@@ -210,15 +210,19 @@ Reply: TypeAlias = Done | BadLine | Failed | Died
 
 
 class PartWorker:
-    """Loads the model once, then makes parts. Raises what `open_task` raises."""
+    """Loads the model once, then makes parts. A failure to load is no death, but the answer to whatever it is given."""
 
     def __init__(self, work: Work, folder: Path) -> None:
-        self.work = work
-        self.output = OutputFolder(folder)
-        self.task: Task = open_task(work)
+        self.work, self.output, self.failure = work, OutputFolder(folder), ""
+        try:
+            self.task: Task = open_task(work)
+        except Exception as error:
+            self.failure = describe(error)
 
     def attempt(self, job: Job) -> Reply:
         """Make the part and say what came of it; raises nothing."""
+        if self.failure:
+            return Failed(self.failure)
         try:
             return Done(self.make(job))
         except _LineError as error:

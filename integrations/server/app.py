@@ -29,20 +29,18 @@ from starlette.middleware.cors import CORSMiddleware
 
 from ctxprune import __version__
 from ctxprune.errors import BudgetError, CheckpointError, CtxpruneError, InputError
+from ctxprune.integrations.server.callers import ThrottledRecords, bounded_protocol, most_connections, quiet_faults
 from ctxprune.integrations.server.compress import compress_routes
-from ctxprune.integrations.server.connections import ThrottledRecords, bounded_protocol, most_connections, quiet_faults
 from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
 from ctxprune.integrations.server.gate import Gate
-from ctxprune.integrations.server.gateway.compresr import compresr_routes
-from ctxprune.integrations.server.gateway.dialects import Gateway, gateway_routes
-from ctxprune.integrations.server.highlight import highlight_routes
+from ctxprune.integrations.server.gateway.dialects import Gateway, compresr_routes, gateway_routes
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, json_log, no_tracing, opentelemetry_tracing
 from ctxprune.integrations.server.pages import DOCS_PATH, PLAYGROUND_PATH, operation_routes, playground_routes
 from ctxprune.integrations.server.proxy.compress import ProxyOptions
 from ctxprune.integrations.server.proxy.routes import Upstream, proxy_routes
-from ctxprune.integrations.server.rerank import rerank_routes
+from ctxprune.integrations.server.rerank import highlight_routes, rerank_routes
 from ctxprune.integrations.server.service import Service
 from ctxprune.integrations.server.settings import Settings
 
@@ -84,7 +82,7 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     own = (compress_routes(service, gateway.headroom), *ranking, *gateways)
     for routes in (operation_routes(service), *own, playground_routes()):
         app.include_router(routes)
-    app.include_router(proxy_routes(service, upstream))
+    app.include_router(proxy_routes(service, upstream, gateway))
     _answer_errors(app)
     _stack(app, service, tracing or (opentelemetry_tracing() if settings.tracing else no_tracing))
     _document(app)
@@ -120,7 +118,13 @@ def _stack(app: FastAPI, service: Service, tracing: Tracing) -> None:
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["authorization", "content-type", "x-api-key", "x-request-id", "x-ctxprune-timeout"],
-            expose_headers=["x-request-id", "x-ctxprune-status", "x-ctxprune-tokens-before", "x-ctxprune-tokens-after"],
+            expose_headers=[
+                "x-request-id",
+                "x-ctxprune-status",
+                "x-ctxprune-tokens-before",
+                "x-ctxprune-tokens-after",
+                "x-ctxprune-tokens-would-be",
+            ],
         )
 
 

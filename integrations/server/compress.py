@@ -20,7 +20,7 @@ from ctxprune.integrations.server.errors import ApiError, json_bytes, json_respo
 from ctxprune.integrations.server.gate import note
 from ctxprune.integrations.server.gateway.schemas import HeadroomRequest, HeadroomResponse
 from ctxprune.integrations.server.patterns import Pattern, checked_patterns
-from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.integrations.server.service import Service, told_headers, while_connected
 from ctxprune.types import Document, Extract, Span
 
 #: Spans that are written before other threads may have a turn, about a millisecond.
@@ -78,7 +78,7 @@ def _span(unit: Span) -> str:
 SMALL_UNITS, SMALL_TOKENS = 100, 4000
 #: Compiling a pattern takes as long as looking at so many characters, and more.
 PATTERN_SIZE = 100_000
-_POLICY = ("keep_title", "min_keep", "floor", "top_p", "companions", "on_empty", "order", "elision")
+_POLICY = ("keep_title", "min_keep", "floor", "empty_below", "top_p", "companions", "on_empty", "order", "elision")
 
 
 Conversations = Callable[[HeadroomRequest, Request], Awaitable[Response]]
@@ -304,11 +304,18 @@ def token_headers(outcomes: Sequence[Outcome]) -> dict[str, str]:
     results = [outcome.result for outcome in outcomes]
     states = {result.status for result in results}
     status = next((state for state in ("degraded", "compressed") if state in states), "passthrough")
-    return {
-        "x-ctxprune-status": status,
-        "x-ctxprune-tokens-before": str(sum(result.tokens_before for result in results)),
-        "x-ctxprune-tokens-after": str(sum(result.tokens_after for result in results)),
-    }
+    before, after = (sum(getattr(each, name) for each in results) for name in ("tokens_before", "tokens_after"))
+    return told_headers(status, before, after)
+
+
+async def scored(service: Service, request: Request, job: Job) -> Outcome:
+    """What came of one job, for routes that must not make anything up: ApiError 424 when the model failed, and 504 when
+    it was too slow."""
+    (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
+    log_outcomes(service, request, [job], [outcome])
+    if outcome.cause:
+        raise ApiError(504 if outcome.cause == "deadline" else 424, outcome.result.reason or outcome.cause)
+    return outcome
 
 
 def seconds_of(request: Request) -> float | None:

@@ -11,13 +11,11 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ctxprune.integrations.server.bodies import SMALL_BODY, decoded, parsed_bytes, too_large
-from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, offered_keys
-from ctxprune.integrations.server.connections import Throttle, send_at_once
+from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, Throttle, offered_keys, send_at_once
 from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, no_tracing
 from ctxprune.integrations.server.pages import is_page
-from ctxprune.integrations.server.service import BrokenOffError, GoneError
+from ctxprune.integrations.server.service import SMALL_BODY, BrokenOffError, GoneError, decoded, parsed_bytes, too_large
 from ctxprune.integrations.server.settings import Settings
 
 #: Routes for probes and scrapers, which carry no key.

@@ -1,12 +1,14 @@
-"""Reranking in the dialects of Jina (/v1/rerank), Cohere (/v2/rerank) and Text Embeddings Inference (/rerank).
+"""Ranking documents in three vendors' dialects, and highlighting the sentences of search hits that answer a question.
 
-Shapes follow the vendors' public API references. Fields that they know and this server has no use for are ignored, as
-are unknown ones, so that their clients work as they are. `pruned_text: true` is ours: each result then carries the
-document with only what helps with the question.
+Jina: /v1/rerank; Cohere: /v2/rerank; Text Embeddings Inference: /rerank. Shapes follow their public API references.
+Fields that they know and this server has no use for are ignored, as are unknown ones, so that their clients work as
+they are. `pruned_text: true` is ours: each result then carries the document with only what helps with the question.
+/v1/highlight has the shape that search back ends expect.
 """
 
 from __future__ import annotations
 
+import html
 import math
 import re
 import uuid
@@ -19,12 +21,20 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
 
 from ctxprune.integrations.server.callers import caller_of
-from ctxprune.integrations.server.compress import log_outcomes, seconds_of, token_headers
+from ctxprune.integrations.server.compress import job_from, scored, token_headers
 from ctxprune.integrations.server.engine.catalog import RERANKER
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import public_name
-from ctxprune.integrations.server.errors import ApiError, json_bytes
-from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.integrations.server.errors import json_bytes
+from ctxprune.integrations.server.schemas import (
+    CohereResponse,
+    HighlightRequest,
+    HighlightResponse,
+    JinaResponse,
+    Options,
+    TeiRank,
+)
+from ctxprune.integrations.server.service import Service
 from ctxprune.runtime import sigmoid
 from ctxprune.types import Document, Extract, TokenCounter
 
@@ -153,42 +163,6 @@ TeiOrJina = Annotated[
 ]
 
 
-class TextOut(BaseModel):
-    text: str
-
-
-class RankOut(BaseModel):
-    index: int
-    relevance_score: float
-    document: TextOut | None = None
-    pruned_text: str | None = None
-
-
-class JinaUsage(BaseModel):
-    total_tokens: int
-    prompt_tokens: int
-
-
-class JinaResponse(BaseModel):
-    model: str
-    object: str = "list"
-    usage: JinaUsage
-    results: list[RankOut]
-
-
-class CohereResponse(BaseModel):
-    id: str
-    results: list[RankOut]
-    meta: dict[str, Any]
-
-
-class TeiRank(BaseModel):
-    index: int
-    score: float
-    text: str | None = None
-    pruned_text: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Reranking:
     """The routes' answers, over one service."""
@@ -203,7 +177,7 @@ class Reranking:
 
         def answer() -> dict[str, Any]:
             return {
-                "model": outcome.result.model or _model(self.service),
+                "model": outcome.result.model or public_name(self.service.engine.runner.catalog.pruner),
                 "object": "list",
                 "results": [
                     _result(extract, scores(extract), with_text=with_text, pruned=body.pruned_text)
@@ -282,10 +256,7 @@ async def rank(
     documents = tuple(map(Document, texts))
     caller = caller_of(request.headers)
     job = Job(query=query, documents=documents, compressor=RERANKER, language=language, caller=caller)
-    (outcome,) = await while_connected(request, service.engine.compress([job], seconds=seconds_of(request)))
-    log_outcomes(service, request, [job], [outcome])
-    if outcome.cause:
-        raise ApiError(504 if outcome.cause == "deadline" else 424, outcome.result.reason or outcome.cause)
+    outcome = await scored(service, request, job)
     extracts = sorted(outcome.result.after.extracts, key=lambda extract: -_relevance(extract))
     return extracts, outcome
 
@@ -330,10 +301,63 @@ def _text(document: str | TextDocument) -> str:
     return document if isinstance(document, str) else document.text
 
 
-def _model(service: Service) -> str:
-    return public_name(service.engine.runner.catalog.pruner)
-
-
 def _log_odds(probability: float) -> float:
     inside = min(max(probability, 1e-9), 1 - 1e-9)
     return math.log(inside / (1 - inside))
+
+
+def highlight_routes(service: Service) -> APIRouter:
+    """The routes over one service."""
+    router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
+
+    @router.post("/v1/highlight", response_model=HighlightResponse, response_model_exclude_none=True)
+    async def highlight(body: HighlightRequest, request: Request) -> Response:
+        """The sentences that answer the question, one result a document, in order.
+
+        Nothing is highlighted where nothing answers it. Fails, as reranking does, when the model fails.
+        """
+        options = Options(threshold=body.threshold, on_empty="drop", language=body.language)
+        documents = [Document(each) if isinstance(each, str) else each.document() for each in body.documents]
+        caller = caller_of(request.headers)
+        job = job_from(options, service, query=body.query, documents=documents, caller=caller)
+        outcome = await scored(service, request, job)
+        extracts = sorted(outcome.result.after.extracts, key=lambda extract: extract.index)
+        rows = await service.engine.in_thread(
+            lambda: json_bytes({"results": [highlighted(extract, body) for extract in extracts]})
+        )
+        return Response(rows, headers=token_headers([outcome]), media_type="application/json")
+
+    return router
+
+
+def highlighted(extract: Extract, body: HighlightRequest) -> dict[str, Any]:
+    """One document's row."""
+    text, spans = extract.source.text, list(extract.kept_units())
+    if body.number_of_fragments is not None:
+        best = sorted(spans, key=lambda span: -span.score)[: body.number_of_fragments]
+        spans = sorted(best, key=lambda span: span.start)
+    before, after = (body.pre_tags or ["<em>"])[0], (body.post_tags or ["</em>"])[0]
+    encoded = html.escape if body.encoder == "html" else str
+    offsets = [_trimmed(text, span.start, span.end) for span in spans]
+    fragments = [before + encoded(text[start:end]) + after for start, end in offsets]
+    row = {
+        "index": extract.index,
+        "id": extract.source.id,
+        "score": extract.score,
+        "fragments": fragments,
+        "scores": [span.score for span in spans],
+        "offsets": offsets,
+    }
+    if body.highlight_only:
+        return row
+    pieces, last = list[str](), 0
+    for (start, end), fragment in zip(offsets, fragments, strict=True):
+        pieces += [encoded(text[last:start]), fragment]
+        last = end
+    return row | {"text": "".join(pieces) + encoded(text[last:])}
+
+
+def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
+    """Without the white space at the edges, which no tag should hold."""
+    inner = text[start:end]
+    return start + len(inner) - len(inner.lstrip()), start + len(inner.rstrip())

@@ -1,4 +1,7 @@
-"""The bodies of the compression routes, as OpenAPI shows them. Unknown fields, NaN and wrong types are refused."""
+"""The bodies of the routes that compress, rank and highlight, as OpenAPI shows them.
+
+Unknown fields, NaN and wrong types are refused where no other vendor's clients send them.
+"""
 
 from __future__ import annotations
 
@@ -78,6 +81,9 @@ class Options(BaseModel):
     min_keep: int | None = Field(default=None, ge=0, le=MAX_TOKENS, description="Keep at least so many sentences.")
     floor: float | None = Field(
         default=None, ge=0, le=1, description="What scores less does not fill up a budget; 0: all may."
+    )
+    empty_below: float | None = Field(
+        default=None, ge=0, le=1, description="Keep nothing where the best sentence scores less: no answer is there."
     )
     top_p: float | None = Field(
         default=None, gt=0, le=1, description="Keep the fewest sentences that hold this share of all scores."
@@ -242,6 +248,92 @@ class InfoResponse(BaseModel):
     tokenizers: list[str]
     proxy: bool = Field(description="Whether an upstream is configured.")
     limits: LimitsOut
+
+
+class TextOut(BaseModel):
+    text: str
+
+
+class RankOut(BaseModel):
+    index: int
+    relevance_score: float
+    document: TextOut | None = None
+    pruned_text: str | None = None
+
+
+class JinaUsage(BaseModel):
+    total_tokens: int
+    prompt_tokens: int
+
+
+class JinaResponse(BaseModel):
+    model: str
+    object: str = "list"
+    usage: JinaUsage
+    results: list[RankOut]
+
+
+class CohereResponse(BaseModel):
+    id: str
+    results: list[RankOut]
+    meta: dict[str, Any]
+
+
+class TeiRank(BaseModel):
+    index: int
+    score: float
+    text: str | None = None
+    pruned_text: str | None = None
+
+
+Tags = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=16)]
+
+
+class HighlightRequest(BaseModel):
+    """A question and the texts that were found for it; the first of the tags are those that are used."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        strict=True,
+        allow_inf_nan=False,
+        json_schema_extra={
+            "examples": [
+                {
+                    "query": "When was the bridge opened?",
+                    "documents": ["It was opened in 1911. Swallows nest under it."],
+                    "pre_tags": ["<em>"],
+                    "post_tags": ["</em>"],
+                }
+            ]
+        },
+    )
+    query: str = Field(min_length=1, max_length=20_000)
+    documents: Annotated[list[AnyDocument], FailFast()]
+    pre_tags: Tags | None = Field(default=None, description='Before a sentence; by default ["<em>"].')
+    post_tags: Tags | None = Field(default=None, description='After a sentence; by default ["</em>"].')
+    threshold: float | None = Field(default=None, ge=0, le=1, description="Highlight what scores at least this.")
+    highlight_only: bool | None = Field(default=False, description="Leave the whole text out of the answer.")
+    encoder: Literal["default", "html"] | None = Field(
+        default="default", description="html: the text between the tags is escaped, for pages that show it."
+    )
+    number_of_fragments: int | None = Field(default=None, ge=1, description="The best so many of each text, in order.")
+    language: str | None = Field(default=None, max_length=35)
+
+
+class HighlightOut(BaseModel):
+    """fragments: the highlighted sentences in their tags; offsets count code points of the document's text."""
+
+    index: int
+    id: str
+    score: float | None = Field(description="Relevance of the whole text.")
+    fragments: list[str]
+    scores: list[float]
+    offsets: list[tuple[int, int]]
+    text: str | None = Field(default=None, description="All of the text, the sentences in their tags.")
+
+
+class HighlightResponse(BaseModel):
+    results: list[HighlightOut]
 
 
 class StatusResponse(BaseModel):

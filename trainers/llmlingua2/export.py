@@ -1,8 +1,12 @@
 """A word pruner made, measured, saved, and exported to ship: int8 ONNX with parity report, settings and model card.
 
     python -m ctxprune.trainers.llmlingua2.export --checkpoint FOLDER --validation TARGETS --out DIR
+    python -m ctxprune.trainers.llmlingua2.export --checkpoint FOLDER --texts FILE --out DIR
 
-The trainer calls this at its end; run it alone to export again, or to export a published checkpoint.
+The trainer does the first at its end; run it alone to export again. The second puts any token classifier on ONNX
+Runtime as it is, the published checkpoints too: DIR/fp32 makes the decisions of the checkpoint in less time than torch
+takes, DIR/int8 is faster again. Either goes where a model is asked for: `load("llmlingua2", model="DIR/fp32")` or
+`PromptCompressor("DIR/int8")`.
 """
 
 from __future__ import annotations
@@ -24,7 +28,9 @@ from tokenizers import Tokenizer
 from torch.nn import functional as F
 from transformers import AutoModelForTokenClassification, PreTrainedModel
 
-from ctxprune.compressors.llmlingua.checkpoint import KeepClassifier
+from ctxprune.compressors.llmlingua.checkpoint import KeepClassifier, LoadedTokenClassifier, load_token_classifier
+from ctxprune.compressors.llmlingua.model import CONFIG
+from ctxprune.data.corpus import read_corpus
 from ctxprune.errors import InputError
 from ctxprune.models.encoders import position_limit
 from ctxprune.models.formats import PairFormat, named_tokenizer, pair_format
@@ -32,10 +38,10 @@ from ctxprune.models.hub import read_tokenizer, resolve
 from ctxprune.runtime.device import no_bars_off_terminal
 from ctxprune.trainers.llmlingua2.items import WordItem, collate_words, encode_targets, text_sequences
 from ctxprune.trainers.llmlingua2.targets import WordTargets, read_targets
-from ctxprune.trainers.shared.card import model_card
 from ctxprune.trainers.shared.corpora import drawn
-from ctxprune.trainers.shared.export import export_int8
+from ctxprune.trainers.shared.export import export_int8, model_card
 from ctxprune.trainers.shared.loop import IGNORE, auc
+from ctxprune.trainers.shared.rewrite import ParityReport
 
 #: Shares of the words of a text at which the evaluation looks.
 RATES = (0.5, 0.33)
@@ -152,7 +158,7 @@ WINDOW = 384
 CALIBRATION_TEXTS, PARITY_TEXTS = 64, 200
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Card:
     """What the model card says besides the figures. base: the encoder's name. recipe: Markdown: data, command."""
 
@@ -198,16 +204,52 @@ def export_word_pruner(
         metadata={"ctxprune.name": card.name},
         threshold=threshold,
     )
-    _describe(out, card.name, base=card.base, window=window, threshold=threshold)
+    _describe(out, card.name, max_length=window, default_threshold=threshold, base=card.base)
     figures["parity"] = parity.to_dict()
     (out / "README.md").write_text(_card(card, figures, threshold), encoding="utf-8")
     return figures
 
 
-def _describe(out: Path, name: str, *, base: str, window: int, threshold: float) -> None:
-    settings = {"format": 1, "kind": "llmlingua2", "name": name}
-    settings |= {"max_length": window, "default_threshold": threshold, "base": base}
-    (out / "tokenclass.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+def _describe(out: Path, name: str, **fields: object) -> None:
+    settings = {"format": 1, "kind": "llmlingua2", "name": name, **fields}
+    (out / CONFIG).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+
+
+#: Of an export as it is: P(keep) from which a word stays where no rate is given, as for the checkpoint itself, and the
+#: texts that int8 is compared on.
+AS_IS_THRESHOLD, CHECKED_TEXTS = 0.5, 100
+
+
+def export_checkpoint(loaded: LoadedTokenClassifier, out: Path, *, texts: Sequence[str], name: str) -> ParityReport:
+    """Write `out`/fp32 and `out`/int8, each with model.onnx, tokenizer.json and tokenclass.json; int8 against fp32.
+
+    texts: like those that will be compressed; one in four, at most 64, calibrates the int8 activations, and int8 is
+    measured against fp32 on up to 100 of the others. Raises InputError for fewer than two texts.
+    """
+    split = min(CALIBRATION_TEXTS, len(texts) // 4)
+    sequences = [
+        list(text_sequences(loaded.tokenizer, loaded.layout, part, loaded.max_length))
+        for part in (texts[:split], texts[split : split + CHECKED_TEXTS])
+    ]
+    folders = {kind: out / kind for kind in ("int8", "fp32")}
+    parity = export_int8(
+        loaded.module,
+        folders["int8"],
+        output_names=["keep"],
+        parity_sequences=sequences[1],
+        calibration=sequences[0],
+        max_length=loaded.max_length,
+        metadata={"ctxprune.name": name},
+        keep_fp32=True,
+        threshold=AS_IS_THRESHOLD,
+    )
+    folders["fp32"].mkdir(exist_ok=True)
+    (folders["int8"] / "model_fp32.onnx").replace(folders["fp32"] / "model.onnx")
+    for kind, folder in folders.items():
+        loaded.tokenizer.save(str(folder / "tokenizer.json"), pretty=False)
+        fields = {"default_threshold": AS_IS_THRESHOLD, "rows": loaded.rows}
+        _describe(folder, f"{name} {kind}", max_length=loaded.max_length, **fields)
+    return parity
 
 
 _ABOUT = """\
@@ -237,9 +279,11 @@ def _card(card: Card, figures: dict[str, Any], threshold: float) -> str:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(description="Export a trained word pruner to int8 ONNX and write its model card")
-    made.add_argument("--checkpoint", required=True, type=Path, help="folder that the trainer saved")
-    made.add_argument("--validation", required=True, help="a teacher's file of texts that were not trained on")
+    made = argparse.ArgumentParser(description="Export a word pruner to int8 ONNX, with a model card or as it is")
+    made.add_argument("--checkpoint", required=True, help="folder or hub id of a *ForTokenClassification checkpoint")
+    data = made.add_mutually_exclusive_group(required=True)
+    data.add_argument("--validation", help="a teacher's file of texts that were not trained on: with a model card")
+    data.add_argument("--texts", type=Path, help="texts to calibrate and check int8 on (JSONL or .txt): as it is")
     made.add_argument("--out", required=True, type=Path)
     made.add_argument("--name", default="llmlingua2-mini")
     made.add_argument("--base-name", default="not stated")
@@ -250,9 +294,15 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
-    card = Card(name=arguments.name, base=arguments.base_name, licence=arguments.base_licence, recipe=arguments.recipe)
-    validation = list(islice(read_targets(arguments.validation), 2000))
-    figures = export_word_pruner(new_word_pruner(arguments.checkpoint), arguments.out, validation=validation, card=card)
+    if arguments.texts:
+        documents = islice(read_corpus(arguments.texts), CALIBRATION_TEXTS + CHECKED_TEXTS)
+        texts = [document.text for document in documents if document.text.strip()]
+        loaded, name = load_token_classifier(arguments.checkpoint), Path(arguments.checkpoint).name
+        figures = export_checkpoint(loaded, arguments.out, texts=texts, name=name).to_dict()
+    else:
+        card = Card(arguments.name, arguments.base_name, arguments.base_licence, arguments.recipe)
+        pruner, held = new_word_pruner(arguments.checkpoint), list(islice(read_targets(arguments.validation), 2000))
+        figures = export_word_pruner(pruner, arguments.out, validation=held, card=card)
     print(json.dumps(figures, indent=1))
 
 

@@ -32,8 +32,8 @@ from ctxprune.trainers.llmlingua2.export import (
 )
 from ctxprune.trainers.llmlingua2.items import Forced, WordItem, collate_words, encode_targets
 from ctxprune.trainers.llmlingua2.targets import WordTargets, read_targets
-from ctxprune.trainers.shared.card import command_line
 from ctxprune.trainers.shared.corpora import Source, drawn
+from ctxprune.trainers.shared.export import command_line
 from ctxprune.trainers.shared.loop import BatchLoss, Run, add_run_arguments, batches, schedule
 
 

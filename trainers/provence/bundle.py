@@ -24,10 +24,10 @@ from ctxprune.data.questions import Question
 from ctxprune.files import read_rows
 from ctxprune.runtime import TokenSequence
 from ctxprune.runtime.torch import TorchRuntime
-from ctxprune.trainers.provence.fusion import add_fusion_arguments, fit_and_save, gather_examples
-from ctxprune.trainers.shared.card import model_card
+from ctxprune.trainers.provence.contexts import gather_examples
+from ctxprune.trainers.provence.fusion import add_fusion_arguments, fit_and_save
 from ctxprune.trainers.shared.corpora import Source, drawn
-from ctxprune.trainers.shared.export import export_int8
+from ctxprune.trainers.shared.export import export_int8, model_card
 
 #: Tokens of an input at run time: longer windows cost more attention and were rare in training.
 WINDOW = 384

@@ -15,14 +15,13 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import zip_longest
 from pathlib import Path
 
 from ctxprune.data import read_corpus, read_questions
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.files import write_rows
-from ctxprune.retrievers import BM25Retriever
+from ctxprune.trainers.provence.pairs import Negatives
 from ctxprune.trainers.shared.corpora import Source
 from ctxprune.types import Document
 
@@ -74,7 +73,7 @@ def compose(
     """
     rng = random.Random(seed)
     hops = [_Hop(each, gold) for each in questions if (gold := _gold(each)) is not None]
-    index = BM25Retriever(passages)
+    index = Negatives((), depth=4 * max(distractors, 1), further=map(LabelledDocument, passages))
     used: Counter[str] = Counter()
     pairs = list(_pairs(hops))
     rng.shuffle(pairs)
@@ -142,7 +141,7 @@ def _fits(first: _Hop, second: _Hop) -> bool:
 
 
 def _joined(
-    first: _Hop, second: _Hop, entity: str, phrase: str, index: BM25Retriever, distractors: int, rng: random.Random
+    first: _Hop, second: _Hop, entity: str, phrase: str, index: Negatives, distractors: int, rng: random.Random
 ) -> Question:
     before, _, after = second.question.text.partition(entity)
     others = _distractors(first, second, index, distractors)
@@ -156,17 +155,13 @@ def _joined(
     )
 
 
-def _distractors(first: _Hop, second: _Hop, index: BM25Retriever, count: int) -> list[LabelledDocument]:
+def _distractors(first: _Hop, second: _Hop, index: Negatives, count: int) -> list[LabelledDocument]:
     """`count` passages near either part, in turn, without an answer of either."""
-    texts = {first.gold.document.text, second.gold.document.text}
-    answers = (first.question.answers[0].lower(), second.question.answers[0].lower())
-    near = index.retrieve([first.question.text, second.question.text], 4 * count)
-    chosen: list[LabelledDocument] = []
-    for document in (each for pair in zip_longest(*near) for each in pair if each):
-        if document.text not in texts and not any(answer in document.text.lower() for answer in answers):
-            texts.add(document.text)
-            chosen.append(LabelledDocument(replace(document, score=None), relevant=()))
-    return chosen[:count]
+    answers = (first.question.answers[0], second.question.answers[0])
+    both = replace(second.question, answers=answers, documents=(first.gold, second.gold))
+    near = zip(index.nearest(first.question.text), index.nearest(second.question.text), strict=True)
+    fit = {item.document.text: item.document for pair in near for item in pair if index.is_wrong(both, item)}
+    return [LabelledDocument(replace(document, score=None), relevant=()) for document in list(fit.values())[:count]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,5 +1,5 @@
-"""Contexts of every size for fitting the context head: one sentence, a snippet, a passage, a retriever's output, a long
-document, several of them; each with its labels."""
+"""Contexts of every size for fitting the context head, with their labels and as the encoder reads them: one sentence, a
+snippet, a passage, a retriever's output, a long document, several of them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,15 @@ import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
-from ctxprune.data.questions import LabelledDocument, Question
+import numpy as np
+
+from ctxprune.compressors.provence.context_head import context_table
+from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, sentence_features
+from ctxprune.compressors.provence.pruner import PrunerModel, gather, sentences_of
+from ctxprune.data import read_questions
+from ctxprune.data.questions import LabelledDocument, Question, is_relevant
 from ctxprune.text import split_sentences
 from ctxprune.trainers.provence.pairs import (
     Negatives,
@@ -20,6 +27,8 @@ from ctxprune.trainers.provence.pairs import (
     vary,
     without_evidence,
 )
+from ctxprune.trainers.shared.corpora import Source, held_out
+from ctxprune.types import Context, Document
 
 #: How often each form is drawn; "article" and "articles" are dear to read, so `long_documents` bounds them.
 FORMS = {"sentence": 12, "snippet": 12, "passage": 16, "few": 14, "many": 30, "joined": 8, "article": 6, "articles": 2}
@@ -172,3 +181,67 @@ def _typed(question: str, rng: random.Random) -> str:
     if draw < 0.1:
         return keywords(question)
     return question.rstrip(" ?.").lower() if draw < 0.4 else question
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One context. features: (n, len(SENTENCE_FEATURES)); table: (n, len(COLUMNS)); labels, known, answers: (n,); gold:
+    (n_documents,) 1 relevant, 0 not.
+
+    known: False for sentences without a label, which then train the document weights only. answers: the sentences of
+    which any one answers. form: of `contexts.FORMS`.
+    """
+
+    features: Array
+    table: Array
+    labels: Array
+    known: Array
+    answers: Array
+    evidence: SentenceEvidence
+    gold: Array
+    source: str
+    form: str
+
+
+def example(pairs: Sequence[Pair], model: PrunerModel, source: str, form: str) -> Example | None:
+    """Read a context with the encoder and label its sentences by overlap; None when there is nothing to read."""
+    item = sentences_of(Context.of(pairs[0].question, [Document(pair.text, title=pair.title) for pair in pairs]))
+    if not item.extracts:
+        return None
+    evidence = gather(item, model.read(item.passages())).fusable
+    labels, known, answers = [], [], []
+    for extract, spans in zip(item.extracts, item.spans, strict=True):
+        pair = pairs[extract.index]
+        known += [pair.keep is not None] * len(spans)
+        labels += [is_relevant((span.start, span.end), pair.keep or ()) for span in spans]
+        answers += [any(low < span.end and high > span.start for low, high in pair.answers or ()) for span in spans]
+    gold = [float(pairs[extract.index].relevant) for extract in item.extracts]
+    features = sentence_features(evidence)
+    return Example(
+        features,
+        context_table(evidence, features),
+        np.array(labels, float),
+        np.array(known, bool),
+        np.array(answers if any(answers) else labels, float),
+        evidence,
+        np.array(gold),
+        source,
+        form,
+    )
+
+
+def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: float, seed: int) -> list[Example]:
+    """Examples from the held-out questions of every file, at most `limit` of each, times `repeat` variations."""
+    examples: list[Example] = []
+    for source in sources:
+        rng = random.Random(source.key(seed))
+        everything = list(read_questions(source.path))
+        questions = [question for question in everything if held_out(question, hold_out)]
+        chosen = rng.sample(questions, min(source.limit or len(questions), len(questions)))
+        library, before = Library.of(everything), len(examples)
+        for _ in range(source.repeat):
+            for form, pairs in contexts(chosen, library, rng):
+                if pairs and (one := example(pairs, model, Path(source.path).name.split(".")[0], form)):
+                    examples.append(one)
+        print(f"{source.path}: {len(examples) - before} contexts", flush=True)
+    return examples

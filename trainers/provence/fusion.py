@@ -11,36 +11,25 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
-import random
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch.nn import functional as F
 
-from ctxprune.calibration import ANSWERS_KEPT, DEFAULT_POINT, POINTS, SMALL, OperatingPoints, allowed_loss
-from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead, context_table
-from ctxprune.compressors.provence.evidence import gather, sentences_of
-from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, document_features, sentence_features
+from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead
+from ctxprune.compressors.provence.fusion import Array, document_features
 from ctxprune.compressors.provence.pruner import PrunerModel
-from ctxprune.data import read_questions
 from ctxprune.errors import InputError
-from ctxprune.runtime import sigmoid
-from ctxprune.trainers.provence.contexts import Library, contexts
-from ctxprune.trainers.provence.pairs import Pair
-from ctxprune.trainers.provence.points import conformal_quantile, reference
-from ctxprune.trainers.shared.corpora import Source, held_out
-from ctxprune.types import Context, Document
+from ctxprune.trainers.provence.contexts import Example, gather_examples
+from ctxprune.trainers.provence.points import calibrated_fields
+from ctxprune.trainers.shared.corpora import Source
 
 #: With fewer contexts the fit would follow their accidents; sentences are then scored by their tokens alone.
 MIN_EXAMPLES = 100
-#: With fewer answerable contexts of a size its threshold is that of the next smaller size.
-MIN_CONTEXTS = 40
-
 #: What the weights of documents are pulled to, and how strongly.
 DOCUMENT_PRIOR = np.array([0.5, 0.5, 0.0, 0.0])
 PULL = 1.0
@@ -48,64 +37,6 @@ PULL = 1.0
 ORDER_SHARE = 0.5
 #: Networks in the average, their width, and the steps of each fit.
 NETWORKS, WIDTH, STEPS = 3, 16, 200
-#: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
-SIZES = (3, 12, 24)
-#: Shares of a likely best score that the others of a small context may be asked for, see `OperatingPoints.beside`.
-BESIDE = (0.3, 0.15)
-#: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
-FLOOR = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class Example:
-    """One context. features: (n, len(SENTENCE_FEATURES)); table: (n, len(COLUMNS)); labels, known, answers: (n,); gold:
-    (n_documents,) 1 relevant, 0 not.
-
-    known: False for sentences without a label, which then train the document weights only. answers: the sentences of
-    which any one answers. form: of `contexts.FORMS`.
-    """
-
-    features: Array
-    table: Array
-    labels: Array
-    known: Array
-    answers: Array
-    evidence: SentenceEvidence
-    gold: Array
-    source: str
-    form: str
-
-
-def example(pairs: Sequence[Pair], model: PrunerModel, source: str, form: str) -> Example | None:
-    """Read a context with the encoder and label its sentences by overlap; None when there is nothing to read."""
-    item = sentences_of(Context.of(pairs[0].question, [Document(pair.text, title=pair.title) for pair in pairs]))
-    if not item.extracts:
-        return None
-    evidence = gather(item, model.read(item.passages())).fusable
-    labels, known, answers = [], [], []
-    for extract, spans in zip(item.extracts, item.spans, strict=True):
-        pair = pairs[extract.index]
-        known += [pair.keep is not None] * len(spans)
-        labels += [_overlaps(span.start, span.end, pair.keep or ()) for span in spans]
-        answers += [any(low < span.end and high > span.start for low, high in pair.answers or ()) for span in spans]
-    gold = [float(pairs[extract.index].relevant) for extract in item.extracts]
-    features = sentence_features(evidence)
-    return Example(
-        features,
-        context_table(evidence, features),
-        np.array(labels, float),
-        np.array(known, bool),
-        np.array(answers if any(answers) else labels, float),
-        evidence,
-        np.array(gold),
-        source,
-        form,
-    )
-
-
-def _overlaps(start: int, end: int, spans: Sequence[tuple[int, int]]) -> bool:
-    """Whether the sentence and some span share more than half of the shorter of the two."""
-    return any(2 * (min(end, high) - max(start, low)) > min(end - start, high - low) for low, high in spans)
 
 
 def fit(examples: Sequence[Example], *, seed: int = 0) -> ContextHead:
@@ -215,52 +146,6 @@ def cross_fitted(examples: Sequence[Example], *, folds: int = 4) -> list[Array]:
     return logits
 
 
-def operating_points(
-    examples: Sequence[Example], logits: Sequence[Array], sources: Sequence[str] = ()
-) -> dict[str, list[list[float | None]]]:
-    """Thresholds by name and size of the context, [[sentences at most, threshold], ..., [None, threshold]], and beside.
-
-    A threshold keeps the answer of the named share of answerable contexts of its size (see `allowed_loss`): it is the
-    lower conformal quantile of the score of the answering sentence that scores best, see `conformal_quantile`.
-    sources: whose questions the shares are to hold for (none: all), files weighing alike.
-    """
-    mine = [
-        (one, sigmoid(one_logits))
-        for one, one_logits in zip(examples, logits, strict=True)
-        if one.answers.any() and (not sources or one.source in sources)
-    ]
-    rows = [(len(scores), float(scores[one.answers > 0].max()), one.source) for one, scores in mine]
-    points: dict[str, list[list[float | None]]] = {}
-    for name in POINTS:
-        steps: list[list[float | None]] = []
-        threshold = 0.0
-        for low, high in zip((0, *SIZES), (*SIZES, None), strict=True):
-            ours = [(score, source) for size, score, source in rows if size > low and (high is None or size <= high)]
-            if len(ours) >= MIN_CONTEXTS:
-                threshold = conformal_quantile(ours, allowed_loss(name, high))
-            steps.append([high, math.floor(threshold * 1e4) / 1e4])  # up would lose the answer that the threshold is of
-        points[name] = steps
-    bests = [(size, score, float(scores.max())) for (size, score, _), (_, scores) in zip(rows, mine, strict=True)]
-    return points | {"beside": _beside(bests, OperatingPoints.from_dict(points))}
-
-
-def _beside(rows: Sequence[tuple[int, float, float]], points: OperatingPoints) -> list[list[float | None]]:
-    """For each size of small contexts the largest share of `BESIDE` with which they still keep what is named.
-
-    rows: (sentences, best answering score, best score) of answerable contexts.
-    """
-    shares: list[list[float | None]] = []
-    for low, high in zip((0, *SIZES), (size for size in SIZES if size <= SMALL), strict=False):
-        ours = [(size, score, best) for size, score, best in rows if low < size <= high]
-        for share in (*BESIDE, 0.0):
-            tried = replace(points, beside=((high, share),))
-            kept = [score >= tried.threshold(DEFAULT_POINT, size, best=best) for size, score, best in ours]
-            if not share or (len(ours) >= MIN_CONTEXTS and np.mean(kept) >= ANSWERS_KEPT[DEFAULT_POINT]):
-                shares.append([high, share])
-                break
-    return shares
-
-
 def refit_points(
     examples: Sequence[Example], model: PrunerModel, folder: Path, *, points_from: Sequence[str] = ()
 ) -> None:
@@ -274,25 +159,13 @@ def refit_points(
     if model.fusion is None:
         raise InputError(f"{folder} has no context head to fit points for; fit it first, without --keep-head")
     logits = [model.fusion.score(one.evidence)[0] for one in examples]
-    _write(folder, _pointed(examples, logits, points_from))
+    _write(folder, calibrated_fields(examples, logits, points_from))
 
 
 def _too_few(examples: Sequence[Example]) -> bool:
     if len(examples) < MIN_EXAMPLES:
         print(f"{len(examples)} held-out contexts are too few to fit a fusion (at least {MIN_EXAMPLES}); left out")
     return len(examples) < MIN_EXAMPLES
-
-
-def _pointed(examples: Sequence[Example], logits: Sequence[Array], points_from: Sequence[str]) -> dict[str, object]:
-    """What pruner.json says that follows from the scores of held-out contexts."""
-    points = operating_points(examples, logits, points_from)
-    print(json.dumps(points), flush=True)
-    return {
-        "operating_points": points,
-        "default_threshold": points["balanced"][-1][1],
-        "floor": round(float(points["safe"][-1][1] or 0.0) * FLOOR, 4),
-        "reference": reference(logits, points),
-    }
 
 
 def _write(folder: Path, fields: Mapping[str, object]) -> None:
@@ -364,23 +237,6 @@ def report(examples: Sequence[Example], head: ContextHead) -> dict[str, dict[str
     }
 
 
-def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: float, seed: int) -> list[Example]:
-    """Examples from the held-out questions of every file, at most `limit` of each, times `repeat` variations."""
-    examples: list[Example] = []
-    for source in sources:
-        rng = random.Random(source.key(seed))
-        everything = list(read_questions(source.path))
-        questions = [question for question in everything if held_out(question, hold_out)]
-        chosen = rng.sample(questions, min(source.limit or len(questions), len(questions)))
-        library, before = Library.of(everything), len(examples)
-        for _ in range(source.repeat):
-            for form, pairs in contexts(chosen, library, rng):
-                if pairs and (one := example(pairs, model, Path(source.path).name.split(".")[0], form)):
-                    examples.append(one)
-        print(f"{source.path}: {len(examples) - before} contexts", flush=True)
-    return examples
-
-
 def add_fusion_arguments(made: argparse.ArgumentParser) -> None:
     """What the fit reads: for this program and for the one that exports and fits in one go."""
     made.add_argument("--data", required=True, nargs="+", metavar="FILE[:LIMIT[:REPEAT]]", help="as in training")
@@ -434,8 +290,8 @@ def fit_and_save(
     for_fit = [one for place, one in enumerate(examples) if place % 5]
     figures = report(examples[::5], fit(for_fit))
     print(json.dumps(figures, indent=1), flush=True)
-    pointed = _pointed(examples, cross_fitted(examples), points_from)
-    _write(folder, {"fusion": fit(examples).to_dict(), **pointed})
+    fields = calibrated_fields(examples, cross_fitted(examples), points_from)
+    _write(folder, {"fusion": fit(examples).to_dict(), **fields})
     return figures
 
 

@@ -77,12 +77,19 @@ def plain_pairs(questions: Iterable[Question]) -> Iterator[Pair]:
 
 
 class Negatives:
-    """BM25-nearest passages of other questions that do not hold the answer; `bm25s` does the search."""
+    """BM25-nearest passages of other questions that do not hold the answer; `bm25s` does the search.
 
-    def __init__(self, questions: Iterable[Question], *, depth: int = 20) -> None:
+    further: passages of no question. Raises InputError without any passage.
+    """
+
+    def __init__(
+        self, questions: Iterable[Question], *, depth: int = 20, further: Iterable[LabelledDocument] = ()
+    ) -> None:
         import bm25s
 
         passages = {item.document.text: item for question in questions for item in question.documents}
+        for item in further:
+            passages.setdefault(item.document.text, item)
         if not passages:
             raise InputError(
                 "the questions hold no documents, so there is nothing to draw negatives from; check the file"
@@ -94,16 +101,21 @@ class Negatives:
 
     def near(self, question: Question, rng: random.Random) -> LabelledDocument | None:
         """One of the nearest passages that does not answer the question, None when all of them do."""
-        places, _ = self._index.retrieve(_words([question.text]), k=self.depth, show_progress=False)
-        usable = [self.passages[place] for place in places[0] if self._wrong(question, self.passages[place])]
+        usable = [passage for passage in self.nearest(question.text) if self.is_wrong(question, passage)]
         return rng.choice(usable[:8]) if usable else None
+
+    def nearest(self, text: str) -> list[LabelledDocument]:
+        """The `depth` nearest passages, best first."""
+        places, _ = self._index.retrieve(_words([text]), k=self.depth, show_progress=False)
+        return [self.passages[place] for place in places[0]]
 
     def any(self, question: Question, rng: random.Random) -> LabelledDocument | None:
         """A passage at random that does not answer the question."""
         passage = rng.choice(self.passages)
-        return passage if self._wrong(question, passage) else None
+        return passage if self.is_wrong(question, passage) else None
 
-    def _wrong(self, question: Question, passage: LabelledDocument) -> bool:
+    def is_wrong(self, question: Question, passage: LabelledDocument) -> bool:
+        """Whether it is none of the question's own passages and holds no answer."""
         text = passage.document.text.lower()
         own = {item.document.text for item in question.documents}
         return passage.document.text not in own and not any(answer.lower() in text for answer in question.answers)

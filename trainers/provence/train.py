@@ -42,8 +42,8 @@ from ctxprune.trainers.provence.items import (
     repeats,
 )
 from ctxprune.trainers.provence.pairs import Variation, plain_pairs
-from ctxprune.trainers.shared.card import command_line
 from ctxprune.trainers.shared.corpora import Source, drawn
+from ctxprune.trainers.shared.export import command_line
 from ctxprune.trainers.shared.loop import IGNORE, BatchLoss, Run, add_run_arguments, auc, schedule
 
 #: Margins, in log-odds, by which the answerable twin's best sentence and best answer token must lead.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.compressors.recomp.vectors import titled
-from ctxprune.data.questions import LabelledDocument, Offsets, Question, locatable, locate_answers
+from ctxprune.data.questions import LabelledDocument, Question, is_relevant, locatable, locate_answers
 from ctxprune.errors import InputError
 from ctxprune.files import read_rows
 from ctxprune.models.sentence_encoders import Embedder
@@ -73,15 +73,6 @@ def _passage(place: int, labelled: LabelledDocument) -> list[Candidate]:
         return []
     whole = Candidate(place, document.id, document.title, 0, len(document.text), document.text, labelled.is_gold)
     return [whole]
-
-
-def is_relevant(unit: tuple[int, int], relevant: Offsets) -> bool:
-    """Whether `unit` shares with a relevant span more than half of the shorter of the two: splitters differ."""
-    for start, end in relevant:
-        shared = min(unit[1], end) - max(unit[0], start)
-        if 2 * shared > min(unit[1] - unit[0], end - start):
-            return True
-    return False
 
 
 def most_similar(question: str, pool: Sequence[Candidate], embedder: Embedder | None) -> list[int]:

@@ -28,7 +28,7 @@ from sentence_transformers.sentence_transformer.losses import MultipleNegativesR
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
 
 from ctxprune.errors import CheckpointError, CtxpruneError, InputError
-from ctxprune.runtime.device import no_bars_off_terminal
+from ctxprune.models.sentence_encoders import sentence_transformer
 from ctxprune.trainers.recomp.choice import (
     Labelled,
     Ranked,
@@ -39,9 +39,8 @@ from ctxprune.trainers.recomp.choice import (
     with_distractors,
 )
 from ctxprune.trainers.recomp.labels import load_questions
-from ctxprune.trainers.shared.card import model_card
 from ctxprune.trainers.shared.corpora import Source, drawn
-from ctxprune.trainers.shared.export import WINDOW_TOKENS, Agreement, export_encoder
+from ctxprune.trainers.shared.export import WINDOW_TOKENS, Agreement, export_encoder, model_card
 from ctxprune.trainers.shared.loop import Clock, add_run_arguments, rate_factor
 from ctxprune.trainers.shared.rewrite import ParityReport
 
@@ -97,11 +96,9 @@ def load_rows(sources: Sequence[Source], *, negatives: int, seed: int) -> list[d
 def load_encoder(base: str, arguments: argparse.Namespace) -> SentenceTransformer:
     """Eager attention: the backward pass of the fused kind is slow on a CPU."""
     options = {"attn_implementation": "eager"} if arguments.cpu or not torch.cuda.is_available() else {}
-    try:
-        with no_bars_off_terminal():
-            model = SentenceTransformer(base, device="cpu" if arguments.cpu else None, model_kwargs=options)
-    except Exception as error:  # missing path, no network, foreign layout: each its own type in another library
-        raise CheckpointError(f"cannot load the sentence-transformers model {base!r}: {error}") from error
+    model: SentenceTransformer = sentence_transformer(
+        base, device="cpu" if arguments.cpu else None, model_kwargs=options
+    )
     model.max_seq_length = min(arguments.max_length, model.max_seq_length or arguments.max_length)
     for name, parameter in model.named_parameters():
         if arguments.freeze_embeddings and "embeddings" in name:

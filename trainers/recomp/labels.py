@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, Protocol, get_args
 
 from ctxprune.data import read_questions
-from ctxprune.data.questions import Offsets, Question
+from ctxprune.data.questions import Offsets, Question, locate_answers
 from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.files import batched, write_rows
 from ctxprune.models.causal import AnswerLikelihood
@@ -35,12 +35,16 @@ from ctxprune.trainers.recomp.choice import (
     label_row,
     shortlist,
 )
-from ctxprune.trainers.recomp.judges import Judge, LikelihoodJudge, MatchJudge
 from ctxprune.trainers.shared.corpora import Source
-from ctxprune.trainers.shared.teacher import AnswerCache, positive
+from ctxprune.trainers.shared.teacher import AnswerCache, answer_all, positive
+
+if TYPE_CHECKING:
+    from ctxprune.generators import Generator
 
 #: Questions whose candidates are scored together: enough pairs to make batches of like lengths.
 _QUESTIONS_A_ROUND = 16
+#: Pairs scored before the cache is written: what an interruption may lose.
+_PAIRS_A_CALL = 128
 #: An answer that stands in what the generator writes outweighs any log-likelihood.
 _MATCH_NATS = 1e4
 _INSTRUCTION = "Answer in a few words."
@@ -50,6 +54,52 @@ def end_task_prompt(question: str, context: str) -> str:
     """The generator's input; kept short, as its tokens are most of the cost. context: "" for closed book."""
     before = f"{_INSTRUCTION}\n{context}\n" if context else f"{_INSTRUCTION}\n"
     return f"{before}Question: {question}\nAnswer:"
+
+
+class Judge(Protocol):
+    """How well a generator answers after each prompt; higher is better."""
+
+    def scores(self, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
+        """One score a prompt. answers: the accepted ones of each, at least one."""
+        ...
+
+
+class LikelihoodJudge:
+    """Log-likelihood of the first accepted answer in nats, at most 0, remembered in the cache."""
+
+    def __init__(self, model: AnswerLikelihood, cache: AnswerCache) -> None:
+        self._model = model
+        self._cache = cache
+        self._name = f"nats {model.name}"
+
+    def scores(self, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
+        pairs = [(prompt, accepted[0]) for prompt, accepted in zip(prompts, answers, strict=True)]
+        unknown = [pair for pair in dict.fromkeys(pairs) if self._known(pair) is None]
+        for asked in batched(unknown, _PAIRS_A_CALL):
+            found = self._model.score([prompt for prompt, _ in asked], [answer for _, answer in asked])
+            for pair, score in zip(asked, found, strict=True):
+                self._cache.put(self._name, json.dumps(pair), repr(score.nats))
+        return [float(self._known(pair) or "nan") for pair in pairs]
+
+    def _known(self, pair: tuple[str, str]) -> str | None:
+        return self._cache.get(self._name, json.dumps(pair))
+
+
+class MatchJudge:
+    """1.0 where an accepted answer stands in what the generator writes, else 0.0; its answers are remembered."""
+
+    def __init__(self, generator: Generator, cache: AnswerCache, *, max_new_tokens: int = 24) -> None:
+        self._generator = generator
+        self._cache = cache
+        self._max_new_tokens = max_new_tokens
+
+    def scores(self, prompts: Sequence[str], answers: Sequence[Sequence[str]]) -> list[float]:
+        name = f"answers {self._generator.name} {self._max_new_tokens}"
+        limit = self._max_new_tokens
+        # a short answer comes first: that the limit ended what follows it does not matter
+        answer_all(prompts, self._generator, model=name, cache=self._cache, max_new_tokens=limit, whole=False)
+        written = [self._cache.get(name, prompt) or "" for prompt in prompts]
+        return [float(bool(locate_answers(text, each))) for text, each in zip(written, answers, strict=True)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

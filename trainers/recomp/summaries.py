@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import StrEnum
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -28,7 +29,7 @@ from ctxprune.data.questions import Question
 from ctxprune.errors import InputError
 from ctxprune.files import batched
 from ctxprune.generators.base import REFUSED
-from ctxprune.prompt import piece_text
+from ctxprune.prompt import piece_text, render_prompt
 from ctxprune.tokens import default_counter
 from ctxprune.trainers.recomp.items import (
     Shown,
@@ -38,16 +39,7 @@ from ctxprune.trainers.recomp.items import (
     shown_question,
     write_summary_targets,
 )
-from ctxprune.trainers.recomp.judges import (
-    Judge,
-    LikelihoodJudge,
-    MatchJudge,
-    Outcome,
-    documents_prompt,
-    judged,
-    summary_prompt,
-)
-from ctxprune.trainers.recomp.labels import gold_clauses, gold_sentences
+from ctxprune.trainers.recomp.labels import Judge, LikelihoodJudge, MatchJudge, gold_clauses, gold_sentences
 from ctxprune.trainers.shared.teacher import (
     AnswerCache,
     add_teacher_arguments,
@@ -58,7 +50,7 @@ from ctxprune.trainers.shared.teacher import (
     positive,
     teacher_name,
 )
-from ctxprune.types import TokenCounter, whole
+from ctxprune.types import Context, Summary, TokenCounter, whole
 
 if TYPE_CHECKING:
     from ctxprune.generators import Generator
@@ -79,6 +71,32 @@ Teacher = Callable[[Sequence[Question]], "list[str | NoSummary | None]"]
 
 #: Teachers without a language model: marked sentences word for word, or only the clauses that matter.
 _GOLD_TEACHERS: Final = {"gold": gold_sentences, "gold-clauses": gold_clauses}
+
+
+class Outcome(StrEnum):
+    """What becomes of a summary. EMPTIED: the target is ""."""
+
+    KEPT = "kept"
+    EMPTIED = "emptied"
+    DROPPED = "dropped"
+
+
+def judged(closed: float, summary: float, documents: float | None, *, margin: float, no_gain: Outcome) -> Outcome:
+    """What the answer's scores without context, with the summary and (None: not scored) with all documents decide.
+
+    A summary that gains `margin` over no context is kept. Where the documents would, it has failed them, and is
+    dropped. Where nothing helps, `no_gain`: RECOMP empties for language modelling and drops for question answering.
+    """
+    if summary - closed >= margin:
+        return Outcome.KEPT
+    if documents is not None and documents - closed >= margin:
+        return Outcome.DROPPED
+    return no_gain
+
+
+def summary_prompt(question: str, summary: str) -> str:
+    """What a generator is asked when `summary` is all of its context; "" tells it that nothing was found."""
+    return render_prompt(Context(question, (Summary(summary, ()),)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,7 +203,7 @@ def _judged(pairs: Sequence[tuple[Question, str]], judge: Judge | None, rules: R
         "summary": judge.scores([summary_prompt(question.text, summary) for question, summary in pairs], answers),
     }
     if rules.score_documents:
-        prompts = [documents_prompt(question.text, shown_documents(question)) for question, _ in pairs]
+        prompts = [render_prompt(Context.of(question.text, shown_documents(question))) for question, _ in pairs]
         scores["documents"] = judge.scores(prompts, answers)
     return [
         _decided(question, summary, {name: values[place] for name, values in scores.items()}, rules)

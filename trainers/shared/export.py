@@ -1,8 +1,8 @@
-"""Export a torch encoder to int8 ONNX with a report of how close it stays to the original.
+"""Export a torch encoder to int8 ONNX with a report of how close it stays to the original, and a model card.
 
     python -m ctxprune.trainers.shared.export encoder --base MODEL --qa FILE --out FOLDER
 
-makes the sentence encoder that ships in the package, with its model card (see `trainers/shared/export.py`).
+makes the sentence encoder that ships in the package. Every figure of a card is its run's own.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,6 @@ def export_int8(
     output_names: Sequence[str],
     parity_sequences: Sequence[TokenSequence],
     calibration: Sequence[TokenSequence] = (),
-    tokenizer_json: Path | None = None,
     max_length: int = 512,
     metadata: Mapping[str, str] | None = None,
     keep_fp32: bool = False,
@@ -67,9 +67,9 @@ def export_int8(
     activations get theirs while running; embeddings have one scale a row; small layers and layers over one vector a
     sequence stay fp32. parity_sequences: what to compare on. calibration: typical inputs, some dozens and none of the
     former; with them outlying channels are smoothed (see `rewrite.smooth`), which about halves the error.
-    tokenizer_json: copied without its truncation and padding. max_length: the longest input in tokens. metadata: kept
-    in the file, as strings. keep_fp32: write model_fp32.onnx as well. threshold: keep probability at
-    which the report counts the tokens that change sides. table_bits: of an embedding's values, 8 or 4.
+    max_length: the longest input in tokens. metadata: kept in the file, as strings. keep_fp32: write model_fp32.onnx as
+    well. threshold: keep probability at which the report counts the tokens that change sides. table_bits: of an
+    embedding's values, 8 or 4.
     Raises InputError when there is nothing to compare on.
     """
     if not parity_sequences:
@@ -85,20 +85,10 @@ def export_int8(
     path = folder / "model.onnx"
     _write(model, path, max_length=max_length, metadata=metadata, int8=True)
     write_digests(folder)
-    if tokenizer_json is not None:
-        copy_tokenizer(tokenizer_json, folder / "tokenizer.json")
     with OnnxRuntime(path) as exported:
         report = measure(original, exported, parity_sequences, file_bytes=path.stat().st_size, threshold=threshold)
     (folder / "parity.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
     return report
-
-
-def copy_tokenizer(source: Path, target: Path) -> None:
-    """Without truncation and padding: inputs are windowed by offsets instead, so that no text is lost unseen."""
-    tokenizer = Tokenizer.from_file(str(source))
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    tokenizer.save(str(target), pretty=False)
 
 
 def _write(model: Unpadded, path: Path, *, max_length: int, metadata: Mapping[str, str] | None, int8: bool) -> None:
@@ -198,6 +188,45 @@ def _quiet() -> Iterator[None]:
         logging.disable(before)
 
 
+def model_card(
+    name: str, *, base: str, about: str, files: str, recipe: str, explained: str, figures: Mapping[str, Any]
+) -> str:
+    """Markdown. about: a paragraph. files: a list of what is there and under which licence. recipe: data and command.
+    explained: what the figures are."""
+    return f"""---
+license: apache-2.0
+base_model: {base}
+---
+# {name}
+
+{about}
+
+{files}
+
+## Recipe
+
+{recipe}
+
+## Figures
+
+{explained}
+
+```json
+{json.dumps(figures, indent=1)}
+```
+"""
+
+
+def command_line(module: str, arguments: argparse.Namespace) -> str:
+    """The command that made a model, as a Markdown code block; options that are off or empty are left out."""
+    options = []
+    for name, value in vars(arguments).items():
+        if value:
+            shown = " ".join(map(str, value)) if isinstance(value, list) else str(value)
+            options.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {shown}"))
+    return f"    python -m {module} " + " ".join(options)
+
+
 OUTPUT = "last_hidden_state"
 #: The model was trained on at most so many tokens.
 WINDOW_TOKENS = 256
@@ -227,7 +256,7 @@ def main(argv: Sequence[str]) -> int:
     report, agreement = export_encoder(
         arguments.base, arguments.qa, arguments.out, questions=arguments.questions, documents=arguments.documents
     )
-    card = model_card(report, agreement, base_name=arguments.base_name, qa=arguments.qa.name)
+    card = encoder_card(report, agreement, base_name=arguments.base_name, qa=arguments.qa.name)
     (arguments.out / "README.md").write_text(card, encoding="utf-8")
     print(f"{arguments.out}: {report.file_bytes / 1e6:.1f} MB", *asdict(agreement).items())
     return 0
@@ -267,9 +296,9 @@ def export_encoder(
         output_names=[OUTPUT],
         parity_sequences=held_documents[:200],
         calibration=list(_sequences(tokenizer, asked[:half] + passages[:half])),
-        tokenizer_json=base / "tokenizer.json",
         max_length=module.config.max_position_embeddings,
     )
+    tokenizer.save(str(out / "tokenizer.json"), pretty=False)
     reference = prepared(module, [OUTPUT])
     exact = _unit(reference.run(each)[OUTPUT].numpy() for each in held_questions + held_documents)
     with OnnxRuntime(out / "model.onnx") as runtime:
@@ -315,43 +344,32 @@ def _unit(outputs: Iterable[npt.NDArray[np.float32]]) -> Vectors:
     return vectors
 
 
-def model_card(report: ParityReport, agreement: Agreement, *, base_name: str, qa: str) -> str:
+def encoder_card(report: ParityReport, agreement: Agreement, *, base_name: str, qa: str) -> str:
     """Markdown; every figure in it is measured by this script."""
-    hidden = report.outputs[OUTPUT]
-    return f"""---
-license: apache-2.0
-base_model: {base_name}
----
-# Sentence encoder, int8 ONNX
-
+    base = base_name.split("/")[-1]
+    return model_card(
+        "Sentence encoder, int8 ONNX",
+        base=base_name,
+        about=f"""\
 `{base_name}` (Apache-2.0) with int8 weights and no further training,
 for the dense retriever and the `embedding-sentences` baseline. A text's vector is the mean over its tokens'
-`{OUTPUT}`, scaled to length one.
-
+`{OUTPUT}`, scaled to length one.""",
+        files=f"""\
 - `model.onnx` ({report.file_bytes / 1e6:.1f} MB): inputs `input_ids`, `token_type_ids` (batch, seq) int64, output
   `{OUTPUT}` (batch, seq, width) float32. There is no mask: run one sequence a call, without padding.
 - `tokenizer.json`: the original's, without its truncation and padding.
-- `parity.json`: the outputs compared with the original's.
-
-## How it was made
-
-    python -m ctxprune.trainers.shared.export encoder --base {base_name.split("/")[-1]} --qa {qa} --out FOLDER
+- `parity.json`: the outputs compared with the original's.""",
+        recipe=f"""\
+    python -m ctxprune.trainers.shared.export encoder --base {base} --qa {qa} --out FOLDER
 
 Weights of the linear layers are int8 with one scale an output channel, activations get theirs while running, embeddings
 have one scale a row. Outlying input channels were first scaled down, with weights that make up for it, by the ranges
-seen on the first {CALIBRATION_TEXTS} texts of the file; the figures are from other texts of that file.
-
-## How close it is to the original in fp32
-
-| | |
-|---|---|
-| cosine between the vectors of a text, mean / lowest of {agreement.questions + agreement.documents} | \
-{agreement.cosine_mean:.4f} / {agreement.cosine_min:.4f} |
-| same best document ({agreement.questions} questions, {agreement.documents} documents) | {agreement.top1:.1%} |
-| shared among the best ten | {agreement.top10:.1%} |
-| token outputs: correlation / largest difference ({report.tokens} tokens) | \
-{hidden.correlation:.4f} / {hidden.max_abs_difference:.3f} |
-"""
+seen on the first {CALIBRATION_TEXTS} texts of the file; the figures are from other texts of that file.""",
+        explained="""\
+How close the vectors are to the original's in fp32: cosine between the two vectors of a text, share of questions with
+the same best document, share of the ten best in common; and the token outputs.""",
+        figures={**asdict(agreement), "tokens": report.tokens, OUTPUT: asdict(report.outputs[OUTPUT])},
+    )
 
 
 if __name__ == "__main__":

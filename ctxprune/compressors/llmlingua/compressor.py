@@ -33,7 +33,7 @@ from ctxprune.compressors.llmlingua.words import (
 )
 from ctxprune.compressors.readings import DocumentCache, open_cache
 from ctxprune.compressors.sentences import with_extracts
-from ctxprune.errors import BudgetError, InputError
+from ctxprune.errors import BudgetError, InputError, check_choice
 from ctxprune.prompt import count_contexts
 from ctxprune.select import Policy, note_untouched, select
 from ctxprune.text.words import STOP_WORDS
@@ -80,7 +80,9 @@ class WordCompressor(ScoringCompressor):
         language: str | None = None,
     ) -> None:
         check_shares(rate=rate, document_rate=document_rate)
-        check_choices(scope=(scope, Scope), weight=(weight, Weight), document_score=(document_score, DocumentScore))
+        check_choice("scope", scope, get_args(Scope))
+        check_choice("weight", weight, get_args(Weight))
+        check_choice("document_score", document_score, get_args(DocumentScore))
         if sum(option is not None for option in (rate, target_tokens, budget)) > 1:
             raise InputError("pass one of rate, target_tokens and budget, not several")
         self.rate, self.scope, self.weight = rate, scope, weight
@@ -212,13 +214,6 @@ def check_shares(**shares: float | None) -> None:
             raise InputError(f"{name} must be in [0, 1], got {share}; it is the share to keep")
 
 
-def check_choices(**options: tuple[str, Any]) -> None:
-    """options: name=(value, Literal type); InputError for a value that is none of the type's."""
-    for name, (value, choices) in options.items():
-        if value not in get_args(choices):
-            raise InputError(f"{name} must be one of {', '.join(get_args(choices))}, got {value!r}")
-
-
 class LLMLingua2(WordCompressor):
     """Keeps the words that a token classifier would keep, whatever is asked.
 
@@ -238,7 +233,7 @@ class LLMLingua2(WordCompressor):
         cache: DocumentCache | str | Path | None = None,
         **options: Any,
     ) -> None:
-        check_choices(token_to_word=(token_to_word, TokenToWord))
+        check_choice("token_to_word", token_to_word, get_args(TokenToWord))
         self.model = model or load_word_model(BUNDLED)
         self.default_threshold = getattr(self.model, "default_threshold", 0.5)
         self.token_to_word: TokenToWord = token_to_word

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from ctxprune.compressors.llmlingua.compressor import WordCompressor, check_choices
+from ctxprune.compressors.llmlingua.compressor import WordCompressor
 from ctxprune.compressors.llmlingua.words import Array, Words, word_offsets
-from ctxprune.errors import CheckpointError, InputError
+from ctxprune.errors import CheckpointError, InputError, check_choice
 from ctxprune.files import CopiedLock
 from ctxprune.models.causal import load_causal_lm
 from ctxprune.models.formats import token_spans, window_starts
@@ -54,7 +54,8 @@ class SelectiveContext(WordCompressor):
     ) -> None:
         if model is None:
             raise InputError("selective-context needs a causal language model; pass model=, a folder or a hub id")
-        check_choices(unit=(unit, UnitKind), pooling=(pooling, Pooling))
+        check_choice("unit", unit, get_args(UnitKind))
+        check_choice("pooling", pooling, get_args(Pooling))
         if window < 8:
             raise InputError(f"window must be at least 8 tokens, got {window}")
         super().__init__(**options)

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Literal, Unpack, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from ctxprune.bundled import FOLDER
 from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow
-from ctxprune.compressors.provence.evidence import Evidence, Sentences, gather, sentences_of
-from ctxprune.compressors.provence.first_stage import Staged, checked_number, staged
 from ctxprune.compressors.provence.fusion import Array
-from ctxprune.compressors.provence.pruner import PrunerModel, Reading, relevance
+from ctxprune.compressors.provence.pruner import (
+    Evidence,
+    PrunerModel,
+    Reading,
+    Sentences,
+    gather,
+    relevance,
+    sentences_of,
+)
 from ctxprune.compressors.provence.second_look import Look, SecondLook, either, leads, passages
 from ctxprune.compressors.readings import DocumentCache
 from ctxprune.compressors.sentences import relevance_of, with_extracts
-from ctxprune.errors import InputError
+from ctxprune.errors import InputError, check_choice
 from ctxprune.models.formats import check_source
 from ctxprune.runtime import sigmoid
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.select import Policy
 from ctxprune.text.language import in_latin_letters
+from ctxprune.text.words import bm25_scores
 from ctxprune.timing import stage
-from ctxprune.types import Context
+from ctxprune.types import Context, Extract
 
 #: How token probabilities become a sentence's: their mean, the share of tokens above one half, or the fitted fusion.
 Rounding = Literal["fused", "mean", "share"]
@@ -87,12 +97,10 @@ class Provence(ScoringCompressor):
         self.operating_points, self.default_floor = calibrated(self.model, self.rounding)
         super().__init__(**choice)
         self.second_look: SecondLook = second_look
-        if second_look not in get_args(SecondLook):
-            raise InputError(f"second_look must be one of {', '.join(get_args(SecondLook))}, got {second_look!r}")
+        check_choice("second_look", second_look, get_args(SecondLook))
         #: How many documents of a context are read; None for all.
         self.first_stage = checked_number(first_stage)
-        if self.rounding not in get_args(Rounding):
-            raise InputError(f"rounding must be one of {', '.join(get_args(Rounding))}, got {rounding!r}")
+        check_choice("rounding", self.rounding, get_args(Rounding))
         if self.rounding == "fused" and self.model.fusion is None:
             raise InputError(f"{self.model.name} came without a fusion; pass rounding='mean' or 'share'")
 
@@ -273,3 +281,62 @@ def load_model(
         return PrunerModel.from_export(path)
     check_source(source, bundled=BUNDLED)
     return PrunerModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """The documents of a context that are read, and those that are not."""
+
+    read: Sentences
+    unread: Sentences
+
+    def unread_extracts(self, *, score: float) -> dict[int, Extract]:
+        """The documents that were not read by their places in the input, all of their sentences with a score of 0.
+
+        score: of each document, below those of the documents that were read.
+        """
+        pairs = zip(self.unread.extracts, self.unread.spans, strict=True)
+        return {extract.index: narrow(extract, spans, score=score) for extract, spans in pairs}
+
+    @property
+    def warning(self) -> str | None:
+        """What a user must know of it; None where all was read."""
+        unread, read = len(self.unread.extracts), len(self.read.extracts)
+        if not unread:
+            return None
+        return (
+            f"{unread} of {unread + read} documents were not read and score 0: they share less with the question than "
+            f"the {read} that first_stage let through; leave it out to read all"
+        )
+
+
+def checked_number(first_stage: int | None) -> int | None:
+    """How many documents are read; raises InputError for anything but a whole number from 1 up, or None."""
+    if first_stage is not None and (type(first_stage) is not int or first_stage < 1):
+        raise InputError(f"first_stage must be a whole number of documents from 1 up, got {first_stage!r}")
+    return first_stage
+
+
+def staged(item: Sentences, number: int | None, language: str | None = None) -> Staged:
+    """Let the `number` best documents of a context through, and those that score as well as the last of them.
+
+    So no order of documents enters, and where the question shares no word with the `number`th, all are read. None: all
+    are read anyway.
+    """
+    if number is None or len(item.extracts) <= number:
+        return Staged(item, _part(item, np.zeros(len(item.extracts), np.bool_)))
+    sources = [extract.source for extract in item.extracts]
+    titles = [source.title for source in sources]
+    scores = bm25_scores(item.query, [source.text for source in sources], titles=titles, language=language)
+    # sums of the same words in another order differ in the last digit
+    through = scores >= np.partition(scores, len(scores) - number)[len(scores) - number] - 1e-9
+    return Staged(_part(item, through), _part(item, ~through))
+
+
+def _part(item: Sentences, chosen: npt.NDArray[np.bool_]) -> Sentences:
+    places = np.flatnonzero(chosen)
+    return replace(
+        item,
+        extracts=tuple(item.extracts[place] for place in places),
+        spans=tuple(item.spans[place] for place in places),
+    )

@@ -14,9 +14,8 @@ from typing import Literal
 
 import numpy as np
 
-from ctxprune.compressors.provence.evidence import Evidence, Sentences, gather
 from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, searched_name
-from ctxprune.compressors.provence.pruner import Passage, Reading
+from ctxprune.compressors.provence.pruner import Evidence, Passage, Reading, Sentences, gather
 from ctxprune.text.normal import readable
 from ctxprune.text.words import language_of
 

@@ -19,7 +19,7 @@ from ctxprune.compressors.recomp.summaries import (
     windowed,
     within_budget,
 )
-from ctxprune.errors import BudgetError, CheckpointError, InputError
+from ctxprune.errors import BudgetError, CheckpointError, InputError, check_choice
 from ctxprune.generators.local import LocalGenerator
 from ctxprune.generators.openai import OpenAIGenerator
 from ctxprune.models.seq2seq import (
@@ -89,8 +89,7 @@ class RecompAbstractive:
             raise InputError(
                 f"max_summary_tokens and source_tokens must be at least 1, got {max_summary_tokens} and {source_tokens}"
             )
-        if on_unfaithful not in get_args(OnUnfaithful):
-            raise InputError(f"on_unfaithful must be one of {', '.join(get_args(OnUnfaithful))}, got {on_unfaithful!r}")
+        check_choice("on_unfaithful", on_unfaithful, get_args(OnUnfaithful))
         if not 0 <= min_names <= 1:
             raise InputError(f"min_names must be in [0, 1], got {min_names}")
         if policy not in (None, Policy()):

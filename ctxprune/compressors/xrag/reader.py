@@ -14,8 +14,8 @@ from ctxprune.errors import InputError
 from ctxprune.models.sentence_encoders import RAW, BundledEncoder, Embedder, check_window, load_embedder
 from ctxprune.timing import stage
 from ctxprune.types import Document, Extract
-from ctxprune.vectors import PieceKind, Pieces, VectorStore, piece_offsets
-from ctxprune.vectors.pieces import Offsets
+from ctxprune.vectors import PieceKind, Pieces, VectorStore
+from ctxprune.vectors.pieces import Offsets, shard_offsets
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
@@ -117,8 +117,7 @@ class VectorReader:
         ]
 
     def _cut(self, text: str) -> list[Offsets]:
-        found = piece_offsets(text, self._shard_tokens, self._pieces)
-        return found if len(found) > 1 else [(0, len(text))]
+        return shard_offsets(text, self._shard_tokens, self._pieces)
 
     def _encoded(self, texts: Sequence[str]) -> list[Pieces]:
         if self._encoder is None or not texts:

@@ -14,8 +14,8 @@ from functools import partial
 from typing import TypeVar
 
 from ctxprune.compressors.provence.compressor import load_model
+from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.server.callers import CALLER, Lanes, Shares
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.catalog import RERANKER, Catalog
 from ctxprune.integrations.server.engine.jobs import Job, Outcome, Runner
 from ctxprune.integrations.server.engine.queue import Cache, OtherReader, SharedReader, check_finite, weigh_reading

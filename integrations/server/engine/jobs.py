@@ -115,26 +115,17 @@ class StoppingCounter:
         return self.counter.count(texts)
 
 
+@dataclass(eq=False)
 class Runner:
     """Carries jobs out, each in the thread that calls."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        reader: SharedReader,
-        other: OtherReader,
-        *,
-        log: Log,
-        fail_closed: bool,
-        drift: Drift,
-    ) -> None:
-        self.catalog = catalog
-        self.reader = reader
-        self.other = other
-        self.log = log
-        self.fail_closed = fail_closed
-        self.drift = drift
-        self._slot = threading.Lock()
+    catalog: Catalog
+    reader: SharedReader
+    other: OtherReader
+    log: Log
+    fail_closed: bool
+    drift: Drift
+    _slot: threading.Lock = field(default_factory=threading.Lock, init=False)
 
     def run(self, job: Job, ticket: Ticket) -> Outcome:
         """Raises InputError or BudgetError for what the caller must change, AbandonedError when nobody waits.

@@ -1,34 +1,46 @@
-"""The routes that gateways call: LiteLLM's generic guardrail, Headroom's dialect, Portkey's webhook, and figures.
+"""The routes that gateways call: LiteLLM's generic guardrail, Portkey's webhook, Headroom's and Compresr's dialects.
 
 Shapes follow the clients' own source (LiteLLM 1.110: proxy/guardrails/guardrail_hooks; Portkey's gateway:
-src/middlewares/hooks, and its page on webhook guardrails), and Headroom's server (0.42).
+src/middlewares/hooks, and its page on webhook guardrails), and Headroom's server (0.42). Compresr's texts come with a
+question each, and its gateway keeps the originals itself.
 """
 
 from __future__ import annotations
 
 import hashlib
+import operator
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from ctxprune.integrations.originals import retrieve_tool, with_tool
-from ctxprune.integrations.server.bodies import checked_model
+from ctxprune.integrations.cache import BoundedCache
+from ctxprune.integrations.originals import retrieve_tool
 from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.errors import ApiError, json_bytes, json_response
 from ctxprune.integrations.server.gate import GENERIC_PATH, PORTKEY_PATH, note
 from ctxprune.integrations.server.gateway.ledger import Sums
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, bypassed, options_for
 from ctxprune.integrations.server.gateway.pruning import ConversationPruner
-from ctxprune.integrations.server.gateway.schemas import GuardrailRequest, HeadroomRequest, PortkeyRequest
-from ctxprune.integrations.server.gateway.work import Ask, Pruned
-from ctxprune.integrations.server.service import Service, while_connected
+from ctxprune.integrations.server.gateway.schemas import (
+    CompresrBatch,
+    CompresrInput,
+    CompresrOptions,
+    CompresrRequest,
+    GuardrailRequest,
+    HeadroomRequest,
+    PortkeyRequest,
+    documented,
+    guardrail_answer,
+    headroom_answer,
+    portkey_answer,
+)
+from ctxprune.integrations.server.gateway.work import Ask, Pruned, limits_of
+from ctxprune.integrations.server.service import Service, checked_model, while_connected
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -47,6 +59,29 @@ class Caller:
     scope: bytes
     key: str
     options: GatewayOptions
+
+
+def _ask(
+    request: Request,
+    caller: Caller,
+    messages: Sequence[Any],
+    options: GatewayOptions,
+    *,
+    model: str | None,
+    bypass: bool | None = None,
+    **more: Any,
+) -> Ask:
+    """What a request asks for. bypass: None: as its own headers say. more: fields of `Ask`."""
+    return Ask(
+        messages=messages,
+        options=options,
+        caller=caller.scope,
+        key=caller.key,
+        model=(model or "")[:200],
+        bypass=bypassed(request.headers) if bypass is None else bypass,
+        seconds=seconds_of(request),
+        **more,
+    )
 
 
 class Gateway:
@@ -68,22 +103,15 @@ class Gateway:
             return json_response({"action": "NONE"})
         rows = body.structured_messages
         messages = rows if rows is not None else [{"role": "user", "content": text} for text in body.texts or ()]
-        pruned = await self.pruned(
-            request,
-            Ask(
-                messages=messages,
-                options=caller.options.asked(body.additional_provider_specific_params or GatewayOptions()),
-                caller=caller.scope,
-                key=caller.key,
-                model=(body.model or "")[:200],
-                dialect="generic",
-                bypass=bypassed(request.headers, body.request_headers or {}),
-                seconds=seconds_of(request),
-            ),
-        )
+        options = caller.options.asked(body.additional_provider_specific_params or GatewayOptions())
+        ask = _ask(
+            request, caller, messages, options, model=body.model, dialect="generic",
+            bypass=bypassed(request.headers, body.request_headers or {}),
+        )  # fmt: skip
+        pruned = await self.pruned(request, ask)
         if pruned.before and body.litellm_call_id:
             self._shadows.put(_call_key(caller, body.litellm_call_id), (pruned.before, pruned.after))
-        return await self._rendered(lambda: _guardrail_answer(body, pruned, messages), pruned)
+        return await self._rendered(lambda: guardrail_answer(body, pruned, messages), pruned)
 
     async def headroom(self, body: HeadroomRequest, request: Request) -> Response:
         caller = self.caller(request, {})
@@ -93,21 +121,12 @@ class Gateway:
             options = options.model_copy(update={"originals": "marker"})
         first = min((config.frozen_message_count or 0) if config is not None else 0, len(body.messages))
         affinity = request.headers.get("x-headroom-affinity", "")
-        ask = Ask(
-            messages=body.messages,
-            options=options,
-            caller=caller.scope,
-            key=caller.key,
-            model=(body.model or "")[:200],
-            dialect="headroom",
-            sees_all=False,
-            conversation=affinity[:200],
-            frozen=first,
-            bypass=bypassed(request.headers),
-            seconds=seconds_of(request),
-        )
+        ask = _ask(
+            request, caller, body.messages, options, model=body.model, dialect="headroom",
+            sees_all=False, conversation=affinity[:200], frozen=first,
+        )  # fmt: skip
         pruned = await self.pruned(request, ask)
-        return await self._rendered(lambda: _headroom_answer(pruned), pruned)
+        return await self._rendered(lambda: headroom_answer(pruned), pruned)
 
     async def portkey(self, request: Request) -> Response:
         body = await self.checked(request, PortkeyRequest)
@@ -117,24 +136,18 @@ class Gateway:
         if is_answered or not isinstance(messages, list):
             return json_response({"verdict": True})
         caller = self.caller(request, {})
-        ask = Ask(
-            messages=messages,
-            options=caller.options,
-            caller=caller.scope,
-            key=caller.key,
-            model=str(chat.get("model") or "")[:200],
-            dialect="portkey",
-            bypass=bypassed(request.headers),
-            seconds=seconds_of(request),
-        )
+        model = str(chat.get("model") or "")
+        ask = _ask(request, caller, messages, caller.options, model=model, dialect="portkey")
         pruned = await self.pruned(request, ask)
-        return await self._rendered(lambda: _portkey_answer(chat, pruned), pruned)
+        return await self._rendered(lambda: portkey_answer(chat, pruned), pruned)
 
     async def pruned(self, request: Request, ask: Ask) -> Pruned:
         pruned = await while_connected(request, self.pruner.prune(ask))
         note(request.scope, result=pruned.status, reason=pruned.reason, mode=ask.mode, key=ask.key)
         note(request.scope, tokens_before=pruned.tokens_before, tokens_after=pruned.tokens_after, model=ask.model)
         note(request.scope, input_tokens=pruned.tokens_sent)
+        if pruned.tokens_would_be is not None:
+            note(request.scope, tokens_would_be=pruned.tokens_would_be)
         if self.service.settings.log_text:
             note(request.scope, messages=ask.messages)
         return pruned
@@ -234,97 +247,103 @@ def gateway_routes(service: Service, gateway: Gateway) -> APIRouter:
     return router
 
 
-def documented(model: type[BaseModel]) -> dict[str, Any]:
-    """What OpenAPI says of a body that the route checks itself."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    inner = schema.pop("$defs", {})
-    example = schema.pop("examples", [{}])[0]
-    return {
-        "openapi_extra": {
-            "requestBody": {
-                "required": True,
-                "content": {"application/json": {"schema": _inlined(schema, inner), "example": example}},
-            }
-        }
-    }
-
-
-def _inlined(value: Any, definitions: Mapping[str, Any]) -> Any:
-    """The schema with the definitions in place of references to them; ours do not refer to themselves."""
-    if isinstance(value, list):
-        return [_inlined(each, definitions) for each in value]
-    if not isinstance(value, dict):
-        return value
-    if "$ref" in value:
-        return _inlined(definitions[value["$ref"].rpartition("/")[2]], definitions)
-    return {name: _inlined(each, definitions) for name, each in value.items()}
-
-
-def _guardrail_answer(body: GuardrailRequest, pruned: Pruned, messages: Sequence[Any]) -> dict[str, Any]:
-    if pruned.messages is messages:
-        return {"action": "NONE"}
-    texts = body.texts or []
-    answer: dict[str, Any] = {"action": "GUARDRAIL_INTERVENED"}
-    if body.structured_messages is None:
-        return answer | {"texts": [message["content"] for message in pruned.messages]}
-    answer |= {"texts": _mirrored(texts, messages, pruned.messages), "structured_messages": list(pruned.messages)}
-    return answer | ({"tools": with_tool(body.tools)} if pruned.offers_tool else {})
-
-
-def _mirrored(texts: Sequence[Any], before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
-    """The flat list of texts with the same changes, for routes of the gateway that write back through it alone.
-
-    A text is told by its value, so it is changed only where all that are equal to it were changed in the same way.
-    """
-    changes: dict[str, set[str]] = {}
-    numbers: Counter[str] = Counter()
-    for old, new in zip(_leaves(before), _leaves(after), strict=True):
-        changes.setdefault(old, set()).add(new)
-        numbers[old] += 1
-    counted = Counter(text for text in texts if isinstance(text, str))
-    clear = {old: next(iter(new)) for old, new in changes.items() if len(new) == 1 and counted[old] <= numbers[old]}
-    return [clear.get(text, text) if isinstance(text, str) else text for text in texts]
-
-
-def _leaves(messages: Sequence[Any]) -> list[str]:
-    """The texts of all contents, in order."""
-    found: list[str] = []
-    waiting = [message.get("content") for message in reversed(messages) if isinstance(message, dict)]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, str):
-            found.append(value)
-        elif isinstance(value, list):
-            waiting.extend(reversed(value))
-        elif isinstance(value, dict):
-            waiting.extend([value.get("content"), value.get("text")])
-    return found
-
-
-def _portkey_answer(chat: Mapping[str, Any], pruned: Pruned) -> dict[str, Any]:
-    answer: dict[str, Any] = {"verdict": True, "data": {"status": pruned.status, "reason": pruned.reason}}
-    if pruned.messages is chat["messages"]:
-        return answer
-    body = {**chat, "messages": list(pruned.messages)}
-    body |= {"tools": with_tool(chat.get("tools"))} if pruned.offers_tool else {}
-    # its code looks into both sides, so both must be there
-    return answer | {"transformedData": {"request": {"json": body}, "response": {"json": None}}}
-
-
-def _headroom_answer(pruned: Pruned) -> dict[str, Any]:
-    before, after = pruned.tokens_before, pruned.tokens_after
-    return {
-        "messages": list(pruned.messages),
-        "tokens_before": before,
-        "tokens_after": after,
-        "tokens_saved": before - after,
-        "compression_ratio": after / before if before else 1.0,
-        "transforms_applied": ["ctxprune"] if pruned.status == "compressed" else [],
-        "ccr_hashes": list(pruned.hashes),
-        "status": pruned.status,
-        "reason": pruned.reason,
-    }
-
-
 def _call_key(caller: Caller, call_id: str) -> bytes:
     return hashlib.blake2b(caller.scope + call_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+COMPRESR_PATH = "/api/compress/question-specific"
+#: Keeping less than that of a text is no compression of it.
+_LEAST_RATE = 0.01
+
+
+def compresr_routes(service: Service, gateway: Gateway) -> APIRouter:
+    """The routes over one service."""
+    router = APIRouter(tags=["gateway"], route_class=service.route_class, responses=service.error_responses)
+
+    @router.post(f"{COMPRESR_PATH}/", **documented(CompresrRequest))
+    async def question_specific(request: Request) -> Response:
+        """One text, pruned for its question."""
+        body = await gateway.checked(request, CompresrRequest)
+        pruned, rows = await _compresr(gateway, request, [body], body)
+        return _compresr_answer(pruned, rows[0])
+
+    @router.post(f"{COMPRESR_PATH}/batch", **documented(CompresrBatch))
+    async def question_specific_batch(request: Request) -> Response:
+        """Several texts, answered one for one."""
+        limit, parsed = service.settings.max_documents, await request.json()
+        inputs = parsed.get("inputs") if isinstance(parsed, dict) else None
+        if isinstance(inputs, list) and len(inputs) > limit:  # before any of them is looked at
+            raise ApiError(413, f"inputs must be at most {limit}, got {len(inputs)}; split the request")
+        body = await gateway.checked(request, CompresrBatch)
+        pruned, rows = await _compresr(gateway, request, body.inputs, body)
+        return _compresr_answer(pruned, {"results": rows, "count": len(rows)})
+
+    return router
+
+
+async def _compresr(
+    gateway: Gateway, request: Request, inputs: Sequence[CompresrInput], body: CompresrOptions
+) -> tuple[Pruned, list[dict[str, Any]]]:
+    caller = gateway.caller(request, {})
+    asked = _with_ratio(caller.options.asked(body.ctxprune or GatewayOptions()), body)
+    options = asked.model_copy(update={"min_tokens": asked.min_tokens or 0, "originals": "none"})
+    # the question stands in the row, so that the row is another one for another question
+    messages = [{"role": "tool", "content": each.context, "query": each.query} for each in inputs]
+    questions = [each.query for each in inputs]
+    ask = _ask(request, caller, messages, options, model="", dialect="compresr", questions=questions)
+    pruned = await gateway.pruned(request, ask)
+    texts = await _in_bounds(gateway, ask, [row["content"] for row in pruned.messages], body)
+    rows = await gateway.service.engine.in_thread(lambda: _compresr_rows(gateway, inputs, texts))
+    return pruned, rows
+
+
+def _with_ratio(options: GatewayOptions, body: CompresrOptions) -> GatewayOptions:
+    """The ratio as a rate, unless the text itself is to decide or our own options say how much to keep."""
+    target = body.target_compression_ratio
+    if target is None or body.dynamic or any(limit is not None for limit in limits_of(options)):
+        return options
+    rate = 1 - target if target < 1 else 1 / target
+    return options.model_copy(update={"rate": max(rate, _LEAST_RATE)})
+
+
+async def _in_bounds(gateway: Gateway, ask: Ask, texts: list[str], body: CompresrOptions) -> list[str]:
+    """Once more, with a rate, for what came out longer or shorter than the bounds allow; scores are cached."""
+    if not body.dynamic or ask.mode != "on":
+        return texts
+    for bound, is_beyond in ((body.dynamic_min_ratio, operator.lt), (body.dynamic_max_ratio, operator.gt)):
+        if bound is None:
+            continue
+        before = await gateway.pruner.count([message["content"] for message in ask.messages])
+        after = await gateway.pruner.count(texts)
+        wrong = [at for at in range(len(texts)) if before[at] and is_beyond(before[at] / max(after[at], 1), bound)]
+        if wrong:
+            options = ask.options.model_copy(update={"rate": 1 / bound, "floor": 0.0})
+            messages = [ask.messages[at] for at in wrong]
+            questions = [(ask.questions or ())[at] for at in wrong]
+            again = await gateway.pruner.prune(replace(ask, messages=messages, questions=questions, options=options))
+            for at, row in zip(wrong, again.messages, strict=True):
+                texts[at] = row["content"]
+    return texts
+
+
+def _compresr_rows(gateway: Gateway, inputs: Sequence[CompresrInput], texts: Sequence[str]) -> list[dict[str, Any]]:
+    before = gateway.pruner.counted([each.context for each in inputs])
+    after = gateway.pruner.counted(texts)
+    return [
+        {
+            "compressed_context": text,
+            "original_tokens": old,
+            "compressed_tokens": new,
+            "tokens_saved": old - new,
+            "actual_compression_ratio": round(old / new, 4) if new else 1.0,
+        }
+        for text, old, new in zip(texts, before, after, strict=True)
+    ]
+
+
+def _compresr_answer(pruned: Pruned, data: dict[str, Any]) -> Response:
+    return Response(
+        json_bytes({"success": True, "data": data, "status": pruned.status, "reason": pruned.reason}),
+        headers=pruned.headers,
+        media_type="application/json",
+    )

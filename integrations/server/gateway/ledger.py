@@ -1,16 +1,20 @@
-"""What pruning saved, by key and hour: tokens in, saved and seen, money net of our own time; and its metrics."""
+"""Tokens counted, and what pruning saved of them: by key and hour, money net of our own time, and its metrics."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
+from ctxprune.integrations.cache import ENTRY_BYTES, BoundedCache
+from ctxprune.integrations.server.engine.queue import estimated_tokens
 from ctxprune.integrations.server.gateway.policy import ModelInfo
+from ctxprune.types import TokenCounter
 
 HOUR = 3600
 #: Hours that are kept, and keys that are told apart; what more there are is counted together.
@@ -20,7 +24,8 @@ OTHERS = "others"
 
 @dataclass(slots=True)
 class Sums:
-    """Of requests and answers. tokens_in: of all texts that came. tokens_before, tokens_after: of what could be pruned.
+    """Of requests and answers. tokens_in: of all texts that came. tokens_before, tokens_after: of what could be pruned,
+    in audit and shadow as it would be.
 
     tokens_saved: taken out of what was sent on. tokens_would_save: the same in audit and shadow, where it was not.
     prefix_tokens: at the beginning of conversations, sent with the bytes of the last request. output_tokens: of
@@ -147,6 +152,38 @@ class Ledger:
         for kind, amount in counted.items():
             if amount > 0:
                 self._tokens.labels(label, kind).inc(amount)
-        for kind, dollars in {"saved": sums.money_saved, "spent": sums.money_spent}.items():
+        money: Mapping[str, float] = {
+            "saved": sums.money_saved,
+            "would_save": sums.money_would_save,
+            "spent": sums.money_spent,
+            "output": sums.output_money,
+        }
+        for kind, dollars in money.items():
             if dollars > 0:
                 self._money.labels(label, kind).inc(dollars)
+
+
+class Counts:
+    """Numbers of tokens; a text is counted once, since a conversation comes again at every turn.
+
+    limit: bytes of what is remembered, about; 0 counts anew each time.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._counted: BoundedCache[bytes, int] = BoundedCache(limit, weigh=lambda _: ENTRY_BYTES)
+
+    def count(self, texts: Sequence[str], counter: TokenCounter | None) -> list[int]:
+        """counter: None estimates, as long as there is none."""
+        if counter is None:
+            return [estimated_tokens(text) for text in texts]
+        keys = [_digest(text) for text in texts]
+        known = [self._counted.get(key) for key in keys]
+        unknown = [place for place, number in enumerate(known) if number is None]
+        for place, number in zip(unknown, counter.count([texts[place] for place in unknown]), strict=True):
+            self._counted.put(keys[place], number)
+            known[place] = number
+        return [number or 0 for number in known]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

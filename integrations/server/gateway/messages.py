@@ -1,8 +1,8 @@
-"""Which texts of a conversation may be pruned, and for which question; pure functions of the messages.
+"""Which texts of a conversation may be pruned, for which question, and what of a long one a model is given to read.
 
 Pruned may be: tool results, marked context (as the proxy knows it), and blocks in elements that a rule names. All the
 rest, and every row up to a `cache_control` mark, stays as it came. Both OpenAI's rows and Anthropic's content blocks
-are read; rows of an unknown role or shape hold nothing.
+are read; rows of an unknown role or shape hold nothing. Pure functions of the messages.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, whole_block
-from ctxprune.integrations.server.proxy.patience import ImpatientError, Patience
+import numpy as np
 
-Path = tuple[str | int, ...]
+from ctxprune.integrations.originals import gives_originals
+from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, outside, spliced, whole_block
+from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
+from ctxprune.integrations.tool_calls import Path, ToolCall, listed, value_at, with_texts
+from ctxprune.text.words import bm25_scores
+
 Kind = Literal["tool", "marked", "block"]
 
 #: Where a text of the user may hold marked context.
 _MARKED_ROLES = ("system", "developer", "user")
 _TOOL_ROLES = ("tool", "function")
-#: Tools whose results are originals that the model asked to have back: shortened again, it would ask for ever.
-RETRIEVE_TOOLS = ("ctxprune_retrieve", "headroom_retrieve", "compresr_retrieve", "retrieve_original")
 _ELEMENT_NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
 
 
@@ -137,30 +139,24 @@ class Conversation:
                 yield slot
 
     def _is_retrieved(self, slot: Slot, name: object) -> bool:
-        called = (self.call(slot).partition(":")[0], name if isinstance(name, str) else "")
-        return any(each == tool or each.endswith(f"__{tool}") for each in called for tool in RETRIEVE_TOOLS)
+        return gives_originals(self.call(slot).partition(":")[0], name if isinstance(name, str) else "")
 
 
 def replaced(messages: Sequence[Any], texts: Mapping[Slot, str]) -> list[Any]:
     """New messages with each slot's text in its place; those without a slot are the same objects."""
-    changed = list(messages)
-    by_place: dict[tuple[int, Path], list[Slot]] = {}
-    for slot in sorted(texts, key=lambda slot: slot.start):
-        by_place.setdefault((slot.row, slot.path), []).append(slot)
-    for (row, path), slots in by_place.items():
-        whole = text_at(changed[row], path)
-        parts, last = [], 0
-        for slot in slots:
-            parts += [whole[last : slot.start], texts[slot]]
-            last = slot.end
-        changed[row] = _with(changed[row], path, "".join([*parts, whole[last:]]))
-    return changed
+    body, changed = {"messages": list(messages)}, dict[Path, str]()
+    for (row, path), slots in by_place(texts).items():
+        others = ((slot.start, slot.end, texts[slot]) for slot in slots)
+        changed["messages", row, *path] = spliced(value_at(messages[row], path), others)
+    return list(with_texts(body, changed)["messages"])
 
 
-def text_at(message: Any, path: Path) -> str:
-    for step in path:
-        message = message[step]
-    return str(message)
+def by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
+    """The slots of each text of a message, in order."""
+    places: dict[tuple[int, Path], list[Slot]] = {}
+    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
+        places.setdefault((slot.row, slot.path), []).append(slot)
+    return places
 
 
 def row_texts(message: Any) -> str:
@@ -177,7 +173,7 @@ def holds_cache_mark(message: Any) -> bool:
         return False
     content = message.get("content")
     parts = content if isinstance(content, list) else []
-    inner = [each for part in parts if isinstance(part, dict) for each in _list(part.get("content"))]
+    inner = [each for part in parts if isinstance(part, dict) for each in listed(part.get("content"))]
     return any(isinstance(each, dict) and each.get("cache_control") is not None for each in (message, *parts, *inner))
 
 
@@ -193,19 +189,14 @@ def _calls(messages: Sequence[Any]) -> Iterator[tuple[str, str]]:
     for message in messages:
         if not isinstance(message, dict) or message.get("role") != "assistant":
             continue
-        for call in _list(message.get("tool_calls")):
+        for call in listed(message.get("tool_calls")):
             if isinstance(call, dict) and call.get("id") and isinstance(function := call.get("function"), dict):
-                yield str(call["id"]), _call_text(function.get("name"), function.get("arguments"))
-        for part in _list(message.get("content")):
+                yield str(call["id"]), ToolCall.of(function.get("name"), function.get("arguments")).line
+        for part in listed(message.get("content")):
             if isinstance(part, dict) and part.get("id") and part.get("type") == "tool_use":
-                yield str(part["id"]), _call_text(part.get("name"), part.get("input"))
+                yield str(part["id"]), ToolCall.of(part.get("name"), part.get("input")).line
         if isinstance(function := message.get("function_call"), dict) and function.get("name"):
-            yield str(function["name"]), _call_text(function.get("name"), function.get("arguments"))
-
-
-def _call_text(name: object, arguments: object) -> str:
-    given = arguments if isinstance(arguments, str) else "" if arguments is None else json.dumps(arguments)
-    return ": ".join(filter(None, (name if isinstance(name, str) else "", given.strip())))
+            yield str(function["name"]), ToolCall.of(function.get("name"), function.get("arguments")).line
 
 
 def _texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -213,14 +204,14 @@ def _texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     content = message.get("content")
     if isinstance(content, str):
         yield ("content",), content
-    for place, part in enumerate(_list(content)):
+    for place, part in enumerate(listed(content)):
         if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
             yield ("content", place, "text"), part["text"]
 
 
 def _result_texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """The texts of Anthropic's blocks of tool results in a row of the user's."""
-    for place, part in enumerate(_list(message.get("content"))):
+    for place, part in enumerate(listed(message.get("content"))):
         if isinstance(part, dict) and part.get("type") == "tool_result":
             for path, text in _texts(part):
                 yield ("content", place, *path), text
@@ -240,15 +231,7 @@ def _asked(message: Any, blocks: _Blocks) -> str:
         return ""
     if message.get("name") == blocks.marking.name or message.get("ctxprune") is True:
         return ""
-    return "\n".join(filter(None, (_outside(text, blocks.of(text)[0]) for _, text in _texts(message))))
-
-
-def _outside(text: str, blocks: Sequence[Block]) -> str:
-    parts, last = [], 0
-    for block in blocks:
-        parts += [text[last : block.start], " "]
-        last = block.end
-    return "".join([*parts, text[last:]]).strip()
+    return "\n".join(filter(None, (outside(text, blocks.of(text)[0]) for _, text in _texts(message))))
 
 
 class _Blocks:
@@ -289,14 +272,71 @@ class _Blocks:
         ]
 
 
-def _with(value: Any, path: Path, text: str) -> Any:
-    """A copy of the value with another text at the path."""
-    if not path:
+#: Characters of a stretch, about: some lines, so that a hit keeps its neighbours.
+STRETCH = 400
+#: Characters of a question that a model is given: its beginning and its end.
+QUESTION_CHARACTERS = 2000
+_SENTENCE = re.compile(r"[.!?…。！？]")
+
+
+def lexical_cut(text: str, question: str, *, characters: int) -> str:
+    """At most so many characters of the text (and one stretch more): its beginning and what shares most words with the
+    question, in order; the beginning and the end when nothing does."""
+    if len(text) <= characters:
         return text
-    copy: Any = dict(value) if isinstance(value, dict) else list(value)
-    copy[path[0]] = _with(value[path[0]], path[1:], text)
-    return copy
+    stretches = list(_stretches(text))
+    scores = bm25_scores(question, stretches) if question else np.zeros(len(stretches))
+    if not scores.any():
+        return text[: characters // 2] + "\n" + text[len(text) - characters // 2 :]
+    picked, size = {0}, len(stretches[0])
+    for place in np.argsort(-scores, kind="stable"):
+        if size >= characters or scores[place] == 0:
+            break
+        size += 0 if int(place) in picked else len(stretches[place])
+        picked.add(int(place))
+    return "".join(stretches[place] for place in sorted(picked))
 
 
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def is_prose(text: str) -> bool:
+    """Whether these are sentences, of which words may go, and not a log, a table or code."""
+    if not _SENTENCE.search(text):
+        return False
+    lines = [line for line in text.splitlines() if line.strip()]
+    plain = sum(sign.isalpha() or sign.isspace() for sign in text)
+    return plain >= 0.85 * len(text) and sum(map(len, lines)) >= 40 * len(lines)
+
+
+def is_structured(text: str) -> bool:
+    """Whether the text is JSON, or a line of JSON after the other, which a cut would make invalid."""
+    inner = text.strip()
+    if inner[:1] not in ("{", "[", '"'):
+        return False
+    lines = inner.splitlines()
+    return _is_json(inner) or (len(lines) > 1 and _is_json(lines[0]) and _is_json(lines[-1]))
+
+
+def shortened_question(text: str) -> str:
+    """The beginning and the end of a long question; what a person asks rarely stands in the middle."""
+    half = QUESTION_CHARACTERS // 2
+    return text if len(text) <= QUESTION_CHARACTERS else f"{text[:half]}\n{text[-half:]}"
+
+
+def _stretches(text: str) -> Iterator[str]:
+    """Runs of whole lines, together the text; a longer line is cut, at white space where there is any."""
+    start = 0
+    while start < len(text):
+        end = min(start + STRETCH, len(text))
+        if end < len(text):
+            line = text.rfind("\n", start, end) + 1
+            word = text.rfind(" ", start, end) + 1
+            end = next((place for place in (line, word) if place > start), end)
+        yield text[start:end]
+        start = end
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True

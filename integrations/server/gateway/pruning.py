@@ -8,38 +8,42 @@ from dataclasses import replace
 
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.integrations.originals import Originals, marked_hash, marker
+from ctxprune.integrations.originals import Originals, marked, marked_hash
 from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.gateway.ledger import Ledger, Sums, saved_money
-from ctxprune.integrations.server.gateway.memory import Counts, RowMemory, prefix_keys, row_keys
+from ctxprune.integrations.server.gateway.ledger import Counts, Ledger, Sums, saved_money
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
     Marking,
-    Path,
     Slot,
+    by_place,
+    is_prose,
+    is_structured,
+    lexical_cut,
     replaced,
     row_texts,
-    text_at,
+    shortened_question,
 )
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, model_table
-from ctxprune.integrations.server.gateway.texts import is_prose, is_structured, lexical_cut, shortened_question
 from ctxprune.integrations.server.gateway.work import (
     Ask,
     Pruned,
+    RowMemory,
     Work,
-    by_place,
     failure,
+    prefix_keys,
     question_of,
     reason_of,
+    row_keys,
     scope_of,
     take,
     without_question,
 )
-from ctxprune.integrations.server.proxy.patience import Patience, patience_for
+from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
 from ctxprune.integrations.server.service import Service
+from ctxprune.integrations.tool_calls import Path, value_at
 from ctxprune.types import Document, TokenCounter
 
 #: Tool results and blocks of fewer tokens stay: there is little to gain.
@@ -142,30 +146,32 @@ class ConversationPruner:
         return found is not None and self.originals.get(ask.caller, found) is not None
 
     def _recall(self, work: Work) -> None:
-        """Take over what rows were sent as; the others are fresh, but for those that the provider has cached whole."""
+        """Take over what rows were sent as; the others are fresh, but for those that the provider has cached whole.
+        Where nothing is changed, all is as it would be: what was decided on before would be sent, and paid, as such."""
         frozen, seen = work.conversation.frozen, self._memory.seen(work.keys)
-        if work.ask.mode != "on":
-            frozen = 0  # nothing is changed; what could be is of interest
         is_open = self._is_open(work)
         for row, slots in work.by_row.items():
-            sent = self._memory.get(work.keys[row], slots) if work.ask.mode == "on" else None
+            sent = self._memory.get(work.keys[row], slots)
             if sent is not None:
                 work.texts |= sent
                 work.saved_again += self._saved(sent)
             elif row >= frozen and is_open:
                 work.fresh.append(row)
-        broken = min((row for row in work.fresh), default=len(work.keys))
+        broken = min(work.fresh if work.ask.mode == "on" else (), default=len(work.keys))
         work.prefix_tokens = sum(work.tokens[: min(seen, broken)])
 
     def _is_open(self, work: Work) -> bool:
         """Whether the conversation is large enough for its model."""
-        share, info = work.ask.options.window_share, self.models.get(work.ask.model)
+        is_open = self.fills(work.ask.options.window_share, work.ask.model, sum(work.tokens))
+        work.causes += [] if is_open else ["small_conversation"]
+        return is_open
+
+    def fills(self, share: float | None, model: str, tokens: int) -> bool:
+        """Whether so many tokens are that share of the model's window; true where either is not known."""
+        info = self.models.get(model)
         if share is None or info is None or info.max_input_tokens is None:
             return True
-        if sum(work.tokens) >= share * info.max_input_tokens:
-            return True
-        work.causes.append("small_conversation")
-        return False
+        return tokens >= share * info.max_input_tokens
 
     def _saved(self, texts: Mapping[Slot, str]) -> int:
         before, after = self.counted([slot.text for slot in texts]), self.counted(list(texts.values()))
@@ -277,7 +283,7 @@ class ConversationPruner:
     def _check_closed(self, ask: Ask, causes: Sequence[str]) -> None:
         closed = ask.options.fail_closed
         closed = self.service.settings.fail_closed if closed is None else closed
-        if closed and (cause := failure(causes)):
+        if closed and ask.mode == "on" and (cause := failure(causes)):
             raise ApiError(503, f"the conversation could not be pruned ({cause})", code=cause, retry_after=1)
 
     def _finish(self, work: Work) -> Pruned:
@@ -285,22 +291,21 @@ class ConversationPruner:
         fresh = {slot for row in work.fresh for slot in work.by_row[row]}
         for (row, path), slots in by_place(work.texts).items():
             self._settle(work, row, path, slots, is_fresh=slots[0] in fresh)
-        if work.ask.mode == "on":
-            for row in work.fresh:
-                self._memory.put(work.keys[row], work.by_row[row], work.texts)
+        for row in work.fresh:
+            self._memory.put(work.keys[row], work.by_row[row], work.texts)
         return self._pruned(work)
 
     def _settle(self, work: Work, row: int, path: Path, slots: Sequence[Slot], *, is_fresh: bool) -> None:
         """One text of a message: keep its original where that is asked for, and undo what saves nothing."""
         wants_original = work.ask.options.originals in ("marker", "tool") and work.ask.mode == "on"
-        whole = text_at(work.conversation.messages[row], path)
+        whole = value_at(work.conversation.messages[row], path)
         hash_value = self.originals.put(work.ask.caller, whole) if wants_original else None
         if is_fresh and wants_original and hash_value is None:
             work.causes.append("originals_full")
             self._undo(work, slots)
             return
         if is_fresh and hash_value:
-            work.texts[slots[-1]] += marker(hash_value)
+            work.texts[slots[-1]] = marked(work.texts[slots[-1]], hash_value)
         if is_fresh and self._saved({slot: work.texts[slot] for slot in slots}) == 0:
             self._undo(work, slots)
         elif hash_value:
@@ -326,7 +331,8 @@ class ConversationPruner:
             hashes=tuple(dict.fromkeys(work.hashes)),
             offers_tool=bool(work.hashes) and work.ask.options.originals == "tool",
             tokens_before=sum(before),
-            tokens_after=sum(after),
+            tokens_after=sum(after if is_on else before),
+            tokens_would_be=None if is_on else sum(after),
             tokens_sent=sum(work.tokens) - (sum(before) - sum(after) if is_on else 0),
         )
         if work.ask.mode != "shadow":
@@ -336,14 +342,15 @@ class ConversationPruner:
 
     def _told(self, work: Work, pruned: Pruned, seconds: float) -> Pruned:
         """Enter it into the books."""
-        ask, saved = work.ask, pruned.tokens_before - pruned.tokens_after
+        ask, left = work.ask, pruned.tokens_after if pruned.tokens_would_be is None else pruned.tokens_would_be
+        saved = pruned.tokens_before - left
         money = saved_money(self.models.get(ask.model), new=saved - work.saved_again, again=work.saved_again)
         is_on = ask.mode == "on"
         sums = Sums(
             degraded=int(pruned.status == "degraded"),
             tokens_in=sum(work.tokens),
             tokens_before=pruned.tokens_before,
-            tokens_after=pruned.tokens_after,
+            tokens_after=left,
             tokens_saved=saved if is_on else 0,
             tokens_would_save=0 if is_on else saved,
             prefix_tokens=work.prefix_tokens,

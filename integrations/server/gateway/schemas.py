@@ -1,12 +1,16 @@
-"""The bodies of the gateways' dialects, as their clients send them. Unknown fields are ignored: clients change."""
+"""The bodies of the gateways' dialects, as clients send and read them. Unknown fields are ignored: clients change."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ctxprune.integrations.originals import with_tool
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
+from ctxprune.integrations.server.gateway.work import Pruned
 
 _LENIENT = ConfigDict(extra="ignore", allow_inf_nan=False)
 _OWN = Field(default=None, description="Our options, for this request.")
@@ -153,3 +157,95 @@ class CompresrBatch(CompresrOptions):
         },
     )
     inputs: list[CompresrInput]
+
+
+def documented(model: type[BaseModel]) -> dict[str, Any]:
+    """What OpenAPI says of a body that the route checks itself."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    inner = schema.pop("$defs", {})
+    example = schema.pop("examples", [{}])[0]
+    return {
+        "openapi_extra": {
+            "requestBody": {
+                "required": True,
+                "content": {"application/json": {"schema": _inlined(schema, inner), "example": example}},
+            }
+        }
+    }
+
+
+def _inlined(value: Any, definitions: Mapping[str, Any]) -> Any:
+    """The schema with the definitions in place of references to them; ours do not refer to themselves."""
+    if isinstance(value, list):
+        return [_inlined(each, definitions) for each in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _inlined(definitions[value["$ref"].rpartition("/")[2]], definitions)
+    return {name: _inlined(each, definitions) for name, each in value.items()}
+
+
+def guardrail_answer(body: GuardrailRequest, pruned: Pruned, messages: Sequence[Any]) -> dict[str, Any]:
+    if pruned.messages is messages:
+        return {"action": "NONE"}
+    texts = body.texts or []
+    answer: dict[str, Any] = {"action": "GUARDRAIL_INTERVENED"}
+    if body.structured_messages is None:
+        return answer | {"texts": [message["content"] for message in pruned.messages]}
+    answer |= {"texts": _mirrored(texts, messages, pruned.messages), "structured_messages": list(pruned.messages)}
+    return answer | ({"tools": with_tool(body.tools)} if pruned.offers_tool else {})
+
+
+def _mirrored(texts: Sequence[Any], before: Sequence[Any], after: Sequence[Any]) -> list[Any]:
+    """The flat list of texts with the same changes, for routes of the gateway that write back through it alone.
+
+    A text is told by its value, so it is changed only where all that are equal to it were changed in the same way.
+    """
+    changes: dict[str, set[str]] = {}
+    numbers: Counter[str] = Counter()
+    for old, new in zip(_leaves(before), _leaves(after), strict=True):
+        changes.setdefault(old, set()).add(new)
+        numbers[old] += 1
+    counted = Counter(text for text in texts if isinstance(text, str))
+    clear = {old: next(iter(new)) for old, new in changes.items() if len(new) == 1 and counted[old] <= numbers[old]}
+    return [clear.get(text, text) if isinstance(text, str) else text for text in texts]
+
+
+def _leaves(messages: Sequence[Any]) -> list[str]:
+    """The texts of all contents, in order."""
+    found: list[str] = []
+    waiting = [message.get("content") for message in reversed(messages) if isinstance(message, dict)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, str):
+            found.append(value)
+        elif isinstance(value, list):
+            waiting.extend(reversed(value))
+        elif isinstance(value, dict):
+            waiting.extend([value.get("content"), value.get("text")])
+    return found
+
+
+def portkey_answer(chat: Mapping[str, Any], pruned: Pruned) -> dict[str, Any]:
+    answer: dict[str, Any] = {"verdict": True, "data": {"status": pruned.status, "reason": pruned.reason}}
+    if pruned.messages is chat["messages"]:
+        return answer
+    body = {**chat, "messages": list(pruned.messages)}
+    body |= {"tools": with_tool(chat.get("tools"))} if pruned.offers_tool else {}
+    # its code looks into both sides, so both must be there
+    return answer | {"transformedData": {"request": {"json": body}, "response": {"json": None}}}
+
+
+def headroom_answer(pruned: Pruned) -> dict[str, Any]:
+    before, after = pruned.tokens_before, pruned.tokens_after
+    return {
+        "messages": list(pruned.messages),
+        "tokens_before": before,
+        "tokens_after": after,
+        "tokens_saved": before - after,
+        "compression_ratio": after / before if before else 1.0,
+        "transforms_applied": ["ctxprune"] if pruned.status == "compressed" else [],
+        "ccr_hashes": list(pruned.hashes),
+        "status": pruned.status,
+        "reason": pruned.reason,
+    }

@@ -1,17 +1,20 @@
-"""One conversation on its way through: what was asked, what is known of it, and what came of it."""
+"""One conversation on its way through: what was asked, what is known of it and its rows, and what came of it."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ctxprune.errors import InputError
+from ctxprune.integrations.cache import ENTRY_BYTES, BoundedCache, SentTexts
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.gateway.messages import Conversation, Path, Slot
+from ctxprune.integrations.server.gateway.messages import Conversation, Slot
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.proxy.marks import keeps_balance
+from ctxprune.integrations.server.service import told_headers
 from ctxprune.prompt import NO_CONTEXT, piece_text
 from ctxprune.types import Extract
 
@@ -49,7 +52,8 @@ class Ask:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pruned:
     """What goes on. messages: the same objects where nothing was changed. texts: by slot, of those that were.
-    tokens_sent: of the whole conversation as it goes on. before, after: what was and what would be left of the texts
+    tokens_would_be: after, where nothing is changed; else None. tokens_sent: of the whole conversation as it goes on.
+    before, after: what was and what would be left of the texts
     that may be pruned, for whoever compares. reason: a word."""
 
     messages: Sequence[Any]
@@ -60,18 +64,14 @@ class Pruned:
     offers_tool: bool = False
     tokens_before: int = 0
     tokens_after: int = 0
+    tokens_would_be: int | None = None
     tokens_sent: int = 0
     before: str = ""
     after: str = ""
 
     @property
     def headers(self) -> dict[str, str]:
-        named = {"x-ctxprune-reason": self.reason} if self.reason else {}
-        return {
-            "x-ctxprune-status": self.status,
-            "x-ctxprune-tokens-before": str(self.tokens_before),
-            "x-ctxprune-tokens-after": str(self.tokens_after),
-        } | named
+        return told_headers(self.status, self.tokens_before, self.tokens_after, self.reason, self.tokens_would_be)
 
 
 @dataclass(slots=True)
@@ -154,13 +154,6 @@ def _something(extract: Extract, slot: Slot) -> str:
     return extract.source.text[best.start : best.end].strip()
 
 
-def by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
-    places: dict[tuple[int, Path], list[Slot]] = {}
-    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
-        places.setdefault((slot.row, slot.path), []).append(slot)
-    return places
-
-
 def failure(causes: Sequence[str]) -> str:
     return next((cause for cause in causes if cause not in FINE), "")
 
@@ -177,5 +170,47 @@ def scope_of(ask: Ask) -> bytes:
     """What a remembered row belongs to: a caller, and how that one wants it pruned."""
     beside = {"question", "mode", "min_tokens", "window_share", "fail_closed"}
     how = ask.options.model_dump_json(exclude=beside, exclude_defaults=True)
-    whole = f"{ask.conversation}\0{how}".encode("utf-8", "surrogatepass")
+    watched = "" if ask.mode == "on" else "\0watched"  # what would have been sent was not
+    whole = f"{ask.conversation}\0{how}{watched}".encode("utf-8", "surrogatepass")
     return hashlib.blake2b(ask.caller + whole, digest_size=16).digest()
+
+
+class RowMemory(SentTexts[Slot]):
+    """What each row was sent as, and which rows were sent at all; `limit` holds for either."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(limit)
+        self._seen: BoundedCache[bytes, bool] = BoundedCache(limit, weigh=lambda _: ENTRY_BYTES)
+
+    def seen(self, keys: Sequence[bytes]) -> int:
+        """How many of the first rows were sent before; all are then remembered as sent."""
+        number = next((at for at, key in enumerate(keys) if self._seen.get(key) is None), len(keys))
+        for key in keys[number:]:
+            self._seen.put(key, True)
+        return number
+
+
+def prefix_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
+    """A key for the messages up to each row. Cache marks do not count: clients move them on at every turn."""
+    digest, keys = hashlib.blake2b(scope, digest_size=16), []
+    for message in messages:
+        digest.update(_canonical(message) + b"\n")
+        keys.append(digest.digest())
+    return keys
+
+
+def row_keys(messages: Sequence[Any], *, scope: bytes) -> list[bytes]:
+    """A key for each row by itself, for dialects that show ever other parts of one conversation."""
+    return [hashlib.blake2b(scope + b"\0" + _canonical(message), digest_size=16).digest() for message in messages]
+
+
+def _canonical(value: Any) -> bytes:
+    """The value as bytes, without the cache marks at any depth."""
+    text = json.dumps(_unmarked(value), sort_keys=True, separators=(",", ":"))
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _unmarked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _unmarked(each) for name, each in value.items() if name != "cache_control"}
+    return [_unmarked(each) for each in value] if isinstance(value, list) else value

@@ -7,6 +7,7 @@ const LABELS = {
   tokens_would_save: "Tokens that audit and shadow would have saved", prefix_tokens: "Tokens of prefixes kept to the byte",
   output_tokens: "Output tokens seen", answer_words: "Words of answers that stood in the context",
   answer_words_lost: "of them lost by pruning (shadow)", seconds: "Our seconds", money_saved: "Dollars saved",
+  money_would_save: "Dollars that audit and shadow would have saved",
   money_spent: "Dollars of our own time", money_net: "Dollars net", output_money: "Dollars of output seen",
 };
 

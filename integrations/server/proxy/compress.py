@@ -4,72 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
-from ctxprune.integrations.server.bodies import checked_model
+from ctxprune.integrations.cache import SentTexts
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError
+from ctxprune.integrations.server.gateway.policy import Mode
 from ctxprune.integrations.server.patterns import Pattern
 from ctxprune.integrations.server.proxy.context import (
+    Conversation,
     Marking,
     Segment,
     Turn,
-    any_marked,
+    anthropic_conversation,
+    chat_conversation,
     find_turns,
     prompt_segments,
     replaced,
+    responses_conversation,
     without_tags,
 )
-from ctxprune.integrations.server.proxy.conversation import (
-    Conversation,
-    anthropic_conversation,
-    chat_conversation,
-    responses_conversation,
-)
-from ctxprune.integrations.server.proxy.marks import is_marked, keeps_balance
-from ctxprune.integrations.server.proxy.patience import Patience, patience_for
+from ctxprune.integrations.server.proxy.marks import any_marked, is_marked, keeps_balance
+from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
 from ctxprune.integrations.server.schemas import Options
-from ctxprune.integrations.server.service import Service
+from ctxprune.integrations.server.service import Service, checked_model, told_headers
 from ctxprune.types import Document
-
-#: Bytes of an entry besides its texts, about.
-_OVERHEAD = 300
 
 #: Why a turn is left as it came without anything having failed.
 _HARMLESS = ("no_question", "cached")
-
-#: The text of each segment; None for one that went as it came.
-Sent = tuple[str | None, ...]
-
-
-class TurnMemory:
-    """The turns of the last conversations. limit: bytes, about; 0 remembers nothing.
-
-    A turn that could not be compressed is remembered too: were it compressed at the next request, the upstream's
-    prompt cache would miss everything after it.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._sent: BoundedCache[bytes, Sent] = BoundedCache(limit, weigh=_weigh)
-
-    def get(self, key: bytes, segments: Sequence[Segment]) -> dict[Segment, str] | None:
-        """The texts of the segments that were changed; None for an unknown turn."""
-        sent = self._sent.get(key)
-        if sent is None or len(sent) != len(segments):
-            return None
-        return {segment: text for segment, text in zip(segments, sent, strict=True) if text is not None}
-
-    def put(self, key: bytes, segments: Sequence[Segment], texts: Mapping[Segment, str]) -> None:
-        """texts: those that were changed, of these segments and maybe others."""
-        found = ((segment, texts.get(segment)) for segment in segments)
-        self._sent.put(key, tuple(None if text == segment.text else text for segment, text in found))
 
 
 def conversation_keys(messages: Sequence[Any], turns: Sequence[Turn], *, scope: bytes = b"") -> list[bytes]:
@@ -90,36 +58,39 @@ def conversation_keys(messages: Sequence[Any], turns: Sequence[Turn], *, scope: 
     return keys
 
 
-def _weigh(sent: Sent) -> int:
-    # up to four bytes a character, as Python keeps them
-    return _OVERHEAD + sum(4 * len(text) for text in sent if text is not None)
-
-
 class ProxyOptions(Options):
     """The request's field `ctxprune`, which is not passed on."""
 
     enabled: bool | None = True
+    mode: Mode | None = Field(
+        default=None, description="on; off; audit (measure and log, change nothing); shadow: as audit on the proxy."
+    )
     question: str | None = Field(default=None, max_length=20_000, description="Instead of the last user message.")
     messages: list[int] | None = Field(default=None, description="Indices of messages that are context.")
+
+    @field_validator("mode")
+    @classmethod
+    def _as_by_default(cls, value: Mode | None) -> Mode | None:
+        """What is asked for and would be done anyway is remembered as the same."""
+        return None if value == "on" else value
 
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """What to send upstream, and the headers that tell of it. reason: a word ("" when compressed)."""
+    """What to send upstream, and the headers that tell of it. reason: a word ("" when compressed). tokens_would_be:
+    tokens_after, where nothing is changed; else None. saved_again: tokens of it that are of earlier turns, which the
+    provider may have cached."""
 
     body: dict[str, Any]
     status: str
     reason: str = ""
     tokens_before: int = 0
     tokens_after: int = 0
+    tokens_would_be: int | None = None
+    saved_again: int = 0
 
     def headers(self) -> dict[str, str]:
-        named = {"x-ctxprune-reason": self.reason} if self.reason else {}
-        return {
-            "x-ctxprune-status": self.status,
-            "x-ctxprune-tokens-before": str(self.tokens_before),
-            "x-ctxprune-tokens-after": str(self.tokens_after),
-        } | named
+        return told_headers(self.status, self.tokens_before, self.tokens_after, self.reason, self.tokens_would_be)
 
 
 @dataclass(slots=True)
@@ -157,7 +128,7 @@ class ProxyCompressor:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._memory = TurnMemory(service.settings.proxy_memory_bytes)
+        self._memory = SentTexts[Segment](service.settings.proxy_memory_bytes)
 
     async def chat(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
         """size: of the body in bytes. Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only
@@ -181,7 +152,7 @@ class ProxyCompressor:
         seconds: float | None,
         caller: bytes,
     ) -> Rewriting:
-        return await self._rewritten(size, lambda: self._marked(read(body), _options(body)[0], size, seconds, caller))
+        return await self._rewritten(size, lambda: self._marked(read(body), proxy_options(body), size, seconds, caller))
 
     async def completion(
         self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes
@@ -195,7 +166,7 @@ class ProxyCompressor:
         return chat if isinstance(chat, Rewriting) else await self._guarded(chat)
 
     def _chat(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
-        options, rest = _options(body)
+        options, rest = proxy_options(body), _passed_on(body)
         if not isinstance(body.get("messages"), list):
             return Rewriting(rest, "passthrough", "no_messages")
         return self._marked(chat_conversation(body), options, size, seconds, caller)
@@ -213,14 +184,14 @@ class ProxyCompressor:
             return self._unread(fallback, patience)
         if not turns:
             return Rewriting(fallback, "passthrough", "unclear_marks" if any_marked(messages) else "no_context")
-        keys = conversation_keys(without_tags(messages), turns, scope=_scope(caller, options))
+        keys = conversation_keys(without_tags(messages), turns, scope=scope_of(caller, options))
         segments = (segment for turn in turns for segment in turn.segments)
         left = frozenset[Segment]() if self.service.settings.prune_cached else conversation.cached(segments)
         build, waits = conversation.with_texts, patience.seconds
         return Chat(turns, keys, options, build, waits, caller, size, left=left, cause=patience.cause)
 
     def _completion(self, body: Mapping[str, Any], size: int, seconds: float | None, caller: bytes) -> Rewriting | Chat:
-        options, rest = _options(body)
+        options, rest = proxy_options(body), _passed_on(body)
         prompt = rest.get("prompt")
         if options.enabled is False:
             return Rewriting(rest, "passthrough", "disabled")
@@ -235,7 +206,7 @@ class ProxyCompressor:
             return Rewriting(rest, "passthrough", "unclear_marks" if is_marked(prompt) else "no_context")
         turns = [Turn(segments, question, 1, is_new=True)]
         clean = [{"role": "user", "content": prompt}]
-        keys = conversation_keys(clean, turns, scope=_scope(caller, options))
+        keys = conversation_keys(clean, turns, scope=scope_of(caller, options))
 
         def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
             return rest | {"prompt": replaced(clean, texts)[0]["content"]}
@@ -261,23 +232,32 @@ class ProxyCompressor:
         return Marking(name=self.service.settings.context_name, listed=frozenset(at + shift for at in listed))
 
     async def _guarded(self, chat: Chat) -> Rewriting:
-        """Fail open: whatever goes wrong with compression, the original goes upstream and the headers say so."""
-        in_thread = self.service.engine.in_thread
+        came = await self.or_cause(self._compressed(chat), "the context could not be compressed")
+        if isinstance(came, Rewriting):
+            return came
+        return await self.service.engine.in_thread(lambda: self._degraded(chat, came), size=chat.size)
+
+    async def or_cause(self, work: Awaitable[Rewriting], failure: str) -> Rewriting | str:
+        """Fail open: whatever goes wrong, the original goes upstream and the headers say why, in a word, which is given
+        here. Raises ApiError 422 for the caller's own options, 503 when set to fail closed. failure: for the log."""
+        is_closed = self.service.settings.fail_closed
         try:
-            texts = await self._compress(chat)
-            return await in_thread(lambda: self._rewriting(chat, texts), size=chat.size)
-        except (InputError, BudgetError) as error:  # of the caller's own options: an unknown compressor, no budget
+            return await work
+        except (InputError, BudgetError) as error:  # an unknown compressor, no budget
             raise ApiError(422, f"ctxprune: {error}") from None
         except ApiError as error:
-            if self.service.settings.fail_closed:
+            if is_closed:
                 raise ApiError(503, error.message, code=error.code, retry_after=error.retry_after) from None
-            reason = error.code or "refused"
+            return error.code or "refused"
         except Exception as error:
-            self.service.log.exception("the context could not be compressed", error=type(error).__name__)
-            if self.service.settings.fail_closed:
-                raise ApiError(503, "the context could not be compressed", code="compression_failed") from None
-            reason = "internal"
-        return await in_thread(lambda: self._degraded(chat, reason), size=chat.size)
+            self.service.log.exception(failure, error=type(error).__name__)
+            if is_closed:
+                raise ApiError(503, failure, code="compression_failed") from None
+            return "internal"
+
+    async def _compressed(self, chat: Chat) -> Rewriting:
+        texts = await self._compress(chat)
+        return await self.service.engine.in_thread(lambda: self._rewriting(chat, texts), size=chat.size)
 
     def _degraded(self, chat: Chat, reason: str) -> Rewriting:
         """Older turns as they were sent before, the new ones as they came."""
@@ -353,9 +333,10 @@ class ProxyCompressor:
         degraded = next((cause for cause in texts.causes if cause not in _HARMLESS), "")
         status = "degraded" if degraded else "compressed" if before != after else "passthrough"
         reason = degraded or (texts.causes[0] if texts.causes else "" if before != after else "nothing_to_remove")
-        return Rewriting(
-            chat.build(texts.by_segment), status, reason, sum(counts[: len(before)]), sum(counts[len(before) :])
-        )
+        is_new = [turn.is_new for turn in chat.turns for _ in turn.segments]
+        old, new = counts[: len(before)], counts[len(before) :]
+        again = sum(one - other for one, other, fresh in zip(old, new, is_new, strict=True) if not fresh)
+        return Rewriting(chat.build(texts.by_segment), status, reason, sum(old), sum(new), saved_again=again)
 
 
 def _take(texts: Texts, turns: Sequence[Turn], outcomes: Sequence[Outcome]) -> None:
@@ -372,14 +353,18 @@ def _take(texts: Texts, turns: Sequence[Turn], outcomes: Sequence[Outcome]) -> N
             texts.by_segment[segment] = by_index[index] if is_whole else segment.text
 
 
-def _scope(caller: bytes, options: ProxyOptions) -> bytes:
-    """What a remembered turn belongs to: a caller, and how that one wants it compressed. The question is the turn's own
-    and may change with the next; which messages are context is in the key of the turn."""
+def scope_of(caller: bytes, options: ProxyOptions) -> bytes:
+    """What a remembered text belongs to: a caller, and how that one wants it compressed. The question is the text's own
+    and may change with the next turn; which messages are context is in its key."""
     how = options.model_dump_json(exclude={"question", "messages", "enabled"}, exclude_defaults=True)
     return hashlib.blake2b(caller + how.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _options(body: Mapping[str, Any]) -> tuple[ProxyOptions, dict[str, Any]]:
-    rest = {name: value for name, value in body.items() if name != "ctxprune"}
+def proxy_options(body: Mapping[str, Any]) -> ProxyOptions:
+    """Of a request's field `ctxprune`. Raises ApiError 422."""
     given = body.get("ctxprune")
-    return checked_model(ProxyOptions, {} if given is None else given, place=("ctxprune",)), rest
+    return checked_model(ProxyOptions, {} if given is None else given, place=("ctxprune",))
+
+
+def _passed_on(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "ctxprune"}

@@ -10,11 +10,11 @@ from __future__ import annotations
 import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ctxprune.integrations.server.proxy.patience import ENDLESS, Patience
-from ctxprune.integrations.server.proxy.quoting import Quoting, Region, is_data, prose_runs, quoting
+from ctxprune.integrations.server.proxy.quoting import ENDLESS, Patience, Quoting, Region, is_data, prose_runs, quoting
 
 OPENING, CLOSING = "<context>", "</context>"
 _MARK = re.compile("</?context>")
@@ -124,6 +124,28 @@ def whole_block(text: str, patience: Patience = ENDLESS) -> Block:
 def is_marked(text: str) -> bool:
     """Whether there is anything like our mark, clear or not."""
     return _MARK.search(text) is not None
+
+
+def any_marked(messages: Sequence[Any]) -> bool:
+    """Whether any message, or text part of one, holds something like a mark."""
+    contents = [message.get("content") for message in messages if isinstance(message, dict)]
+    parts = [part for content in contents if isinstance(content, list) for part in content if isinstance(part, dict)]
+    texts = [*contents, *(part.get("text") for part in parts if part.get("type") == "text")]
+    return any(is_marked(text) for text in texts if isinstance(text, str))
+
+
+def spliced(text: str, others: Iterable[tuple[int, int, str]]) -> str:
+    """The text with another one in the place of each `[start, end)`; in order, and apart from each other."""
+    parts, last = [], 0
+    for start, end, other in others:
+        parts += [text[last:start], other]
+        last = end
+    return "".join([*parts, text[last:]])
+
+
+def outside(text: str, blocks: Iterable[Block]) -> str:
+    """What is left of the text without these blocks."""
+    return spliced(text, ((block.start, block.end, " ") for block in blocks)).strip()
 
 
 def keeps_balance(before: str, after: str) -> bool:

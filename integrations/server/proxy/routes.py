@@ -20,7 +20,9 @@ from ctxprune.integrations.server.callers import KeyRing, caller_of
 from ctxprune.integrations.server.compress import seconds_of
 from ctxprune.integrations.server.errors import ANTHROPIC_PATH, ApiError
 from ctxprune.integrations.server.gate import note
+from ctxprune.integrations.server.gateway.dialects import Gateway
 from ctxprune.integrations.server.proxy.compress import ProxyCompressor, Rewriting
+from ctxprune.integrations.server.proxy.modes import Modes
 from ctxprune.integrations.server.proxy.tool_results import ToolResultPruner
 from ctxprune.integrations.server.proxy.wires import changed_bytes
 from ctxprune.integrations.server.service import BrokenOffError, Service, while_connected
@@ -231,6 +233,7 @@ _HEADERS = {
     "x-ctxprune-reason": "why nothing was removed, or what failed, in a word",
     "x-ctxprune-tokens-before": "tokens of the marked context and of the tool results looked at",
     "x-ctxprune-tokens-after": "tokens of it that went upstream",
+    "x-ctxprune-tokens-would-be": "tokens of it that would have, in audit and shadow",
 }
 
 _PASSED_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -251,6 +254,7 @@ class Proxying:
     upstream: Upstream
     compressor: ProxyCompressor
     tools: ToolResultPruner
+    modes: Modes
 
     async def chat_completions(self, request: Request) -> Response:
         """Compress what is marked as context, then answer as the upstream does, streams included.
@@ -299,12 +303,19 @@ class Proxying:
         if not isinstance(body, dict):
             raise ApiError(400, f"the body must be a JSON object, got {type(body).__name__}")
         came = await request.body()
-        work = rewrite(body, size=len(came), seconds=seconds_of(request), caller=caller_of(request.headers))
+        how: dict[str, Any] = {"size": len(came), "seconds": seconds_of(request), "caller": caller_of(request.headers)}
+
+        def pruned(body: Mapping[str, Any]) -> Coroutine[Any, Any, Rewriting]:
+            return rewrite(body, **how)
+
+        work = self.modes.rewritten(request, body, pruned, dialect=path.strip("/"), size=len(came))
         rewriting = await while_connected(request, work)
         # what was not rewritten goes on as it came, to the byte
         sent = await self.service.engine.in_thread(lambda: changed_bytes(came, body, rewriting.body), size=len(came))
         note(request.scope, result=rewriting.status, reason=rewriting.reason)
         note(request.scope, tokens_before=rewriting.tokens_before, tokens_after=rewriting.tokens_after)
+        if rewriting.tokens_would_be is not None:
+            note(request.scope, tokens_would_be=rewriting.tokens_would_be)
         if self.service.settings.log_text:
             note(request.scope, body=rewriting.body)
         return await self._relayed(request, path, sent, rewriting.headers())
@@ -313,11 +324,11 @@ class Proxying:
         return Relay(await while_connected(request, self.upstream.send(request, path, body)), headers)
 
 
-def proxy_routes(service: Service, upstream: Upstream) -> APIRouter:
-    """The routes over one service and its upstream."""
+def proxy_routes(service: Service, upstream: Upstream, gateway: Gateway) -> APIRouter:
+    """The routes over one service and its upstream. gateway: whose options by key, and whose books, hold here too."""
     router = APIRouter(tags=["proxy"], route_class=service.route_class, responses=service.proxy_error_responses)
     compressor = ProxyCompressor(service)
-    answers = Proxying(service, upstream, compressor, ToolResultPruner(service, compressor))
+    answers = Proxying(service, upstream, compressor, ToolResultPruner(service, compressor), Modes(gateway))
     for path, answer, description, example in (
         ("chat/completions", answers.chat_completions, "A chat request; the answer is the upstream's.", _CHAT_EXAMPLE),
         ("completions", answers.completions, "A completion; the answer is the upstream's.", _PROMPT_EXAMPLE),

@@ -7,24 +7,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ctxprune.errors import BudgetError, InputError
-from ctxprune.integrations.server.bodies import checked_model
+from ctxprune.integrations.cache import BoundedCache
+from ctxprune.integrations.originals import gives_originals
 from ctxprune.integrations.server.compress import job_from
-from ctxprune.integrations.server.engine.cache import BoundedCache
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import CHARACTERS_A_TOKEN
 from ctxprune.integrations.server.errors import ApiError
-from ctxprune.integrations.server.proxy.compress import ProxyCompressor, ProxyOptions, Rewriting
-from ctxprune.integrations.server.proxy.wires import (
-    Path,
-    ToolResult,
-    Wire,
-    anthropic_results,
-    chat_results,
-    responses_results,
-    with_texts,
+from ctxprune.integrations.server.proxy.compress import (
+    ProxyCompressor,
+    ProxyOptions,
+    Rewriting,
+    proxy_options,
+    scope_of,
 )
+from ctxprune.integrations.server.proxy.wires import Wire, anthropic_results, chat_results
 from ctxprune.integrations.server.service import Service
+from ctxprune.integrations.tool_calls import Path, ToolResult, responses_results, with_texts
 from ctxprune.prompt import piece_text
 from ctxprune.types import Document
 
@@ -78,7 +76,7 @@ class ToolResultPruner:
         self, body: Mapping[str, Any], base: Rewriting, wire: Wire, caller: bytes, seconds: float | None
     ) -> Rewriting:
         """Fail open, as for marked context: whatever goes wrong, what tools gave goes upstream as it is."""
-        options = _options(body)
+        options = proxy_options(body)
         limit = self.service.settings.tool_message_tokens
         if options.enabled is False:
             return replace(base, reason="disabled")
@@ -87,20 +85,9 @@ class ToolResultPruner:
         results = await self.service.engine.in_thread(lambda: self._long(wire(body), options, limit))
         if not results:
             return base
-        try:
-            return await self._rewriting(base, results, options, caller, seconds)
-        except (InputError, BudgetError) as error:
-            raise ApiError(422, f"ctxprune: {error}") from None
-        except ApiError as error:
-            if self.service.settings.fail_closed:
-                raise ApiError(503, error.message, code=error.code, retry_after=error.retry_after) from None
-            cause = error.code or "refused"
-        except Exception as error:
-            self.service.log.exception("tool results could not be pruned", error=type(error).__name__)
-            if self.service.settings.fail_closed:
-                raise ApiError(503, "tool results could not be pruned", code="compression_failed") from None
-            cause = "internal"
-        return self._degraded(base, results, options, caller, cause)
+        work = self._rewriting(base, results, options, caller, seconds)
+        came = await self.compressor.or_cause(work, "tool results could not be pruned")
+        return came if isinstance(came, Rewriting) else self._degraded(base, results, options, caller, came)
 
     def _long(self, results: Sequence[ToolResult], options: ProxyOptions, limit: int) -> list[ToolResult]:
         """Those worth pruning, with the request's own question for the newest ones."""
@@ -108,7 +95,9 @@ class ToolResultPruner:
         return [
             replace(each, question=options.question or each.question) if each.is_new else each
             for each in results
-            if len(each.text) // CHARACTERS_A_TOKEN > limit and each.path[1] not in listed
+            if len(each.text) // CHARACTERS_A_TOKEN > limit
+            and each.path[1] not in listed
+            and not gives_originals(each.tool)
         ]
 
     async def _rewriting(
@@ -193,18 +182,15 @@ def _told(
         status, reason = "compressed", ""
     elif not changed and status == "passthrough":
         reason = "cached" if all(each.is_cached for each in results) else "nothing_to_remove"
+    of = [(each, sent[each.path]) for each in results]
     return Rewriting(
         with_texts(base.body, changed) if changed else base.body,
         status,
         reason,
-        base.tokens_before + sum(sent[each.path].before for each in results),
-        base.tokens_after + sum(sent[each.path].after for each in results),
+        base.tokens_before + sum(one.before for _, one in of),
+        base.tokens_after + sum(one.after for _, one in of),
+        saved_again=base.saved_again + sum(one.before - one.after for each, one in of if not each.is_new),
     )
-
-
-def _options(body: Mapping[str, Any]) -> ProxyOptions:
-    given = body.get("ctxprune")
-    return checked_model(ProxyOptions, {} if given is None else given, place=("ctxprune",))
 
 
 def _text(outcome: Outcome) -> str:
@@ -213,8 +199,7 @@ def _text(outcome: Outcome) -> str:
 
 def _key(result: ToolResult, options: ProxyOptions, caller: bytes) -> bytes:
     """Of whoever asks, how, for what, and of what; the place in the conversation does not matter."""
-    how = options.model_dump_json(exclude={"question", "messages", "enabled"}, exclude_defaults=True)
-    digest = hashlib.blake2b(caller, digest_size=16)
-    for part in (how, result.question, result.text):
+    digest = hashlib.blake2b(scope_of(caller, options), digest_size=16)
+    for part in (result.question, result.text):
         digest.update(f"\0{len(part)}\0{part}".encode("utf-8", "surrogatepass"))
     return digest.digest()

@@ -1,16 +1,22 @@
-"""Passages whose answering sentences people chose: HotpotQA, QED, ClapNQ and SelQA.
+"""Passages whose answers, or answering sentences, are marked: SQuAD 1.1 and 2.0, XQuAD, HotpotQA, QED, ClapNQ, SelQA.
 
-HotpotQA has ten article beginnings and supporting sentences in two of them, QED a Wikipedia paragraph of Natural
-Questions, ClapNQ a passage and a long answer, SelQA a section of Wikipedia.
+SQuAD and XQuAD (a file a language) mark where an answer stands. HotpotQA has ten article beginnings and supporting
+sentences in two of them, QED a Wikipedia paragraph of Natural Questions, ClapNQ a passage and a long answer, SelQA a
+section of Wikipedia; their sentences people chose.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ctxprune.data.formats import read_squad
 from ctxprune.data.questions import LabelledDocument, Offsets, Question, locatable, locate_answers
+from ctxprune.errors import InputError
 from ctxprune.eval.convert.made import (
     LeaveOut,
     Made,
@@ -23,7 +29,110 @@ from ctxprune.eval.convert.made import (
     trimmed,
     wrong_file,
 )
+from ctxprune.eval.run.retrieval import Pool
+from ctxprune.files import batched, open_text
 from ctxprune.types import Document
+
+SQUAD_FORM = '{"data": [{"paragraphs": [{"context", "qas"}]}]}'
+_WHOLE = 1_000_000  # words of a pool's chunk: paragraphs are not cut
+#: Languages of XQuAD whose sentences no rule tells; they get no sentence labels.
+_NO_SENTENCES = ("th",)
+
+
+def squad11(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """Questions of SQuAD 1.1 with their paragraph, or among the nearest paragraphs of the file."""
+    if has_name(path, '"is_impossible"'):
+        raise wrong_file(path, f"SQuAD 1.1, {SQUAD_FORM}", "the field is_impossible, which SQuAD 2.0 has")
+    return _questions(path, f"SQuAD 1.1, {SQUAD_FORM}", shape, leave_out)
+
+
+def squad20(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """Questions of SQuAD 2.0, those that their paragraph does not answer among them."""
+    if has_name(path, '"document_id"'):
+        raise wrong_file(path, f"SQuAD 2.0, {SQUAD_FORM}", "the field document_id, which COVID-QA has")
+    if not has_name(path, '"is_impossible"'):
+        raise wrong_file(path, f"SQuAD 2.0, {SQUAD_FORM} with is_impossible", "no is_impossible, as in SQuAD 1.1")
+    return _questions(path, f"SQuAD 2.0, {SQUAD_FORM}", shape, leave_out)
+
+
+def xquad(path: Path, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """Questions of XQuAD in the language that the file's name says."""
+    named = re.search(r"xquad[._-]([a-z]{2})\b", path.name)
+    if named is None:
+        raise wrong_file(path, "a file named xquad.LANGUAGE.json, such as xquad.de.json", f"the name {path.name!r}")
+    language = named[1]
+    for made in _questions(path, f"XQuAD, {SQUAD_FORM}", shape, leave_out):
+        question = replace(made.question, id=f"xquad-{language}:{made.question.id}")
+        if language in _NO_SENTENCES:
+            question = replace(question, documents=tuple(replace(each, relevant=None) for each in question.documents))
+        yield Made(question, {**made.fields, "lang": language})
+
+
+def _questions(path: Path, expected: str, shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    made = paragraph_questions(path, expected, leave_out)
+    return made if shape.passages is None else among_nearest(list(made), shape, leave_out)
+
+
+def paragraph_questions(path: Path, expected: str, leave_out: LeaveOut) -> Iterator[Made]:
+    """Each question with its paragraph; a paragraph's sentences are labelled by the places of the answers."""
+    if not has_name(path, '"paragraphs"'):
+        raise wrong_file(path, expected, "no field paragraphs")
+    for question in read_squad(path):
+        (labelled,) = question.documents
+        if question.answerable and not labelled.answer_spans:
+            leave_out("without an answer")
+        else:
+            kind = "span" if question.answerable else "none"
+            yield Made(question, {"answer_type": kind, "label_quality": "gold"})
+
+
+def has_name(path: Path, name: str) -> bool:
+    """Whether the file has the name, looked for piece by piece."""
+    try:
+        with open_text(path) as file:
+            held = ""
+            while more := file.read(1 << 20):
+                if name in (held := held[-len(name) :] + more):
+                    return True
+    except (OSError, UnicodeDecodeError, EOFError) as error:
+        raise InputError(f"cannot read {path}: {error}") from None
+    return False
+
+
+def among_nearest(made: Sequence[Made], shape: Shape, leave_out: LeaveOut) -> Iterator[Made]:
+    """Each answerable question's passage among the BM25-nearest of the others that lack the answer string.
+
+    For a share of them (`shape.unanswerable`, by a hash of seed and id) the passage itself is taken out and one more
+    distractor is there; their answers become `removed_answers`. Documents are shuffled by seed and id.
+    """
+    assert shape.passages is not None  # the caller asks
+    pool = Pool([each.question.documents[0].document for each in made], size=_WHOLE)
+    for batch in batched(made, 256):
+        hidden: dict[str, Question] = {}
+        for emptied in (False, True):
+            asked = [each.question for each in batch if _is_emptied(each.question.id, shape) == emptied]
+            among = pool.hide(asked, count=shape.passages + emptied, seed=shape.seed)
+            hidden |= {question.id: question for question in among}
+        for each in batch:
+            if (question_among := hidden.get(each.question.id)) is None:
+                leave_out("unanswerable already" if not each.question.answerable else "too few passages without it")
+            elif _is_emptied(each.question.id, shape):
+                yield _emptied(question_among)
+            else:
+                yield Made(question_among, {**each.fields, "removed_answers": None})
+
+
+def _is_emptied(name: str, shape: Shape) -> bool:
+    drawn = int.from_bytes(hashlib.sha256(f"{shape.seed}:{name}".encode()).digest()[:8], "big")
+    return drawn < shape.unanswerable * 2**64
+
+
+def _emptied(question: Question) -> Made:
+    others = tuple(labelled for labelled in question.documents if not labelled.is_gold)
+    emptied = replace(question, answers=(), answerable=False, documents=others)
+    fields = {"answer_type": "none", "label_quality": "mined", "removed_answers": list(question.answers)}
+    return Made(emptied, fields)
+
 
 _HOTPOTQA = "HotpotQA (distractor), objects with _id, question, answer, supporting_facts and context"
 

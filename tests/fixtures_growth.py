@@ -1,0 +1,25 @@
+"""That the work on a text grows with its length, whatever stands in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+TRIES = 8
+
+
+def assert_work_grows_with_length(
+    read: Callable[[str], object], piece: str, *, before: str = "", size: int = 5_000
+) -> None:
+    """Four times the text may take eight times as long to `read`, in one of several tries.
+
+    piece: what the text consists of, again and again, after what stands `before` it. size: characters of the shorter.
+    """
+
+    def seconds(characters: int) -> float:
+        text = before + piece * (characters // len(piece))
+        started = time.process_time()
+        read(text)
+        return time.process_time() - started
+
+    assert any(seconds(4 * size) <= 8 * seconds(size) + 0.05 for _ in range(TRIES))
