@@ -52,8 +52,7 @@ class Answerer:
         # not the batch size and the order: they decide how long it takes
         self._identity = [config.kind, model, config.gguf_file, config.dtype, config.chat, config.max_new_tokens]
         self._identity.append(model_hash(Step(name=model)) if config.kind == "local" else config.base_url)
-        if config.stop:
-            self._identity.append(["stop", *config.stop])
+        self._identity += [f"stop {text}" for text in config.stop]
 
     def prepare(self, prompts: Iterable[str]) -> None:
         """Ask what the store does not know, prompts of like length together."""
