@@ -48,15 +48,18 @@ def _difference(cell: Figures) -> dict[str, Any]:
 
 def answers(figures: Figures) -> str:
     """Every arm of every set: tokens, match, F1, answers kept, and the differences of the match."""
+    compared = {name for rows in figures["sets"].values() for row in rows for name in row["against"]}
+    others = [name for name in _AGAINST if name in compared]
+    head = ["context", "tokens", "match", "F1", "answer in context", *(_AGAINST[name] for name in others)]
     lines = []
     for name, rows in figures["sets"].items():
-        lines += [[f"{name} (n = {rows[0]['n']:,})", *[""] * 7]]
-        lines += [_line(row) for row in rows]
-    return compact(["context", "tokens", "match", "F1", "answer in context", *_AGAINST.values()], lines)
+        lines += [[f"{name} (n = {rows[0]['n']:,})", *[""] * (len(head) - 1)]]
+        lines += [_line(row, others) for row in rows]
+    return compact(head, lines)
 
 
-def _line(row: Figures) -> list[str]:
-    against = [_signed(row["against"].get(name)) for name in _AGAINST]
+def _line(row: Figures, others: Sequence[str]) -> list[str]:
+    against = [_signed(row["against"].get(name)) for name in others]
     return [_name(row), f"{row['tokens_after']:,.0f}", *map(_percent, _cells(row)), *against]
 
 
