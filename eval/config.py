@@ -17,8 +17,12 @@ from ctxprune.eval.run.folder import key
 from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.text.language import checked_language
 
-Baseline = Literal["full", "none", "gold", "lead", "random", "bm25-sentences", "rerank-truncate"]
-ALL_BASELINES: tuple[Baseline, ...] = ("full", "none", "gold", "lead", "random", "bm25-sentences", "rerank-truncate")
+Baseline = Literal["full", "none", "gold", "gold-documents", "lead", "random", "bm25-sentences", "rerank-truncate"]
+#: Not "gold-documents", since each reference costs an answer a question.
+DEFAULT_BASELINES: tuple[Baseline, ...] = (
+    *("full", "none", "gold"),
+    *("lead", "random", "bm25-sentences", "rerank-truncate"),
+)
 
 #: Asked without a context, so that "none" shows what the generator knows by itself.
 CLOSED_BOOK_TEMPLATE = "Answer the question.\n\nQuestion: {question}\nAnswer:"
@@ -123,8 +127,14 @@ class CompressorConfig(Section):
 class GeneratorConfig(Section):
     """What answers. kind "none" measures the contexts alone.
 
-    model: a folder or hub id (local), or the endpoint's model name. api_key_env: the environment variable that holds
-    the key; the key itself is never written down. revision: recorded and part of the cache key.
+    model: a folder or hub id (local), or the endpoint's model name. chat: whether a prompt is a user's turn; None: as
+    the local tokenizer does it, and for an endpoint True; False for a base model, whose endpoint is then that of plain
+    completions. stop: up to four texts before which an endpoint ends the answer, such as the line break after a base
+    model's. batch_size: prompts together, of an endpoint the requests in flight. order: prompts of one "length"
+    together, so that the seconds of arms compare; or, for an endpoint that keeps the beginnings of prompts, those with
+    the same "beginning" one after the other, which is less work and says nothing of an arm's seconds. timeout: seconds
+    that an endpoint may be silent before it is asked again; a slow machine takes more for a long context.
+    api_key_env: the environment variable that holds the key; the key itself is never written down.
     """
 
     kind: Literal["none", "local", "openai"] = "none"
@@ -133,10 +143,13 @@ class GeneratorConfig(Section):
     dtype: str | None = None
     device: str | None = None
     chat: bool | None = None
+    stop: Annotated[tuple[Annotated[str, Field(min_length=1)], ...], Field(max_length=4)] = ()
     batch_size: Annotated[int, Field(ge=1)] = 8
+    order: Literal["length", "beginning"] = "length"
     max_new_tokens: Annotated[int, Field(ge=1)] = 32
     base_url: str | None = None
     api_key_env: str | None = None
+    timeout: Annotated[float, Field(gt=0)] = 60.0
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -144,6 +157,10 @@ class GeneratorConfig(Section):
             raise ValueError(f"generator.model is needed for kind {self.kind!r}")
         if self.kind == "openai" and not self.base_url:
             raise ValueError("generator.base_url is needed for kind 'openai', e.g. http://localhost:8000/v1")
+        if self.kind == "local" and self.stop:
+            raise ValueError("generator.stop is for endpoints; a local generator ends at its model's end tokens")
+        if self.kind == "local" and self.order == "beginning":
+            raise ValueError("generator.order 'beginning' is for endpoints; a local generator keeps no prompt")
         return self
 
 
@@ -177,7 +194,7 @@ class EvalConfig(Section):
     data: Annotated[tuple[DataConfig, ...], Field(min_length=1)]
     compressors: tuple[CompressorConfig, ...] = ()
     compressed: tuple[str, ...] = ()
-    baselines: tuple[Baseline, ...] = ALL_BASELINES
+    baselines: tuple[Baseline, ...] = DEFAULT_BASELINES
     full_context: bool = True
     generator: GeneratorConfig = GeneratorConfig()
     judge: GeneratorConfig = GeneratorConfig()
@@ -194,7 +211,7 @@ class EvalConfig(Section):
             raise ValueError("nothing to test: give at least one compressor, or a file of compressed contexts")
         labels = [each.label for each in self.compressors] + [Path(file).name for file in self.compressed]
         for label in labels:
-            if labels.count(label) > 1 or label in ALL_BASELINES[:3]:
+            if labels.count(label) > 1 or label in REFERENCES:
                 raise ValueError(f"the compressor name {label!r} is taken; give another with name:")
         if self.judge.kind != "none" and self.generator.kind == "none":
             raise ValueError("a judge needs answers to judge; give a generator too")
@@ -250,7 +267,8 @@ def read_settings(path: Path) -> dict[str, Any]:
 FULL: Final = "full"
 NONE: Final = "none"
 GOLD: Final = "gold"
-REFERENCES: Final = (FULL, NONE, GOLD)
+GOLD_DOCUMENTS: Final = "gold-documents"
+REFERENCES: Final = (FULL, NONE, GOLD, GOLD_DOCUMENTS)
 MATCHED: Final = ("lead", "random", "bm25-sentences", "rerank-truncate")
 
 
@@ -258,7 +276,7 @@ MATCHED: Final = ("lead", "random", "bm25-sentences", "rerank-truncate")
 class Arm:
     """One way to make a context.
 
-    compressor: a reference ("full", "none", "gold"), the label of a tested compressor, or a baseline. settings: what
+    compressor: a reference (one of `REFERENCES`), the label of a tested compressor, or a baseline. settings: what
     it was asked for: {"threshold"}, {"operating_point"}, {"budget"}, {"rate"} or nothing; of a baseline
     {"tokens_of": id of the tested arm}.
     matched_to: that id; a baseline gets, question by question, as many tokens as that arm used.
@@ -310,7 +328,7 @@ def arms_of(
     """
     if full_context:
         yield Arm(FULL)
-    yield from (Arm(name) for name in (NONE, GOLD) if name in baselines)
+    yield from (Arm(name) for name in REFERENCES[1:] if name in baselines)
     tested = [(arm, config.baselines) for config in compressors for arm in _tested(config)]
     tested += [(Arm(label), None) for label in compressed]
     for arm, own in tested:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.data.questions import LabelledDocument, Question
-from ctxprune.eval.run.contexts import keeping, oracle
+from ctxprune.eval.run.contexts import gold_documents, keeping, oracle
 from ctxprune.types import Context, Document
 
 TEXT = "Lima is the capital of Peru. It lies on the coast. Cusco is older."
@@ -60,3 +60,20 @@ def test_keeping_covers_the_document_and_keeps_just_the_spans(text: str, ends: l
     assert kept == wanted
     assert not removed & wanted
     assert {place for place, character in enumerate(text) if not character.isspace()} <= kept | removed
+
+
+def test_gold_documents_stay_whole_and_the_others_leave_nothing() -> None:
+    gold = LabelledDocument(Document(TEXT), is_gold=True, relevant=((0, 28),))
+    other = LabelledDocument(Document("Quito lies higher."), relevant=())
+    empty = LabelledDocument(Document(""), is_gold=True)
+    asked = Question("q7", "capital?", ("Lima",), True, (other, gold, empty))
+    context = gold_documents(asked)
+    assert context is not None and [extract.text for extract in context.extracts] == ["", TEXT, ""]
+    assert (context.query, context.id) == ("capital?", "q7")
+
+
+def test_without_a_gold_document_there_are_none_and_the_unanswerable_has_nothing() -> None:
+    marked = LabelledDocument(Document(TEXT), relevant=((0, 28),))
+    assert gold_documents(Question("q7", "capital?", ("Lima",), True, (marked,))) is None
+    nothing = gold_documents(Question("q8", "capital of Mu?", (), False, (marked,)))
+    assert nothing is not None and [extract.text for extract in nothing.extracts] == [""]

@@ -11,9 +11,10 @@ import yaml
 from ctxprune.cli import main
 from ctxprune.compressors.sentences import BM25Sentences
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.eval.config import config_from
+from ctxprune.eval.config import GeneratorConfig, config_from, read_settings
 from ctxprune.eval.run.folder import claimed
 from ctxprune.eval.run.runner import run
+from ctxprune.eval.run.samples import configured
 from ctxprune.eval.run.score import METRICS
 
 TOWNS = ("Arbon", "Belm", "Corvo", "Durn", "Esker", "Fjall")
@@ -122,6 +123,76 @@ def test_a_run_measures_every_arm_on_every_question(towns, endpoint, tmp_path):
     assert set(rows[tested]["vs_rerank"]) >= {"match", "answer_in_context"}
     names = {path.name for path in (tmp_path / "run").iterdir()}
     assert {"config.yaml", "env.json", "results.json", "samples.jsonl", "leaderboard.md", "report.html"} <= names
+
+
+def test_gold_documents_are_a_reference_that_is_asked_for(towns, endpoint, tmp_path):
+    config = checked(towns, generator=openai(endpoint), baselines=["gold", "gold-documents"])
+    rows = {row["arm"]: row for row in run(config, tmp_path / "run", cache=tmp_path / "cache")["rows"]}
+    assert list(rows) == ["full", "gold", "gold-documents", "bm25-sentences budget=30"]
+    assert rows["gold"]["tokens_after"] < rows["gold-documents"]["tokens_after"] < rows["full"]["tokens_after"]
+    assert rows["gold-documents"]["metrics"]["match"]["mean"] == 1.0
+    assert rows["gold-documents"]["vs_rerank"] == rows["gold-documents"]["vs_baselines"] == {}
+    board = (tmp_path / "run" / "leaderboard.md").read_text().splitlines()
+    marks = {line.split("`")[1]: line.rstrip("| ")[-3:] for line in board if line.startswith(("| `gold", "| `bm25"))}
+    assert "yes" not in (marks["gold"], marks["gold-documents"])  # they know the answers, so they beat nobody
+
+
+def completion(number, body):
+    """A base model's: the year in the line above the question, and then more than was asked for."""
+    found = re.search(r"opened in (\d+)", body["prompt"])
+    return (200, {}, json.dumps({"choices": [{"text": f" {found[1] if found else 'nobody knows'}"}]}))
+
+
+def test_a_base_model_is_shown_examples_and_told_where_to_stop(towns, serve, tmp_path):
+    endpoint = serve(completion)
+    shot = "Text: A pond lies in Wex.\nQuestion: What lies in Wex?\nAnswer: a pond\n\n"
+    base = openai(endpoint, chat=False, stop=["\n"])
+    templates = {
+        "template": shot + "Text: {context}\nQuestion: {question}\nAnswer:",
+        "closed_book_template": "Question: Who?\nAnswer: me\n\nQuestion: {question}\nAnswer:",
+    }
+    results = run(checked(towns, generator=base, **templates), tmp_path / "run", cache=tmp_path / "cache")
+    rows = {row["arm"]: row for row in results["rows"]}
+    assert rows["gold"]["metrics"]["match"]["mean"] == 1.0 and rows["none"]["metrics"]["match"]["mean"] == 0.0
+    assert {path for path, _, _ in endpoint.seen} == {"/v1/completions"}
+    assert all(body["stop"] == ["\n"] and body["prompt"].endswith("\nAnswer:") for _, _, body in endpoint.seen)
+    asked = len(endpoint.seen)
+    run(checked(towns, generator=base | {"stop": ["\n", "."]}, **templates), tmp_path / "b", cache=tmp_path / "cache")
+    assert len(endpoint.seen) == 2 * asked  # with other stops the answers are others
+
+
+@pytest.mark.parametrize("in_flight", [1, 2, 3])
+def test_prompts_with_one_beginning_follow_each_other_and_answers_are_the_same(towns, serve, tmp_path, in_flight):
+    answers = {}
+    for order in ("length", "beginning"):
+        endpoint = serve(lambda number, body: (200, {}, answer(body)))
+        config = checked(towns, generator=openai(endpoint, order=order, batch_size=in_flight))
+        found = run(config, tmp_path / order, cache=tmp_path / f"{order}.cache")
+        answers[order] = [(row["arm"], row["metrics"]["match"]) for row in found["rows"]]
+        asked = [body["messages"][-1]["content"] for _, _, body in endpoint.seen]
+        assert len(set(asked)) == len(asked) and endpoint.most_in_flight <= in_flight
+        if order == "beginning":
+            assert all(row["metrics"]["generate_seconds"]["mean"] is None for row in found["rows"])
+            if in_flight == 1:
+                assert asked == sorted(asked)
+    assert answers["length"] == answers["beginning"]
+
+
+@pytest.mark.parametrize(("more", "seconds"), [({}, 60.0), ({"timeout": 900}, 900.0)])
+def test_an_endpoint_on_a_slow_machine_may_take_longer(more, seconds):
+    settings = {"kind": "openai", "model": "m", "base_url": "http://x/v1", **more}
+    with configured(GeneratorConfig(**settings)) as generator:
+        assert generator._transport._timeout == seconds
+
+
+def test_asking_by_beginnings_goes_on_where_it_stopped(towns, serve, tmp_path):
+    endpoint = serve(lambda number, body: (400, {}, "down") if number == 20 else (200, {}, answer(body)))
+    config = checked(towns, generator=openai(endpoint, order="beginning"))
+    with pytest.raises(GeneratorError):
+        run(config, tmp_path / "run", cache=tmp_path / "cache")
+    run(config, tmp_path / "run", cache=tmp_path / "cache")
+    asked = Counter(body["messages"][-1]["content"] for _, _, body in endpoint.seen)
+    assert sum(asked.values()) - len(asked) <= 4  # of the eight since the last write: those before the failure, and it
 
 
 def test_a_run_without_the_full_context_never_asks_with_it(towns, endpoint, tmp_path, capsys):
@@ -291,10 +362,12 @@ def test_the_command_prints_the_leaderboard_and_fails_under_a_limit(towns, tmp_p
 
 def test_the_guide_is_true():
     guide = (Path(__file__).parents[1] / "docs" / "benchmarking.md").read_text(encoding="utf-8")
-    (block,) = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
+    block, base = re.findall(r"```yaml\n(.*?)```", guide, flags=re.DOTALL)
     config = config_from(yaml.safe_load(block), source="the guide")
     assert [each.label for each in config.compressors] == ["provence", "cheap-then-neural"]
     assert config_from(yaml.safe_load(config.to_yaml()), source="written") == config
+    base_model = config_from({**yaml.safe_load(block), **yaml.safe_load(base)}, source="the guide").generator
+    assert (base_model.chat, base_model.stop, base_model.order) == (False, ("\n",), "beginning")
     told = {"sentence_precision", "judge", "judge_unparseable", "emptied", "words_before", "words_after", "over_budget"}
     assert all(f"`{metric}`" in guide for metric in set(METRICS) - told)
 
@@ -324,6 +397,11 @@ def test_bad_flags_are_named(towns, tmp_path, capsys, flags, message):
         ({"compressors": [{"name": "lead", "budgets": [0]}]}, "compressors.0.budgets.0"),
         ({"compressors": [{"name": "lead"}, {"name": "lead"}]}, "'lead' is taken"),
         ({"compressors": [{"name": "full"}]}, "'full' is taken"),
+        ({"compressors": [{"name": "gold-documents"}]}, "'gold-documents' is taken"),
+        ({"generator": {"kind": "local", "model": "m", "stop": ["\n"]}}, "generator.stop is for endpoints"),
+        ({"generator": {"kind": "local", "model": "m", "order": "beginning"}}, "'beginning' is for endpoints"),
+        ({"generator": {"timeout": 0}}, "generator.timeout"),
+        ({"generator": {"kind": "openai", "model": "m", "base_url": "http://x/v1", "stop": [""]}}, "generator.stop.0"),
         ({"template": "Say {question}"}, "needs {context}"),
         ({"judge": {"kind": "openai", "model": "m", "base_url": "http://x/v1"}}, "a judge needs answers"),
         ({"statistics": {"confidence": 1}}, "statistics.confidence"),
@@ -333,3 +411,22 @@ def test_bad_flags_are_named(towns, tmp_path, capsys, flags, message):
 def test_bad_settings_are_named(towns, change, message):
     with pytest.raises(InputError, match=re.escape(message)):
         checked(towns, **change)
+
+
+READERS = ("readers-smollm2.yaml", "readers-gemma.yaml")
+
+
+def test_the_settings_of_the_docs_are_settings():
+    docs = Path(__file__).parents[1] / "docs"
+    for path in sorted(docs.glob("*.yaml")):
+        assert config_from(read_settings(path), source=path.name).compressors, path.name
+
+
+def test_both_readers_read_the_same_contexts():
+    docs = Path(__file__).parents[1] / "docs"
+    settings = [read_settings(docs / name) for name in READERS]
+    apart = ("generator", "template", "closed_book_template")
+    chat, base = ({name: value for name, value in each.items() if name not in apart} for each in settings)
+    assert chat == base
+    assert all(each["generator"]["chat"] is False for each in settings)
+    assert [each["generator"].get("stop") for each in settings] == [None, ["\n"]]

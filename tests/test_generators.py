@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -154,6 +155,37 @@ def test_fields_and_address_for_other_servers(serve: Callable[..., Endpoint]) ->
     assert body == {"model": "tiny", "messages": [{"role": "user", "content": "a"}], "max_completion_tokens": 9}
 
 
+def completed(text: str, reason: str = "stop") -> str:
+    return json.dumps({"choices": [{"text": text, "finish_reason": reason}]})
+
+
+def test_a_base_model_completes_the_prompt_as_it_is(serve: Callable[..., Endpoint]) -> None:
+    endpoint = serve(lambda number, body: (200, {}, completed(" seven geese")))
+    with client(endpoint, chat=False, stop=["\n", "Text:"]) as generator:
+        assert generator.generate(["How many? \ud800\nAnswer:"], max_new_tokens=5) == ["seven geese"]
+    path, _, body = endpoint.seen[0]
+    asked = {"prompt": "How many? \ufffd\nAnswer:", "max_tokens": 5, "stop": ["\n", "Text:"]}
+    assert path == "/v1/completions" and body == {"model": "tiny", "temperature": 0.0, **asked}
+
+
+@pytest.mark.parametrize(("chat", "fault"), [(True, "cut off"), (False, "")])
+def test_going_on_until_the_limit_is_a_fault_of_a_chat_alone(
+    serve: Callable[..., Endpoint], chat: bool, fault: str
+) -> None:
+    message = {"text": "a goose is", "message": {"content": "a goose is"}, "finish_reason": "length"}
+    endpoint = serve(lambda number, body: (200, {}, json.dumps({"choices": [message]})))
+    with client(endpoint, chat=chat) as generator:
+        (reply,) = generator.replies(["what is a goose?"], max_new_tokens=3)
+    assert reply.text == "a goose is" and reply.cut and (fault in reply.fault if fault else not reply.fault)
+
+
+def test_a_chat_may_have_stops_too(serve: Callable[..., Endpoint]) -> None:
+    endpoint = serve(lambda number, body: (200, {}, echo(body)))
+    with client(endpoint, stop=("END",), extra_body={"seed": 1}) as generator:
+        generator.generate(["a"])
+    assert endpoint.seen[0][2]["stop"] == ["END"] and endpoint.seen[0][2]["seed"] == 1
+
+
 def test_many_requests_fly_at_once_and_answers_keep_their_order(serve: Callable[..., Endpoint]) -> None:
     three, last_came = threading.Barrier(3), threading.Event()
 
@@ -282,6 +314,9 @@ def test_an_answer_of_another_shape_is_told(serve: Callable[..., Endpoint], text
         ({"retries": -1}, "retries at least 0"),
         ({"concurrency": 0}, "concurrency at least 1"),
         ({"api_key": "sk-secret\n"}, "api_key must be printable"),
+        ({"chat": False, "system": "Be brief."}, "a completion has no system turn"),
+        ({"stop": "\n"}, "stop must be a list of texts"),
+        ({"stop": ["\n", ""]}, "stop must be a list of texts"),
     ],
 )
 def test_bad_options(options: dict[str, Any], message: str) -> None:
@@ -295,7 +330,12 @@ def test_one_door_to_models_on_disk_and_to_endpoints(llama: Path, monkeypatch: p
     assert isinstance(local, LocalGenerator) and len(local.generate(["the cat"], max_new_tokens=1)) == 1
     monkeypatch.setenv("KEY_OF_OURS", "secret")
     with load_generator("m", base_url="http://x/v1", api_key_env="KEY_OF_OURS", concurrency=2) as remote:
-        assert isinstance(remote, OpenAIGenerator) and remote.name == "m"
+        assert isinstance(remote, OpenAIGenerator) and remote.name == "m" and remote.chat
+    with load_generator("m", base_url="http://x/v1", chat=False) as base:
+        assert isinstance(base, OpenAIGenerator) and not base.chat
+    assert load_generator(str(llama), device="cpu", chat=False).name == str(llama)
+    with pytest.raises(InputError, match="stop is for endpoints"):
+        load_generator(str(llama), stop=["cat"])
 
 
 @pytest.mark.parametrize("value", [None, ""])

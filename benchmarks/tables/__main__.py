@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.figures import read_figures, shown, write_figures
-from benchmarks.tables import quality
+from benchmarks.tables import quality, readers
 from ctxprune.errors import CtxpruneError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -35,6 +35,12 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "ladder": quality.ladder,
     "command": quality.command,
     "points": quality.points_table,
+    "answers": readers.answers,
+    "answers_short": readers.answers_short,
+    "more_than_all": readers.more_than_all,
+    "more_than_rerank": readers.more_than_rerank,
+    "more_than_bm25": readers.more_than_bm25,
+    "first_token": readers.first_token,
 }
 
 MADE = re.compile(r"<!-- made: (?P<maker>\w+) (?P<file>[\w.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL)
@@ -62,12 +68,23 @@ def rewritten(text: str, folder: Path = FIGURES) -> str:
     return MADE.sub(made, text)
 
 
+def taken(report: Path) -> dict[str, Any]:
+    """What the pages show of a quality.json, or of the results.json in the folder of `ctxprune eval run`.
+
+    Raises InputError for a file that cannot be read and for a run without answers.
+    """
+    figures = read_figures(report)
+    if "rows" not in figures:
+        return shown(figures)
+    return readers.shown(figures, read_figures(report.with_name("env.json"))["command"])
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Take over the reports that are named, write the pages, and print which of them changed."""
     args = _parser().parse_args(argv)
     try:
         for name, report in args.take:
-            write_figures(shown(read_figures(report)), FIGURES / f"{name}.json")
+            write_figures(taken(report), FIGURES / f"{name}.json")
         for page in pages():
             old = page.read_text(encoding="utf-8")
             if (new := rewritten(old)) != old:
@@ -94,7 +111,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME=FILE",
-        help="first make docs/figures/NAME.json of a run's quality.json",
+        help="first make docs/figures/NAME.json of a run's quality.json, or of the results.json of `ctxprune eval run`",
     )
     return parser
 

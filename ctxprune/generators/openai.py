@@ -1,9 +1,10 @@
-"""Any endpoint that speaks OpenAI's chat completions: vLLM, llama.cpp, Ollama, hosted models."""
+"""Any endpoint that speaks OpenAI's completions, of a chat or of plain text: vLLM, llama.cpp, Ollama, hosted models."""
 
 from __future__ import annotations
 
 import random
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -14,7 +15,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from ctxprune.errors import GeneratorError, InputError
-from ctxprune.generators.base import Reply, chat_reply, checked_prompts
+from ctxprune.generators.base import Reply, chat_reply, checked_prompts, completion_reply
 from ctxprune.text import model_text
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Transport:
         self._concurrency = concurrency
         self._backoff = backoff
         self._max_wait = max_wait
+        self._lock = threading.Lock()
 
     @property
     def endpoint(self) -> str:
@@ -95,7 +97,8 @@ class Transport:
         reply in the response's JSON; AttributeError, LookupError and TypeError mean that it is not there. Raises
         GeneratorError when a request fails for good; no further one is begun then.
         """
-        client = self._client
+        with self._lock:  # called from several threads, they share one client
+            client = self._client
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="ctxprune-generate") as pool:
             answers = [pool.submit(self._answer, client, item, body, read) for item in items]
             try:
@@ -213,10 +216,13 @@ def _retry_after(value: str | None) -> float | None:
 class OpenAIGenerator(Connected):
     """Greedy by default; several requests in flight, answers in the order of the prompts.
 
-    base_url: up to and without "/chat/completions", e.g. "http://localhost:8000/v1". system: a system turn before each
+    base_url: up to and without "/chat/completions", e.g. "http://localhost:8000/v1". chat: False sends the prompt as it
+    is to "/completions", for base models; one that goes on until the limit is no fault there. stop: texts before which
+    the answer ends. system: a system turn before each
     prompt. limit_field: some models want "max_completion_tokens". extra_body: more fields of the request, e.g.
     {"seed": 0}. connection: api_key, timeout, retries, concurrency, backoff, max_wait; see `Transport`.
-    Use it in a `with` block, or call `close`, to give the connections back.
+    Use it in a `with` block, or call `close`, to give the connections back. Raises InputError for `system` without a
+    chat, and for a single string or an empty one as `stop`.
     """
 
     def __init__(
@@ -224,16 +230,27 @@ class OpenAIGenerator(Connected):
         model: str,
         *,
         base_url: str,
+        chat: bool = True,
+        stop: Sequence[str] = (),
         temperature: float | None = 0.0,
         system: str | None = None,
         limit_field: str = "max_tokens",
         extra_body: Mapping[str, Any] | None = None,
         **connection: Unpack[Connection],
     ) -> None:
-        super().__init__(Transport(model, base_url=base_url, path="/chat/completions", **connection))
+        if system and not chat:
+            raise InputError("a completion has no system turn; put its text into the prompt, or leave chat=True")
+        if isinstance(stop, str) or not all(stop):
+            raise InputError(f'stop must be a list of texts, such as ["\\n"], got {stop!r:.80}')
+        path = "/chat/completions" if chat else "/completions"
+        super().__init__(Transport(model, base_url=base_url, path=path, **connection))
+        self.chat = chat
         self.system = system
         self._limit_field = limit_field
-        self._fields = ({} if temperature is None else {"temperature": temperature}) | dict(extra_body or {})
+        self._fields: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
+        if stop:
+            self._fields["stop"] = list(stop)
+        self._fields |= extra_body or {}
 
     def generate(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[str]:
         """What a user would see of each reply. Raises GeneratorError when a prompt fails for good, in which case no
@@ -243,9 +260,11 @@ class OpenAIGenerator(Connected):
     def replies(self, prompts: Sequence[str], *, max_new_tokens: int = 64) -> list[Reply]:
         """As `generate`, with the reason in place of an error where a reply is no answer."""
         checked = checked_prompts(prompts, max_new_tokens)
-        return self._transport.replies(checked, lambda prompt: self._body(prompt, max_new_tokens), chat_reply)
+        read = chat_reply if self.chat else completion_reply
+        return self._transport.replies(checked, lambda prompt: self._body(prompt, max_new_tokens), read)
 
     def _body(self, prompt: str, max_new_tokens: int) -> dict[str, Any]:
+        text = model_text(prompt)
         turns = [{"role": "system", "content": self.system}] if self.system else []
-        turns.append({"role": "user", "content": model_text(prompt)})
-        return {"model": self.name, "messages": turns, self._limit_field: max_new_tokens, **self._fields}
+        asked = {"messages": [*turns, {"role": "user", "content": text}]} if self.chat else {"prompt": text}
+        return {"model": self.name, **asked, self._limit_field: max_new_tokens, **self._fields}

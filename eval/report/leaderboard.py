@@ -21,6 +21,7 @@ from ctxprune.eval.break_even import (
     fit_line,
     frontier,
 )
+from ctxprune.eval.config import GOLD, GOLD_DOCUMENTS
 from ctxprune.eval.report import markdown
 from ctxprune.eval.report.folder import (
     RERANK,
@@ -195,14 +196,16 @@ def reading(results: Results) -> str:
         "questions. Differences are in points, paired by question, against the full context and against "
         "rerank-then-truncate at the same tokens; win or loss: the interval excludes 0. "
         f"† significant after Holm's correction. ‡ non-inferior: worse by less than {100 * margin:g} points. "
-        "Pareto: no other arm but gold scores as much with fewer tokens. gold: only the labelled relevant text, an "
-        "upper reference. tokens_of: given, question by question, the tokens of the arm named. –: not measured."
+        "Pareto: no other arm but the two of gold scores as much with fewer tokens. gold: only the labelled relevant "
+        "text, an upper reference; gold-documents: the documents that hold it, whole. tokens_of: given, question by "
+        "question, the tokens of the arm named. –: not measured."
     )
 
 
 def _points(rows: Sequence[Row], score: str) -> list[Point]:
-    """gold knows the answers, so it beats nobody."""
-    return [Point(row["arm"], number(row["tokens_after"]), mean(row, score)) for row in rows if row["arm"] != "gold"]
+    """gold and gold-documents know the answers, so they beat nobody."""
+    fair = [row for row in rows if row["arm"] not in (GOLD, GOLD_DOCUMENTS)]
+    return [Point(row["arm"], number(row["tokens_after"]), mean(row, score)) for row in fair]
 
 
 def _against(metric: str) -> list[str]:

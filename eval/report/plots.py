@@ -182,8 +182,12 @@ def _curve(axes: Any, curve: Curve, costs: Mapping[str, float], score: str, look
 
 def _reference(axes: Any, row: Row, cost: float, score: str) -> None:
     """A level line across the picture, so that any arm can be held against it, and the point where it costs."""
-    style, marker = {"none": (":", ""), "full": ("-", "s"), "gold": ("-.", "*")}[row["arm"]]
-    name = {"none": "no context", "full": "full context", "gold": "gold (oracle)"}[row["arm"]]
+    name, style, marker = {
+        "none": ("no context", ":", ""),
+        "full": ("full context", "-", "s"),
+        "gold": ("gold (oracle)", "-.", "*"),
+        "gold-documents": ("gold documents, whole", "-.", "P"),
+    }[row["arm"]]
     height = _height(row, score, "mean")
     axes.axhline(height, color=GREY, linestyle=style, linewidth=1, label=None if marker else name)
     if marker:

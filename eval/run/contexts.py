@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ctxprune.data.questions import LabelledDocument, Offsets, Question, answer_sentences
-from ctxprune.eval.config import FULL, GOLD, NONE, Arm
+from ctxprune.eval.config import FULL, GOLD, GOLD_DOCUMENTS, NONE, Arm
 from ctxprune.eval.judge import context_of
 from ctxprune.eval.run.compress import Compressed, Scorer
 from ctxprune.prompt import count_contexts
@@ -29,6 +29,25 @@ def oracle(question: Question) -> Context | None:
         for index, labelled in enumerate(question.documents)
     ]
     return Context(question.text, tuple(pieces), id=question.id)
+
+
+def gold_documents(question: Question) -> Context | None:
+    """The question with its gold documents whole and nothing of the others; None when no label marks any.
+
+    Nothing is kept for an unanswerable question.
+    """
+    if question.answerable and not any(labelled.is_gold for labelled in question.documents):
+        return None
+    pieces = [
+        keeping(labelled.document, _whole(labelled) if question.answerable else (), index=index)
+        for index, labelled in enumerate(question.documents)
+    ]
+    return Context(question.text, tuple(pieces), id=question.id)
+
+
+def _whole(labelled: LabelledDocument) -> Offsets:
+    text = labelled.document.text
+    return ((0, len(text)),) if labelled.is_gold and text else ()
 
 
 def relevant_spans(labelled: LabelledDocument) -> Offsets:
@@ -143,8 +162,9 @@ class ArmContexts:
         """Of a reference, or as another tool left them."""
         if arm.compressor in self._outside:
             return [self._outside[arm.compressor].get(question.id) for question in questions]
-        if arm.compressor == GOLD:
-            gold = [oracle(question) for question in questions]
+        if arm.compressor in (GOLD, GOLD_DOCUMENTS):
+            labelled = oracle if arm.compressor == GOLD else gold_documents
+            gold = [labelled(question) for question in questions]
             return [None if context is None else Compressed(context, 0.0) for context in gold]
         if arm.compressor == NONE:
             return [Compressed(replace(full, pieces=()), 0.0) for full in fulls]

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, replace
-from itertools import groupby
+from itertools import chain, groupby
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -23,12 +24,16 @@ from ctxprune.eval.run.compress import model_hash
 from ctxprune.eval.run.contexts import Sample
 from ctxprune.eval.run.folder import Columns, Store, key, to_json
 from ctxprune.eval.run.score import METRICS, Answer, rows, score, score_answer
+from ctxprune.files import batched
 from ctxprune.generators import Generator, OpenAIGenerator, Reply, generated, load_generator
 from ctxprune.generators.base import reply_of
 from ctxprune.result import CompressionResult
 from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Extract, Span
+
+#: Answers of each run of prompts between two writes to the store.
+_KEPT_AFTER = 8
 
 
 class Answerer:
@@ -44,9 +49,10 @@ class Answerer:
         self._generator: Generator | None = None
         self._asked: set[str] = set()
         model = str(config.model)
-        # not the batch size: it decides how long it takes
+        # not the batch size and the order: they decide how long it takes
         self._identity = [config.kind, model, config.gguf_file, config.dtype, config.chat, config.max_new_tokens]
         self._identity.append(model_hash(Step(name=model)) if config.kind == "local" else config.base_url)
+        self._identity += [f"stop {text}" for text in config.stop]
 
     def prepare(self, prompts: Iterable[str]) -> None:
         """Ask what the store does not know, prompts of like length together."""
@@ -54,19 +60,44 @@ class Answerer:
         known = self._store.get_many(list(keys))
         # a reply that failed in an earlier run is asked for again, once in this one
         settled = {name for name in known if name in self._asked or not _reply(known[name]).fault}
-        missing = sorted((item for item in keys.items() if item[0] not in settled), key=lambda item: len(item[1]))
-        for first in range(0, len(missing), self.config.batch_size):
-            batch = missing[first : first + self.config.batch_size]
+        missing = [item for item in keys.items() if item[0] not in settled]
+        ask = self._by_beginning if self.config.order == "beginning" else self._by_length
+        for answered in ask(missing):
+            self._store.put_many(answered)
+            self._asked.update(answered)
+
+    def _by_length(self, missing: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+        """Rows for the store by key, a batch of prompts of like length at a time."""
+        for batch in batched(sorted(missing, key=lambda item: len(item[1])), self.config.batch_size):
             began = time.perf_counter()
-            prompts = [prompt for _, prompt in batch]
-            replies = generated(self._loaded(), prompts, max_new_tokens=self.config.max_new_tokens)
+            replies = self._replies([prompt for _, prompt in batch])
             seconds = (time.perf_counter() - began) / len(batch)
-            rows = {name: asdict(reply) | {"seconds": seconds} for (name, _), reply in zip(batch, replies, strict=True)}
-            self._store.put_many(rows)
-            self._asked.update(rows)
+            yield {name: asdict(reply) | {"seconds": seconds} for (name, _), reply in zip(batch, replies, strict=True)}
+
+    def _by_beginning(self, missing: Sequence[tuple[str, str]]) -> Iterator[dict[str, Any]]:
+        """Rows for the store by key: as many runs of prompts in their alphabet's order as requests may be in flight."""
+        self._loaded()  # not in several threads at once
+        ordered = sorted(missing, key=lambda item: item[1])
+        runs = list(batched(ordered, max(1, math.ceil(len(ordered) / self.config.batch_size))))
+        with ThreadPoolExecutor(self.config.batch_size, thread_name_prefix="ctxprune-runs") as pool:
+            for first in range(0, max(map(len, runs), default=0), _KEPT_AFTER):
+                parts = [run[first : first + _KEPT_AFTER] for run in runs]
+                replies = pool.map(self._one_by_one, parts)
+                items = [item for part in parts for item in part]
+                yield {
+                    name: asdict(reply) | {"seconds": math.nan}
+                    for (name, _), reply in zip(items, chain.from_iterable(replies), strict=True)
+                }
+
+    def _one_by_one(self, part: Sequence[tuple[str, str]]) -> list[Reply]:
+        return [reply for _, prompt in part for reply in self._replies([prompt])]
+
+    def _replies(self, prompts: Sequence[str]) -> list[Reply]:
+        return generated(self._loaded(), prompts, max_new_tokens=self.config.max_new_tokens)
 
     def answers(self, prompts: Sequence[str]) -> list[Answer]:
-        """The answers to prepared prompts, in order; seconds: a prompt's share of its batch of equally long prompts."""
+        """The answers to prepared prompts, in order; seconds: a prompt's share of its batch of equally long prompts,
+        NaN where prompts were asked by their beginnings."""
         keys = [self._key(prompt) for prompt in prompts]
         rows: Mapping[str, dict[str, object]] = self._store.get_many(keys)
         if lost := [prompt for name, prompt in zip(keys, prompts, strict=True) if name not in rows]:
@@ -121,7 +152,13 @@ def configured(config: GeneratorConfig) -> Generator:
     model = str(config.model)
     if config.kind == "openai":
         return load_generator(
-            model, base_url=str(config.base_url), api_key_env=config.api_key_env, concurrency=config.batch_size
+            model,
+            base_url=str(config.base_url),
+            api_key_env=config.api_key_env,
+            concurrency=config.batch_size,
+            chat=config.chat,
+            stop=config.stop,
+            timeout=config.timeout,
         )
     names = ("device", "dtype", "batch_size", "chat", "gguf_file")
     return load_generator(model, **{name: getattr(config, name) for name in names})
