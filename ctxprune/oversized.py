@@ -24,24 +24,37 @@ _STEP = 1e-7
 def cut_oversized(
     context: Context, *, budget: int, counter: TokenCounter, protect: Sequence[str | Finder] = ()
 ) -> Context:
-    """The context with every kept unit that alone takes more than `budget` tokens cut into clauses, or into words.
+    """The context with the kept units that alone take more than `budget` tokens cut into clauses, or into words.
 
+    Those of less than half of the best score stay whole, so that none of their fragments fills up what is left.
     The pieces have their unit's score, a hair less the fewer of the question's words they hold and the further they
     stand from the best of them; rules among them score nothing. Blobs, words and units that `protect` keeps whatever
     their score stay whole. Extracts without such a unit come back as they are.
     """
-    pieces = list(context.pieces)
+    pieces, worth = list(context.pieces), _worth(context)
     for place, piece in enumerate(pieces):
         if isinstance(piece, Extract) and not piece.dropped:
             room = budget - counter.count([title_line(piece)])[0]
-            pieces[place] = _cut(piece, context.query, max(room, 1), counter, protect)
+            pieces[place] = _cut(piece, context.query, max(room, 1), worth, counter, protect)
     return context if pieces == list(context.pieces) else replace(context, pieces=tuple(pieces))
 
 
-def _cut(extract: Extract, query: str, room: int, counter: TokenCounter, protect: Sequence[str | Finder]) -> Extract:
+def _worth(context: Context) -> float:
+    """The score from which a unit is worth cutting: half of the best one's, whichever side of zero that is on."""
+    best = max((unit.score for extract in context.extracts for unit in extract.kept_units()), default=0.0)
+    return best / 2 if best > 0 else best * 2
+
+
+def _cut(
+    extract: Extract, query: str, room: int, worth: float, counter: TokenCounter, protect: Sequence[str | Finder]
+) -> Extract:
     text = extract.source.text
     # a token is a byte at least, so that most units need no count
-    suspects = [at for at, kept in enumerate(extract.kept) if kept and _bytes(text, extract.units[at]) > room]
+    suspects = [
+        at
+        for at, unit in enumerate(extract.units)
+        if extract.kept[at] and not unit.score < worth and _bytes(text, unit) > room
+    ]
     if not suspects:
         return extract
     costs = dict(zip(suspects, counter.count([_slice(text, extract.units[at]) for at in suspects]), strict=True))

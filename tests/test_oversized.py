@@ -73,6 +73,16 @@ def test_pieces_cover_the_unit_in_order_and_keep_atoms_whole(words: list[str], b
         assert sum(atom in text[unit.start : unit.end] for unit in extract.units) >= min(1, text.count(atom))
 
 
+@pytest.mark.parametrize(("poor", "best"), [(0.2, 0.9), (-3.0, -1.0), (-1.0, 2.0)])
+def test_a_long_unit_far_behind_the_best_is_no_store_of_crumbs(poor: float, best: float) -> None:
+    text = "The choir rehearses on Mondays, and on Thursdays, and before every concert. Tea is at four."
+    long, short = Span(0, 75, poor), Span(76, 91, best)
+    context = Context("When is tea?", (Extract(Document(text), (long, short), (True, True)),))
+    assert cut_oversized(context, budget=6, counter=WordCounter()) == context
+    near = Context("When is tea?", (Extract(Document(text), (Span(0, 75, best), short), (True, True)),))
+    assert len(cut_oversized(near, budget=6, counter=WordCounter()).extracts[0].units) > 2
+
+
 def test_what_fits_stays_as_it_is() -> None:
     context = whole("The mill turns.")
     assert cut_oversized(context, budget=3, counter=WORDS) is context
