@@ -62,3 +62,15 @@ def test_the_document_tells_of_both_answers_of_compress(client):
     schema = shown["paths"]["/v1/compress"]["post"]["responses"]["200"]["content"]["application/json"]["schema"]
     assert {"$ref": "#/components/schemas/HeadroomResponse"} in schema["anyOf"]
     assert set(answer) == set(shown["components"]["schemas"]["HeadroomResponse"]["properties"])
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/completions", "/v1/messages", "/v1/responses"])
+def test_a_wire_s_error_has_the_fields_that_the_document_names(client, path):
+    document = client.get("/openapi.json").json()
+    answer = client.post(path, json={"ctxprune": {"threshold": 0.2, "operating_point": "safe"}})
+    content = document["paths"][path]["post"]["responses"]["422"]["content"]["application/json"]["schema"]
+    outer = document["components"]["schemas"][content["$ref"].rpartition("/")[2]]
+    inner = document["components"]["schemas"][outer["properties"]["error"]["$ref"].rpartition("/")[2]]
+    assert answer.status_code == 422
+    assert answer.json().keys() == set(outer["required"])
+    assert answer.json()["error"].keys() == set(inner["required"])

@@ -364,3 +364,15 @@ class OpenAIErrorResponse(BaseModel):
     """Errors of the proxy's routes, as OpenAI clients read them."""
 
     error: OpenAIErrorDetail
+
+
+class AnthropicErrorDetail(BaseModel):
+    type: str
+    message: str
+
+
+class AnthropicErrorResponse(BaseModel):
+    """Errors of the proxy's route for Anthropic clients, as they read them."""
+
+    type: Literal["error"]
+    error: AnthropicErrorDetail

@@ -289,9 +289,8 @@ class Service:
     def error_responses(self) -> dict[int | str, dict[str, Any]]:
         return {status: {"model": ErrorResponse, "description": text} for status, text in _MEANING.items()}
 
-    @property
-    def proxy_error_responses(self) -> dict[int | str, dict[str, Any]]:
-        return {status: {"model": OpenAIErrorResponse, "description": text} for status, text in _PROXY_MEANING.items()}
+    def proxy_error_responses(self, shape: type[BaseModel] = OpenAIErrorResponse) -> dict[int | str, dict[str, Any]]:
+        return {status: {"model": shape, "description": text} for status, text in _PROXY_MEANING.items()}
 
 
 def told_headers(status: str, before: int, after: int, reason: str = "", would_be: int | None = None) -> dict[str, str]:

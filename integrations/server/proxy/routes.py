@@ -25,6 +25,7 @@ from ctxprune.integrations.server.proxy.compress import ProxyCompressor, Rewriti
 from ctxprune.integrations.server.proxy.modes import Modes
 from ctxprune.integrations.server.proxy.tool_results import ToolResultPruner
 from ctxprune.integrations.server.proxy.wires import changed_bytes
+from ctxprune.integrations.server.schemas import AnthropicErrorResponse, OpenAIErrorResponse
 from ctxprune.integrations.server.service import BrokenOffError, Service, while_connected
 from ctxprune.integrations.server.settings import Settings
 
@@ -326,7 +327,7 @@ class Proxying:
 
 def proxy_routes(service: Service, upstream: Upstream, gateway: Gateway) -> APIRouter:
     """The routes over one service and its upstream. gateway: whose options by key, and whose books, hold here too."""
-    router = APIRouter(tags=["proxy"], route_class=service.route_class, responses=service.proxy_error_responses)
+    router = APIRouter(tags=["proxy"], route_class=service.route_class, responses=service.proxy_error_responses())
     compressor = ProxyCompressor(service)
     answers = Proxying(service, upstream, compressor, ToolResultPruner(service, compressor), Modes(gateway))
     for path, answer, description, example in (
@@ -335,7 +336,10 @@ def proxy_routes(service: Service, upstream: Upstream, gateway: Gateway) -> APIR
         ("messages", answers.messages, "Anthropic messages; the answer is the upstream's.", _MESSAGES_EXAMPLE),
         ("responses", answers.responses, "A response; the answer is the upstream's.", _RESPONSES_EXAMPLE),
     ):
-        router.post(f"/v1/{path}", **_documented(description, example))(answer)
+        shape = AnthropicErrorResponse if is_anthropic(f"/{path}") else OpenAIErrorResponse
+        router.post(f"/v1/{path}", responses=service.proxy_error_responses(shape), **_documented(description, example))(
+            answer
+        )
     router.get("/v1/models", response_description="The upstream's models.")(answers.models)
     router.get("/v1/models/{model:path}", response_description="The upstream's model.")(answers.one_model)
     if upstream.url or upstream.anthropic_url:
