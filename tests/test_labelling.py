@@ -313,7 +313,7 @@ def test_a_foreign_file_is_no_cache(tmp_path: Path) -> None:
 @pytest.fixture
 def scripted(monkeypatch: pytest.MonkeyPatch) -> Script:
     script = Script(outcomes)
-    monkeypatch.setattr("ctxprune.generators.LocalGenerator", lambda path, gguf_file: script)
+    monkeypatch.setattr("ctxprune.generators.LocalGenerator", lambda path, gguf_file, chat: script)
     return script
 
 

@@ -14,9 +14,18 @@ CASES = [
         "The orchard lies in the south. Ilse keeps the bees. The gate is green. Snow fell in March. Trains are late.",
         BUNDLED,
     ),
-    ("Кто держит пчёл?", "Сад лежит на юге. Пчёл держит Ильза. Ворота зелёные.", MULTILINGUAL),
-    ("Ποιος έχει μέλισσες;", "Ο κήπος είναι στο νότο. Η Ίλζε έχει μέλισσες. Η πύλη είναι πράσινη.", MULTILINGUAL),
-    ("谁养蜜蜂？", "果园在南边。伊尔莎养蜜蜂。大门是绿色的。", MULTILINGUAL),
+    (
+        "Кто держит пчёл?",
+        "Сад лежит на юге. Пчёл держит Ильза. Ворота зелёные. В марте шёл снег. Поезда опаздывают. Хлеб продают тут.",
+        MULTILINGUAL,
+    ),
+    (
+        "Ποιος έχει μέλισσες;",
+        "Ο κήπος είναι στο νότο. Η Ίλζε έχει μέλισσες. Η πύλη είναι πράσινη. "
+        "Το χιόνι έπεσε τον Μάρτιο. Τα τρένα αργούν. Το ψωμί πωλείται το Σάββατο.",
+        MULTILINGUAL,
+    ),
+    ("谁养蜜蜂？", "果园在南边。伊尔莎养蜜蜂。大门是绿色的。三月下了雪。火车晚点了。星期六卖面包。", MULTILINGUAL),
 ]
 
 
@@ -71,7 +80,7 @@ def test_chats_are_pruned_by_the_model_of_their_language(client, upstream, query
 GERMAN = (
     "Wer hütet die Bienen?",
     "Der Obstgarten liegt im Süden. Ilse hütet die Bienen. Das Tor ist grün. Im März fiel Schnee. Züge sind verspätet.",
-    BUNDLED,
+    MULTILINGUAL,
 )
 
 
