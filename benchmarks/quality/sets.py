@@ -10,7 +10,7 @@ import json
 import pydoc
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -258,15 +258,16 @@ def manual(module: str) -> str:
 
 def load_compressor(name: str) -> Compressor:
     """A compressor by name, "NAME:MODEL" with that model, such as an export's folder, or "NAME+OPTION=VALUE" with that
-    option.
+    option, a rule of the policy among them, whose values are JSON.
 
     Raises UnknownNameError for a name that nobody knows.
     """
     if "+" in name and not Path(name).exists():
         family, *options = name.split("+")
         given: dict[str, Any] = {key: value for key, _, value in (option.partition("=") for option in options)}
-        if "empty_below" in given:
-            given["policy"] = ctxprune.Policy(empty_below=float(given.pop("empty_below")))
+        rules = given.keys() & {each.name for each in fields(ctxprune.Policy)}
+        if rules:
+            given["policy"] = ctxprune.Policy(**{rule: json.loads(given.pop(rule)) for rule in rules})
         return ctxprune.load(family, **given)
     family, colon, model = name.partition(":")
     if not colon or Path(name).exists():
