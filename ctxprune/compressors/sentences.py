@@ -6,7 +6,7 @@ import copy
 import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, Unpack, runtime_checkable
@@ -19,8 +19,10 @@ from ctxprune.compressors.base import (
     ScoringCompressor,
     narrow,
     readable_units,
+    relevance_of,
     visible_sentences,
     visible_units,
+    with_extracts,
 )
 from ctxprune.errors import InputError
 from ctxprune.prompt import piece_text
@@ -113,13 +115,6 @@ class Lead(ScoringCompressor):
             return [_falling(context) for context in contexts]
 
 
-def with_extracts(context: Context, extracts: Iterable[Extract]) -> Context:
-    """The context with its extracts replaced in order; summaries and soft tokens stay where they are."""
-    fresh = iter(extracts)
-    pieces = tuple(next(fresh) if isinstance(piece, Extract) else piece for piece in context.pieces)
-    return replace(context, pieces=pieces)
-
-
 def falling_words(extract: Extract, first: float) -> list[Span]:
     """The kept words, scored `first`, `first` - 1, ...: truncation in reading order as a ranking; blobs come last."""
     words = visible_units(extract, split_words)
@@ -204,11 +199,6 @@ class KnownRelevance:
         if texts[0] != texts[1]:
             raise InputError("the known relevance is of other documents; score these contexts first")
         return relevance_of(self.scored)
-
-
-def relevance_of(scored: Sequence[Context]) -> list[list[float]]:
-    """The relevance of each context's documents; 0 for those that nobody judged."""
-    return [[extract.score or 0.0 for extract in context.extracts] for context in scored]
 
 
 class RerankTruncate(ScoringCompressor):
