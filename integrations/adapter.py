@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.documents import finite
 from ctxprune.errors import InputError
 from ctxprune.pipeline import OnError, Pipeline
 from ctxprune.prompt import same_text
@@ -77,6 +79,11 @@ class Adapter:
         if isinstance(self.compressor, ScoringCompressor):
             # nothing to read, but every option is looked at
             self.compressor.compress([], **self._limits)
+
+    @classmethod
+    def of(cls, options: BaseModel) -> Adapter:
+        """With the options that are fields of a framework's model, under the same names. Raises what building does."""
+        return cls(**{name: getattr(options, name) for name in inspect.signature(cls).parameters})
 
     @property
     def needs_query(self) -> bool:
@@ -175,17 +182,6 @@ def check_top_n(top_n: int | None) -> None:
     """Raises InputError for less than one document."""
     if top_n is not None and top_n < 1:
         raise InputError(f"the number of documents must be at least 1, got {top_n}; leave it out to return them all")
-
-
-def finite(value: object) -> float | None:
-    """A retriever's score as a float; None for what is no number (numpy's numbers are) and for nan."""
-    if not hasattr(value, "__float__") or isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def loaded_compressor(

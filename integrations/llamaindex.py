@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
-from ctxprune.documents import text_of
+from ctxprune.documents import finite, text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, finite
+from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew
 from ctxprune.pipeline import OnError
 from ctxprune.text import UnitKind
 from ctxprune.types import Document
@@ -57,19 +57,7 @@ class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
     _adapter: Adapter = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
-        self._adapter = Adapter(
-            self.compressor,
-            threshold=self.threshold,
-            operating_point=self.operating_point,
-            budget=self.budget,
-            top_n=self.top_n,
-            tokenizer=self.tokenizer,
-            calibration=self.calibration,
-            language=self.language,
-            units=self.units,
-            drop_empty=self.drop_empty,
-            on_error=self.on_error,
-        )
+        self._adapter = Adapter.of(self)
 
     @classmethod
     def class_name(cls) -> str:
