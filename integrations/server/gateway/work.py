@@ -11,8 +11,9 @@ from typing import Any
 from ctxprune.errors import InputError
 from ctxprune.integrations.cache import ENTRY_BYTES, BoundedCache, SentTexts
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.gateway.messages import Conversation, Slot
+from ctxprune.integrations.server.gateway.messages import Conversation
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
+from ctxprune.integrations.server.proxy.context import Slot
 from ctxprune.integrations.server.proxy.marks import keeps_balance
 from ctxprune.integrations.server.service import told_headers
 from ctxprune.prompt import NO_CONTEXT, piece_text
