@@ -38,8 +38,8 @@ class Document:
             return value
         if isinstance(value, str):
             return cls(value)
-        if isinstance(value, tuple) and len(value) == 2 and finite(value[1]) is not None:
-            return replace(cls.of(value[0]), score=finite(value[1]))
+        if isinstance(value, tuple) and len(value) == 2 and _finite(value[1]) is not None:
+            return replace(cls.of(value[0]), score=_finite(value[1]))
         if isinstance(value, Mapping):
             return _from_fields(dict(value))
         if (fields := _fields_of(value)) is not None:
@@ -91,7 +91,7 @@ def _from_fields(fields: dict[str, Any]) -> Document:
     metadata = {**(_metadata_of(fields) or {}), **{key: each for key, each in fields.items() if key not in named}}
     title = metadata.get("title") if fields.get("title") is None else fields["title"]
     name = next((fields[key] for key in _ID_FIELDS if fields.get(key) is not None), "")
-    scores = (finite(place.get(key)) for place in (fields, metadata) for key in _SCORE_FIELDS)
+    scores = (_finite(place.get(key)) for place in (fields, metadata) for key in _SCORE_FIELDS)
     return Document(
         text,
         id=str(name),
@@ -101,14 +101,11 @@ def _from_fields(fields: dict[str, Any]) -> Document:
     )
 
 
-def finite(score: object) -> float | None:
+def _finite(score: object) -> float | None:
     """A retriever's score as a float (numpy's numbers are); None for nan and for what is no number."""
-    if isinstance(score, bool) or not hasattr(score, "__float__"):
+    if isinstance(score, bool | str) or not hasattr(score, "__float__"):
         return None
-    try:
-        number = float(score)
-    except (TypeError, ValueError, OverflowError):  # an array, say, or a whole number of 400 digits
-        return None
+    number = float(score)
     return number if math.isfinite(number) else None
 
 

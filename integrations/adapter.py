@@ -13,7 +13,6 @@ from pydantic import BaseModel
 
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
-from ctxprune.documents import finite
 from ctxprune.errors import InputError
 from ctxprune.pipeline import OnError, Pipeline
 from ctxprune.prompt import same_text
@@ -182,6 +181,17 @@ def check_top_n(top_n: int | None) -> None:
     """Raises InputError for less than one document."""
     if top_n is not None and top_n < 1:
         raise InputError(f"the number of documents must be at least 1, got {top_n}; leave it out to return them all")
+
+
+def finite(value: object) -> float | None:
+    """A retriever's score as a float; None for what is no number (numpy's numbers are) and for nan."""
+    if not hasattr(value, "__float__") or isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
 
 
 def loaded_compressor(

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ctxprune.documents import finite, text_of
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed
+from ctxprune.integrations.adapter import Adapter, Compressed, finite
 from ctxprune.pipeline import OnError
 from ctxprune.text import UnitKind
 from ctxprune.types import Compressor, Document, TokenCounter

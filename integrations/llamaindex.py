@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
-from ctxprune.documents import finite, text_of
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew
+from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, finite
 from ctxprune.pipeline import OnError
 from ctxprune.text import UnitKind
 from ctxprune.types import Document

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ctxprune import Document, prune
@@ -39,11 +37,3 @@ def test_one_and_many_are_pruned(make: Any) -> None:
     forms = make()
     for documents in (forms[0], forms, tuple(forms), iter(forms)):
         assert "Anna Pohl" in prune("Who built the mill?", documents, budget=16).text
-
-
-@pytest.mark.parametrize(
-    "score", [10**400, np.array([0.2, 0.4]), "0.4", True, math.nan], ids=lambda score: str(score)[:9]
-)
-def test_a_score_that_is_no_number_is_none(score: object) -> None:
-    assert Document.of({"text": TEXT, "score": score}).score is None
-    assert Document.of({"text": TEXT, "score": score, "metadata": {"score": np.float32(0.5)}}).score == 0.5

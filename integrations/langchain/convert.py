@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from langchain_core.documents import Document as LangChainDocument
 
-from ctxprune.documents import finite, text_of
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError
-from ctxprune.integrations.adapter import Compressed
+from ctxprune.integrations.adapter import Compressed, finite
 from ctxprune.types import Document as OwnDocument
 
 SCORE_KEYS = ("score", "relevance_score")
