@@ -152,8 +152,8 @@ def _tell(folder: Path, *, below: Sequence[str]) -> None:
 @app.command()
 def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
     """Write leaderboard, plots and report.html of a run again."""
-    from ctxprune.eval.report import write_report
     from ctxprune.eval.report.folder import open_run
+    from ctxprune.eval.report.html import write_report
     from ctxprune.eval.run.folder import LEFTOVERS
 
     open_run(folder)  # a folder that holds no run is not to be touched
