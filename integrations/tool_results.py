@@ -10,9 +10,9 @@ import logging
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ctxprune.cache import BoundedCache
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import loaded_compressor
-from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.originals import OwnOriginals, gives_originals, marked, retrieve_tool
 from ctxprune.result import span_rows
 from ctxprune.text import UnitKind

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from ctxprune.cache import BoundedCache
 from ctxprune.compressors.provence.compressor import shared_model
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel, Reading
 from ctxprune.errors import CtxpruneError
-from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError, Order, Slot, Ticket
 from ctxprune.integrations.server.observe import Metrics
 from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence

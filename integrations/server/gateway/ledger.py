@@ -11,7 +11,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ctxprune.integrations.cache import ENTRY_BYTES, BoundedCache
+from ctxprune.cache import ENTRY_BYTES, BoundedCache
 from ctxprune.integrations.server.engine.queue import estimated_tokens
 from ctxprune.integrations.server.gateway.policy import ModelInfo
 from ctxprune.types import TokenCounter

@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
-from ctxprune.integrations.cache import SentTexts
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError
@@ -20,6 +19,7 @@ from ctxprune.integrations.server.patterns import Pattern
 from ctxprune.integrations.server.proxy.context import (
     Conversation,
     Marking,
+    SentTexts,
     Slot,
     Turn,
     anthropic_conversation,
@@ -128,7 +128,7 @@ class ProxyCompressor:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._memory = SentTexts[Slot](service.settings.proxy_memory_bytes)
+        self._memory = SentTexts(service.settings.proxy_memory_bytes)
 
     async def chat(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
         """size: of the body in bytes. Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only

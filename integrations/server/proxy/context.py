@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ctxprune.cache import ENTRY_BYTES, BoundedCache
 from ctxprune.integrations.server.proxy.marks import Block, find_blocks, outside, spliced, whole_block
 from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
 from ctxprune.integrations.server.proxy.wires import caches_all, ends_cache
@@ -116,6 +117,36 @@ def by_place(texts: Iterable[Slot]) -> dict[tuple[int, Path], list[Slot]]:
     for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
         places.setdefault((slot.row, slot.path), []).append(slot)
     return places
+
+
+#: The text of each stretch; None for one that went as it came.
+Sent = tuple[str | None, ...]
+
+
+class SentTexts:
+    """What turns or rows of conversations were sent as, by a key, so that later requests send the same bytes.
+
+    What could not be pruned is remembered too: were it pruned at the next request, the provider's prompt cache would
+    miss everything after it. limit: bytes of the texts, about; 0 keeps nothing.
+    """
+
+    def __init__(self, limit: int) -> None:
+        # up to four bytes a character, as Python keeps them
+        self._sent: BoundedCache[bytes, Sent] = BoundedCache(
+            limit, weigh=lambda sent: ENTRY_BYTES + sum(4 * len(text) for text in sent if text is not None)
+        )
+
+    def get(self, key: bytes, stretches: Sequence[Slot]) -> dict[Slot, str] | None:
+        """The texts of those that were changed; None where nothing was decided on."""
+        sent = self._sent.get(key)
+        if sent is None or len(sent) != len(stretches):
+            return None
+        return {each: text for each, text in zip(stretches, sent, strict=True) if text is not None}
+
+    def put(self, key: bytes, stretches: Sequence[Slot], texts: Mapping[Slot, str]) -> None:
+        """texts: of those that were changed, of these and maybe others."""
+        pairs = ((each, texts.get(each)) for each in stretches)
+        self._sent.put(key, tuple(None if text == each.text else text for each, text in pairs))
 
 
 def texts_of(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ctxprune.integrations.cache import BoundedCache
+from ctxprune.cache import BoundedCache
 from ctxprune.integrations.originals import gives_originals
 from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
