@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Literal, Protocol, Unpack, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ctxprune.cache import key_of
 from ctxprune.compressors.base import (
     Choice,
     ScoringCompressor,
@@ -93,11 +93,7 @@ class RandomSentences(SentenceCompressor):
         return [np.random.default_rng(self._seed_of(item)).random(len(item.texts)) for item in batch]
 
     def _seed_of(self, item: Sentences) -> int:
-        digest = hashlib.blake2b(str(self.seed).encode(), digest_size=16)
-        for text in (item.query, *item.texts):
-            # the length keeps ("ab", "c") and ("a", "bc") apart; surrogates have no plain UTF-8
-            digest.update(f"\0{len(text)}\0{text}".encode("utf-8", "surrogatepass"))
-        return int.from_bytes(digest.digest(), "little")
+        return int.from_bytes(key_of(item.query, *item.texts, scope=str(self.seed).encode()), "little")
 
 
 class Lead(ScoringCompressor):
