@@ -116,7 +116,7 @@ def test_a_table_without_a_command_is_found() -> None:
     assert without_command(f"# Page\n\n{table}\n## Other\n\n    make bench\n") == ["arm | kept"]
     assert without_command(f"# Page\n\n{words}") == []
     assert without_command(f"# Page\n\n## One\n\n    ctxprune run\n\n### Two\n\n{table}") == []
-    assert len(tables_of_figures((ROOT / "docs" / "benchmark-results.md").read_text(encoding="utf-8"))) >= 2
+    assert len(tables_of_figures((ROOT / "docs" / "xrag.md").read_text(encoding="utf-8"))) >= 2
 
 
 @pytest.mark.parametrize(
@@ -236,6 +236,11 @@ def test_a_report_of_peers_becomes_a_table_without_the_folders_of_its_machine(tm
         "| gone: missing |  |  |  |  |  |",
     ]
     assert speed.peer_versions(figures) == "theirs 2.0"
+    slower = [
+        {**rows[1], "peer": name, "median_seconds": 0.0314 * more}
+        for name, more in (("langchain", 2), ("llmlingua", 7.06))
+    ]
+    assert speed.times_as_fast({**figures, "rows": [*rows, *slower]}) == "2.0 to 7.1 times"
 
 
 def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
@@ -260,4 +265,5 @@ def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
         "| a | 4,321 | – | 25% of int8 |",
         "| b | 4,321 | 2.0 [1.0, 3.0] | 25% of int8 |",
     ]
-    assert speed.growth(figures) == "0.88th to 1.04th"
+    assert speed.growth(figures) == "0.88 to 1.04"
+    assert (speed.warm(figures), speed.cold(figures)) == ("12 ms", "0.01 s")

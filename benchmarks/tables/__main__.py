@@ -44,9 +44,12 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "first_token": readers.first_token,
     "kept_at_rates": readers.kept_at_rates,
     "latency": speed.latency,
+    "warm": speed.warm,
+    "cold": speed.cold,
     "throughput": speed.throughput,
     "growth": speed.growth,
     "peers": speed.peers,
+    "times_as_fast": speed.times_as_fast,
     "peer_versions": speed.peer_versions,
     "scale": speed.scale,
 }

@@ -19,6 +19,16 @@ def latency(figures: Figures) -> str:
     return compact(["5 passages of 100 words", "median, ms", "95th percentile, ms", "peak MB"], rows)
 
 
+def warm(figures: Figures) -> str:
+    """The median of a warm call of the compressor that was measured, the first."""
+    return f"{1000 * figures['warm'][0]['seconds']['median']:,.0f} ms"
+
+
+def cold(figures: Figures) -> str:
+    """The median of a cold start of the command."""
+    return f"{figures['cold_start']['rows'][-1]['seconds']['median']:.2f} s"
+
+
 def _milliseconds(timing: Figures) -> list[str]:
     return [f"{1000 * timing[name]:,.0f}" for name in ("median", "p95")]
 
@@ -44,7 +54,7 @@ def growth(figures: Figures) -> str:
     """What part of a sentence says: the powers of size with which seconds grow, least and most."""
     rows = [*figures["growth"]["documents"], *figures["growth"]["words"]]
     powers = [row["exponent"] for row in rows if not math.isnan(row["exponent"])]
-    return f"{min(powers):.2f}th to {max(powers):.2f}th"
+    return f"{min(powers):.2f} to {max(powers):.2f}"
 
 
 def peers(figures: Figures) -> str:
@@ -60,6 +70,17 @@ def peers(figures: Figures) -> str:
         seconds = [f"{row[name]:.3f}" for name in ("median_seconds", "p95_seconds")]
         rows.append([f"`{row['peer']}`", *seconds, f"{row['peak_mb']:,.0f}", *kept])
     return compact(head, rows)
+
+
+#: Those whose models have the size of ours, so that their seconds can be compared.
+_ALIKE = ("llmlingua", "sentence-transformers", "langchain", "llama-index")
+
+
+def times_as_fast(figures: Figures) -> str:
+    """How many times as long as ours, the first, those with a model of its size took: the least and the most."""
+    ours, *others = (row for row in figures["rows"] if row["status"] == "ran")
+    ratios = [row["median_seconds"] / ours["median_seconds"] for row in others if row["peer"] in _ALIKE]
+    return f"{min(ratios):.1f} to {max(ratios):.1f} times"
 
 
 def peer_versions(figures: Figures) -> str:
