@@ -278,6 +278,41 @@ def test_a_price_tells_when_compression_saves_money(towns, endpoint, tmp_path):
     assert "break-even tokens by price" in (tmp_path / "run" / "report.html").read_text()
 
 
+def test_the_bill_counts_answers_and_says_when_nothing_is_saved(towns, endpoint, tmp_path):
+    price = {"per_million_tokens": 2.0, "per_million_output_tokens": 8.0, "per_compute_hour": 0.0}
+    results = run(checked(towns, generator=openai(endpoint), price=price), tmp_path / "run", cache=tmp_path / "cache")
+    rows = {row["arm"]: row for row in results["rows"]}
+    full, ours = rows["full"], rows["bm25-sentences budget=30"]
+    before, after = (row["metrics"]["answer_tokens"]["mean"] for row in (full, ours))
+    assert before > 0 and after > 0
+    bill = [(2 * row["tokens_after"] + 8 * tokens) / 1000 for row, tokens in ((full, before), (ours, after))]
+    text = (tmp_path / "run" / "leaderboard.md").read_text().partition("What 1,000 questions cost:")[2]
+    lines = {line.split("|")[1].strip(" `"): line.split("|")[2:-1] for line in text.splitlines() if "|" in line}
+    assert [float(lines[arm][3]) for arm in ("full", "bm25-sentences budget=30")] == pytest.approx(bill, rel=1e-3)
+    assert float(lines["bm25-sentences budget=30"][4]) == pytest.approx(100 * (1 - bill[1] / bill[0]), abs=0.06)
+    even = (2 * full["tokens_after"] + 8 * before - 2 * ours["tokens_after"]) / 8
+    assert float(lines["bm25-sentences budget=30"][6]) == pytest.approx(even, abs=0.51)
+    assert "What do 1,000 questions cost?" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_samples_are_written_as_ragas_reads_them(towns, endpoint, tmp_path, capsys):
+    run(checked(towns, generator=openai(endpoint)), tmp_path / "run", cache=tmp_path / "cache")
+    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    out = tmp_path / "ragas.jsonl"
+    assert main(["eval", "report", str(tmp_path / "run"), "--ragas", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert f"wrote {len(rows)} samples" in capsys.readouterr().err and len(rows) == len(samples)
+    for row, sample in zip(rows, samples, strict=True):
+        assert (row["user_input"], row.get("reference")) == (sample["query"], next(iter(sample["answers"]), None))
+        assert row.get("response") == sample["prediction"]
+        assert all(text for text in row["retrieved_contexts"])
+    none, full = (next(row for row in rows if row["arm"] == arm) for arm in ("none", "full"))
+    assert none["retrieved_contexts"] == [] and full["retrieved_contexts"]
+    assert any("reference" in row for row in rows) and any("response" in row for row in rows)
+    assert main(["eval", "report", str(tmp_path / "run"), "--ragas", str(tmp_path / "run")]) == 1
+    assert "cannot write" in capsys.readouterr().err
+
+
 def test_a_judge_that_mumbles_counts_as_wrong_and_is_reported(towns, serve, endpoint, tmp_path):
     mumbling = serve(lambda number, body: (200, {}, json.dumps({"choices": [{"message": {"content": "hm"}}]})))
     config = checked(towns, generator=openai(endpoint), judge=openai(mumbling))

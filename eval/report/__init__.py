@@ -1,10 +1,11 @@
-"""Write the report of a finished run into its folder: leaderboard.md, plots/*.png and report.html."""
+"""Write the report of a finished run, leaderboard.md, plots/*.png and report.html, and its samples for RAGAS."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ctxprune.errors import InputError
 from ctxprune.eval.report.folder import open_run
@@ -13,6 +14,7 @@ from ctxprune.eval.report.leaderboard import leaderboard
 from ctxprune.eval.report.plots import Plot, draw, require_matplotlib
 from ctxprune.eval.report.samples import MOST_CASES, digest
 from ctxprune.eval.run.folder import write_whole
+from ctxprune.files import write_rows
 
 
 def write_report(run_folder: Path | str, *, cases: int = MOST_CASES) -> None:
@@ -50,3 +52,28 @@ def _move(drawn: Path, folder: Path, plots: Iterable[Plot]) -> None:
     for plot in plots:
         (drawn / plot.file).replace(folder / "plots" / plot.file)
     (drawn / "report.html").replace(folder / "report.html")
+
+
+def write_ragas(run_folder: Path | str, path: Path) -> int:
+    """Write every sample of a finished run as a line that RAGAS reads, whole or not at all; returns how many.
+
+    A line has user_input, retrieved_contexts (what is left of each document), response where the generator answered,
+    reference (the first accepted answer) where there is one, and dataset, arm and id, which RAGAS ignores.
+    Raises InputError for a folder that holds no finished run and a file that cannot be written.
+    """
+    run = open_run(run_folder)
+    try:
+        return write_rows(path, (_for_ragas(sample) for _, sample in run.samples()))
+    except OSError as error:
+        path.with_name(path.name + ".part").unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error}; name a file where one can be written") from None
+
+
+def _for_ragas(sample: Mapping[str, Any]) -> dict[str, Any]:
+    given = {"response": sample.get("prediction"), "reference": next(iter(sample["answers"]), None)}
+    return {
+        "user_input": sample["query"],
+        "retrieved_contexts": [document["text"] for document in sample["documents"] if document.get("text")],
+        **{name: text for name, text in given.items() if text is not None},
+        **{name: sample.get(name) for name in ("dataset", "arm", "id")},
+    }

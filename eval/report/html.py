@@ -22,6 +22,7 @@ from ctxprune.eval.report.folder import (
 from ctxprune.eval.report.leaderboard import (
     Board,
     Cell,
+    bill_board,
     board,
     differences,
     generator_line,
@@ -120,6 +121,7 @@ def page(run: Run, digests: Mapping[str, Digest], plots: Sequence[Plot], folder:
         yield from _tables(rows, run)
         yield from _pictures([plot for plot in plots if plot.dataset == dataset], folder)
         yield from _speed(rows, digests[dataset], _price(run))
+        yield from _bill(rows, run)
         yield from _questions(run, rows, digests[dataset])
         yield "</section>\n"
     yield from _origin(run)
@@ -172,6 +174,13 @@ def _speed(rows: Sequence[Row], found: Digest, price: Price | None) -> Iterator[
         yield "<h3>When does it pay?</h3>\n"
         yield f"<p>{safe(speed_note(generator_line(found)))} Measured on the machine of the run.</p>\n"
         yield _table(times, "Costs of compressing and break-even length")
+
+
+def _bill(rows: Sequence[Row], run: Run) -> Iterator[str]:
+    bill = bill_board(rows, run.results)
+    if bill.rows:
+        yield "<h3>What do 1,000 questions cost?</h3>\n"
+        yield _table(bill, "Bill of 1,000 questions, with and without compression")
 
 
 def _questions(run: Run, rows: Sequence[Row], found: Digest) -> Iterator[str]:

@@ -253,6 +253,8 @@ class Run:
         if self.answerer is None:
             return None
         answers = self.answerer.answers([self.prompt(sample) for sample in samples])
+        tokens = self.counter.count([answer.text for answer in answers])
+        answers = [replace(answer, tokens=float(count)) for answer, count in zip(answers, tokens, strict=True)]
         if self.judge is None:
             return answers
         verdicts = self._verdicts(samples, answers, self.judge)
