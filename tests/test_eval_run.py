@@ -263,6 +263,22 @@ def test_an_endpoint_that_goes_down_costs_no_answer_twice(towns, serve, tmp_path
     assert sorted(asked.values())[-2:] == [1, 2]  # only the prompt that failed was asked again
 
 
+@pytest.mark.parametrize("models", [["tiny-1"], ["tiny-1", "tiny-2"]])
+def test_an_endpoint_that_changes_its_model_midway_is_named(towns, serve, tmp_path, models):
+    def answering(number, body):
+        return 200, {}, json.dumps(json.loads(answer(body)) | {"model": models[number > 5 and len(models) > 1]})
+
+    config = checked(towns, generator=openai(serve(answering)))
+    for folder in ("first", "cached"):
+        results = run(config, tmp_path / folder, cache=tmp_path / "cache")
+        assert results["answered_by"] == models
+        warned = [
+            "Answers came from 2 models: tiny-1, tiny-2" in (tmp_path / folder / name).read_text().replace("\\", "")
+            for name in ("leaderboard.md", "report.html")
+        ]
+        assert warned == [len(models) > 1] * 2
+
+
 def test_a_changed_setting_asks_only_what_is_new(towns, endpoint, tmp_path):
     run(checked(towns, generator=openai(endpoint)), tmp_path / "a", cache=tmp_path / "cache")
     before = {body["messages"][-1]["content"] for _, _, body in endpoint.seen}

@@ -103,11 +103,13 @@ class Reply:
     """text: what a user would see. fault: why it is no answer, "" where it is one.
 
     cut: the limit of new tokens ended it, not the model (None: not known); for a chat endpoint that is a fault too.
+    model: which one an endpoint says has answered, "" where nobody says.
     """
 
     text: str
     fault: str = ""
     cut: bool | None = None
+    model: str = ""
 
     @property
     def short_fault(self) -> str:

@@ -261,7 +261,12 @@ class OpenAIGenerator(Connected):
         """As `generate`, with the reason in place of an error where a reply is no answer."""
         checked = checked_prompts(prompts, max_new_tokens)
         read = chat_reply if self.chat else completion_reply
-        return self._transport.replies(checked, lambda prompt: self._body(prompt, max_new_tokens), read)
+
+        def named(answer: Any) -> Reply:
+            reply, model = read(answer), answer.get("model")
+            return replace(reply, model=model) if isinstance(model, str) else reply
+
+        return self._transport.replies(checked, lambda prompt: self._body(prompt, max_new_tokens), named)
 
     def _body(self, prompt: str, max_new_tokens: int) -> dict[str, Any]:
         text = model_text(prompt)

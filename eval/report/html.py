@@ -27,6 +27,7 @@ from ctxprune.eval.report.leaderboard import (
     differences,
     generator_line,
     in_short,
+    mixed_models,
     reading,
     speed_board,
     speed_note,
@@ -131,6 +132,8 @@ def page(run: Run, digests: Mapping[str, Digest], plots: Sequence[Plot], folder:
 def _opening(run: Run, datasets: Mapping[str, Sequence[Row]], anchors: Mapping[str, str]) -> Iterator[str]:
     tested = dict.fromkeys(row["compressor"] for rows in datasets.values() for row in rows if is_tested(row))
     yield f"<h1>Benchmark run {safe(run.id)}</h1>\n"
+    if warning := mixed_models(run.results):
+        yield f'<p class="short">{safe(warning)}</p>\n'
     yield f'<p class="short">{safe(in_short(run.results))}</p>\n'
     yield f"<p>Tested: {', '.join(f'<code>{safe(name)}</code>' for name in tested) or 'nothing'}.</p>\n"
     links = (f'<li><a href="#{anchors[name]}" dir="auto">{safe(name)}</a></li>' for name in datasets)

@@ -68,6 +68,8 @@ class Board:
 def leaderboard(results: Results) -> str:
     """All datasets as Markdown. The same results give the same text; no row is left out."""
     parts = ["# Leaderboard", markdown.plain(in_short(results)), reading(results)]
+    if warning := mixed_models(results):
+        parts.insert(1, f"**{markdown.plain(warning)}**")
     if tally := standings(results):
         parts += ["## Wins, ties and losses", _markdown(tally)]
     for dataset, rows in by_dataset(results).items():
@@ -182,6 +184,17 @@ def in_short(results: Results) -> str:
     shares = [share for row in tested if not math.isnan(share := removed(row))]
     went = f"{100 * min(shares):.0f} to {100 * max(shares):.0f}% of the tokens removed" if shares else ""
     return "In short: " + "; ".join([*parts, *([went] if went else [])] or ["nothing was measured"]) + "."
+
+
+def mixed_models(results: Results) -> str:
+    """A warning where an endpoint's answers came from several models; "" else. Cached answers of earlier runs count."""
+    models = results.get("answered_by", ())
+    if len(models) < 2:
+        return ""
+    return (
+        f"Answers came from {len(models)} models: {', '.join(models)}. A difference between arms may be one between "
+        "models: name one of them as the model, with a date or revision, and run again."
+    )
 
 
 def _phrase(tally: Mapping[str, int]) -> str:
