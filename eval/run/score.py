@@ -58,8 +58,8 @@ class Answer:
 
     match_without_context: `match` of the answer to the same question without a context, NaN where there is none.
     verdict: of an LLM judge, None where none was asked. seconds: to generate it. tokens: of the text, NaN where nobody
-    counted. fault: why the reply is no answer (empty, refused, cut off, only reasoning), "" where it is one. model: what
-    an endpoint says has answered.
+    counted. fault: why the reply is no answer (empty, refused, cut off, only reasoning), "" where it is one. model:
+    what an endpoint says has answered.
     """
 
     text: str
