@@ -157,8 +157,9 @@ def report(
     ] = None,
 ) -> None:
     """Write leaderboard, plots and report.html of a run again."""
-    from ctxprune.eval.report import write_ragas, write_report
     from ctxprune.eval.report.folder import open_run
+    from ctxprune.eval.report.html import write_report
+    from ctxprune.eval.report.samples import write_ragas
     from ctxprune.eval.run.folder import LEFTOVERS
 
     if ragas is not None:

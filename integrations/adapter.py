@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -77,6 +78,11 @@ class Adapter:
         if isinstance(self.compressor, ScoringCompressor):
             # nothing to read, but every option is looked at
             self.compressor.compress([], **self._limits)
+
+    @classmethod
+    def of(cls, options: BaseModel) -> Adapter:
+        """With the options that are fields of a framework's model, under the same names. Raises what building does."""
+        return cls(**{name: getattr(options, name) for name in inspect.signature(cls).parameters})
 
     @property
     def needs_query(self) -> bool:

@@ -57,19 +57,7 @@ class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
     _adapter: Adapter = PrivateAttr()
 
     def model_post_init(self, context: Any, /) -> None:
-        self._adapter = Adapter(
-            self.compressor,
-            threshold=self.threshold,
-            operating_point=self.operating_point,
-            budget=self.budget,
-            top_n=self.top_n,
-            tokenizer=self.tokenizer,
-            calibration=self.calibration,
-            language=self.language,
-            units=self.units,
-            drop_empty=self.drop_empty,
-            on_error=self.on_error,
-        )
+        self._adapter = Adapter.of(self)
 
     @classmethod
     def class_name(cls) -> str:

@@ -64,6 +64,23 @@ class ToolCall:
 NO_CALL = ToolCall()
 
 
+def calls_of(message: Any) -> Iterator[tuple[str, ToolCall]]:
+    """The calls of a message of the assistant's, each under its id, in OpenAI's and in Anthropic's form.
+
+    The older `function_call` has no id but its name.
+    """
+    if role_of(message) != "assistant":
+        return
+    for call in listed(message.get("tool_calls")):
+        if isinstance(call, dict) and call.get("id") is not None and isinstance(function := call.get("function"), dict):
+            yield str(call["id"]), ToolCall.of(function.get("name"), function.get("arguments"))
+    for part in listed(message.get("content")):
+        if isinstance(part, dict) and part.get("id") is not None and part.get("type") == "tool_use":
+            yield str(part["id"]), ToolCall.of(part.get("name"), part.get("input"))
+    if isinstance(function := message.get("function_call"), dict) and function.get("name"):
+        yield str(function["name"]), ToolCall.of(function.get("name"), function.get("arguments"))
+
+
 def responses_results(body: Mapping[str, Any]) -> list[ToolResult]:
     """OpenAI responses: the outputs of function and custom tool calls among the input items."""
     items = listed(body.get("input"))
@@ -112,13 +129,17 @@ def is_models(item: Any) -> bool:
     return role_of(item) == "assistant" or kind == "reasoning" or kind.endswith("_call")
 
 
-def texts_in(content: Any, path: Path) -> Iterator[tuple[Path, str]]:
-    """The texts of a result: one, or one for each text part; images and the like have none."""
+#: The types of parts that hold text, in the three APIs together.
+_TEXT_PARTS = ("text", "input_text", "output_text")
+
+
+def texts_in(content: Any, path: Path, *, parts: tuple[str, ...] = _TEXT_PARTS) -> Iterator[tuple[Path, str]]:
+    """The texts of a content: one, or one for each part of a text's type; images and the like have none."""
     if isinstance(content, str):
         yield path, content
         return
     for place, part in enumerate(listed(content)):
-        if isinstance(part, dict) and str(part.get("type", "")) in ("text", "input_text", "output_text"):
+        if isinstance(part, dict) and str(part.get("type", "")) in parts:
             text = part.get("text")
             if isinstance(text, str):
                 yield (*path, place, "text"), text

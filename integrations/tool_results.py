@@ -5,14 +5,13 @@ The adapters of agents' frameworks find the results in a conversation and put th
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ctxprune.cache import BoundedCache, key_of
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import loaded_compressor
-from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.originals import OwnOriginals, gives_originals, marked, retrieve_tool
 from ctxprune.result import span_rows
 from ctxprune.text import UnitKind
@@ -90,7 +89,7 @@ class ToolResults:
         cannot be pruned, which is logged. The same text and question give the same again, failures too."""
         if not self._takes(tool) or not (question.strip() or not self._outputs.needs_query):
             return None
-        key = _key(tool, question, text)
+        key = key_of(tool, question, text)
         sent = self._sent.get(key)
         if sent is None:
             sent = _Sent(self._pruned(text, question, tool))
@@ -139,13 +138,6 @@ def _check_tools(only: object, never: object) -> None:
             raise InputError(f"{name} must be a list of tool names, got the string {tools!r}")
     if isinstance(only, list | tuple) and isinstance(never, list | tuple) and (both := sorted(set(only) & set(never))):
         raise InputError(f"{', '.join(both)} stands in both only and never; leave it out of one")
-
-
-def _key(*parts: str) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for part in parts:
-        digest.update(f"{len(part)}\0{part}".encode("utf-8", "surrogatepass"))
-    return digest.digest()
 
 
 def _report(output: ToolOutput, compressor: str) -> dict[str, Any]:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from ctxprune.text import split_sentences
+from ctxprune.text.structure import structure
+
 TRIES = 8
 
 
@@ -23,3 +26,8 @@ def assert_work_grows_with_length(
         return time.process_time() - started
 
     assert any(seconds(4 * size) <= 8 * seconds(size) + 0.05 for _ in range(TRIES))
+
+
+def assert_structure_grows_with_length(piece: str) -> None:
+    """The same of splitting a text into units and telling what they are to each other."""
+    assert_work_grows_with_length(lambda text: structure(text, split_sentences(text)), piece)

@@ -1,4 +1,4 @@
-"""A cheap embedder whose vectors tell texts apart, for the tests of the vector store."""
+"""Cheap embedders whose vectors tell texts apart."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ctxprune.text.words import tokenise
 from ctxprune.types import Document
 
 DIMENSION = 8
@@ -33,3 +34,17 @@ class HashEmbedder:
 
 def documents(count: int, *, first: int = 0) -> list[Document]:
     return [Document(f"passage number {n}", id=f"d{n}", metadata={"page": n}) for n in range(first, first + count)]
+
+
+class BagEmbedder:
+    """Counts of words by length and first letter, scaled to length one."""
+
+    name = "bag"
+    dimension = 97
+
+    def embed(self, texts: Sequence[str]) -> np.ndarray:
+        vectors = np.full((len(texts), self.dimension), 1e-3, dtype=np.float32)
+        for row, text in enumerate(texts):
+            for word in tokenise(text):
+                vectors[row, sum(map(ord, word)) % self.dimension] += 1
+        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)

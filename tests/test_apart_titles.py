@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fixtures_growth import assert_work_grows_with_length
+from fixtures_growth import assert_structure_grows_with_length
 from test_units_field import leaning
 
 from ctxprune.text import split_sentences
@@ -66,4 +66,4 @@ def test_other_lines_alone_are_no_headings(text: str) -> None:
 
 @pytest.mark.parametrize("piece", ["A b\n\nC d e.\n\n", "1. A\n\n", "a 1\n\n  b\n\n", "A\n\n- b\n- c\n\n"])
 def test_work_grows_with_the_length_of_odd_titles(piece: str) -> None:
-    assert_work_grows_with_length(lambda text: structure(text, split_sentences(text)), piece)
+    assert_structure_grows_with_length(piece)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from fixtures_vectors import BagEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +16,7 @@ from ctxprune.compressors.sentences import BM25Sentences, Lead, RandomSentences,
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.prompt import render_context
 from ctxprune.select import Policy
-from ctxprune.text.words import bm25_scores, tokenise
+from ctxprune.text.words import bm25_scores
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Context, Document, Summary
 
@@ -28,20 +29,6 @@ DOCUMENTS = (
     Document(RIVER, id="r", score=0.5),
 )
 CONTEXT = Context.of("When do cats hunt?", DOCUMENTS)
-
-
-class BagEmbedder:
-    """Counts of words by length and first letter, scaled to length one."""
-
-    name = "bag"
-    dimension = 97
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = np.full((len(texts), self.dimension), 1e-3, dtype=np.float32)
-        for row, text in enumerate(texts):
-            for word in tokenise(text):
-                vectors[row, sum(map(ord, word)) % self.dimension] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 class Judge:

@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ctxprune import Context, Pipeline, Policy, load
-from ctxprune.compressors.base import ScoringCompressor, narrow
-from ctxprune.compressors.sentences import with_extracts
+from ctxprune.compressors.base import ScoringCompressor, narrow, with_extracts
 from ctxprune.errors import InputError
 from ctxprune.prompt import render_context
 from ctxprune.select import select

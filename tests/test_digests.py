@@ -55,7 +55,8 @@ def test_a_file_is_read_once_while_it_stays_the_same(tmp_path: Path, monkeypatch
     path.write_bytes(b"weights")
     write_digests(tmp_path)
     read = []
-    monkeypatch.setattr(digests, "_sha256", lambda path, real=digests._sha256: (read.append(path), real(path))[1])
+    real = digests.file_sha256
+    monkeypatch.setattr(digests, "file_sha256", lambda path: (read.append(path), real(path))[1])
     check_digest(path)
     check_digest(path)
     assert len(read) == 1

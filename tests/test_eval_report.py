@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.eval.report import markdown, write_report
+from ctxprune.eval.report import markdown
 from ctxprune.eval.report import plots as run_plots
 from ctxprune.eval.report.folder import by_dataset, check_results, headlines, open_run, score_name
+from ctxprune.eval.report.html import write_report
 from ctxprune.eval.report.leaderboard import board, in_short, leaderboard
 from ctxprune.eval.report.plots import sweeps
 from ctxprune.eval.report.samples import MOST_PAIRS, Pairs, digest
@@ -53,7 +54,7 @@ def reported(tmp_path_factory):
 @pytest.fixture
 def no_plots(monkeypatch):
     """Drawing takes seconds; `reported` has the pictures."""
-    monkeypatch.setattr("ctxprune.eval.report.draw", lambda *_: [])
+    monkeypatch.setattr("ctxprune.eval.report.html.draw", lambda *_: [])
 
 
 # run_folder
@@ -319,7 +320,7 @@ def test_a_failed_report_keeps_the_old_one(tmp_path, monkeypatch, no_plots):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ctxprune.eval.report._write", full)
+    monkeypatch.setattr("ctxprune.eval.report.html._write", full)
     with pytest.raises(InputError, match=r"No space left.*free some space"):
         write_report(folder)
     assert (folder / "report.html").read_bytes() == before

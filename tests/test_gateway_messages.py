@@ -9,14 +9,13 @@ from hypothesis import strategies as st
 from ctxprune.integrations.server.gateway.ledger import Counts
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
-    Marking,
     is_prose,
     is_structured,
     lexical_cut,
-    replaced,
     shortened_question,
 )
 from ctxprune.integrations.server.gateway.work import RowMemory, prefix_keys, row_keys
+from ctxprune.integrations.server.proxy.context import Marking, replaced
 
 RESULT = "The kiln is fired at dawn. Clay comes from the river. Pots cost four crowns each."
 CALL = {"id": "k7", "type": "function", "function": {"name": "lookup", "arguments": '{"what": "kiln"}'}}

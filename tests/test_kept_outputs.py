@@ -75,7 +75,7 @@ def test_a_damaged_entry_is_read_anew() -> None:
     cache = MemoryCache()
     compressor = load("provence", cache=cache)
     expected = Pipeline(compressor).run(OTHER).to_dict()["documents"]
-    cache.put(dict.fromkeys(list(cache._entries), b"not an archive"))
+    cache.put(dict.fromkeys(list(cache._kept._entries), b"not an archive"))
     assert Pipeline(compressor).run(OTHER).to_dict()["documents"] == expected
 
 

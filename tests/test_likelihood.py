@@ -62,7 +62,6 @@ def test_scores_are_those_of_one_token_at_a_time(likelihood: AnswerLikelihood, b
         assert found.nats == pytest.approx(slow_nats(likelihood, prompt, answer), abs=1e-4)
         assert found.tokens == len(answer.split())
         assert found.nats == pytest.approx(likelihood.score([prompt], [answer])[0].nats, abs=1e-4)
-        assert found.nats_per_token == pytest.approx(found.nats / found.tokens)
 
 
 def test_equal_prompts_keep_a_token_after_the_shared_part(likelihood: AnswerLikelihood) -> None:

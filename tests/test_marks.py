@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fixtures_growth import assert_work_grows_with_length
+from fixtures_growth import assert_structure_grows_with_length
 from test_units_field import leaning
-
-from ctxprune.text import split_sentences
-from ctxprune.text.structure import structure
 
 
 @pytest.mark.parametrize(
@@ -56,4 +53,4 @@ def test_items_below_a_heading_begin_anew() -> None:
     ],
 )
 def test_work_grows_with_the_length_of_odd_marks(piece: str) -> None:
-    assert_work_grows_with_length(lambda text: structure(text, split_sentences(text)), piece)
+    assert_structure_grows_with_length(piece)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures_vectors import BagEmbedder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from ctxprune.prompt import render_context
 from ctxprune.select import Policy
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Context, Document, Summary
-from tests.test_baselines import BagEmbedder
 from tests.test_models_recomp import bare_folder, export_folder, transformer_folder
 from tests.test_sentence_cache import Letters
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fixtures_vectors import BagEmbedder
 from hypothesis import given
 from hypothesis import strategies as st
 from langchain_core.callbacks import CallbackManagerForRetrieverRun
@@ -34,7 +35,7 @@ from ctxprune.retrievers import (
 )
 from ctxprune.retrievers.base import top_k
 from ctxprune.runtime import TokenSequence
-from ctxprune.text.words import index_terms, query_terms, tokenise
+from ctxprune.text.words import index_terms, query_terms
 from ctxprune.types import Document
 
 CORPUS = (
@@ -45,20 +46,6 @@ CORPUS = (
     Document("", id="empty"),
     Document("The cat and the volcano: a fable \ud800.", metadata={"page": 9}),
 )
-
-
-class BagEmbedder:
-    """Counts of characters, scaled to length one: enough to tell these texts apart."""
-
-    name = "bag"
-    dimension = 64
-
-    def embed(self, texts: Sequence[str]) -> np.ndarray:
-        vectors = np.full((len(texts), self.dimension), 1e-3, dtype=np.float32)
-        for row, text in enumerate(texts):
-            for word in tokenise(text):
-                vectors[row, sum(map(ord, word)) % self.dimension] += 1
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def built(kind: str) -> Retriever:

@@ -82,6 +82,8 @@ def test_memory_is_bounded_and_forgets_the_oldest():
     assert cache.get([b"a", b"b", b"c"]) == [b"12345", None, b"123"]
     cache.put({b"a": b"1"})
     assert len(cache) == 2
+    cache.put({b"d": b"longer than all may be"})
+    assert cache.get([b"a", b"c", b"d"]) == [b"1", b"123", None]
     with pytest.raises(InputError, match="max_bytes must be at least 1"):
         MemoryCache(max_bytes=0)
 

@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune import Document
+from ctxprune.cache import BoundedCache
 from ctxprune.compressors.provence.compressor import load_model
 from ctxprune.compressors.provence.pruner import Passage
-from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.server.engine.engine import Engine, Size
 from ctxprune.integrations.server.engine.jobs import Job
 from ctxprune.integrations.server.engine.queue import SharedReader, SharedRuntime, weigh_reading

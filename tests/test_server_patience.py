@@ -5,14 +5,14 @@ import json
 import pytest
 from fixtures_server import Upstream, listening_at, sidecar
 
-from ctxprune.integrations.server.gateway.messages import Conversation, Marking
+from ctxprune.integrations.server.gateway.messages import Conversation
 from ctxprune.integrations.server.proxy import context
 from ctxprune.integrations.server.proxy.quoting import MAX_MARKUP, ImpatientError, Patience
 
 FERN = "The fern house opens at nine. Its glass was replaced in 1956. Moss grows on the steps."
 ASKED = {"role": "user", "content": f"<context>{FERN}</context>\nWhen was the glass of the fern house replaced?"}
 ANSWER = {"role": "assistant", "content": "In 1956."}
-NAMED = context.Marking(name="context")
+NAMED = context.Marking()
 #: More than may be looked at, in some of the ways that there are.
 FLOODS = {
     "tags": "<context>" + "<b>x</b> " * MAX_MARKUP + "</context> Why?",
@@ -40,7 +40,7 @@ def test_what_comes_before_a_flood_is_found(flood):
         (turn,) = context.find_turns([ASKED, ANSWER, {"role": "user", "content": FLOODS[flood]}], NAMED, patience)
         assert [segment.text for segment in turn.segments] == [FERN] and patience.cause
     rows = [{"role": "tool", "tool_call_id": "1", "content": FERN}, {"role": "user", "content": FLOODS[flood]}]
-    conversation = Conversation([*rows, rows[0]], Marking())
+    conversation = Conversation([*rows, rows[0]], context.Marking())
     assert [slot.row for slot in conversation.slots] == [0] and conversation.cause == "too_much_markup"
 
 

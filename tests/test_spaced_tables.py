@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fixtures_growth import assert_work_grows_with_length
+from fixtures_growth import assert_structure_grows_with_length
 from test_units_field import leaning
 
 from ctxprune.text import split_sentences
@@ -48,4 +48,4 @@ def test_another_table_does_not_lean_on_the_header_of_the_first() -> None:
 
 @pytest.mark.parametrize("piece", ["a,b\n\n", "a  b\n\n", "a,b\n\na,b\nc,d\n\n", "| a |\n\n", "a\tb\n\n1\t2\n3\t4\n\n"])
 def test_work_grows_with_the_length_of_odd_tables(piece: str) -> None:
-    assert_work_grows_with_length(lambda text: structure(text, split_sentences(text)), piece)
+    assert_structure_grows_with_length(piece)

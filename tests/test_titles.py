@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fixtures_growth import assert_work_grows_with_length
+from fixtures_growth import assert_structure_grows_with_length
 from test_units import assert_split, units
 from test_units_field import leaning
 
@@ -163,4 +163,4 @@ def test_a_line_with_a_full_stop_alone_parts_paragraphs() -> None:
     "piece", ["A\nB.\n\n", "A\n- b\n", "1.1 a b c d\n", "1. A\n1.1 b\n", " .\n", "2.2. A. ", "§ 1\nA\n\n"]
 )
 def test_work_grows_with_the_length_of_odd_titles(piece: str) -> None:
-    assert_work_grows_with_length(lambda text: structure(text, split_sentences(text)), piece)
+    assert_structure_grows_with_length(piece)

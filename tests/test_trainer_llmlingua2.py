@@ -8,9 +8,9 @@ import pytest
 import torch
 from accelerate import Accelerator
 from fixtures_checkpoints import bert_tokenizer, roberta_tokenizer
+from fixtures_trainers import save_bert
 from hypothesis import given
 from hypothesis import strategies as st
-from transformers import BertConfig, BertModel
 
 from ctxprune.compressors.llmlingua.checkpoint import KeepClassifier, load_token_classifier
 from ctxprune.compressors.llmlingua.model import WordModel
@@ -30,20 +30,7 @@ WANTED = {"mars", "red", "cheese", "fear"}
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = bert_tokenizer()
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=128,
-    )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return save_bert(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fixtures_checkpoints import bert_tokenizer
-from transformers import BertConfig, BertModel
+from fixtures_trainers import SENTENCES, labelled_question, save_bert
 
 from ctxprune import Context, load
 from ctxprune.compressors.provence.model import load_pruner, new_pruner
@@ -23,25 +22,10 @@ from ctxprune.trainers.provence.unexport import read_back
 from ctxprune.trainers.shared.corpora import Source, held_out
 from ctxprune.trainers.shared.loop import IGNORE, auc, batches
 
-SENTENCES = ("the moon orbits mars.", "a planet is red.", "it is of cheese.", "two moons and fear.")
-
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    tokenizer = bert_tokenizer()
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=48,
-        max_position_embeddings=128,
-    )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
+    return save_bert(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +33,7 @@ def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Each question asks for one word; the sentence that holds it is relevant."""
     path = tmp_path_factory.mktemp("data") / "questions.jsonl"
     rng = np.random.default_rng(0)
-    rows = []
-    for number in range(24):
-        order = rng.permutation(len(SENTENCES))
-        text = " ".join(SENTENCES[i] for i in order)
-        answer = ("mars", "red", "cheese", "fear")[number % 4]
-        sentence = SENTENCES[number % 4]
-        start, place = text.index(sentence), text.index(answer)
-        gold = {
-            "text": f"{text} number {number}.",
-            "is_gold": True,
-            "answer_spans": [[place, place + len(answer)]],
-            "relevant_sentences": [[start, start + len(sentence)]],
-        }
-        other = {"text": "named after a planet and two moons.", "is_gold": False, "relevant_sentences": []}
-        rows.append(
-            {"id": str(number), "question": f"what is {answer}", "answers": [answer], "documents": [gold, other]}
-        )
+    rows = [labelled_question(number, rng.permutation(len(SENTENCES))) for number in range(24)]
     path.write_text("\n".join(json.dumps(row) for row in rows), encoding="utf-8")
     return path
 

@@ -16,9 +16,8 @@ import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
-from fixtures_checkpoints import bert_tokenizer
 from fixtures_llama import save_llama
-from transformers import BertConfig, BertModel
+from fixtures_trainers import SENTENCES, labelled_question, save_bert
 
 from ctxprune.errors import InputError
 from ctxprune.text import split_words
@@ -158,7 +157,6 @@ def test_a_draw_is_the_same_for_a_key_and_all_in_order_where_no_limit_bites() ->
     assert sorted(drawn(items, 99, 1)) == items and drawn(items, 99, 1) == drawn(items, 20, 1) != items
 
 
-SENTENCES = ("the moon orbits mars.", "a planet is red.", "it is of cheese.", "two moons and fear.")
 #: The loss of the first five steps, as the loops were when each trainer had its own.
 #: xRAG reads the bundled int8 encoder, whose sums saturate on processors without VNNI, so it has a second trace.
 TRACES = {
@@ -168,36 +166,11 @@ TRACES = {
 }
 
 
-def bert(folder: Path) -> Path:
-    tokenizer = bert_tokenizer()
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-    config = BertConfig(vocab_size=tokenizer.get_vocab_size(), max_position_embeddings=128, **sizes)
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    return folder
-
-
-def labelled_question(number: int, order: Sequence[int]) -> dict[str, Any]:
-    """It asks for one word; the sentence that holds it is relevant."""
-    answer, sentence = ("mars", "red", "cheese", "fear")[number % 4], SENTENCES[number % 4]
-    text = " ".join(SENTENCES[place] for place in order)
-    start, place = text.index(sentence), text.index(answer)
-    gold = {
-        "text": f"{text} number {number}.",
-        "is_gold": True,
-        "answer_spans": [[place, place + len(answer)]],
-        "relevant_sentences": [[start, start + len(sentence)]],
-    }
-    other = {"text": "named after a planet and two moons.", "is_gold": False, "relevant_sentences": []}
-    return {"id": str(number), "question": f"what is {answer}", "answers": [answer], "documents": [gold, other]}
-
-
 def provence_command(folder: Path) -> list[str]:
     rng = np.random.default_rng(0)
     rows = [labelled_question(number, rng.permutation(4)) for number in range(48)]
     (folder / "questions.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    data = ["--base", str(bert(folder / "base")), "--data", f"{folder / 'questions.jsonl'}:40:3"]
+    data = ["--base", str(save_bert(folder / "base")), "--data", f"{folder / 'questions.jsonl'}:40:3"]
     return [*data, "--batch-tokens", "320", "--per-passage", "0", "--lr", "3e-3", "--max-length", "96"]
 
 
@@ -206,7 +179,7 @@ def llmlingua2_command(folder: Path) -> list[str]:
     texts = [" ".join(rng.choice(SENTENCES) for _ in range(rng.randrange(1, 6))) for _ in range(80)]
     targets = [WordTargets(text, tuple(float(len(text) % 2) for _ in split_words(text))) for text in texts]
     write_targets(folder / "targets.jsonl.gz", targets, teacher="us")
-    data = ["--base", str(bert(folder / "base")), "--data", f"{folder / 'targets.jsonl.gz'}:60:2"]
+    data = ["--base", str(save_bert(folder / "base")), "--data", f"{folder / 'targets.jsonl.gz'}:60:2"]
     return [*data, "--batch-size", "8", "--lr", "3e-3", "--max-length", "64"]
 
 

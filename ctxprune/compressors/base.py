@@ -305,3 +305,15 @@ def narrow(extract: Extract, units: Iterable[Span], *, score: float | None = Non
         kept=tuple(kept for _, kept in merged),
         score=extract.score if score is None else score,
     )
+
+
+def with_extracts(context: Context, extracts: Iterable[Extract]) -> Context:
+    """The context with its extracts replaced in order; summaries and soft tokens stay where they are."""
+    fresh = iter(extracts)
+    pieces = tuple(next(fresh) if isinstance(piece, Extract) else piece for piece in context.pieces)
+    return replace(context, pieces=pieces)
+
+
+def relevance_of(scored: Sequence[Context]) -> list[list[float]]:
+    """The relevance of each context's documents; 0 for those that nobody judged."""
+    return [[extract.score or 0.0 for extract in context.extracts] for context in scored]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, Final, Protocol, Self
 
 import numpy as np
 
+from ctxprune.cache import BoundedCache
 from ctxprune.errors import InputError
 from ctxprune.files import CopiedLock
 from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence
@@ -61,32 +61,21 @@ class MemoryCache:
         if max_bytes < 1:
             raise InputError(f"max_bytes must be at least 1, got {max_bytes}; leave the cache out to store nothing")
         self.max_bytes = max_bytes
-        self._entries: OrderedDict[bytes, bytes] = OrderedDict()
-        self._bytes = 0
-        self._lock = CopiedLock()
+        self._kept: BoundedCache[bytes, bytes] = BoundedCache(max_bytes, weigh=len)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy starts empty: what is remembered can be computed again and would only weigh a pickle down."""
         return _fresh, (type(self), self.max_bytes)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._kept)
 
     def get(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        with self._lock:
-            found = [self._entries.get(key) for key in keys]
-            for key, entry in zip(keys, found, strict=True):
-                if entry is not None:
-                    self._entries.move_to_end(key)
-            return found
+        return [self._kept.get(key) for key in keys]
 
     def put(self, entries: Mapping[bytes, bytes]) -> None:
-        with self._lock:
-            for key, entry in entries.items():
-                self._bytes += len(entry) - len(self._entries.pop(key, b""))
-                self._entries[key] = entry
-            while self._bytes > self.max_bytes:
-                self._bytes -= len(self._entries.popitem(last=False)[1])
+        for key, entry in entries.items():
+            self._kept.put(key, entry)
 
 
 def _digest(key: bytes, content: bytes) -> bytes:

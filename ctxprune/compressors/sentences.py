@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import math
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Protocol, Unpack, runtime_checkable
@@ -14,13 +13,16 @@ from typing import Literal, Protocol, Unpack, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from ctxprune.cache import key_of
 from ctxprune.compressors.base import (
     Choice,
     ScoringCompressor,
     narrow,
     readable_units,
+    relevance_of,
     visible_sentences,
     visible_units,
+    with_extracts,
 )
 from ctxprune.errors import InputError
 from ctxprune.prompt import piece_text
@@ -91,11 +93,7 @@ class RandomSentences(SentenceCompressor):
         return [np.random.default_rng(self._seed_of(item)).random(len(item.texts)) for item in batch]
 
     def _seed_of(self, item: Sentences) -> int:
-        digest = hashlib.blake2b(str(self.seed).encode(), digest_size=16)
-        for text in (item.query, *item.texts):
-            # the length keeps ("ab", "c") and ("a", "bc") apart; surrogates have no plain UTF-8
-            digest.update(f"\0{len(text)}\0{text}".encode("utf-8", "surrogatepass"))
-        return int.from_bytes(digest.digest(), "little")
+        return int.from_bytes(key_of(item.query, *item.texts, scope=str(self.seed).encode()), "little")
 
 
 class Lead(ScoringCompressor):
@@ -111,13 +109,6 @@ class Lead(ScoringCompressor):
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("tokenize"):
             return [_falling(context) for context in contexts]
-
-
-def with_extracts(context: Context, extracts: Iterable[Extract]) -> Context:
-    """The context with its extracts replaced in order; summaries and soft tokens stay where they are."""
-    fresh = iter(extracts)
-    pieces = tuple(next(fresh) if isinstance(piece, Extract) else piece for piece in context.pieces)
-    return replace(context, pieces=pieces)
 
 
 def falling_words(extract: Extract, first: float) -> list[Span]:
@@ -204,11 +195,6 @@ class KnownRelevance:
         if texts[0] != texts[1]:
             raise InputError("the known relevance is of other documents; score these contexts first")
         return relevance_of(self.scored)
-
-
-def relevance_of(scored: Sequence[Context]) -> list[list[float]]:
-    """The relevance of each context's documents; 0 for those that nobody judged."""
-    return [[extract.score or 0.0 for extract in context.extracts] for context in scored]
 
 
 class RerankTruncate(ScoringCompressor):

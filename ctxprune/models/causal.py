@@ -199,10 +199,6 @@ class AnswerScore:
     nats: float
     tokens: int
 
-    @property
-    def nats_per_token(self) -> float:
-        return self.nats / self.tokens
-
 
 class AnswerLikelihood:
     """A causal language model that scores answers instead of writing them; loads tokenizer and model at once.

@@ -39,7 +39,7 @@ def write_digests(folder: Path) -> dict[str, str]:
     files = sorted(path for pattern in _WEIGHTS for path in folder.glob(pattern))
     if not files:
         raise CheckpointError(f"{folder} holds no {' or '.join(_WEIGHTS)} file; name the folder of a model")
-    digests = {path.name: _sha256(path) for path in files}
+    digests = {path.name: file_sha256(path) for path in files}
     (folder / DIGESTS).write_text(json.dumps(digests, indent=2) + "\n", encoding="utf-8")
     return digests
 
@@ -67,10 +67,11 @@ def check_digest(path: Path) -> None:
 @lru_cache(maxsize=64)
 def _known_sha256(path: Path, size: int, modified: int) -> str:
     """size, modified: of the file, so that another file of the name is read anew."""
-    return _sha256(path)
+    return file_sha256(path)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
+    """The digest of a file's bytes, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -20,8 +21,6 @@ from ctxprune.files import LOCK, write_whole
 from ctxprune.types import Document
 from ctxprune.vectors.pieces import PieceKind, checked_piece_kind
 
-#: Bytes read at a time when a file is checked.
-_BLOCK = 1 << 22
 #: Everything that a writer puts into the folder, finished or not.
 _OURS = re.compile(r"(segment-\d{6}|index-\d{6}\.faiss|manifest\.json)(\.part)?|\.lock")
 
@@ -74,11 +73,8 @@ class HashedFile:
 
 
 def file_checksum(path: Path) -> str:
-    hashed = hashlib.blake2b(digest_size=16)
     with path.open("rb") as file:
-        while block := file.read(_BLOCK):
-            hashed.update(block)
-    return hashed.hexdigest()
+        return hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=16)).hexdigest()
 
 
 def remove_leftovers(folder: Path, known: Collection[str]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from ctxprune.eval.convert.made import LeaveOut, Made, Shape, overlapping
 from ctxprune.eval.convert.pages import contractnli, covidqa, qmsum, tatqa, timeqa, wice
 from ctxprune.eval.convert.passages import clapnq, hotpotqa, qed, selqa, squad11, squad20, xquad
 from ctxprune.files import write_rows
+from ctxprune.runtime.weights import file_sha256
 
 
 class Checked:
@@ -246,7 +246,7 @@ def build(name: str, given: Sequence[Path], out: Path, *, shape: Shape | None = 
         raise InputError(f"the output's name must end in .jsonl or .jsonl.gz, got {out.name!r}")
     paths = [path for each in given for path in source.paths(each)]
     write_rows(out, _rows(source, name, paths, shape, built), ascii_only=False)
-    built.digests += [(out, _digest(out))]
+    built.digests += [(out, file_sha256(out))]
     return built
 
 
@@ -260,7 +260,7 @@ def _refuse_options(name: str, source: Source, shape: Shape) -> None:
 def _rows(source: Source, name: str, paths: Sequence[Path], shape: Shape, built: Built) -> Iterator[dict[str, Any]]:
     passes = Checked()
     for path in paths:
-        built.digests.append((path, _digest(path)))
+        built.digests.append((path, file_sha256(path)))
         for made in passes(_read(source, path, shape, built), str(path)):
             question = made.question
             built.questions += 1
@@ -283,8 +283,3 @@ def _read(source: Source, path: Path, shape: Shape, built: Built) -> Iterator[Ma
         raise InputError(
             f"{path}: a part is not as in {' or '.join(source.files)} ({what}); download it again"
         ) from error
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

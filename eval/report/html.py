@@ -1,12 +1,17 @@
-"""The report of a run as one HTML page: no script, nothing loaded, every text of the run inserted as text."""
+"""The report of a finished run: leaderboard.md, plots/*.png, and report.html, a page of its own.
+
+The page has no script, loads nothing, and every text of the run is in it as text.
+"""
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from ctxprune.errors import InputError
 from ctxprune.eval.break_even import Price
 from ctxprune.eval.report.folder import (
     TOKENS_OF,
@@ -16,6 +21,7 @@ from ctxprune.eval.report.folder import (
     is_tested,
     label,
     metric_names,
+    open_run,
     score_name,
     show_interval,
 )
@@ -27,14 +33,16 @@ from ctxprune.eval.report.leaderboard import (
     differences,
     generator_line,
     in_short,
+    leaderboard,
     mixed_models,
     reading,
     speed_board,
     speed_note,
     standings,
 )
-from ctxprune.eval.report.plots import Plot, slugs
-from ctxprune.eval.report.samples import Digest, question, safe
+from ctxprune.eval.report.plots import Plot, draw, require_matplotlib, slugs
+from ctxprune.eval.report.samples import MOST_CASES, Digest, digest, question, safe
+from ctxprune.eval.run.folder import write_whole
 
 # Kept text has a bar under it, removed text is struck through; wins and losses are words too.
 STYLE = """
@@ -111,7 +119,7 @@ HEAD = """<!doctype html>
 def page(run: Run, digests: Mapping[str, Digest], plots: Sequence[Plot], folder: Path) -> Iterator[str]:
     """The page in pieces, to be written as they come; the questions are read from samples.jsonl one at a time.
 
-    digests: see `report_cases.digest`. plots: drawn into `folder`.
+    digests: see `samples.digest`. plots: drawn into `folder`.
     """
     datasets = by_dataset(run.results)
     anchors = dict(zip(datasets, slugs(list(datasets)), strict=True))
@@ -246,3 +254,40 @@ def _arm(cell: Cell) -> str:
 
 def _fold(title: str, body: str) -> str:
     return f"<details><summary>{safe(title)}</summary>{body}</details>\n"
+
+
+def write_report(run_folder: Path | str, *, cases: int = MOST_CASES) -> None:
+    """Write leaderboard.md, plots/*.png and report.html, each whole or not at all; older ones are replaced.
+
+    cases: questions to show a dataset, those with the largest loss; memory grows with these alone.
+    Raises InputError for a folder that holds no finished run, a broken file or a folder that cannot be written, and
+    MissingExtraError without matplotlib, before anything is written.
+    """
+    if cases < 0:
+        raise InputError(f"cases must be zero or more, got {cases}")
+    require_matplotlib()
+    run = open_run(run_folder)
+    digests = digest(run, most=cases)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=run.path) as name:
+            drawn = Path(name)
+            plots = draw(run.results, drawn)
+            _write(drawn / "report.html", page(run, digests, plots, drawn))
+            write_whole(run.path / "leaderboard.md", leaderboard(run.results))
+            _move(drawn, run.path, plots)
+    except OSError as error:
+        message = f"cannot write the report into {run.path}: {error}; free some space or permit writing, and try again"
+        raise InputError(message) from None
+
+
+def _write(path: Path, pieces: Iterable[str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(pieces)
+
+
+def _move(drawn: Path, folder: Path, plots: Iterable[Plot]) -> None:
+    """Into place one by one; on one file system a rename is whole or nothing."""
+    (folder / "plots").mkdir(exist_ok=True)
+    for plot in plots:
+        (drawn / plot.file).replace(folder / "plots" / plot.file)
+    (drawn / "report.html").replace(folder / "report.html")

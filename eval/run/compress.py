@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -24,6 +23,7 @@ from ctxprune.eval.run.folder import Store, key
 from ctxprune.files import batched
 from ctxprune.pipeline import Pipeline
 from ctxprune.result import CompressionResult
+from ctxprune.runtime.weights import file_sha256
 from ctxprune.select import Policy
 from ctxprune.types import (
     About,
@@ -357,7 +357,7 @@ def package_hash() -> str:
         for path in sorted(package.rglob("*"))
         if path.is_file() and path.suffix != ".pyc" and path.relative_to(package).parts[0] not in _APART
     ]
-    return key(__version__, [[str(path.relative_to(package)), _file_hash(path)] for path in files])
+    return key(__version__, [[str(path.relative_to(package)), file_sha256(path)] for path in files])
 
 
 #: Folders of the package that no compressor uses.
@@ -367,9 +367,4 @@ _APART = frozenset({"cli", "eval", "trainers", "integrations"})
 @cache
 def _files_hash(path: Path) -> str:
     files = [path] if path.is_file() else sorted(each for each in path.rglob("*") if each.is_file())
-    return key([[each.name, _file_hash(each)] for each in files])
-
-
-def _file_hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return key([[each.name, file_sha256(each)] for each in files])

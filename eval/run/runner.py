@@ -18,8 +18,8 @@ from ctxprune.errors import InputError
 from ctxprune.eval.config import NONE, Arm, CompressorConfig, EvalConfig, Step, arms_of
 from ctxprune.eval.judge import JudgeItem, Verdict
 from ctxprune.eval.judge import judge as ask
-from ctxprune.eval.report import write_report
 from ctxprune.eval.report.folder import is_tested
+from ctxprune.eval.report.html import write_report
 from ctxprune.eval.report.plots import require_matplotlib
 from ctxprune.eval.run.compress import Scorer
 from ctxprune.eval.run.contexts import ArmContexts, Sample

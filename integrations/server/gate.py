@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ctxprune.integrations.server.callers import CALLER, KeyRing, Shares, Throttle, offered_keys, send_at_once
 from ctxprune.integrations.server.errors import ApiError, error_response, is_proxy
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, no_tracing
-from ctxprune.integrations.server.pages import is_page
+from ctxprune.integrations.server.pages import DOCS_PATH, PLAYGROUND_PATH
 from ctxprune.integrations.server.service import SMALL_BODY, BrokenOffError, GoneError, decoded, parsed_bytes, too_large
 from ctxprune.integrations.server.settings import Settings
 
@@ -235,6 +235,16 @@ class Exchange:
             if self.unread:  # or the rest of the body would be waited for, and read, after all
                 headers["connection"] = "close"
         await self._send(message)
+
+
+def is_page(path: str, *, docs: bool = False) -> bool:
+    """Whether a request for `path` is for one of the page's files or for what leads to it.
+
+    docs: the page of the API, and the document that it shows, count too.
+    """
+    if docs and path in (DOCS_PATH, "/openapi.json"):
+        return True
+    return path in ("/", PLAYGROUND_PATH) or path.startswith(PLAYGROUND_PATH + "/")
 
 
 def announces_body(headers: Headers) -> bool:

@@ -53,7 +53,7 @@ class Page:
 
 
 def playground_routes() -> APIRouter:
-    """The page's files, read once; they hold no secret, so no key is asked for them (see `is_page`)."""
+    """The page's files, read once; they hold no secret, so no key is asked for them (see `gate.is_page`)."""
     router = APIRouter(include_in_schema=False)
     pages = load_pages()
 
@@ -69,16 +69,6 @@ def playground_routes() -> APIRouter:
     for path, page in pages.items():
         router.add_api_route(path, _sender(page), methods=["GET", "HEAD"])
     return router
-
-
-def is_page(path: str, *, docs: bool = False) -> bool:
-    """Whether a request for `path` is for one of the page's files or for what leads to it.
-
-    docs: the page of the API, and the document that it shows, count too.
-    """
-    if docs and path in (DOCS_PATH, "/openapi.json"):
-        return True
-    return path in ("/", PLAYGROUND_PATH) or path.startswith(PLAYGROUND_PATH + "/")
 
 
 def load_pages() -> dict[str, Page]:

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from ctxprune.compressors.base import Limits, ScoringCompressor, narrow
+from ctxprune.compressors.base import Limits, ScoringCompressor, narrow, with_extracts
 from ctxprune.compressors.llmlingua.model import BUNDLED, load_word_model
 from ctxprune.compressors.llmlingua.words import (
     DocumentScore,
@@ -32,7 +32,6 @@ from ctxprune.compressors.llmlingua.words import (
     word_offsets,
 )
 from ctxprune.compressors.readings import DocumentCache, open_cache
-from ctxprune.compressors.sentences import with_extracts
 from ctxprune.errors import BudgetError, InputError, check_choice
 from ctxprune.prompt import count_contexts
 from ctxprune.select import Policy, note_untouched, select

@@ -14,8 +14,8 @@ from typing import Literal, Protocol
 import numpy as np
 
 from ctxprune.budget import Mask, Units
+from ctxprune.compressors.base import with_extracts
 from ctxprune.compressors.readings import DocumentCache, cache_key, from_bytes, to_bytes
-from ctxprune.compressors.sentences import with_extracts
 from ctxprune.errors import InputError
 from ctxprune.models.formats import token_spans
 from ctxprune.prompt import count_contexts

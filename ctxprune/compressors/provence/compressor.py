@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ctxprune.bundled import FOLDER
 from ctxprune.calibration import OperatingPoints
-from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow
+from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow, relevance_of, with_extracts
 from ctxprune.compressors.provence.fusion import Array
 from ctxprune.compressors.provence.pruner import (
     Evidence,
@@ -28,7 +28,6 @@ from ctxprune.compressors.provence.pruner import (
 )
 from ctxprune.compressors.provence.second_look import Look, SecondLook, either, leads, passages
 from ctxprune.compressors.readings import DocumentCache
-from ctxprune.compressors.sentences import relevance_of, with_extracts
 from ctxprune.errors import InputError, check_choice
 from ctxprune.models.formats import check_source
 from ctxprune.runtime import sigmoid

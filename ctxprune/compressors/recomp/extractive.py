@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
-from ctxprune.compressors.base import Choice, ScoringCompressor, narrow
+from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, with_extracts
 from ctxprune.compressors.readings import DocumentCache, open_cache
 from ctxprune.compressors.recomp.vectors import (
     CONFIG,
@@ -21,7 +21,6 @@ from ctxprune.compressors.recomp.vectors import (
     load_dual_encoder,
     load_export,
 )
-from ctxprune.compressors.sentences import with_extracts
 from ctxprune.errors import InputError
 from ctxprune.models.formats import check_source
 from ctxprune.models.sentence_encoders import BundledEncoder, Embedder, Similarity, Vectors, load_embedder

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from ctxprune.cache import BoundedCache
 from ctxprune.compressors.provence.compressor import load_model
-from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.server.callers import CALLER, Lanes, Shares
 from ctxprune.integrations.server.engine.catalog import RERANKER, Catalog
 from ctxprune.integrations.server.engine.jobs import Job, Outcome, Runner

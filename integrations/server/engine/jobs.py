@@ -156,7 +156,7 @@ class Runner:
         context = job.context()
         compressor = self._compressor(job, counter, ticket, search)
         budget = self._budget(job, context, counter)
-        check_needs(compressor, job, budget)
+        check_needs(compressor, job, context, budget)
         if job.is_tool_output:
             compressor = ToolOutputs(compressor)
         ticket.check()
@@ -172,7 +172,7 @@ class Runner:
         (before,) = count_contexts([context], counter)
         budget = self._budget(job, context, counter)
         ticket = Ticket(math.inf)
-        check_needs(self._compressor(job, counter, ticket, Search(ticket, self._slot)), job, budget)
+        check_needs(self._compressor(job, counter, ticket, Search(ticket, self._slot)), job, context, budget)
         return Plan(before, counter.name, counter.exact, budget, self._cached(job))
 
     def _cached(self, job: Job) -> int:
@@ -233,11 +233,11 @@ class Runner:
         return self.degraded(job, cause, reason)
 
 
-def check_needs(compressor: Compressor, job: Job, budget: int | None) -> None:
+def check_needs(compressor: Compressor, job: Job, context: Context, budget: int | None) -> None:
     """Raise InputError for an empty question or a threshold that means nothing, BudgetError for a missing budget."""
     about = about_of(compressor)
     if about.needs_query:
-        require_query(job.context())
+        require_query(context)
     if about.ranks_only and job.threshold is not None:
         raise InputError(f"{job.compressor} scores are no probabilities; give budget or rate instead of threshold")
     if job.operating_point is not None and about.operating_points is None:

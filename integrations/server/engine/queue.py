@@ -5,7 +5,6 @@ There may be a second model, which reads contexts in other languages than Englis
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import threading
 import time
@@ -16,10 +15,10 @@ from dataclasses import dataclass, field, fields, replace
 import numpy as np
 import numpy.typing as npt
 
+from ctxprune.cache import BoundedCache, key_of
 from ctxprune.compressors.provence.compressor import shared_model
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel, Reading
 from ctxprune.errors import CtxpruneError
-from ctxprune.integrations.cache import BoundedCache
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError, Order, Slot, Ticket
 from ctxprune.integrations.server.observe import Metrics
 from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence
@@ -194,11 +193,7 @@ class SharedReader:
     def key(self, passage: Passage, caller: bytes = b"") -> bytes:
         """Stands for the caller, the model, the question and the document in the cache: no caller learns, by an answer
         or its speed, what another one has asked."""
-        digest = hashlib.blake2b(caller, digest_size=16)
-        for text in (self.room, self.model.name, passage.query, passage.title, passage.text):
-            # the length keeps ("ab", "c") and ("a", "bc") apart; surrogates have no plain UTF-8
-            digest.update(f"\0{len(text)}\0{text}".encode("utf-8", "surrogatepass"))
-        return digest.digest()
+        return key_of(self.room, self.model.name, passage.query, passage.title, passage.text, scope=caller)
 
     def close(self) -> None:
         self.runtime.close()

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
-from ctxprune.integrations.cache import BoundedCache
+from ctxprune.cache import BoundedCache
 from ctxprune.integrations.originals import retrieve_tool
 from ctxprune.integrations.server.callers import CALLER, caller_of
 from ctxprune.integrations.server.compress import seconds_of

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter
 
-from ctxprune.integrations.cache import ENTRY_BYTES, BoundedCache
+from ctxprune.cache import ENTRY_BYTES, BoundedCache, key_of
 from ctxprune.integrations.server.engine.queue import estimated_tokens
 from ctxprune.integrations.server.gateway.policy import ModelInfo
 from ctxprune.types import TokenCounter
@@ -176,14 +175,10 @@ class Counts:
         """counter: None estimates, as long as there is none."""
         if counter is None:
             return [estimated_tokens(text) for text in texts]
-        keys = [_digest(text) for text in texts]
+        keys = [key_of(text) for text in texts]
         known = [self._counted.get(key) for key in keys]
         unknown = [place for place, number in enumerate(known) if number is None]
         for place, number in zip(unknown, counter.count([texts[place] for place in unknown]), strict=True):
             self._counted.put(keys[place], number)
             known[place] = number
         return [number or 0 for number in known]
-
-
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()

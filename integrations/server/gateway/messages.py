@@ -12,42 +12,22 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from ctxprune.integrations.originals import gives_originals
-from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, outside, spliced, whole_block
+from ctxprune.integrations.server.proxy.context import Kind, MarkedText, Marking, Slot, texts_of
+from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, outside, whole_block
 from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
-from ctxprune.integrations.tool_calls import Path, ToolCall, listed, value_at, with_texts
+from ctxprune.integrations.server.proxy.wires import ends_cache
+from ctxprune.integrations.tool_calls import Path, calls_of, listed
 from ctxprune.text.words import bm25_scores
-
-Kind = Literal["tool", "marked", "block"]
 
 #: Where a text of the user may hold marked context.
 _MARKED_ROLES = ("system", "developer", "user")
 _TOOL_ROLES = ("tool", "function")
 _ELEMENT_NAME = re.compile(r"[A-Za-z][\w.-]{0,63}", re.ASCII)
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A stretch of text that may be pruned: `[start, end)` of the text at `path` in message number `row`."""
-
-    row: int
-    path: Path
-    start: int
-    end: int
-    text: str
-    kind: Kind
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Marking:
-    """How context is recognised. name: a message of this `name` is context. blocks: elements that hold context."""
-
-    name: str = "context"
-    blocks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +50,8 @@ class Conversation:
     def __post_init__(self) -> None:
         roles = [message.get("role") if isinstance(message, dict) else None for message in self.messages]
         object.__setattr__(self, "replies", [row for row, role in enumerate(roles) if role == "assistant"])
-        object.__setattr__(self, "calls", dict(_calls(self.messages)))
+        calls = {name: call.line for message in self.messages for name, call in calls_of(message) if name}
+        object.__setattr__(self, "calls", calls)
         asked: list[tuple[int, str]] = []
         slots: list[Slot] = []
         try:
@@ -125,10 +106,10 @@ class Conversation:
             return
         role = message.get("role")
         if role in _TOOL_ROLES:
-            yield from self._results(row, list(_texts(message)), message.get("name"))
+            yield from self._results(row, list(texts_of(message)), message.get("name"))
         elif role in _MARKED_ROLES:
-            whole = message.get("name") == self.marking.name or message.get("ctxprune") is True
-            for path, text in _texts(message):
+            whole = self.marking.takes(row, message)
+            for path, text in texts_of(message):
                 yield from _marked(row, path, text, whole=whole, blocks=blocks)
             yield from self._results(row, list(_result_texts(message)), None)
 
@@ -142,39 +123,20 @@ class Conversation:
         return gives_originals(self.call(slot).partition(":")[0], name if isinstance(name, str) else "")
 
 
-def replaced(messages: Sequence[Any], texts: Mapping[Slot, str]) -> list[Any]:
-    """New messages with each slot's text in its place; those without a slot are the same objects."""
-    body, changed = {"messages": list(messages)}, dict[Path, str]()
-    for (row, path), slots in by_place(texts).items():
-        others = ((slot.start, slot.end, texts[slot]) for slot in slots)
-        changed["messages", row, *path] = spliced(value_at(messages[row], path), others)
-    return list(with_texts(body, changed)["messages"])
-
-
-def by_place(texts: Mapping[Slot, str]) -> dict[tuple[int, Path], list[Slot]]:
-    """The slots of each text of a message, in order."""
-    places: dict[tuple[int, Path], list[Slot]] = {}
-    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
-        places.setdefault((slot.row, slot.path), []).append(slot)
-    return places
-
-
 def row_texts(message: Any) -> str:
     """All that a message says, for counting: texts, results of tools, and calls."""
     if not isinstance(message, dict):
         return ""
-    texts = [text for _, text in (*_texts(message), *_result_texts(message))]
-    return "\n".join([*texts, *(call for _, call in _calls([message]))])
+    texts = [text for _, text in (*texts_of(message), *_result_texts(message))]
+    return "\n".join([*texts, *(call.line for _, call in calls_of(message))])
 
 
 def holds_cache_mark(message: Any) -> bool:
     """Whether the message, or a part of its content, ends a prefix that the provider caches."""
     if not isinstance(message, dict):
         return False
-    content = message.get("content")
-    parts = content if isinstance(content, list) else []
-    inner = [each for part in parts if isinstance(part, dict) for each in listed(part.get("content"))]
-    return any(isinstance(each, dict) and each.get("cache_control") is not None for each in (message, *parts, *inner))
+    parts = [part for part in listed(message.get("content")) if isinstance(part, dict)]
+    return message.get("cache_control") is not None or any(map(ends_cache, parts))
 
 
 def checked_blocks(names: Sequence[str]) -> tuple[str, ...]:
@@ -184,36 +146,11 @@ def checked_blocks(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _calls(messages: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    """The id of each tool call, and its name and arguments as one line."""
-    for message in messages:
-        if not isinstance(message, dict) or message.get("role") != "assistant":
-            continue
-        for call in listed(message.get("tool_calls")):
-            if isinstance(call, dict) and call.get("id") and isinstance(function := call.get("function"), dict):
-                yield str(call["id"]), ToolCall.of(function.get("name"), function.get("arguments")).line
-        for part in listed(message.get("content")):
-            if isinstance(part, dict) and part.get("id") and part.get("type") == "tool_use":
-                yield str(part["id"]), ToolCall.of(part.get("name"), part.get("input")).line
-        if isinstance(function := message.get("function_call"), dict) and function.get("name"):
-            yield str(function["name"]), ToolCall.of(function.get("name"), function.get("arguments")).line
-
-
-def _texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """The texts of a message's content, each with its path."""
-    content = message.get("content")
-    if isinstance(content, str):
-        yield ("content",), content
-    for place, part in enumerate(listed(content)):
-        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
-            yield ("content", place, "text"), part["text"]
-
-
 def _result_texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
     """The texts of Anthropic's blocks of tool results in a row of the user's."""
     for place, part in enumerate(listed(message.get("content"))):
         if isinstance(part, dict) and part.get("type") == "tool_result":
-            for path, text in _texts(part):
+            for path, text in texts_of(part):
                 yield ("content", place, *path), text
 
 
@@ -221,8 +158,7 @@ def _marked(row: int, path: Path, text: str, *, whole: bool, blocks: _Blocks) ->
     found, kind = blocks.of(text)
     if whole and not found and text.strip():
         found, kind = [whole_block(text, blocks.patience)], "marked"
-    for start, end in sorted(span for block in found for span in block.prose):
-        yield Slot(row, path, start, end, text[start:end], kind)
+    yield from MarkedText(row, path, text, found, kind).slots
 
 
 def _asked(message: Any, blocks: _Blocks) -> str:
@@ -231,7 +167,7 @@ def _asked(message: Any, blocks: _Blocks) -> str:
         return ""
     if message.get("name") == blocks.marking.name or message.get("ctxprune") is True:
         return ""
-    return "\n".join(filter(None, (outside(text, blocks.of(text)[0]) for _, text in _texts(message))))
+    return "\n".join(filter(None, (outside(text, blocks.of(text)[0]) for _, text in texts_of(message))))
 
 
 class _Blocks:

@@ -16,13 +16,9 @@ from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.gateway.ledger import Counts, Ledger, Sums, saved_money
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
-    Marking,
-    Slot,
-    by_place,
     is_prose,
     is_structured,
     lexical_cut,
-    replaced,
     row_texts,
     shortened_question,
 )
@@ -41,6 +37,7 @@ from ctxprune.integrations.server.gateway.work import (
     take,
     without_question,
 )
+from ctxprune.integrations.server.proxy.context import Marking, Slot, by_place, replaced
 from ctxprune.integrations.server.proxy.quoting import Patience, patience_for
 from ctxprune.integrations.server.service import Service
 from ctxprune.integrations.tool_calls import Path, value_at

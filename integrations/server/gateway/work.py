@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ctxprune.cache import ENTRY_BYTES, BoundedCache
 from ctxprune.errors import InputError
-from ctxprune.integrations.cache import ENTRY_BYTES, BoundedCache, SentTexts
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
-from ctxprune.integrations.server.gateway.messages import Conversation, Slot
+from ctxprune.integrations.server.gateway.messages import Conversation
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
+from ctxprune.integrations.server.proxy.context import SentTexts, Slot
 from ctxprune.integrations.server.proxy.marks import keeps_balance
 from ctxprune.integrations.server.service import told_headers
 from ctxprune.prompt import NO_CONTEXT, piece_text
@@ -175,7 +176,7 @@ def scope_of(ask: Ask) -> bytes:
     return hashlib.blake2b(ask.caller + whole, digest_size=16).digest()
 
 
-class RowMemory(SentTexts[Slot]):
+class RowMemory(SentTexts):
     """What each row was sent as, and which rows were sent at all; `limit` holds for either."""
 
     def __init__(self, limit: int) -> None:

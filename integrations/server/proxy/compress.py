@@ -11,7 +11,6 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
-from ctxprune.integrations.cache import SentTexts
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError
@@ -20,7 +19,8 @@ from ctxprune.integrations.server.patterns import Pattern
 from ctxprune.integrations.server.proxy.context import (
     Conversation,
     Marking,
-    Segment,
+    SentTexts,
+    Slot,
     Turn,
     anthropic_conversation,
     chat_conversation,
@@ -52,7 +52,7 @@ def conversation_keys(messages: Sequence[Any], turns: Sequence[Turn], *, scope: 
             digest.update(json.dumps(message, sort_keys=True).encode() + b"\n")
         marked = digest.copy()
         for segment in turn.segments:
-            marked.update(f"{segment.message},{segment.part},{segment.start},{segment.end}\n".encode())
+            marked.update(f"{segment.row},{segment.path},{segment.start},{segment.end}\n".encode())
         keys.append(marked.digest())
         start = turn.end
     return keys
@@ -97,7 +97,7 @@ class Rewriting:
 class Texts:
     """Compressed text by segment, and why some have none."""
 
-    by_segment: dict[Segment, str] = field(default_factory=dict)
+    by_segment: dict[Slot, str] = field(default_factory=dict)
     causes: list[str] = field(default_factory=list)
 
 
@@ -111,15 +111,15 @@ class Chat:
     turns: Sequence[Turn]
     keys: Sequence[bytes]
     options: ProxyOptions
-    build: Callable[[Mapping[Segment, str]], dict[str, Any]]
+    build: Callable[[Mapping[Slot, str]], dict[str, Any]]
     seconds: float
     caller: bytes
     size: int
-    left: frozenset[Segment] = frozenset()
+    left: frozenset[Slot] = frozenset()
     cause: str = ""
 
     @property
-    def segments(self) -> list[Segment]:
+    def segments(self) -> list[Slot]:
         return [segment for turn in self.turns for segment in turn.segments]
 
 
@@ -128,7 +128,7 @@ class ProxyCompressor:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self._memory = SentTexts[Segment](service.settings.proxy_memory_bytes)
+        self._memory = SentTexts(service.settings.proxy_memory_bytes)
 
     async def chat(self, body: Mapping[str, Any], *, size: int, seconds: float | None, caller: bytes) -> Rewriting:
         """size: of the body in bytes. Raises ApiError 422 for a wrong `ctxprune` field; what fails later raises only
@@ -186,7 +186,7 @@ class ProxyCompressor:
             return Rewriting(fallback, "passthrough", "unclear_marks" if any_marked(messages) else "no_context")
         keys = conversation_keys(without_tags(messages), turns, scope=scope_of(caller, options))
         segments = (segment for turn in turns for segment in turn.segments)
-        left = frozenset[Segment]() if self.service.settings.prune_cached else conversation.cached(segments)
+        left = frozenset[Slot]() if self.service.settings.prune_cached else conversation.cached(segments)
         build, waits = conversation.with_texts, patience.seconds
         return Chat(turns, keys, options, build, waits, caller, size, left=left, cause=patience.cause)
 
@@ -208,7 +208,7 @@ class ProxyCompressor:
         clean = [{"role": "user", "content": prompt}]
         keys = conversation_keys(clean, turns, scope=scope_of(caller, options))
 
-        def with_texts(texts: Mapping[Segment, str]) -> dict[str, Any]:
+        def with_texts(texts: Mapping[Slot, str]) -> dict[str, Any]:
             return rest | {"prompt": replaced(clean, texts)[0]["content"]}
 
         return Chat(turns, keys, options, with_texts, patience.seconds, caller, size)
@@ -268,7 +268,7 @@ class ProxyCompressor:
         self._remember(chat, texts)
         return Rewriting(chat.build(texts.by_segment), "degraded", reason)
 
-    def _recall(self, texts: Texts, turn: Turn, key: bytes, left: frozenset[Segment]) -> bool:
+    def _recall(self, texts: Texts, turn: Turn, key: bytes, left: frozenset[Slot]) -> bool:
         """Whether it is known how the turn was sent before. A new turn was not, or its caller tries again; but what the
         provider keeps of it is sent as it was."""
         if turn.is_new and left.isdisjoint(turn.segments):

@@ -15,29 +15,40 @@ instructions, then the input items. Of the last two only texts of the system and
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from ctxprune.cache import ENTRY_BYTES, BoundedCache
 from ctxprune.integrations.server.proxy.marks import Block, find_blocks, outside, spliced, whole_block
 from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
 from ctxprune.integrations.server.proxy.wires import caches_all, ends_cache
-from ctxprune.integrations.tool_calls import Path, is_models, value_at, with_texts
+from ctxprune.integrations.tool_calls import Path, is_models, texts_in, value_at, with_texts
 from ctxprune.prompt import NO_CONTEXT
 
 #: Context may stand in messages of these roles.
 _ROLES = ("system", "developer", "user", "tool", "function")
 
 
-@dataclass(frozen=True, slots=True)
-class Segment:
-    """A stretch of context: `[start, end)` of the content of a message, or of one of its text parts."""
+#: What a tool gave, what stands between marks, or in an element that an operator names.
+Kind = Literal["tool", "marked", "block"]
 
-    message: int
-    part: int | None
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A stretch of text that may be pruned: `[start, end)` of the text at `path` in message number `row`."""
+
+    row: int
+    path: Path
     start: int
     end: int
     text: str
+    kind: Kind = "marked"
+
+    @property
+    def part(self) -> int:
+        """The place of its part in the message's content; 0 where that is one text."""
+        return int(self.path[1]) if len(self.path) > 1 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +56,7 @@ class Turn:
     """The context of one turn. end: the index after its last message. question: "" when there is none to be found.
     is_new: whether it is the turn that now asks for an answer."""
 
-    segments: tuple[Segment, ...]
+    segments: tuple[Slot, ...]
     question: str
     end: int
     is_new: bool
@@ -53,10 +64,18 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marking:
-    """How context is recognised. listed: indices of messages."""
+    """How context is recognised. name: a message of this `name` is context. listed: indices of messages that are.
+    blocks: elements that hold context where there are no marks."""
 
-    name: str
+    name: str = "context"
     listed: frozenset[int] = frozenset()
+    blocks: tuple[str, ...] = ()
+
+    def takes(self, row: int, message: Mapping[str, Any]) -> bool:
+        """Whether all of a message is context."""
+        if message.get("ctxprune") is False:
+            return False
+        return row in self.listed or message.get("ctxprune") is True or message.get("name") == self.name
 
 
 def find_turns(messages: Sequence[Any], marking: Marking, patience: Patience | None = None) -> list[Turn]:
@@ -72,29 +91,67 @@ def find_turns(messages: Sequence[Any], marking: Marking, patience: Patience | N
     for end in _turn_ends(messages):
         if end > len(found):  # what the turn asks is not known
             break
-        segments = tuple(segment for each in found[start:end] for part in each for segment in part.segments)
+        segments = tuple(slot for each in found[start:end] for text in each for slot in text.slots)
         if segments:
             turns.append(Turn(segments, _question(asked, said, end), end, is_new=last < end))
         start = end
     return turns
 
 
-def replaced(messages: Sequence[Any], texts: Mapping[Segment, str]) -> list[Any]:
-    """New messages with each segment's text in its place; those without a segment are the same objects."""
-    changed = list(messages)
-    by_place: dict[tuple[int, int | None], list[Segment]] = {}
-    for segment in sorted(texts, key=lambda segment: segment.start):
-        by_place.setdefault((segment.message, segment.part), []).append(segment)
-    for (at, place), segments in by_place.items():
-        message = dict(changed[at])
-        if place is None:
-            message["content"] = _spliced(message["content"], segments, texts)
-        else:
-            parts = list(message["content"])
-            parts[place] = parts[place] | {"text": _spliced(parts[place]["text"], segments, texts)}
-            message["content"] = parts
-        changed[at] = message
-    return changed
+def replaced(messages: Sequence[Any], texts: Mapping[Slot, str]) -> list[Any]:
+    """New messages with each slot's text in its place; those without a slot are the same objects.
+
+    Where nothing is left a few words say so: an empty message is refused by some upstreams, and an empty block reads
+    like an oversight.
+    """
+    body, changed = {"messages": list(messages)}, dict[Path, str]()
+    for (row, path), slots in by_place(texts).items():
+        others = ((slot.start, slot.end, texts[slot] if texts[slot].strip() else NO_CONTEXT) for slot in slots)
+        changed["messages", row, *path] = spliced(value_at(messages[row], path), others)
+    return list(with_texts(body, changed)["messages"])
+
+
+def by_place(texts: Iterable[Slot]) -> dict[tuple[int, Path], list[Slot]]:
+    """The slots of each text of a message, in order."""
+    places: dict[tuple[int, Path], list[Slot]] = {}
+    for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
+        places.setdefault((slot.row, slot.path), []).append(slot)
+    return places
+
+
+#: The text of each stretch; None for one that went as it came.
+Sent = tuple[str | None, ...]
+
+
+class SentTexts:
+    """What turns or rows of conversations were sent as, by a key, so that later requests send the same bytes.
+
+    What could not be pruned is remembered too: were it pruned at the next request, the provider's prompt cache would
+    miss everything after it. limit: bytes of the texts, about; 0 keeps nothing.
+    """
+
+    def __init__(self, limit: int) -> None:
+        # up to four bytes a character, as Python keeps them
+        self._sent: BoundedCache[bytes, Sent] = BoundedCache(
+            limit, weigh=lambda sent: ENTRY_BYTES + sum(4 * len(text) for text in sent if text is not None)
+        )
+
+    def get(self, key: bytes, stretches: Sequence[Slot]) -> dict[Slot, str] | None:
+        """The texts of those that were changed; None where nothing was decided on."""
+        sent = self._sent.get(key)
+        if sent is None or len(sent) != len(stretches):
+            return None
+        return {each: text for each, text in zip(stretches, sent, strict=True) if text is not None}
+
+    def put(self, key: bytes, stretches: Sequence[Slot], texts: Mapping[Slot, str]) -> None:
+        """texts: of those that were changed, of these and maybe others."""
+        pairs = ((each, texts.get(each)) for each in stretches)
+        self._sent.put(key, tuple(None if text == each.text else text for each, text in pairs))
+
+
+def texts_of(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
+    """The texts of a message's content, each with its path in the message."""
+    return texts_in(message.get("content"), ("content",), parts=("text",))
 
 
 def without_tags(messages: Sequence[Any]) -> list[Any]:
@@ -107,38 +164,39 @@ def without_tags(messages: Sequence[Any]) -> list[Any]:
     ]
 
 
-def prompt_segments(prompt: str, patience: Patience) -> tuple[tuple[Segment, ...], str]:
+def prompt_segments(prompt: str, patience: Patience) -> tuple[tuple[Slot, ...], str]:
     """The context of a plain prompt, and what stands outside it; nothing where the patience ends."""
     try:
         blocks = find_blocks(prompt, patience)
     except ImpatientError:
         return (), ""
-    marked = _MarkedPart(0, None, prompt, blocks)
-    return marked.segments, marked.outside
+    marked = MarkedText(0, ("content",), prompt, blocks)
+    return marked.slots, marked.outside
 
 
 @dataclass(frozen=True, slots=True)
-class _MarkedPart:
+class MarkedText:
     """One text of a message and the blocks in it."""
 
-    message: int
-    part: int | None
+    row: int
+    path: Path
     text: str
     blocks: Sequence[Block]
+    kind: Kind = "marked"
 
     @property
-    def segments(self) -> tuple[Segment, ...]:
+    def slots(self) -> tuple[Slot, ...]:
         spans = sorted(span for block in self.blocks for span in block.prose)
-        return tuple(Segment(self.message, self.part, *span, self.text[slice(*span)]) for span in spans)
+        return tuple(Slot(self.row, self.path, *span, self.text[slice(*span)], self.kind) for span in spans)
 
     @property
     def outside(self) -> str:
         return outside(self.text, self.blocks)
 
 
-def _found(messages: Sequence[Any], marking: Marking, patience: Patience) -> list[list[_MarkedPart]]:
+def _found(messages: Sequence[Any], marking: Marking, patience: Patience) -> list[list[MarkedText]]:
     """Of each message its texts with their blocks, up to where the patience ends."""
-    found: list[list[_MarkedPart]] = []
+    found: list[list[MarkedText]] = []
     try:
         for at, message in enumerate(messages):
             found.append(_marked(at, message, marking, patience))
@@ -147,13 +205,12 @@ def _found(messages: Sequence[Any], marking: Marking, patience: Patience) -> lis
     return found
 
 
-def _marked(at: int, message: Any, marking: Marking, patience: Patience) -> list[_MarkedPart]:
+def _marked(row: int, message: Any, marking: Marking, patience: Patience) -> list[MarkedText]:
     """The texts of a message with their blocks; of an unknown role or shape: none."""
     if not isinstance(message, dict) or message.get("role") not in _ROLES:
         return []
-    content, whole = message.get("content"), _is_context(at, message, marking)
-    texts = [(None, content)] if isinstance(content, str) else _parts(content)
-    return [_MarkedPart(at, place, text, _blocks(text, patience, whole=whole)) for place, text in texts]
+    whole = marking.takes(row, message)
+    return [MarkedText(row, *each, _blocks(each[1], patience, whole=whole)) for each in texts_of(message)]
 
 
 def _blocks(text: str, patience: Patience, *, whole: bool) -> list[Block]:
@@ -161,26 +218,11 @@ def _blocks(text: str, patience: Patience, *, whole: bool) -> list[Block]:
     return [whole_block(text, patience)] if whole and not blocks and text.strip() else blocks
 
 
-def _is_context(at: int, message: Mapping[str, Any], marking: Marking) -> bool:
-    if message.get("ctxprune") is False:
-        return False
-    return at in marking.listed or message.get("ctxprune") is True or message.get("name") == marking.name
-
-
-def _asked(message: Any, parts: Sequence[_MarkedPart]) -> str:
+def _asked(message: Any, parts: Sequence[MarkedText]) -> str:
     """What a user message says outside its context; "" for other messages."""
     if not isinstance(message, dict) or message.get("role") != "user":
         return ""
     return "\n".join(filter(None, (part.outside for part in parts)))
-
-
-def _parts(content: Any) -> list[tuple[int | None, str]]:
-    """The text parts of a message's content, each with its place in the list."""
-    return [
-        (place, part["text"])
-        for place, part in enumerate(content if isinstance(content, list) else ())
-        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
-    ]
 
 
 def _turn_ends(messages: Sequence[Any]) -> list[int]:
@@ -201,12 +243,6 @@ def _question(asked: Sequence[str], said: Sequence[int], end: int) -> str:
     return asked[said[max(place - 1, 0)]] if said else ""
 
 
-def _spliced(content: str, segments: Sequence[Segment], texts: Mapping[Segment, str]) -> str:
-    # an empty message is refused by some upstreams, and an empty block reads like an oversight
-    others = ((each.start, each.end, texts[each] if texts[each].strip() else NO_CONTEXT) for each in segments)
-    return spliced(content, others)
-
-
 #: Before the first message.
 _NOWHERE = (-1, -1)
 
@@ -223,20 +259,17 @@ class Conversation:
     shift: int = 0
     cached_to: tuple[int, int] = _NOWHERE
 
-    def cached(self, segments: Iterable[Segment]) -> frozenset[Segment]:
+    def cached(self, segments: Iterable[Slot]) -> frozenset[Slot]:
         """Those that the provider may have read before."""
-        return frozenset(each for each in segments if (each.message, each.part or 0) <= self.cached_to)
+        return frozenset(each for each in segments if (each.row, each.part) <= self.cached_to)
 
-    def with_texts(self, texts: Mapping[Segment, str]) -> dict[str, Any]:
+    def with_texts(self, texts: Mapping[Slot, str]) -> dict[str, Any]:
         """The body with each segment's text in its place, all else being the same objects."""
         after, changed = replaced(self.messages, texts), dict[Path, str]()
-        for at, part in {(each.message, each.part) for each in texts}:
-            content, place = after[at]["content"], self.places[at]
-            if part is None:
-                changed[place] = content
-            else:
-                is_string = isinstance(value_at(self.body, place), str)
-                changed[place if is_string else (*place, part, "text")] = content[part]["text"]
+        for row, path in by_place(texts):
+            place = self.places[row]
+            is_string = isinstance(value_at(self.body, place), str)  # which was read as one part
+            changed[place if is_string else (*place, *path[1:])] = value_at(after[row], path)
         return with_texts(self.body, changed)
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ctxprune.integrations.cache import BoundedCache
+from ctxprune.cache import BoundedCache, key_of
 from ctxprune.integrations.originals import gives_originals
 from ctxprune.integrations.server.compress import job_from
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
@@ -199,7 +198,4 @@ def _text(outcome: Outcome) -> str:
 
 def _key(result: ToolResult, options: ProxyOptions, caller: bytes) -> bytes:
     """Of whoever asks, how, for what, and of what; the place in the conversation does not matter."""
-    digest = hashlib.blake2b(scope_of(caller, options), digest_size=16)
-    for part in (result.question, result.text):
-        digest.update(f"\0{len(part)}\0{part}".encode("utf-8", "surrogatepass"))
-    return digest.digest()
+    return key_of(result.question, result.text, scope=scope_of(caller, options))

@@ -14,7 +14,17 @@ from typing import Any
 
 from ctxprune.integrations.server.errors import json_bytes
 from ctxprune.integrations.server.proxy.marks import any_marked, spliced
-from ctxprune.integrations.tool_calls import NO_CALL, Path, ToolCall, ToolResult, listed, role_of, texts_in, words
+from ctxprune.integrations.tool_calls import (
+    NO_CALL,
+    Path,
+    ToolCall,
+    ToolResult,
+    calls_of,
+    listed,
+    role_of,
+    texts_in,
+    words,
+)
 from ctxprune.tools.json_shape import Node, spans
 
 Wire = Callable[[Mapping[str, Any]], list[ToolResult]]
@@ -29,12 +39,8 @@ def chat_results(body: Mapping[str, Any]) -> list[ToolResult]:
         role = role_of(message)
         if role == "user":
             asked = words(message.get("content")) or asked
-        elif role == "assistant":
-            for call in listed(message.get("tool_calls")):
-                function = call.get("function") if isinstance(call, dict) else None
-                if isinstance(function, dict) and isinstance(call.get("id"), str):
-                    calls[call["id"]] = ToolCall.of(function.get("name"), function.get("arguments"))
-        elif role in ("tool", "function") and "ctxprune" not in message and not any_marked([message]):
+        calls.update(calls_of(message))
+        if role in ("tool", "function") and "ctxprune" not in message and not any_marked([message]):
             made = calls.get(str(message.get("tool_call_id")), NO_CALL)
             question = made.question(asked)
             for path, text in texts_in(message.get("content"), ("messages", at, "content")):
@@ -52,12 +58,11 @@ def anthropic_results(body: Mapping[str, Any]) -> list[ToolResult]:
         content = message.get("content") if isinstance(message, dict) else None
         if role == "user":
             asked = words(content) or asked
+        calls.update(calls_of(message))
         for place, block in enumerate(listed(content)):
             if not isinstance(block, dict):
                 continue
-            if role == "assistant" and block.get("type") == "tool_use":
-                calls[str(block.get("id"))] = ToolCall.of(block.get("name"), block.get("input"))
-            elif role == "user" and _is_result(block) and message.get("ctxprune") is not False:
+            if role == "user" and _is_result(block) and message.get("ctxprune") is not False:
                 made = calls.get(str(block.get("tool_use_id")), NO_CALL)
                 question = made.question(asked)
                 for path, text in texts_in(block.get("content"), ("messages", at, "content", place, "content")):
@@ -76,7 +81,8 @@ def ends_cache(block: Mapping[str, Any]) -> bool:
     """Whether the provider is told to keep what ends here."""
     if block.get("cache_control") is not None:
         return True
-    return any(isinstance(part, dict) and part.get("cache_control") for part in listed(block.get("content")))
+    inner = listed(block.get("content"))
+    return any(isinstance(part, dict) and part.get("cache_control") is not None for part in inner)
 
 
 def caches_all(body: Mapping[str, Any]) -> bool:

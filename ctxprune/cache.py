@@ -1,15 +1,28 @@
-"""What a server remembers, within bounds: a mapping that forgets, and what the texts of conversations were sent as."""
+"""A mapping that remembers within bounds, what was not used for longest being forgotten first, and keys for texts."""
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+#: Bytes of an entry besides its texts, about: 282 were measured for one of the smallest.
+ENTRY_BYTES = 300
+
+
+def key_of(*texts: str, scope: bytes = b"") -> bytes:
+    """16 bytes that stand for these texts in their order. scope: whose they are; equal texts of two have two keys."""
+    digest = hashlib.blake2b(scope, digest_size=16)
+    for text in texts:
+        # the length keeps ("ab", "c") and ("a", "bc") apart; surrogates have no plain UTF-8
+        digest.update(f"\0{len(text)}\0{text}".encode("utf-8", "surrogatepass"))
+    return digest.digest()
 
 
 class BoundedCache(Generic[K, V]):
@@ -73,43 +86,3 @@ class BoundedCache(Generic[K, V]):
 
     def _remove(self, key: K) -> None:
         self.weight -= self._entries.pop(key)[1]
-
-
-class Stretch(Protocol):
-    """A stretch of a conversation's text that may be pruned."""
-
-    @property
-    def text(self) -> str: ...
-
-
-S = TypeVar("S", bound=Stretch)
-#: Bytes of an entry besides its texts, about: 282 were measured for one of the smallest.
-ENTRY_BYTES = 300
-#: The text of each stretch; None for one that went as it came.
-Sent = tuple[str | None, ...]
-
-
-class SentTexts(Generic[S]):
-    """What turns or rows of conversations were sent as, by a key, so that later requests send the same bytes.
-
-    What could not be pruned is remembered too: were it pruned at the next request, the provider's prompt cache would
-    miss everything after it. limit: bytes of the texts, about; 0 keeps nothing.
-    """
-
-    def __init__(self, limit: int) -> None:
-        # up to four bytes a character, as Python keeps them
-        self._sent: BoundedCache[bytes, Sent] = BoundedCache(
-            limit, weigh=lambda sent: ENTRY_BYTES + sum(4 * len(text) for text in sent if text is not None)
-        )
-
-    def get(self, key: bytes, stretches: Sequence[S]) -> dict[S, str] | None:
-        """The texts of those that were changed; None where nothing was decided on."""
-        sent = self._sent.get(key)
-        if sent is None or len(sent) != len(stretches):
-            return None
-        return {each: text for each, text in zip(stretches, sent, strict=True) if text is not None}
-
-    def put(self, key: bytes, stretches: Sequence[S], texts: Mapping[S, str]) -> None:
-        """texts: of those that were changed, of these and maybe others."""
-        pairs = ((each, texts.get(each)) for each in stretches)
-        self._sent.put(key, tuple(None if text == each.text else text for each, text in pairs))
