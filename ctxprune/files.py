@@ -17,6 +17,7 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TextIO, TypeVar, cast
+from weakref import WeakSet
 
 from ctxprune.errors import InputError
 
@@ -97,7 +98,7 @@ def json_object(line: str, place: str = "") -> dict[str, Any]:
     """The object of one line; InputError, beginning with `place` if there is one, for anything else."""
     where = f"{place}: " if place else ""
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_constant=constant)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, brackets nested as deep
@@ -105,6 +106,11 @@ def json_object(line: str, place: str = "") -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError(f"{where}expected a JSON object, got {type(row).__name__}")
     return row
+
+
+def constant(name: str) -> float | None:
+    """What NaN, Infinity and -Infinity stand for in JSON that Python wrote: NaN, as of an empty cell, for null."""
+    return None if name == "NaN" else float(name)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: bool = True) -> int:
@@ -254,9 +260,16 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class CopiedLock:
-    """Use it in a `with` block. What one copy locks, the other does not: each has its own state to guard."""
+    """Use it in a `with` block. What one copy locks, the other does not: each has its own state to guard.
+
+    In a forked child it is free, for whichever thread of the parent held it is not there to give it back.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _locks.add(self)
+
+    def renew(self) -> None:
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
@@ -269,3 +282,15 @@ class CopiedLock:
 
     def __reduce__(self) -> tuple[type[CopiedLock], tuple[()]]:
         return CopiedLock, ()
+
+
+_locks: WeakSet[CopiedLock] = WeakSet()
+
+
+def _renew_locks() -> None:
+    for lock in list(_locks):
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_renew_locks)

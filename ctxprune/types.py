@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.documents import Document as Document
+from ctxprune.documents import listed
 from ctxprune.errors import InputError
 
 
@@ -228,11 +229,8 @@ class Context:
     ) -> None:
         if not isinstance(query, str):
             raise InputError(f"the query must be a string, got {type(query).__name__}: {query!r:.80}")
-        if isinstance(pieces, str | bytes | Mapping) or not isinstance(pieces, Iterable):
-            kind = type(pieces).__name__
-            raise InputError(f"documents must be a sequence of documents, got one {kind}; wrap it in a list")
         object.__setattr__(self, "query", query)
-        object.__setattr__(self, "pieces", tuple(_piece(index, each) for index, each in enumerate(pieces)))
+        object.__setattr__(self, "pieces", tuple(_piece(index, each) for index, each in enumerate(listed(pieces))))
         object.__setattr__(self, "id", id)
         object.__setattr__(self, "warnings", warnings)
         object.__setattr__(self, "model", model)

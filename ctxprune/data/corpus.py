@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ctxprune.data.questions import LabelledDocument, Question
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError
 from ctxprune.files import decoded, open_text, read_rows
 from ctxprune.text.navigation import menus
@@ -148,7 +149,7 @@ def read_beir(folder: Path, *, split: str = "train", corpus: Path | None = None)
         raise InputError(f"{corpus} lacks {len(absent)} judged documents of qrels/{split}.tsv, e.g. {min(absent)!r}")
     queries = _either(folder, "queries.jsonl")
     for number, row in read_rows(queries):
-        name, text = str(row.get("_id", row.get("id", ""))), row.get("text")
+        name, text = text_of(row.get("id") if row.get("_id") is None else row["_id"]), row.get("text")
         if not name or not isinstance(text, str):
             raise InputError(f"{queries}:{number}: needs fields '_id' and 'text'")
         if judged := judgements.pop(name, None):

@@ -18,8 +18,9 @@ from ctxprune.data.questions import (
     locatable,
     locate_answers,
 )
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError
-from ctxprune.files import open_text, read_rows
+from ctxprune.files import constant, open_text, read_rows
 from ctxprune.types import Document
 
 
@@ -62,7 +63,7 @@ def _is_array(path: Path) -> bool:
 def _load(path: Path) -> Any:
     try:
         with open_text(path) as file:
-            return json.load(file)
+            return json.load(file, parse_constant=constant)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from None
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
@@ -127,7 +128,7 @@ def read_flashrag(path: Path) -> Iterator[Question]:
             documents = _context(metadata, answers) if metadata.get("context") else ()
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
-        yield Question(str(row.get("id", number)), text, answers, bool(answers), documents)
+        yield Question(text_of(row.get("id")) or str(number), text, answers, bool(answers), documents)
 
 
 def _context(metadata: dict[str, Any], answers: tuple[str, ...]) -> tuple[LabelledDocument, ...]:
@@ -207,7 +208,7 @@ def _squad_question(row: Any, document: Document, place: str, default_id: str) -
     relevant = answer_sentences(document.text, found) if found or impossible else None
     labelled = LabelledDocument(document, is_gold=not impossible, answer_spans=found, relevant=relevant)
     distinct = tuple(dict.fromkeys(document.text[start:end] for start, end in spans))
-    return Question(str(row.get("id", default_id)), text.strip(), distinct, not impossible, (labelled,))
+    return Question(text_of(row.get("id")) or default_id, text.strip(), distinct, not impossible, (labelled,))
 
 
 def _span(answer: Any, context: str, place: str) -> tuple[int, int]:
