@@ -22,9 +22,22 @@ from weakref import WeakSet
 from ctxprune.errors import InputError
 
 
+#: Names of files with a JSON object a line, in any case.
+JSON_LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+
+
+def is_json_lines(name: str) -> bool:
+    return name.lower().endswith(JSON_LINES)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the name says that gzip packed it."""
+    return path.suffix.lower() == ".gz"
+
+
 def open_text(path: Path) -> TextIO:
     """A UTF-8 file, gunzipped if its name ends in .gz, a byte-order mark skipped; its lines end at newlines alone."""
-    if path.suffix == ".gz":
+    if is_packed(path):
         return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline="\n"))
     return path.open(encoding="utf-8-sig", newline="\n")
 
@@ -67,7 +80,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _open_bytes(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    return cast(BinaryIO, gzip.open(path)) if is_packed(path) else path.open("rb")
 
 
 def split_lines(lines: Iterable[bytes], place: str) -> Iterator[tuple[int, str]]:
@@ -121,7 +134,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: boo
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    with _new_text(part, gzipped=path.suffix == ".gz") as lines:
+    with _new_text(part, gzipped=is_packed(path)) as lines:
         for row in rows:
             lines.write(json.dumps(row, ensure_ascii=ascii_only) + "\n")
             written += 1

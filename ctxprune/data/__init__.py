@@ -26,7 +26,7 @@ from ctxprune.data.questions import (
 )
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, check_choice
-from ctxprune.files import batched, open_text, read_rows
+from ctxprune.files import batched, is_json_lines, open_text, read_rows
 from ctxprune.plain import finite
 from ctxprune.types import Document
 
@@ -103,7 +103,7 @@ def _detect_file(path: Path) -> Format:
         raise InputError(f"cannot read {path}: {error}") from None
     if re.match(r"\s*\[", start) and '"ctxs"' in start:
         return "dpr"
-    lined = path.name.endswith((".jsonl", ".jsonl.gz"))
+    lined = is_json_lines(path.name)
     if not lined and re.match(r"\s*\{", start) and re.search(r'"(paragraphs|qas)"\s*:\s*\[', start):
         return "squad"
     try:
@@ -188,7 +188,7 @@ def _rows(name: str) -> Iterator[dict[str, Any]]:
 
 
 FIELDS = ("question", "documents", "answers", "titles", "gold", "id")
-_BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+_BUILDERS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 def is_saved_dataset(path: Path) -> bool:

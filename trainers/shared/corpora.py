@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ctxprune.data.questions import Question, question_from_row
 from ctxprune.errors import InputError
-from ctxprune.files import open_text, read_rows
+from ctxprune.files import is_json_lines, open_text, read_rows
 
 T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def _texts(source: str, split: str, column: str) -> Iterator[str]:
     path = Path(source).expanduser()
     if not path.is_file():
         yield from _data_set(source, split, column)
-    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+    elif is_json_lines(path.name):
         for number, row in read_rows(path):
             yield from _row_texts(row, column, f"{path}:{number}")
     else:
