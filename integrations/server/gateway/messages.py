@@ -130,7 +130,7 @@ class Conversation:
             whole = message.get("name") == self.marking.name or message.get("ctxprune") is True
             for path, text in _texts(message):
                 yield from _marked(row, path, text, whole=whole, blocks=blocks)
-            yield from self._results(row, list(_result_texts(message)), None)
+            yield from self._results(row, list(_result_texts(message, errors=False)), None)
 
     def _results(self, row: int, texts: Sequence[tuple[Path, str]], name: object) -> Iterator[Slot]:
         for path, text in texts:
@@ -209,10 +209,10 @@ def _texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
             yield ("content", place, "text"), part["text"]
 
 
-def _result_texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """The texts of Anthropic's blocks of tool results in a row of the user's."""
+def _result_texts(message: Mapping[str, Any], *, errors: bool = True) -> Iterator[tuple[Path, str]]:
+    """The texts of Anthropic's blocks of tool results in a row of the user's. errors: those of failed calls, too."""
     for place, part in enumerate(listed(message.get("content"))):
-        if isinstance(part, dict) and part.get("type") == "tool_result":
+        if isinstance(part, dict) and part.get("type") == "tool_result" and (errors or not part.get("is_error")):
             for path, text in _texts(part):
                 yield ("content", place, *path), text
 
