@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeGuard
 
 from ctxprune.errors import InputError
-from ctxprune.plain import finite
+from ctxprune.plain import as_float, finite
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A passage as the retriever gave it. Never mutated, so `metadata` comes out as it went in."""
+    """A passage as the retriever gave it. Never mutated, so `metadata` comes out as it went in.
+
+    score: of any kind of number; nan is as good as None. Raises InputError for a field of another type.
+    """
 
     text: str
     id: str = ""
@@ -24,8 +28,8 @@ class Document:
         for name in ("text", "id", "title"):
             if not isinstance(value := getattr(self, name), str):
                 raise InputError(f"Document.{name} must be a string, got {type(value).__name__}: {value!r:.80}")
-        if isinstance(self.score, str) or not (self.score is None or hasattr(self.score, "__float__")):
-            raise InputError(f"Document.score must be a number or None, got {self.score!r:.80}")
+        if self.score is not None and type(self.score) is not float or self.score != self.score:
+            object.__setattr__(self, "score", _score(self.score))
 
     @classmethod
     def of(cls, value: object) -> Document:
@@ -51,6 +55,13 @@ class Document:
             f"a document must be a string, a dict, a Document, or a LangChain, LlamaIndex or Haystack document, got "
             f"{type(value).__name__}: {value!r:.80}{_ADVICE.get(type(value).__name__, '')}"
         )
+
+
+def _score(value: object) -> float | None:
+    """As a plain float, so that it becomes JSON; None for nan."""
+    if (number := as_float(value)) is None:
+        raise InputError(f"Document.score must be a number or None, got {value!r:.80}")
+    return None if math.isnan(number) else number
 
 
 def is_scored(value: object) -> TypeGuard[tuple[object, object]]:

@@ -14,6 +14,7 @@ from ctxprune import Context, Document, Pipeline, load, prune
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.integrations.adapter import check_top_n
 from ctxprune.plain import finite, plain_threshold, whole
+from ctxprune.retrievers import BM25Retriever
 from ctxprune.tools import prune_tool_output
 
 pandas = pytest.importorskip("pandas")
@@ -107,6 +108,25 @@ def test_a_table_is_not_read_as_the_names_of_its_columns() -> None:
             call()
     assert NEEDED in prune(QUESTION, table.to_dict("records"), budget=14, compressor="bm25-sentences").text
     assert NEEDED in prune(QUESTION, table["text"], budget=14, compressor="bm25-sentences").text
+
+
+def test_a_score_becomes_a_plain_number() -> None:
+    for score in (np.float32(0.5), Decimal("0.5"), np.float64(0.5)):
+        assert type(Document(TEXT, score=score).score) is float  # type: ignore[arg-type]
+    assert Document(TEXT, score=math.nan).score is None and Document(TEXT, score=math.inf).score == math.inf
+
+
+@pytest.mark.parametrize("cache", [b"a.db", 5, {}, ["a.db"]])
+def test_what_is_no_cache(cache: Any) -> None:
+    with pytest.raises(InputError, match="have get and put"):
+        load("recomp-extractive", cache=cache)
+
+
+@pytest.mark.parametrize(("queries", "k"), [([None], 1), ([3], 1), (["rock"], "1"), (["rock"], 1.5), (["rock"], True)])
+def test_what_cannot_be_looked_for(queries: Any, k: Any) -> None:
+    with pytest.raises(InputError, match="must be a"):
+        BM25Retriever([Document(TEXT)]).retrieve(queries, k)
+    assert len(BM25Retriever([Document(TEXT)] * 3).retrieve(["rock"], np.int64(2))[0]) == 2  # type: ignore[arg-type]
 
 
 def test_a_score_that_cannot_be_compared() -> None:

@@ -42,10 +42,12 @@ class DocumentCache(Protocol):
 
 
 def open_cache(cache: DocumentCache | str | Path | None) -> DocumentCache | None:
-    """ "memory", the path of an SQLite file, or a cache as it is."""
-    if cache == "memory":
-        return MemoryCache()
-    return SqliteCache(cache) if isinstance(cache, str | Path) else cache
+    """ "memory", the path of an SQLite file, or a cache as it is. Raises InputError for anything else."""
+    if isinstance(cache, str | Path):
+        return MemoryCache() if cache == "memory" else SqliteCache(Path(cache).expanduser())
+    if cache is not None and not (hasattr(cache, "get") and hasattr(cache, "put")):
+        raise InputError(f'cache must be "memory", a file or have get and put, got {type(cache).__name__}')
+    return cache
 
 
 def cache_key(model: str, text: str) -> bytes:
