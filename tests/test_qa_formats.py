@@ -161,6 +161,16 @@ def test_beir_gives_judged_documents(tmp_path: Path) -> None:
     assert (good.is_gold, good.relevant, bad.is_gold, bad.relevant) == (True, None, False, ())
 
 
+def test_scores_of_a_table_of_floats(tmp_path: Path) -> None:
+    folder = beir(tmp_path)
+    write_lines(folder / "qrels" / "pandas.tsv", "query-id\tcorpus-id\tscore", "q1\ta\t1.0", "q1\tb\t0.0")
+    (first,) = read_questions(folder, split="pandas")
+    assert [each.is_gold for each in first.documents] == [True, False]
+    write_lines(folder / "qrels" / "half.tsv", "q1\ta\t0.5")
+    with pytest.raises(InputError, match="a whole score"):
+        list(read_questions(folder, split="half"))
+
+
 def test_beir_errors_name_what_is_missing(tmp_path: Path) -> None:
     folder = beir(tmp_path)
     with pytest.raises(InputError, match="splits here: test"):

@@ -132,6 +132,8 @@ def _metadata(row: dict[str, Any], field: str) -> dict[str, Any]:
     return dict(nested | further)
 
 
+#: A whole number, as tables of numbers write it, too.
+_WHOLE = re.compile(r"-?\d{1,9}(?:\.0*)?", re.ASCII)
 Judgements = dict[str, dict[str, int]]
 
 
@@ -190,11 +192,11 @@ def _read_qrels(folder: Path, split: str) -> Judgements:
             fields = line.rstrip("\r\n").split("\t")
             if (number == 1 and fields[-1] == "score") or not line.strip():
                 continue
-            if len(fields) != 3 or not fields[2].removeprefix("-").isdecimal():
+            if len(fields) != 3 or not _WHOLE.fullmatch(fields[2]):
                 raise InputError(
                     f"{path}:{number}: expected query-id, corpus-id and a whole score, got {line.strip()!r:.80}"
                 )
-            judgements.setdefault(fields[0], {})[fields[1]] = int(fields[2])
+            judgements.setdefault(fields[0], {})[fields[1]] = int(float(fields[2]))
     return judgements
 
 

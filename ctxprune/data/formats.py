@@ -30,8 +30,8 @@ def read_dpr(path: Path) -> Iterator[Question]:
     One object a line (.gz too), read one at a time, or one JSON array of them, read whole. A passage is gold as
     `has_answer` says, without it if an answer stands in it; the sentences that hold an answer are the relevant ones,
     and are not known where `has_answer` is true but no answer stands word for word. A row with an empty `answers` is
-    unanswerable; one without the field is unless a passage has the answer. Raises InputError with file, line (or place
-    in the array) and field.
+    unanswerable; one without the field, or with null, is unless a passage has the answer. Raises InputError with file,
+    line (or place in the array) and field.
     """
     for number, (place, row) in enumerate(_rows(path), 1):
         try:
@@ -76,7 +76,7 @@ def _question(row: dict[str, Any], *, default_id: str) -> Question:
         raise InputError(f"field 'question' must be a string, got {type(text).__name__}")
     if not isinstance(passages, list):
         raise InputError(f"field 'ctxs' must be a list, got {type(passages).__name__}")
-    answers = answers_from(row["answers"], "answers") if "answers" in row else None
+    answers = None if row.get("answers") is None else answers_from(row["answers"], "answers")
     documents = tuple(_labelled(passage, answers, f"ctxs[{at}]") for at, passage in enumerate(passages))
     answerable = bool(answers) if answers is not None else any(document.is_gold for document in documents)
     name = row.get("id")
