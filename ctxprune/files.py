@@ -51,16 +51,27 @@ _FORMS = (
 )
 
 
+#: Byte order marks, with what reads the text behind them; UTF-32's begins like UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
 def decoded(content: bytes, place: str) -> str:
-    """UTF-8 text, without its byte order mark; line ends stay as they are, so that offsets fit the file.
+    """UTF-8 text, or what a byte order mark says; without the mark. Line ends stay as they are, so that offsets fit.
 
     place: how the file is called in the InputError, which says what else it is and how to make text of it.
     """
     for begins, what, how in _FORMS:
         if content.startswith(begins):
             raise InputError(f"{place} is {what}, not plain text; make that of it first: {how}")
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start}"
         how = "iconv -f ENCODING -t utf-8 FILE (latin1, cp1252, ...)"

@@ -157,6 +157,17 @@ def test_documents_in_json_under_other_names(tmp_path, name):
     assert [(each.id, each.text) for each in documents] == [(f"{name}:1", rows[0]["text"]), ("b", "Two.")]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_says_how_to_read_a_text(ctxprune_cli, monkeypatch, tmp_path, encoding):
+    text = "Die Mühle steht am Bach.\r\nSie mahlt."
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "a.rst").write_bytes(text.encode(encoding))
+    assert [each.text for each in read_documents([tmp_path / "a.txt", tmp_path / "a.rst"])] == [text, text]
+    give(monkeypatch, text.encode(encoding))
+    _, out, _ = ctxprune_cli("compress", "-q", QUESTION, "-c", "lead", "--budget", 500, "--text")
+    assert out == text + "\n"
+
+
 def test_a_list_in_a_file_names_the_item_that_cannot_be_used(ctxprune_cli, tmp_path):
     (tmp_path / "a.json").write_text('[{"text": "One."}, {"text": 2}]')
     code, _, err = ctxprune_cli("compress", "-q", QUESTION, tmp_path / "a.json")
