@@ -13,7 +13,7 @@ from ctxprune.calibration import check_point
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError, check_choice
 from ctxprune.files import batched
-from ctxprune.plain import plain_budget, plain_threshold
+from ctxprune.plain import as_float, plain_budget, plain_threshold
 from ctxprune.prompt import count_contexts
 from ctxprune.result import STAGES, CompressionResult, Status, judged, was_emptied
 from ctxprune.select import EMPTY
@@ -62,9 +62,10 @@ class Pipeline:
         on_error: OnError = "raise",
     ) -> None:
         check_choice("on_error", on_error, get_args(OnError))
-        self.compressors = (compressors,) if isinstance(compressors, Compressor) else tuple(compressors)
+        one = isinstance(compressors, Compressor | type)
+        self.compressors = (compressors,) if one else tuple(compressors)
         for compressor in self.compressors:
-            if not isinstance(compressor, Compressor):
+            if isinstance(compressor, type) or not isinstance(compressor, Compressor):
                 raise InputError(f"{compressor!r:.80} is no compressor; pass what ctxprune.load(...) gives")
         _check_order(self.compressors)
         self.on_error = on_error
@@ -365,13 +366,14 @@ class Scored:
         """
         if rate is None:
             return self._chosen(_Given(budget, threshold, operating_point), self.readings)
-        if budget is not None or not 0.0 < rate <= 1.0:
-            raise InputError(f"rate must be in (0, 1] and without a budget, got rate={rate} and budget={budget}")
+        share = as_float(rate)
+        if budget is not None or share is None or not 0.0 < share <= 1.0:
+            raise InputError(f"rate must be in (0, 1] and without a budget, got rate={rate!r:.80} and budget={budget}")
         tokens = count_contexts([reading.before for reading in self.readings], self.pipeline.counter)
         return [
             result
             for reading, before in zip(self.readings, tokens, strict=True)
-            for result in self._chosen(_Given(budget_at(rate, before), threshold, operating_point), (reading,))
+            for result in self._chosen(_Given(budget_at(share, before), threshold, operating_point), (reading,))
         ]
 
     def _chosen(self, given: _Given, readings: tuple[_Reading, ...]) -> list[CompressionResult]:

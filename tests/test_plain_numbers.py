@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ctxprune import Context, Document, Pipeline, load, prune
-from ctxprune.errors import BudgetError, InputError
+from ctxprune.errors import BudgetError, CheckpointError, InputError, UnknownNameError
 from ctxprune.integrations.adapter import check_top_n
 from ctxprune.plain import finite, plain_threshold, whole
 from ctxprune.retrievers import BM25Retriever
@@ -127,6 +128,30 @@ def test_what_cannot_be_looked_for(queries: Any, k: Any) -> None:
     with pytest.raises(InputError, match="must be a"):
         BM25Retriever([Document(TEXT)]).retrieve(queries, k)
     assert len(BM25Retriever([Document(TEXT)] * 3).retrieve(["rock"], np.int64(2))[0]) == 2  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["", " ", None, 5, b"lead", ["lead"]])
+def test_what_names_no_compressor(name: Any) -> None:
+    with pytest.raises(UnknownNameError, match=r"known: .*lead"):
+        load(name)
+
+
+def test_a_path_names_a_model(tmp_path: Path) -> None:
+    for call in (lambda: load(tmp_path), lambda: load("provence", model=tmp_path)):
+        with pytest.raises(CheckpointError, match=tmp_path.name):
+            call()
+
+
+def test_what_is_no_compressor_no_policy_and_no_share() -> None:
+    lead = load("lead", budget=9)
+    for given in (type(lead), [type(lead)]):
+        with pytest.raises(InputError, match="is no compressor"):
+            Pipeline(given)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"must be a ctxprune\.Policy, got dict"):
+        load("lead", policy={"min_keep": 1})
+    for rate in ("0.5", True, pandas.NA, [0.5]):
+        with pytest.raises(InputError, match="rate must be in"):
+            Pipeline(lead).score([Context(QUESTION, [TEXT])]).choose(rate=rate)  # type: ignore[arg-type]
 
 
 def test_a_score_that_cannot_be_compared() -> None:
