@@ -28,7 +28,7 @@ class Document:
         for name in ("text", "id", "title"):
             if not isinstance(value := getattr(self, name), str):
                 raise InputError(f"Document.{name} must be a string, got {type(value).__name__}: {value!r:.80}")
-        if self.score is not None and type(self.score) is not float or self.score != self.score:
+        if (self.score is not None and type(self.score) is not float) or self.score != self.score:
             object.__setattr__(self, "score", _score(self.score))
 
     @classmethod

@@ -21,7 +21,6 @@ from weakref import WeakSet
 
 from ctxprune.errors import InputError
 
-
 #: Names of files with a JSON object a line, in any case.
 JSON_LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 

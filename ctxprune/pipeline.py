@@ -62,8 +62,7 @@ class Pipeline:
         on_error: OnError = "raise",
     ) -> None:
         check_choice("on_error", on_error, get_args(OnError))
-        one = isinstance(compressors, Compressor | type)
-        self.compressors = (compressors,) if one else tuple(compressors)
+        self.compressors = (compressors,) if isinstance(compressors, Compressor) else tuple(compressors)
         for compressor in self.compressors:
             if isinstance(compressor, type) or not isinstance(compressor, Compressor):
                 raise InputError(f"{compressor!r:.80} is no compressor; pass what ctxprune.load(...) gives")

@@ -93,8 +93,9 @@ def joiner(text: str, start: int, end: int, elision: str = "") -> str:
     """What stands for the removed `text[start:end]` between two kept stretches.
 
     If a line ended there, its break and the indentation of the line that goes on at `end`, so that nested lists, YAML
-    and code still nest, however their lines end. Else a space if there was any white space or if two words would fuse, else nothing (so
-    scripts without spaces get none). `elision`, if any, stands on a line of its own, else between spaces.
+    and code still nest, however their lines end. Else a space if there was any white space or if two words would fuse,
+    else nothing (so scripts without spaces get none). `elision`, if any, stands on a line of its own, else between
+    spaces.
     """
     gap = text[start:end]
     if (last := _last_break(text, start, end)) is not None:

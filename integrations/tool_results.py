@@ -50,8 +50,9 @@ class ToolResults:
     of these tools alone. originals: name the original of each pruned text in its note, and keep it for an hour (at most
     64 MB of them), for the tool that every adapter offers; the names are new in each process. remember: so many texts
     are known again without reading them anew.
-    Safe to call from several threads; copies share what they remember, in another process they begin anew. Raises InputError for options that cannot be, a
-    tool in both only and never, and a compressor that scores no text, BudgetError for one that needs a budget.
+    Safe to call from several threads; copies share what they remember, in another process they begin anew. Raises
+    InputError for options that cannot be, a tool in both only and never, and a compressor that scores no text,
+    BudgetError for one that needs a budget.
     """
 
     def __init__(

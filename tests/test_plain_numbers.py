@@ -90,7 +90,14 @@ def test_a_document_with_its_score_of_any_kind(score: Any) -> None:
 
 @pytest.mark.parametrize("missing", [None, math.nan, np.float64("nan"), pandas.NA, pandas.NaT])
 def test_cells_that_are_empty(missing: Any) -> None:
-    row = {"text": missing, "content": TEXT, "id": missing, "_id": "g4", "title": missing, "metadata": {"title": "Rocks"}}
+    row = {
+        "text": missing,
+        "content": TEXT,
+        "id": missing,
+        "_id": "g4",
+        "title": missing,
+        "metadata": {"title": "Rocks"},
+    }
     document = Document.of(row)
     assert (document.text, document.id, document.title) == (TEXT, "g4", "Rocks")
     assert Document.of({"text": TEXT, "id": missing}).id == ""

@@ -30,9 +30,10 @@ def read_corpus(path: str | Path, *, skipped: Callable[[list[str]], None] | None
     form of FlashRAG, or with "page_content" or "content" for the text; further fields go to the metadata. In a folder a
     line without an id is named by its place. Any other file is one document: its id is its path (below the folder), its
     title the Markdown heading it begins with, else its name. Of a web page it is the text that a reader sees, without
-    the menus; offsets count in it, and its metadata say so with `{"extracted_from": "text/html"}`. skipped: called once, before the first document, with the
-    names of the files in a folder that are none of these, if there are any; hidden ones are not named. Streams: one
-    document in memory. Raises InputError for a missing or unreadable file and for a bad line or field, which it names.
+    the menus; offsets count in it, and its metadata say so with `{"extracted_from": "text/html"}`. skipped: called
+    once, before the first document, with the names of the files in a folder that are none of these, if there are any;
+    hidden ones are not named. Streams: one document in memory. Raises InputError for a missing or unreadable file and
+    for a bad line or field, which it names.
     """
     path = Path(path)
     if path.is_dir():

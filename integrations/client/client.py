@@ -37,7 +37,7 @@ from ctxprune.text import UnitKind
 from ctxprune.types import Document
 
 T_co = TypeVar("T_co", covariant=True)
-#: A string, a mapping with the server's fields (text, and optionally id, title and metadata), or what `Document.of` reads.
+#: A string, a mapping with the fields of the server (text, id, title, metadata), or what `Document.of` reads.
 AnyDocument: TypeAlias = object
 
 
@@ -243,10 +243,10 @@ class _Base(Generic[Transport]):
         headers = {"content-type": "application/json", "accept": "application/json"}
         headers |= {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         headers |= {} if deadline is None else {"x-ctxprune-timeout": f"{deadline:g}"}
-        self._opening = partial(self._open, base_url=base_url, headers=headers, timeout=timeout, transport=transport)
+        opening: dict[str, Any] = {"timeout": timeout, "transport": transport}
+        self._opening = partial(self._open, base_url=base_url, headers=headers, **opening)
         self._next, self._opened = self._opening(), self._none_opened()
-        self._options = {"api_key": api_key, "timeout": timeout, "deadline": deadline, "transport": transport}
-        self._options |= {"retries": retries, "max_wait": max_wait}
+        self._options = opening | {"api_key": api_key, "deadline": deadline, "retries": retries, "max_wait": max_wait}
         self._patience = Patience(retries=retries, max_wait=max_wait)
         self._base_url, self._timeout = base_url, timeout
 

@@ -113,7 +113,9 @@ def _kind(value: Any) -> str:
     return "as_text" if isinstance(value, str) else "as_object"
 
 
-AnyDocument = Annotated[Annotated[AnyText, Tag("as_text")] | Annotated[DocumentIn, Tag("as_object")], Discriminator(_kind)]
+AnyDocument = Annotated[
+    Annotated[AnyText, Tag("as_text")] | Annotated[DocumentIn, Tag("as_object")], Discriminator(_kind)
+]
 
 
 Protected = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]

@@ -89,7 +89,8 @@ def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
     """`after` as JSON: the bytes of `before` as they came, with other texts in place of those that differ, and without
     the fields that are gone.
 
-    Where more differs, all of it is written anew, in UTF-8; so is what came in UTF-16 or UTF-32. A byte order mark stays. Takes time that grows with the body, so it belongs in a thread.
+    Where more differs, all of it is written anew, in UTF-8; so is what came in UTF-16 or UTF-32. A byte order mark
+    stays. Takes time that grows with the body, so it belongs in a thread.
     """
     encoding = json.detect_encoding(came)
     try:
