@@ -87,7 +87,7 @@ def _look(documents, *liked, query=ASKED):
     item = sentences_of(Context.of(query, documents))
     readings = Reader(*liked)(item.passages())
     evidence = gather(item, readings)
-    return Look(item, readings, evidence.fusable, evidence.mean)
+    return Look(item, readings, evidence.fusable, evidence.mean, evidence.fusable.rank)
 
 
 def _led(which, documents, *liked, query=ASKED):
