@@ -29,6 +29,7 @@ from ctxprune.eval.run.retrieval import chunk_spans
 from ctxprune.eval.statistics import difference_interval, mean_interval
 from ctxprune.pipeline import Pipeline
 from ctxprune.runtime.device import describe, memory_mb
+from ctxprune.text.language import reads_as_english
 from ctxprune.types import Context
 
 Task = Callable[[], float]
@@ -180,20 +181,19 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-#: Documents with longer words on average are in scripts without spaces, where 100 words would be pages.
-_LONGEST_MEAN_WORD = 20
-
-
 def passages(count: int, *, words: int = 100, seed: int = 0) -> list[str]:
-    """`count` passages of exactly `words` words, cut where the words end, not the sentences."""
+    """`count` passages of exactly `words` words, cut where the words end, not the sentences.
+
+    In English: a second model reads other languages.
+    """
     chunks = _chunks(words, random.Random(seed))
     return [next(chunks) for _ in range(count)]
 
 
 def contexts(documents: int, *, each: int = 10, words: int = 100, seed: int = 0) -> list[Context]:
-    """`documents` passages, `each` to a question (the last may have fewer), as a batch of retrieved contexts."""
+    """`documents` English passages, `each` to a question (the last may have fewer): a batch of retrieved contexts."""
     texts = passages(documents, words=words, seed=seed)
-    questions = [question.question for question in sample_questions()]
+    questions = [each.question for each in sample_questions() if reads_as_english(each.question, [])]
     return [
         Context.of(questions[(seed + place) % len(questions)], texts[first : first + each])
         for place, first in enumerate(range(0, documents, each))
@@ -202,8 +202,7 @@ def contexts(documents: int, *, each: int = 10, words: int = 100, seed: int = 0)
 
 def _chunks(words: int, rng: random.Random) -> Iterator[str]:
     """Endless: the corpus over and over, long enough for one chunk, each time in a new order."""
-    texts = [document.text for document in sample_corpus()]
-    texts = [text for text in texts if len(text) <= _LONGEST_MEAN_WORD * len(text.split())]
+    texts = [document.text for document in sample_corpus() if reads_as_english("", [document.text])]
     repeats = 1 + words // sum(len(text.split()) for text in texts)
     while True:
         order = [text for _ in range(repeats) for text in rng.sample(texts, len(texts))]

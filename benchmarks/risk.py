@@ -3,7 +3,8 @@
 `splits` calibrates on random halves of a set and looks at the others. The halves are exchangeable by construction, so
 the mean realised loss must not exceed the risk (without --delta), or the share of splits above it not much exceed delta
 (with it; the other half's mean is itself an estimate). `points`: the operating points were calibrated on held-out
-training questions. On other sets nothing is promised, so what they lose is measured beside what they may lose.
+training questions. On other sets nothing is promised, so what they lose is measured beside what they may lose, and
+beside it what the server's drift monitor would say of the scores.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from benchmarks.tables.quality import points_table
 from ctxprune.calibration import POINTS, Loss, Method, OperatingPoints, PointName, allowed_loss
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
+from ctxprune.compressors.provence.compressor import Provence
 from ctxprune.data import read_questions
 from ctxprune.data.questions import Question
 from ctxprune.errors import InputError
@@ -35,6 +37,7 @@ from ctxprune.eval.risk.control import certify
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.eval.statistics import Interval, mean_interval
 from ctxprune.files import batched
+from ctxprune.integrations.server.observe import Drift, Metrics, json_log
 from ctxprune.pipeline import Pipeline, Scored
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Compressor
@@ -145,12 +148,17 @@ class Realised:
 
 
 def realised(
-    questions: Iterable[Question], compressor: Compressor, *, progress: Callable[[int], None] | None = None
+    questions: Iterable[Question],
+    compressor: Compressor,
+    *,
+    drift: Drift | None = None,
+    progress: Callable[[int], None] | None = None,
 ) -> dict[PointName, Realised]:
     """Read each question once and choose by every operating point; questions that can lose nothing are left out.
 
-    A loss is 1 where an answer that the whole context held is in the kept text no longer. progress: called with the
-    questions done. Raises InputError for a compressor without operating points, and when no question can lose anything.
+    A loss is 1 where an answer that the whole context held is in the kept text no longer. drift: notes the scores of
+    every context that was read. progress: called with the questions done. Raises InputError for a compressor without
+    operating points, and when no question can lose anything.
     """
     if not isinstance(compressor, ScoringCompressor) or compressor.operating_points is None:
         raise InputError(f"{compressor.name} has no operating points; use a compressor that has, such as provence")
@@ -160,6 +168,8 @@ def realised(
         usable = [(question, reference) for question in batch if (reference := able_to_lose(question, "answer"))]
         scored = pipeline.score(context_of(question) for question, _ in usable)
         for (_, reference), one in zip(usable, scored.each(), strict=True):
+            if drift is not None:
+                drift.note(one.contexts[0])
             for name, mine in found.items():
                 threshold, target = _limits(one, compressor.operating_points, name)
                 [pruned] = one.kept(operating_point=name)
@@ -198,13 +208,25 @@ def score_interval(mean: float, n: int) -> Interval:
 def _points(args: argparse.Namespace) -> None:
     """Measure each file, write the figures to --figures, print the table."""
     sets: dict[str, Any] = {}
-    figures = {"command": _command(args), "compressor": args.compressor, "sets": sets}
+    indices: dict[str, float] = {}
+    figures = {"command": _command(args), "compressor": args.compressor, "sets": sets, "drift": indices}
     compressor = load_compressor(args.compressor)
     for name, questions in question_sets(args.data, args.pool, limit=args.limit, seed=args.seed, by=None):
-        sets[name] = _rows(realised(questions, compressor, progress=_progress(name, len(questions))))
+        drift = monitor(compressor, window=len(questions))
+        progress = _progress(name, len(questions))
+        sets[name] = _rows(realised(questions, compressor, drift=drift, progress=progress))
+        indices[name] = drift.index
         if args.figures is not None:  # after every set, so that a broken run leaves what it had
             write_figures(figures, args.figures)
     print(points_table(figures))
+
+
+def monitor(compressor: Compressor, *, window: int) -> Drift:
+    """The server's own, over as many contexts as `window`; its index stays NaN for a compressor without a reference."""
+    drift = Drift(window=window, bound=math.inf, metrics=Metrics(), log=json_log())
+    if isinstance(compressor, Provence):
+        drift.expect(compressor.model)
+    return drift
 
 
 def _rows(found: Mapping[Any, Realised]) -> dict[str, Any]:

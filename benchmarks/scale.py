@@ -3,6 +3,8 @@
     python -m benchmarks.scale --samples 1000,10000,100000     # `ctxprune eval run` without a generator
     python -m benchmarks.scale --ray 3000                      # two Ray workers, killed in turn
 
+--figures FILE is for `make tables`.
+
 The questions are made: each has five passages of the sample corpus, one of which tells the number that it asks for.
 """
 
@@ -16,16 +18,17 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from random import Random
 
 import psutil
 
-from benchmarks.measure import command_line, run_child
+from benchmarks.measure import command_line, repeating, run_child
+from benchmarks.quality.figures import write_figures
+from benchmarks.tables.speed import scale
 from ctxprune.data import sample_corpus
 from ctxprune.errors import CtxpruneError
-from ctxprune.eval.report.markdown import compact
 from ctxprune.eval.run.retrieval import chunk_spans
 from ctxprune.integrations.mapping.files import Work
 from ctxprune.integrations.mapping.run import map_file
@@ -133,18 +136,7 @@ def _works(process: psutil.Process) -> bool:
 
 def render(rows: Sequence[Scale]) -> str:
     """Markdown."""
-    head = ("questions", "seconds", "questions/s", "peak MB", "written MB")
-    body = [
-        (
-            f"{row.samples:,}",
-            f"{row.seconds:.0f}",
-            f"{row.samples / row.seconds:.0f}",
-            f"{row.peak_mb:.0f}",
-            f"{row.disk_mb:.0f}",
-        )
-        for row in rows
-    ]
-    return compact(head, body)
+    return scale({"rows": [asdict(row) for row in rows]})
 
 
 @command_line
@@ -161,6 +153,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             folder.mkdir()
             rows.append(evaluated(samples, args.compressor, folder))
             print(render(rows[-1:]), file=sys.stderr, flush=True)
+    if args.figures:
+        command = repeating("scale", ["--samples", ",".join(map(str, args.samples)), "--compressor", args.compressor])
+        write_figures({"command": command, "rows": [asdict(row) for row in rows]}, args.figures)
     print(render(rows))
     return 0
 
@@ -174,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=_numbers, default=[1000, 10_000, 100_000], metavar="N,N,...")
     parser.add_argument("--ray", type=int, default=0, metavar="N", help="map so many on Ray instead, killing workers")
     parser.add_argument("--compressor", default="bm25-sentences", help="(default: bm25-sentences)")
+    parser.add_argument("--figures", type=Path, metavar="FILE", help="write the figures of --samples here")
     parser.add_argument("--scratch", type=Path, default=None, help="where the temporary folder goes")
     return parser
 

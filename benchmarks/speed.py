@@ -169,9 +169,9 @@ def _parser() -> argparse.ArgumentParser:
 Figures = Mapping[str, Any]
 
 _TEXT = """\
-Text: the bundled sample corpus (but for its Chinese and Japanese documents, where spaces do not part words) in a new
-order as often as needed, cut into passages of 100 words. Brackets hold the fastest and the slowest run. Peers of one
-table were run in turn, so a busy moment of the machine strikes all alike."""
+Text: the English documents of the bundled sample corpus in a new order as often as needed, cut into passages of 100
+words. Brackets hold the fastest and the slowest run. Peers of one table were run in turn, so a busy moment of the
+machine strikes all alike."""
 
 _PEERS = f"""\
 The torch peers run a BERT of the same shape ({MINILM.layers} layers, width {MINILM.width}, {MINILM.heads} heads,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -21,6 +21,8 @@ Group = tuple[int, ...]
 
 #: Exact counts spent on using up what the estimates left over: more would buy a few tokens for a lot of time.
 FILL_ATTEMPTS = 8
+_AHEAD = 30  # units in their order among which the next one that is not taken is looked for
+_NEARLY = 0.75  # share of a unit's score from which another is nearly as good
 
 
 def budget_at(rate: float, tokens_before: int) -> int:
@@ -65,6 +67,17 @@ class Units:
             best[np.argsort(-self.score, kind="stable")[:number]] = True
         return best
 
+    def kept_in(self, context: Context) -> Mask:
+        """(n,): which of the units are kept in a context with the same units."""
+        pieces = context.pieces
+        return np.array(
+            [
+                isinstance(piece := pieces[place], Extract) and piece.kept[unit]
+                for place, unit in zip(self.piece.tolist(), self.unit.tolist(), strict=True)
+            ],
+            np.bool_,
+        )
+
     def keep(self, context: Context, chosen: Mask) -> Context:
         """The context with the chosen units kept and all others removed."""
         pieces = list(context.pieces)
@@ -81,13 +94,55 @@ def extracts(pieces: Sequence[Piece]) -> Iterable[tuple[int, Extract]]:
     return ((place, piece) for place, piece in enumerate(pieces) if isinstance(piece, Extract))
 
 
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What chosen units bring along; all are places among the units that are still kept.
+
+    groups: for each unit that brings others the groups it would come in, itself first, the largest group first. The
+    last is the unit alone, unless it cannot be read without another and scores less than half of the best: then it
+    comes with that or not at all. A heading that scores so little brings the best of what stands below it.
+    needy: units whose last group lacks what they cannot be read without.
+    whole: units that others bring so that a procedure or an answer stays whole.
+    steps: those of each procedure with something that scores at least half of the best.
+    bare: headings of less than half of the best score with nothing chosen below them.
+    """
+
+    groups: dict[int, tuple[Group, ...]] = field(default_factory=dict)
+    needy: set[int] = field(default_factory=set)
+    whole: set[int] = field(default_factory=set)
+    steps: list[Group] = field(default_factory=list)
+    bare: set[int] = field(default_factory=set)
+
+
+class _Taken:
+    """The units picked so far, and the room that they leave, by estimate."""
+
+    def __init__(self, fitting: Fitting, room: int) -> None:
+        self.fitting, self.room = fitting, room
+        self.units = set[int]()
+        self.opened = set[int]()
+
+    def fresh(self, group: Group) -> Group:
+        return tuple(each for each in group if each not in self.units)
+
+    def cost(self, fresh: Group) -> int:
+        """Tokens of units that are not picked yet, and of opening their documents."""
+        opens = {self.fitting.piece[unit] for unit in fresh} - self.opened
+        costs = self.fitting.cost
+        return sum(costs[unit] for unit in fresh) + sum(self.fitting.header[piece] for piece in opens)
+
+    def add(self, fresh: Group) -> None:
+        self.room -= self.cost(fresh)
+        self.units.update(fresh)
+        self.opened.update(self.fitting.piece[unit] for unit in fresh)
+
+
 class Fitting:
     """One run of the budget: a greedy choice by estimated costs, put right by exact counts of the rendered text.
 
-    Costs are estimates because tokens of parts need not add up to the tokens of the whole. offers: for a unit, the
-    groups that it may come in, the largest first; one that has none comes alone. floor: what units left out by it
-    would have had to score; None when it left none out. labels: those of them that score so much and are left out all
-    the same, for they are labels or rules.
+    Costs are estimates because tokens of parts need not add up to the tokens of the whole. A unit that `offers` has no
+    groups for comes alone. floor: what units left out by it would have had to score; None when it left none out.
+    labels: those of them that score so much and are left out all the same, for they are labels or rules.
     """
 
     def __init__(
@@ -101,7 +156,7 @@ class Fitting:
         *,
         fill: Fill,
         length_exponent: float,
-        offers: Mapping[int, Sequence[Group]],
+        offers: Offers,
         floor: float | None,
         labels: Collection[int] = (),
     ) -> None:
@@ -110,14 +165,17 @@ class Fitting:
         self.labels = frozenset(labels)
         candidates = np.flatnonzero(chosen).tolist()
         self.piece: list[int] = units.piece.tolist()
-        brought = {unit for groups in offers.values() for group in groups for unit in group}.difference(candidates)
+        brought = {unit for groups in offers.groups.values() for group in groups for unit in group}.difference(
+            candidates
+        )
         self.cost, self.header, separator = self._costs([*candidates, *sorted(brought)])
         self.fixed = self._fixed(separator)
         self.forced: list[Group] = [(unit,) for unit in candidates if forced[unit]]
         self.order = self._priority([unit for unit in candidates if not forced[unit]])
+        self.good = float(units.score[candidates].max(initial=0.0)) / 2
 
     def run(self) -> Context:
-        leading = [unit for (unit,) in self.forced if unit in self.offers]
+        leading = [unit for (unit,) in self.forced if unit in self.offers.groups]
         picked = self._greedy([*leading, *self.order], self.forced, self.budget - self.fixed)
         picked, result, used = self._shrink(picked)
         if used > self.budget:
@@ -174,33 +232,45 @@ class Fitting:
         )
 
     def _greedy(
-        self, order: Iterable[int], picked: Sequence[Group], room: int, *, missed: Collection[Group] = ()
+        self, order: Sequence[int], picked: Sequence[Group], room: int, *, missed: Collection[Group] = ()
     ) -> list[Group]:
         """`picked` and, in their order, the units that fit the room with it, all by estimate.
 
-        A unit comes in the largest of its groups that fits, without those in `missed`; what is there already is free.
+        A unit comes in the largest of its groups that fits, without those in `missed`, and leaves room for the next
+        unit where that is nearly as good and scores at least half of the best; what is there already is free.
         """
-        picked, taken = list(picked), {unit for group in picked for unit in group}
-        opened = {self.piece[unit] for unit in taken}
-        room -= self._estimate(picked)
-        for unit in order:
-            place = self.piece[unit]
-            header = 0 if place in opened else self.header[place]
-            for group in self.offers.get(unit, ((unit,),)):
-                fresh = tuple(each for each in group if each not in taken)
-                cost = header + sum(self.cost[each] for each in fresh)
-                if cost <= room and fresh not in missed:
-                    break
-            else:
-                if self.fill == "stop":
-                    break
-                continue
+        picked, taken = list(picked), _Taken(self, room)
+        for group in picked:
+            taken.add(group)
+        for place, unit in enumerate(order):
+            fresh = self._largest(unit, taken, order[place + 1 : place + 1 + _AHEAD], missed)
+            if fresh is None and self.fill == "stop":
+                break
             if fresh:
                 picked.append(fresh)
-                taken.update(fresh)
-                opened.add(place)
-                room -= cost
+                taken.add(fresh)
         return picked
+
+    def _largest(self, unit: int, taken: _Taken, following: Sequence[int], missed: Collection[Group]) -> Group | None:
+        """What of a unit's groups is to be added: nothing where all is there already, None where none of them fits."""
+        groups = self.offers.groups.get(unit, ((unit,),))
+        some = (taken.fresh(group) for group in groups)
+        fits = [fresh for fresh in some if taken.cost(fresh) <= taken.room and fresh not in missed]
+        if len(fits) < 2 or not self.offers.whole.isdisjoint(fits[0]):
+            return fits[0] if fits else None
+        smaller = fits[:-1] if unit in self.offers.needy else fits
+        least = max(self.good, _NEARLY * float(self.units.score[unit]))
+        rivals = [each for each in following if self.units.score[each] >= least]
+        return next((fresh for fresh in smaller if self._leaves_room(fresh, taken, rivals)), fits[0])
+
+    def _leaves_room(self, fresh: Group, taken: _Taken, rivals: Iterable[int]) -> bool:
+        """Whether the first of the rivals that is not there yet still fits, with what it needs, beside `fresh`."""
+        rival = next((unit for unit in rivals if unit not in taken.units and unit not in fresh), None)
+        if rival is None:
+            return True
+        groups = self.offers.groups.get(rival, ((rival,),))
+        least = groups[-2] if rival in self.offers.needy and len(groups) > 1 else groups[-1]
+        return taken.cost(tuple({*fresh, *taken.fresh(least)})) <= taken.room
 
     def _exact(self, picked: Sequence[Group]) -> tuple[Context, int]:
         chosen = np.zeros(len(self.units), np.bool_)

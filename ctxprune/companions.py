@@ -4,7 +4,8 @@ A table row wants its header, a definition its term and a term the beginning of 
 that introduces the list, a sentence that opens with "It" or "However" the one before, and all of them the heading of
 their section. A numbered list is a procedure, and so is a bulleted one that says what comes when: when what introduces
 it answers the question, or most of its steps do, its steps are worth keeping only together, or, where a budget is too
-small, the first of them. Lists of HTML are told by their tags; the numbered paragraphs of a law are no steps.
+small, the first of them. Lists of HTML are told by their tags; the numbered paragraphs of a law are no steps. A
+question that is a heading, as those of a FAQ are, keeps its answer together in the same way.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ctxprune.budget import Group, Mask, Units, extracts
+from ctxprune.budget import Group, Mask, Offers, Units, extracts
 from ctxprune.text.structure import Role, companions, structure
 from ctxprune.text.titles import TELLS_HOW
 from ctxprune.types import Context, Extract
@@ -34,6 +35,9 @@ _WHEN = re.compile(
     re.IGNORECASE,
 )
 _FIRST_STEPS = 30  # so many are tried at most
+_QUESTION = re.compile(r"[?？؟]\W{0,9}\Z")
+_NEAR = 200  # characters at the end of a heading that are looked at
+_LONGEST_ANSWER = 8  # units of what a question has below it
 #: What the step of a procedure may stand in, beside what leans on a step.
 _STEP_KINDS = ("list item", "code")
 
@@ -47,50 +51,112 @@ class Procedure:
     above: tuple[int, ...]
 
 
-def offers_of(context: Context, units: Units, chosen: Mask, level: float | None) -> dict[int, tuple[Group, ...]]:
-    """For each chosen unit that brings others the groups it would come in, itself first, the largest group first.
+def offers_of(context: Context, units: Units, chosen: Mask, level: float | None) -> Offers:
+    """What the chosen units of a context bring along.
 
-    The last is the unit alone, unless it cannot be read without another and scores less than half of the best: then it
-    comes with that or not at all.
-    Places are those of `units`; what an earlier compressor removed is not brought back. level: the score from which a
-    unit answers the question; None where scores say no such thing, so that no procedure is kept whole.
+    What an earlier compressor removed is not brought back. level: the score from which a unit answers the question;
+    None where scores say no such thing, so that no procedure and no answer is kept whole.
     """
-    offers: dict[int, tuple[Group, ...]] = {}
-    good = units.score[chosen].max() / 2 if chosen.any() else 0.0
+    offers = Offers()
+    good = float(units.score[chosen].max()) / 2 if chosen.any() else 0.0
     bounds = np.searchsorted(units.piece, np.arange(len(context.pieces) + 1)).tolist()
     for place, extract in extracts(context.pieces):
-        mine = [first for first in range(bounds[place], bounds[place + 1]) if chosen[first]]
-        if not mine:
-            continue
-        # a unit of the extract -> its place among all units that are still kept
-        alive = {int(units.unit[at]): at for at in range(bounds[place], bounds[place + 1])}
-        roles = structure(extract.source.text, extract.units)
-        blocks = _blocks(extract, roles, alive, units, chosen, level)
-        for at in mine:
-            if groups := tuple(_groups(at, units, roles, alive, blocks)):
-                role = roles[int(units.unit[at])]
-                may_be_alone = role.strength == "helpful" or role.leans_on not in alive or units.score[at] >= good
-                offers[at] = (*groups, (at,)) if may_be_alone else groups
+        mine = range(bounds[place], bounds[place + 1])
+        if chosen[mine.start : mine.stop].any():
+            alive = {int(units.unit[at]): at for at in mine}
+            roles = structure(extract.source.text, extract.units)
+            _Choice(extract, roles, alive, units, chosen, good=good, level=level).add_to(offers)
     return offers
 
 
-def _groups(
-    at: int, units: Units, roles: Sequence[Role], alive: Mapping[int, int], blocks: Mapping[int, Group]
-) -> Iterator[Group]:
-    """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs; each
-    once, never alone.
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One document's part of a choice. alive: from its units to their places among all that are still kept.
+
+    good: half of the best score. level: as `offers_of` has it.
     """
-    unit = int(units.unit[at])
-    block = tuple(each for each in blocks.get(at, ()) if each != at)
-    defined = _definition(roles, unit)
-    leaning = [alive[each] for each in (*defined, *companions(roles, unit)) if each in alive]
-    needed = [alive[each] for each in (*defined, *companions(roles, unit, needed_only=True)) if each in alive]
-    seen: set[frozenset[int]] = {frozenset()}
-    firsts = [(*block[:number], *leaning) for number in _first_steps(at, block, units)]
-    for brought in ((*block, *leaning), *firsts, leaning, needed):
-        if (members := frozenset(brought)) not in seen:
-            seen.add(members)
-            yield (at, *dict.fromkeys(brought))
+
+    extract: Extract
+    roles: Sequence[Role]
+    alive: Mapping[int, int]
+    units: Units
+    chosen: Mask
+    good: float
+    level: float | None
+
+    def add_to(self, offers: Offers) -> None:
+        blocks = self._blocks(offers)
+        for unit, at in self.alive.items():
+            if not self.chosen[at]:
+                continue
+            weak = bool(self.units.score[at] < self.good)
+            content = self._content(unit) if weak and self.roles[unit].kind == "heading" else None
+            if content is not None and not content:
+                offers.bare.add(at)
+            elif groups := tuple(self._groups(unit, blocks.get(at, ()), content or ())):
+                role = self.roles[unit]
+                needs = bool(content) or (role.strength == "needed" and role.leans_on in self.alive)
+                offers.groups[at] = groups if weak and needs else (*groups, (at,))
+                if needs and not weak:
+                    offers.needy.add(at)
+
+    def _content(self, heading: int) -> tuple[int, ...] | None:
+        """The best chosen unit right below a heading, if any; None where nothing but headings stands there."""
+        below = []
+        for unit in range(heading + 1, len(self.roles)):
+            if self.roles[unit].kind == "heading":
+                break
+            if self.roles[unit].leans_on == heading and unit in self.alive:
+                below.append(unit)
+        if not below:
+            return None
+        some = [unit for unit in below if self.chosen[self.alive[unit]]]
+        return (max(some, key=lambda unit: float(self.units.score[self.alive[unit]])),) if some else ()
+
+    def _groups(self, unit: int, block: Group, content: Sequence[int]) -> Iterator[Group]:
+        """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs;
+        each once, never alone.
+        """
+        at = self.alive[unit]
+        block = tuple(each for each in block if each != at)
+        needs = (*content, *_definition(self.roles, unit))
+        leaning = [self.alive[each] for each in (*needs, *companions(self.roles, unit)) if each in self.alive]
+        needed = companions(self.roles, unit, needed_only=True)
+        least = [self.alive[each] for each in (*needs, *needed) if each in self.alive]
+        seen: set[frozenset[int]] = {frozenset()}
+        firsts = [(*block[:number], *leaning) for number in _first_steps(at, block, self.units)]
+        for brought in ((*block, *leaning), *firsts, leaning, least):
+            if (members := frozenset(brought)) not in seen:
+                seen.add(members)
+                yield (at, *dict.fromkeys(brought))
+
+    def _blocks(self, offers: Offers) -> dict[int, Group]:
+        """For each unit of a procedure or answer that is worth keeping whole, and of what is above it, all of it."""
+        blocks: dict[int, Group] = {}
+        if self.level is None:
+            return blocks
+        for procedure in procedures(self.extract, self.roles):
+            steps = [each for each in procedure.steps if each in self.alive]
+            answering = [each for each in steps if self._scores(each, self.level)]
+            above = any(self._scores(each, self.level) for each in procedure.above)
+            if above or 2 * len(answering) > len(steps):
+                self._keep_whole(blocks, procedure, offers)
+                if any(self._scores(each, max(self.good, self.level)) for each in (*procedure.above, *steps)):
+                    offers.steps.append(tuple(self.alive[each] for each in steps))
+        for answer in answered(self.extract, self.roles):
+            if self._scores(answer.above[0], max(self.good, self.level)):
+                self._keep_whole(blocks, answer, offers)
+        return blocks
+
+    def _scores(self, unit: int, least: float) -> bool:
+        return unit in self.alive and bool(self.units.score[self.alive[unit]] >= least)
+
+    def _keep_whole(self, blocks: dict[int, Group], procedure: Procedure, offers: Offers) -> None:
+        block = tuple(self.alive[each] for each in procedure.units if each in self.alive)
+        offers.whole.update(block)
+        for each in (*procedure.above, *procedure.units):
+            if each in self.alive and self.chosen[self.alive[each]]:
+                blocks.setdefault(self.alive[each], block)
 
 
 def _first_steps(at: int, block: Group, units: Units) -> Iterator[int]:
@@ -108,35 +174,19 @@ def _definition(roles: Sequence[Role], unit: int) -> Sequence[int]:
     return (after,) if is_defined and roles[after].kind == "definition" else ()
 
 
-def _blocks(
-    extract: Extract,
-    roles: Sequence[Role],
-    alive: Mapping[int, int],
-    units: Units,
-    chosen: Mask,
-    level: float | None,
-) -> dict[int, Group]:
-    """For each unit of a procedure that is worth keeping whole, the headings above it included, all of its units."""
-    blocks: dict[int, Group] = {}
-    if level is None:
-        return blocks
-    for procedure in procedures(extract, roles):
-        answers = {
-            each
-            for each in (*procedure.above, *procedure.steps)
-            if each in alive and _is_good(alive[each], units, level)
-        }
-        steps = [each for each in procedure.steps if each in alive]
-        if answers.intersection(procedure.above) or 2 * len(answers.intersection(steps)) > len(steps):
-            block = tuple(alive[each] for each in procedure.units if each in alive)
-            for each in (*procedure.above, *procedure.units):
-                if each in alive and chosen[alive[each]]:
-                    blocks.setdefault(alive[each], block)
-    return blocks
-
-
-def _is_good(at: int, units: Units, level: float) -> bool:
-    return bool(units.score[at] >= level)
+def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
+    """The questions that are headings, each with all that stands below it as its answer, where that is short."""
+    text = extract.source.text
+    for first, role in enumerate(roles):
+        end = extract.units[first].end
+        if role.kind != "heading" or not _QUESTION.search(_TAG.sub("", text[max(0, end - _NEAR) : end])):
+            continue
+        last = first + 1
+        while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and roles[last].kind != "heading":
+            last += 1
+        if 0 < last - first - 1 <= _LONGEST_ANSWER:
+            below = tuple(range(first + 1, last))
+            yield Procedure(below, below, (first,))
 
 
 def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeGuard
 
 from ctxprune.errors import InputError
+from ctxprune.plain import as_float, finite
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A passage as the retriever gave it. Never mutated, so `metadata` comes out as it went in."""
+    """A passage as the retriever gave it. Never mutated, so `metadata` comes out as it went in.
+
+    score: of any kind of number; nan is as good as None. Raises InputError for a field of another type.
+    """
 
     text: str
     id: str = ""
@@ -24,6 +28,8 @@ class Document:
         for name in ("text", "id", "title"):
             if not isinstance(value := getattr(self, name), str):
                 raise InputError(f"Document.{name} must be a string, got {type(value).__name__}: {value!r:.80}")
+        if (self.score is not None and type(self.score) is not float) or self.score != self.score:
+            object.__setattr__(self, "score", _score(self.score))
 
     @classmethod
     def of(cls, value: object) -> Document:
@@ -31,25 +37,56 @@ class Document:
 
         A Document as it is, a string, a dict with "text", "page_content", "content" or "contents" (and "id", "title",
         "score", "metadata"; its other fields go to the metadata), a document of LangChain, LlamaIndex or Haystack, or
-        a (document, score) pair as vector stores return. Title and score are looked up in the metadata too. Raises
-        InputError for anything else.
+        a (document, score) pair as vector stores return. Title and score are looked up in the metadata too. A
+        field that is missing as tables have it (nan, pandas.NA) is as good as none. Raises InputError for anything
+        else.
         """
         if isinstance(value, Document):
             return value
         if isinstance(value, str):
             return cls(value)
-        if isinstance(value, tuple) and len(value) == 2 and _finite(value[1]) is not None:
-            return replace(cls.of(value[0]), score=_finite(value[1]))
+        if is_scored(value):
+            return replace(cls.of(value[0]), score=finite(value[1]))
         if isinstance(value, Mapping):
             return _from_fields(dict(value))
         if (fields := _fields_of(value)) is not None:
             return _from_fields(fields)
         raise InputError(
             f"a document must be a string, a dict, a Document, or a LangChain, LlamaIndex or Haystack document, got "
-            f"{type(value).__name__}: {value!r:.80}"
+            f"{type(value).__name__}: {value!r:.80}{_ADVICE.get(type(value).__name__, '')}"
         )
 
 
+def _score(value: object) -> float | None:
+    """As a plain float, so that it becomes JSON; None for nan."""
+    if (number := as_float(value)) is None:
+        raise InputError(f"Document.score must be a number or None, got {value!r:.80}")
+    return None if math.isnan(number) else number
+
+
+def is_scored(value: object) -> TypeGuard[tuple[object, object]]:
+    """Whether it is a (document, score) pair, whatever kind of number the score is."""
+    return isinstance(value, tuple) and len(value) == 2 and finite(value[1]) is not None
+
+
+def listed(documents: object, *, name: str = "documents") -> list[Any]:
+    """Several documents as a list. Raises InputError for one, and for a table, which would give its columns' names."""
+    kind = type(documents).__name__
+    if isinstance(documents, str | bytes | bytearray | Mapping) or not isinstance(documents, Iterable):
+        raise InputError(f"{name} must be a sequence of documents, got one {kind}; wrap it in a list")
+    if hasattr(documents, "columns") and hasattr(documents, "to_dict"):
+        raise InputError(f"{name} must be a sequence of documents, got a {kind}; pass its rows, to_dict('records')")
+    return list(documents)
+
+
+#: The next step for what is often given in place of text.
+_ADVICE = {
+    "bytes": "; decode it first",
+    "bytearray": "; decode it first",
+    "PosixPath": "; pass its read_text()",
+    "WindowsPath": "; pass its read_text()",
+    "list": "; pass the documents in one list",
+}
 #: Where dicts and frameworks keep the text.
 _TEXT_FIELDS = ("text", "page_content", "content", "contents")
 _ID_FIELDS = ("id", "_id", "id_", "node_id")
@@ -80,7 +117,7 @@ def _metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
 
 
 def _from_fields(fields: dict[str, Any]) -> Document:
-    text = next((fields[name] for name in _TEXT_FIELDS if fields.get(name) is not None), None)
+    text = next((fields[name] for name in _TEXT_FIELDS if not _is_missing(fields.get(name))), None)
     if not isinstance(text, str):
         got = "nothing" if text is None else type(text).__name__
         raise InputError(
@@ -89,24 +126,16 @@ def _from_fields(fields: dict[str, Any]) -> Document:
         )
     named = {*_TEXT_FIELDS, *_ID_FIELDS, *_METADATA_FIELDS, *_SCORE_FIELDS, "title"}
     metadata = {**(_metadata_of(fields) or {}), **{key: each for key, each in fields.items() if key not in named}}
-    title = metadata.get("title") if fields.get("title") is None else fields["title"]
-    name = next((fields[key] for key in _ID_FIELDS if fields.get(key) is not None), "")
-    scores = (_finite(place.get(key)) for place in (fields, metadata) for key in _SCORE_FIELDS)
+    title = metadata.get("title") if _is_missing(fields.get("title")) else fields["title"]
+    name = next((fields[key] for key in _ID_FIELDS if not _is_missing(fields.get(key))), "")
+    scores = (finite(place.get(key)) for place in (fields, metadata) for key in _SCORE_FIELDS)
     return Document(
         text,
         id=str(name),
-        title=title if isinstance(title, str) else "",
+        title=text_of(title),
         score=next((score for score in scores if score is not None), None),
         metadata=metadata,
     )
-
-
-def _finite(score: object) -> float | None:
-    """A retriever's score as a float (numpy's numbers are); None for nan and for what is no number."""
-    if isinstance(score, bool | str) or not hasattr(score, "__float__"):
-        return None
-    number = float(score)
-    return number if math.isfinite(number) else None
 
 
 def text_of(value: object) -> str:

@@ -42,6 +42,11 @@ class MissingExtraError(CtxpruneError, ImportError):
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(f"{feature} needs an optional dependency: pip install 'ctxprune-rag[{extra}]'")
+        self._parts = (feature, extra)
+
+    def __reduce__(self) -> tuple[type[MissingExtraError], tuple[str, str]]:
+        """By its two parts, for a worker process whose error cannot be read leaves its pool broken."""
+        return type(self), self._parts
 
 
 class MissingPackageError(CtxpruneError, ImportError):
@@ -52,6 +57,10 @@ class MissingPackageError(CtxpruneError, ImportError):
             f"{feature} needs the package {package!r}, which ctxprune-rag-light leaves out: pip uninstall "
             "ctxprune-rag-light, then pip install ctxprune-rag"
         )
+        self._parts = (feature, package)
+
+    def __reduce__(self) -> tuple[type[MissingPackageError], tuple[str, str]]:
+        return type(self), self._parts
 
 
 class UnknownNameError(CtxpruneError, LookupError):

@@ -17,13 +17,26 @@ from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, TextIO, TypeVar, cast
+from weakref import WeakSet
 
 from ctxprune.errors import InputError
+
+#: Names of files with a JSON object a line, in any case.
+JSON_LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
+
+
+def is_json_lines(name: str) -> bool:
+    return name.lower().endswith(JSON_LINES)
+
+
+def is_packed(path: Path) -> bool:
+    """Whether the name says that gzip packed it."""
+    return path.suffix.lower() == ".gz"
 
 
 def open_text(path: Path) -> TextIO:
     """A UTF-8 file, gunzipped if its name ends in .gz, a byte-order mark skipped; its lines end at newlines alone."""
-    if path.suffix == ".gz":
+    if is_packed(path):
         return cast(TextIO, gzip.open(path, "rt", encoding="utf-8-sig", newline="\n"))
     return path.open(encoding="utf-8-sig", newline="\n")
 
@@ -37,16 +50,27 @@ _FORMS = (
 )
 
 
+#: Byte order marks, with what reads the text behind them; UTF-32's begins like UTF-16's.
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
 def decoded(content: bytes, place: str) -> str:
-    """UTF-8 text, without its byte order mark; line ends stay as they are, so that offsets fit the file.
+    """UTF-8 text, or what a byte order mark says; without the mark. Line ends stay as they are, so that offsets fit.
 
     place: how the file is called in the InputError, which says what else it is and how to make text of it.
     """
     for begins, what, how in _FORMS:
         if content.startswith(begins):
             raise InputError(f"{place} is {what}, not plain text; make that of it first: {how}")
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
     try:
-        return content.decode("utf-8-sig")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
         where = f"{error.reason} at byte {error.start}"
         how = "iconv -f ENCODING -t utf-8 FILE (latin1, cp1252, ...)"
@@ -66,7 +90,7 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _open_bytes(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path)) if path.suffix == ".gz" else path.open("rb")
+    return cast(BinaryIO, gzip.open(path)) if is_packed(path) else path.open("rb")
 
 
 def split_lines(lines: Iterable[bytes], place: str) -> Iterator[tuple[int, str]]:
@@ -97,7 +121,7 @@ def json_object(line: str, place: str = "") -> dict[str, Any]:
     """The object of one line; InputError, beginning with `place` if there is one, for anything else."""
     where = f"{place}: " if place else ""
     try:
-        row = json.loads(line)
+        row = json.loads(line, parse_constant=constant)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, brackets nested as deep
@@ -105,6 +129,11 @@ def json_object(line: str, place: str = "") -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError(f"{where}expected a JSON object, got {type(row).__name__}")
     return row
+
+
+def constant(name: str) -> float | None:
+    """What NaN, Infinity and -Infinity stand for in JSON that Python wrote: NaN, as of an empty cell, for null."""
+    return None if name == "NaN" else float(name)
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: bool = True) -> int:
@@ -115,7 +144,7 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: boo
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    with _new_text(part, gzipped=path.suffix == ".gz") as lines:
+    with _new_text(part, gzipped=is_packed(path)) as lines:
         for row in rows:
             lines.write(json.dumps(row, ensure_ascii=ascii_only) + "\n")
             written += 1
@@ -254,9 +283,16 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
 
 
 class CopiedLock:
-    """Use it in a `with` block. What one copy locks, the other does not: each has its own state to guard."""
+    """Use it in a `with` block. What one copy locks, the other does not: each has its own state to guard.
+
+    In a forked child it is free, for whichever thread of the parent held it is not there to give it back.
+    """
 
     def __init__(self) -> None:
+        self._lock = threading.Lock()
+        _locks.add(self)
+
+    def renew(self) -> None:
         self._lock = threading.Lock()
 
     def __enter__(self) -> None:
@@ -269,3 +305,15 @@ class CopiedLock:
 
     def __reduce__(self) -> tuple[type[CopiedLock], tuple[()]]:
         return CopiedLock, ()
+
+
+_locks: WeakSet[CopiedLock] = WeakSet()
+
+
+def _renew_locks() -> None:
+    for lock in list(_locks):
+        lock.renew()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_renew_locks)

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from ctxprune.compressors import load
+from ctxprune.documents import is_scored
 from ctxprune.errors import InputError
 from ctxprune.pipeline import Pipeline
 from ctxprune.result import CompressionResult
@@ -50,8 +51,9 @@ def prune(
 
 def _many(documents: object) -> Iterable[object]:
     """One document as a list of one; a (document, score) pair is one document."""
-    pair = isinstance(documents, tuple) and len(documents) == 2 and isinstance(documents[1], float)
-    if pair or isinstance(documents, str | Mapping | Document) or not isinstance(documents, Iterable):
+    if isinstance(documents, str | bytes | bytearray | Mapping | Document) or not isinstance(documents, Iterable):
+        return [documents]
+    if is_scored(documents):
         return [documents]
     # LangChain's documents are pydantic models, which are iterable
     return [documents] if hasattr(documents, "page_content") or hasattr(documents, "get_content") else documents

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ctxprune.prompt import title_line
 from ctxprune.select import Finder, touched
-from ctxprune.text.atoms import PIECE, atomic_spans, clauses
+from ctxprune.text.atoms import PIECE, Offsets, atomic_spans, clauses
 from ctxprune.text.markup import silent_units
 from ctxprune.text.quiet import is_rule
 from ctxprune.text.words import bm25_scores
@@ -31,12 +31,11 @@ def cut_oversized(
     stand from the best of them; rules among them score nothing. Blobs, words and units that `protect` keeps whatever
     their score stay whole. Extracts without such a unit come back as they are.
     """
-    pieces, worth = list(context.pieces), _worth(context)
-    for place, piece in enumerate(pieces):
-        if isinstance(piece, Extract) and not piece.dropped:
-            room = budget - counter.count([title_line(piece)])[0]
-            pieces[place] = _cut(piece, context.query, max(room, 1), worth, counter, protect)
-    return context if pieces == list(context.pieces) else replace(context, pieces=tuple(pieces))
+    cutter = _Cutter(context.query, budget, _worth(context), counter, protect)
+    pieces = tuple(
+        cutter.cut(piece) if isinstance(piece, Extract) and not piece.dropped else piece for piece in context.pieces
+    )
+    return context if pieces == context.pieces else replace(context, pieces=pieces)
 
 
 def _worth(context: Context) -> float:
@@ -45,48 +44,60 @@ def _worth(context: Context) -> float:
     return best / 2 if best > 0 else best * 2
 
 
-def _cut(
-    extract: Extract, query: str, room: int, worth: float, counter: TokenCounter, protect: Sequence[str | Finder]
-) -> Extract:
-    text = extract.source.text
-    # a token is a byte at least, so that most units need no count
-    suspects = [
-        at
-        for at, unit in enumerate(extract.units)
-        if extract.kept[at] and not unit.score < worth and _bytes(text, unit) > room
-    ]
-    if not suspects:
-        return extract
-    costs = dict(zip(suspects, counter.count([_slice(text, extract.units[at]) for at in suspects]), strict=True))
-    if max(costs.values()) <= room:
-        return extract
-    whole = touched(text, extract.units, protect) | np.array(silent_units(text, extract.units))
-    units: list[Span] = []
-    kept: list[bool] = []
-    held = atomic_spans(text)
-    for at, unit in enumerate(extract.units):
-        parts = [unit]
-        if costs.get(at, 0) > room and not whole[at]:
-            parts = _ranked(text, query, unit, _parts(text, unit, room, counter, held))
-        units += parts
-        kept += [extract.kept[at]] * len(parts)
-    return replace(extract, units=tuple(units), kept=tuple(kept))
+@dataclass(frozen=True, slots=True)
+class _Cutter:
+    """Cuts the units of documents that score at least `worth` and take more than `budget` tokens each."""
+
+    query: str
+    budget: int
+    worth: float
+    counter: TokenCounter
+    protect: Sequence[str | Finder]
+
+    def cut(self, extract: Extract) -> Extract:
+        room = max(self.budget - self.counter.count([title_line(extract)])[0], 1)
+        large = self._large(extract, room)
+        if not large:
+            return extract
+        text, held = extract.source.text, atomic_spans(extract.source.text)
+        units: list[Span] = []
+        kept: list[bool] = []
+        for at, unit in enumerate(extract.units):
+            parts = _ranked(text, self.query, unit, self._parts(text, unit, room, held)) if at in large else [unit]
+            units += parts
+            kept += [extract.kept[at]] * len(parts)
+        return replace(extract, units=tuple(units), kept=tuple(kept))
+
+    def _large(self, extract: Extract, room: int) -> set[int]:
+        """The kept units to be cut."""
+        text, units = extract.source.text, extract.units
+        # a token is a byte at least, so that most units need no count
+        suspects = [
+            at
+            for at, unit in enumerate(units)
+            if extract.kept[at] and not unit.score < self.worth and _bytes(text, unit) > room
+        ]
+        if not suspects:
+            return set()
+        costs = self.counter.count([_slice(text, units[at]) for at in suspects])
+        large = {at for at, cost in zip(suspects, costs, strict=True) if cost > room}
+        if not large:
+            return set()
+        whole = touched(text, units, self.protect) | np.array(silent_units(text, units))
+        return {at for at in large if not whole[at]}
+
+    def _parts(self, text: str, unit: Span, room: int, held: Sequence[Offsets]) -> list[Offsets]:
+        """The largest pieces of which most fit: clauses of about two to a budget, then shorter ones, then words."""
+        size = PIECE
+        while True:
+            parts = list(clauses(text, (unit.start, unit.end), held, size=size))
+            costs = self.counter.count([text[start:end] for start, end in parts])
+            if size <= _WORDS or 2 * float(np.median(costs)) <= room:
+                return parts
+            size = max(_WORDS, size // 2)
 
 
-def _parts(
-    text: str, unit: Span, room: int, counter: TokenCounter, held: Sequence[tuple[int, int]]
-) -> list[tuple[int, int]]:
-    """The largest pieces of which most fit: clauses of about two to a budget, then shorter ones, then words."""
-    size = PIECE
-    while True:
-        parts = list(clauses(text, (unit.start, unit.end), held, size=size))
-        costs = counter.count([text[start:end] for start, end in parts])
-        if size <= _WORDS or 2 * float(np.median(costs)) <= room:
-            return parts
-        size = max(_WORDS, size // 2)
-
-
-def _ranked(text: str, query: str, unit: Span, parts: Sequence[tuple[int, int]]) -> list[Span]:
+def _ranked(text: str, query: str, unit: Span, parts: Sequence[Offsets]) -> list[Span]:
     shared = bm25_scores(query, [text[start:end] for start, end in parts])
     best = int(np.argmax(shared))
     distance = np.abs(np.arange(len(parts)) - best)

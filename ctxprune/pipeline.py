@@ -13,6 +13,7 @@ from ctxprune.calibration import check_point
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError, check_choice
 from ctxprune.files import batched
+from ctxprune.plain import as_float, plain_budget, plain_threshold
 from ctxprune.prompt import count_contexts
 from ctxprune.result import STAGES, CompressionResult, Status, judged, was_emptied
 from ctxprune.select import EMPTY
@@ -63,7 +64,7 @@ class Pipeline:
         check_choice("on_error", on_error, get_args(OnError))
         self.compressors = (compressors,) if isinstance(compressors, Compressor) else tuple(compressors)
         for compressor in self.compressors:
-            if not isinstance(compressor, Compressor):
+            if isinstance(compressor, type) or not isinstance(compressor, Compressor):
                 raise InputError(f"{compressor!r:.80} is no compressor; pass what ctxprune.load(...) gives")
         _check_order(self.compressors)
         self.on_error = on_error
@@ -99,7 +100,7 @@ class Pipeline:
         if isinstance(contexts, Context):
             [result] = self.run([contexts], budget=budget, threshold=threshold, operating_point=operating_point)
             return result
-        scored = self._score(list(contexts), _Given(budget, threshold, operating_point))
+        scored = self._score(_contexts(contexts), _Given(budget, threshold, operating_point))
         return scored.choose(budget=budget, threshold=threshold, operating_point=operating_point)
 
     def score(self, contexts: Iterable[Context]) -> Scored:
@@ -107,7 +108,7 @@ class Pipeline:
 
         Where the last compressor does not score units (it writes summaries, say), it runs at every choice.
         """
-        return self._score(list(contexts), None)
+        return self._score(_contexts(contexts), None)
 
     def _score(self, contexts: list[Context], given: _Given | None) -> Scored:
         """given: the limits of the coming choice, if known; impossible ones then fail before anything is read."""
@@ -179,9 +180,9 @@ class Pipeline:
     def _limits(self, given: _Given) -> dict[str, Any]:
         """Keywords for the last compressor's `compress`; `operating_point` only where it has such points."""
         last = self._last
-        budget = last.budget if given.budget is None else given.budget
+        budget = plain_budget(last.budget if given.budget is None else given.budget)
         if given.operating_point is None:
-            return {"budget": budget, "threshold": given.threshold}
+            return {"budget": budget, "threshold": plain_threshold(given.threshold)}
         check_point(given.operating_point, given.threshold)
         if self.compressors and last.operating_points is None:
             raise InputError(
@@ -248,6 +249,20 @@ class Pipeline:
                 for reading in readings
                 if reading.scored is not None
             ]
+
+
+def _contexts(contexts: Iterable[Context]) -> list[Context]:
+    """Raises InputError for anything else, which would fail later and in words that no caller knows."""
+    given: object = contexts
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InputError(f"contexts must be a Context or several, got {type(given).__name__}; pass Context(query, ...)")
+    made = list(contexts)
+    for place, context in enumerate(made):
+        if not isinstance(context, Context):
+            raise InputError(
+                f"contexts[{place}] must be a Context, got {type(context).__name__}; pass Context(query, documents)"
+            )
+    return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -350,13 +365,14 @@ class Scored:
         """
         if rate is None:
             return self._chosen(_Given(budget, threshold, operating_point), self.readings)
-        if budget is not None or not 0.0 < rate <= 1.0:
-            raise InputError(f"rate must be in (0, 1] and without a budget, got rate={rate} and budget={budget}")
+        share = as_float(rate)
+        if budget is not None or share is None or not 0.0 < share <= 1.0:
+            raise InputError(f"rate must be in (0, 1] and without a budget, got rate={rate!r:.80} and budget={budget}")
         tokens = count_contexts([reading.before for reading in self.readings], self.pipeline.counter)
         return [
             result
             for reading, before in zip(self.readings, tokens, strict=True)
-            for result in self._chosen(_Given(budget_at(rate, before), threshold, operating_point), (reading,))
+            for result in self._chosen(_Given(budget_at(share, before), threshold, operating_point), (reading,))
         ]
 
     def _chosen(self, given: _Given, readings: tuple[_Reading, ...]) -> list[CompressionResult]:

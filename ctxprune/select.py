@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.budget import Fill, Fitting, Group, Mask, Units, extracts
+from ctxprune.budget import Fill, Fitting, Group, Mask, Offers, Units, extracts
 from ctxprune.companions import offers_of
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.prompt import piece_text
@@ -31,6 +31,8 @@ LONG_CONTEXT = 5000
 _CONTENT = re.compile(r"[^\W_]")
 #: A unit with any may be an answer by itself; without, and of a word or two, it is a heading, a name, a cell.
 _STATEMENT = re.compile(r"\d|[.!?…。！？।؟:;]\W*$")
+#: The number of a title or an item is no statement of its own.
+_NUMBERED = re.compile(r"^\W{0,3}(?:§ ?\d+|\d+(?:\.\d+)*[.)])\s+")
 _LABEL_WORDS, _LABEL_CHARACTERS = 2, 40
 
 
@@ -175,9 +177,10 @@ def select(
     if policy.empty_below and len(units) and units.score.max() < policy.empty_below:
         filling, limit = np.zeros(len(units), np.bool_), policy.empty_below
     draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
-    offers = offers_of(draft, units, chosen, level) if policy.companions else {}
+    offers = offers_of(draft, units, chosen, level) if policy.companions else Offers()
     if budget is None:
         return units.keep(draft, _with_companions(chosen, offers))
+    filling, chosen = _without(filling, offers.bare, forced), _without(chosen, offers.bare, forced)
     fitting = Fitting(
         draft,
         units,
@@ -191,7 +194,7 @@ def select(
         floor=floor if (filling != passing).any() else None,
         labels=[] if floor is None else np.flatnonzero(passing & ~filling & (units.score >= floor)).tolist(),
     )
-    return fitting.run()
+    return _note_missing_steps(fitting.run(), units, offers.steps, budget)
 
 
 def _check_limits(threshold: float | None, budget: int | None) -> None:
@@ -201,12 +204,32 @@ def _check_limits(threshold: float | None, budget: int | None) -> None:
         raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep by threshold alone")
 
 
-def _with_companions(chosen: Mask, offers: Mapping[int, tuple[Group, ...]]) -> Mask:
+def _with_companions(chosen: Mask, offers: Offers) -> Mask:
     """The chosen units and all that they bring. Without a budget, each comes in its largest group."""
     kept = chosen.copy()
-    for unit in offers:
-        kept[list(offers[unit][0])] = True
+    for groups in offers.groups.values():
+        kept[list(groups[0])] = True
     return kept
+
+
+def _without(chosen: Mask, bare: Collection[int], forced: Mask) -> Mask:
+    """The chosen units but the bare headings, which stay only where they are forced."""
+    left = chosen.copy()
+    left[list(bare)] = False
+    return left | (chosen & forced)
+
+
+def _note_missing_steps(after: Context, units: Units, procedures: Sequence[Group], budget: int) -> Context:
+    """`after`, with a warning when only some steps of a procedure that answers the question are in it."""
+    kept = units.kept_in(after)
+    counts = [(int(kept[list(steps)].sum()), len(steps)) for steps in procedures]
+    if not (parts := [count for count in counts if 0 < count[0] < count[1]]):
+        return after
+    fit, steps = (sum(numbers) for numbers in zip(*parts, strict=True))
+    lists = "a list that answers" if len(parts) == 1 else f"{len(parts)} lists that answer"
+    return after.warn(
+        f"only {fit} of the {steps} steps or items of {lists} the question fit the budget of {budget} tokens"
+    )
 
 
 def _arranged(pieces: tuple[Piece, ...], policy: Policy) -> tuple[Piece, ...]:
@@ -299,6 +322,7 @@ def _says_something(text: str) -> bool:
     """False for a rule, for empty cells, and for a word or two that end no sentence and hold no number."""
     if not _CONTENT.search(text):
         return False
+    text = _NUMBERED.sub("", text, count=1)
     if len(text) > _LABEL_CHARACTERS or _STATEMENT.search(text):
         return True
     return len(split_words(text)) > _LABEL_WORDS

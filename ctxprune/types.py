@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.documents import Document as Document
+from ctxprune.documents import listed
 from ctxprune.errors import InputError
 
 
@@ -91,13 +92,15 @@ class Extract:
 def joiner(text: str, start: int, end: int, elision: str = "") -> str:
     """What stands for the removed `text[start:end]` between two kept stretches.
 
-    If a line ended there, a line break and the indentation of the line that goes on at `end`, so that nested lists,
-    YAML and code still nest. Else a space if there was any white space or if two words would fuse, else nothing (so
-    scripts without spaces get none). `elision`, if any, stands on a line of its own, else between spaces.
+    If a line ended there, its break and the indentation of the line that goes on at `end`, so that nested lists, YAML
+    and code still nest, however their lines end. Else a space if there was any white space or if two words would fuse,
+    else nothing (so scripts without spaces get none). `elision`, if any, stands on a line of its own, else between
+    spaces.
     """
     gap = text[start:end]
-    if "\n" in gap:
-        return (f"\n{elision}\n" if elision else "\n") + indentation(text, start, end)
+    if (last := _last_break(text, start, end)) is not None:
+        line = text[slice(*last)]
+        return (f"{line}{elision}{line}" if elision else line) + indentation(text, start, end)
     if elision and gap.strip():
         return f" {elision} "
     if any(character.isspace() for character in gap):
@@ -108,11 +111,23 @@ def joiner(text: str, start: int, end: int, elision: str = "") -> str:
 
 def indentation(text: str, start: int, end: int) -> str:
     """The blanks and tabs that begin the line of `text[end]`, as far as they stand in `text[start:end]`."""
-    line = text.rfind("\n", start, end) + 1 or start
-    first = line
+    last = _last_break(text, start, end)
+    first = line = start if last is None else last[1]
     while first < end and text[first] in " \t":
         first += 1
     return text[line:first]
+
+
+#: What ends a line in texts, also of old files (CR), of mainframes (NEL) and of word processors (U+2028, U+2029).
+_BREAKS = "\n\r\x85\u2028\u2029"
+
+
+def _last_break(text: str, start: int, end: int) -> tuple[int, int] | None:
+    """Where the last line in `text[start:end]` that ends there ends: the break, CR and LF being one; None for none."""
+    place = max(text.rfind(mark, start, end) for mark in _BREAKS)
+    if place < 0:
+        return None
+    return (place - 1 if text[place] == "\n" and text[start:place].endswith("\r") else place), place + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,11 +243,8 @@ class Context:
     ) -> None:
         if not isinstance(query, str):
             raise InputError(f"the query must be a string, got {type(query).__name__}: {query!r:.80}")
-        if isinstance(pieces, str | bytes | Mapping) or not isinstance(pieces, Iterable):
-            kind = type(pieces).__name__
-            raise InputError(f"documents must be a sequence of documents, got one {kind}; wrap it in a list")
         object.__setattr__(self, "query", query)
-        object.__setattr__(self, "pieces", tuple(_piece(index, each) for index, each in enumerate(pieces)))
+        object.__setattr__(self, "pieces", tuple(_piece(index, each) for index, each in enumerate(listed(pieces))))
         object.__setattr__(self, "id", id)
         object.__setattr__(self, "warnings", warnings)
         object.__setattr__(self, "model", model)

@@ -150,12 +150,21 @@ def _tell(folder: Path, *, below: Sequence[str]) -> None:
 
 
 @app.command()
-def report(folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
+    ragas: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the samples as RAGAS reads them instead.")
+    ] = None,
+) -> None:
     """Write leaderboard, plots and report.html of a run again."""
     from ctxprune.eval.report.folder import open_run
     from ctxprune.eval.report.html import write_report
+    from ctxprune.eval.report.samples import write_ragas
     from ctxprune.eval.run.folder import LEFTOVERS
 
+    if ragas is not None:
+        sys.stderr.write(f"wrote {write_ragas(folder, ragas):,} samples into {ragas}\n")
+        return
     open_run(folder)  # a folder that holds no run is not to be touched
     with only_writer(folder):
         remove_matching(folder, *LEFTOVERS)

@@ -174,9 +174,13 @@ class Statistics(Section):
 
 
 class PriceConfig(Section):
-    """What a generator's input and the compressor's machine cost, in one currency, to tell when compression pays."""
+    """What a generator and the compressor's machine cost, in one currency, to tell when compression pays.
+
+    per_million_tokens: of input; per_million_output_tokens: of answers, which are not counted where it is 0.
+    """
 
     per_million_tokens: Annotated[float, Field(gt=0)]
+    per_million_output_tokens: Annotated[float, Field(ge=0)] = 0.0
     per_compute_hour: Annotated[float, Field(ge=0)]
 
 

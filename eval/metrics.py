@@ -321,3 +321,22 @@ def _refuses(text: str) -> bool:
         return True
     tail = rest[turn.end() :].strip()
     return _NO_FACT.match(tail) is not None or _refuses(tail)
+
+
+#: Longest run of words that `ngram_support` looks for.
+_LONGEST = 3
+
+
+def ngram_support(text: str, source: str) -> float:
+    """The share of the text's n-grams of tokens that stand in the source, the mean over n = 1, 2, 3 (as far as the text
+    is long enough); NaN for a text without a token.
+
+    How much of an answer was taken from its context: what RAGAS calls faithfulness, by words and not by a model's
+    judgement. So it sees what was made up of other words, not what was put together wrongly from the source's own.
+    """
+    tokens, within = token_string(text).split(), token_string(source)
+    shares = []
+    for n in range(1, min(_LONGEST, len(tokens)) + 1):
+        grams = [" ".join(tokens[first : first + n]) for first in range(len(tokens) - n + 1)]
+        shares.append(sum(f" {gram} " in within for gram in grams) / len(grams))
+    return sum(shares) / len(shares) if shares else math.nan

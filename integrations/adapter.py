@@ -15,6 +15,7 @@ from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import InputError
 from ctxprune.pipeline import OnError, Pipeline
+from ctxprune.plain import finite, whole
 from ctxprune.prompt import same_text
 from ctxprune.result import CompressionResult, span_rows
 from ctxprune.text import UnitKind
@@ -178,20 +179,13 @@ _SOFT_TOKENS = (
 
 
 def check_top_n(top_n: int | None) -> None:
-    """Raises InputError for less than one document."""
-    if top_n is not None and top_n < 1:
+    """Raises InputError for less than one document, and for no whole number of them."""
+    if top_n is None:
+        return
+    if (number := whole(top_n)) is None:
+        raise InputError(f"the number of documents must be a whole number, got {top_n!r:.80}; leave it out for all")
+    if number < 1:
         raise InputError(f"the number of documents must be at least 1, got {top_n}; leave it out to return them all")
-
-
-def finite(value: object) -> float | None:
-    """A retriever's score as a float; None for what is no number (numpy's numbers are) and for nan."""
-    if not hasattr(value, "__float__") or isinstance(value, bool):
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return number if math.isfinite(number) else None
 
 
 def loaded_compressor(

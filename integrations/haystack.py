@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, finite
+from ctxprune.integrations.adapter import Adapter, Compressed
 from ctxprune.pipeline import OnError
+from ctxprune.plain import finite, plain_budget, plain_threshold
 from ctxprune.text import UnitKind
 from ctxprune.types import Compressor, Document, TokenCounter
 
@@ -102,6 +104,9 @@ class CtxPruneCompressor:
                     f"{type(value).__name__} cannot be saved; give the compressor and the tokenizer by name"
                 )
         options = {"compressor": self._compressor, "title_key": self._title_key, **self._options}
+        options |= {"threshold": plain_threshold(options["threshold"]), "budget": plain_budget(options["budget"])}
+        if isinstance(options["calibration"], Path):
+            options["calibration"] = str(options["calibration"])
         saved: dict[str, Any] = default_to_dict(self, **options)
         return saved
 

@@ -10,8 +10,9 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, finite
+from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew
 from ctxprune.pipeline import OnError
+from ctxprune.plain import finite
 from ctxprune.text import UnitKind
 from ctxprune.types import Document
 

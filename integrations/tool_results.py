@@ -49,8 +49,9 @@ class ToolResults:
     of these tools alone. originals: name the original of each pruned text in its note, and keep it for an hour (at most
     64 MB of them), for the tool that every adapter offers; the names are new in each process. remember: so many texts
     are known again without reading them anew.
-    Safe to call from several threads; copies share what they remember. Raises InputError for options that cannot be, a
-    tool in both only and never, and a compressor that scores no text, BudgetError for one that needs a budget.
+    Safe to call from several threads; copies share what they remember, in another process they begin anew. Raises
+    InputError for options that cannot be, a tool in both only and never, and a compressor that scores no text,
+    BudgetError for one that needs a budget.
     """
 
     def __init__(
@@ -83,6 +84,14 @@ class ToolResults:
 
     def __deepcopy__(self, memo: object) -> Self:
         return self  # frameworks copy what agents hold, and a copy must send the same texts
+
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_sent": self._sent.limit, "_store": self._store is not None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._sent = BoundedCache(state["_sent"])
+        self._store = OwnOriginals() if state["_store"] else None
 
     def prune(self, text: str, question: str, *, tool: str = "") -> Pruned | None:
         """The pruned text; None for one that stays: small, of a tool that is left alone, already pruned, or one that

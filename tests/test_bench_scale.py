@@ -17,10 +17,14 @@ def test_made_questions_repeat_and_each_has_its_answer_in_its_gold_passage_alone
 
 
 @pytest.mark.slow
-def test_an_evaluation_is_measured_in_a_process_of_its_own(capsys):
-    assert scale.main(["--samples", "6,12", "--compressor", "lead"]) == 0
+def test_an_evaluation_is_measured_in_a_process_of_its_own(capsys, tmp_path):
+    figures = tmp_path / "scale.json"
+    assert scale.main(["--samples", "6,12", "--compressor", "lead", "--figures", str(figures)]) == 0
     six, twelve = capsys.readouterr().out.splitlines()[2:]
     assert six.startswith("| 6 |") and twelve.startswith("| 12 |")
+    written = json.loads(figures.read_text())
+    assert [row["samples"] for row in written["rows"]] == [6, 12]
+    assert written["command"] == "python -m benchmarks.scale --samples 6,12 --compressor lead"
     assert all(float(cell) > 30 for cell in (six.split("|")[4], twelve.split("|")[4]))
 
 

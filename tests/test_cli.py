@@ -1,5 +1,6 @@
 """The commands as a user runs them: outputs that parse, exit codes, errors in one line."""
 
+import gzip
 import io
 import json
 import os
@@ -134,6 +135,10 @@ def test_reads_files_folders_and_json_lines_in_order(ctxprune_cli, tmp_path, tex
         (TEXT.encode(), [TEXT]),
         (b'\xef\xbb\xbf{"text": "One."}\n\n{"id": 7, "contents": "Two"}\n', ["One.", "Two"]),
         (b'{"note": 1}\nplain after all', ['{"note": 1}\nplain after all']),
+        (b'\xef\xbb\xbf [{"page_content": "One."}, {"text": "Two", "id": 7}]', ["One.", "Two"]),
+        (b'{"page_content": "One.", "metadata": null}\r\n{"content": "Two"}\r\n', ["One.", "Two"]),
+        (b'[{"role": "user", "content": "One."}]', ['[{"role": "user", "content": "One."}]']),
+        (b"[1] is a reference, no list.", ["[1] is a reference, no list."]),
     ],
 )
 def test_standard_input(ctxprune_cli, monkeypatch, content, texts):
@@ -141,6 +146,32 @@ def test_standard_input(ctxprune_cli, monkeypatch, content, texts):
     code, out, _ = ctxprune_cli("compress", "-q", QUESTION, "-c", "bm25-sentences", "--budget", 500, "--json")
     assert code == 0
     assert [document["text"] for document in json.loads(out)["documents"]] == texts
+
+
+@pytest.mark.parametrize("name", ["a.JSONL", "a.ndjson", "a.NDJSON.GZ", "a.json", "a.dump"])
+def test_documents_in_json_under_other_names(tmp_path, name):
+    rows = [{"text": "One.\u2028More."}, {"text": "Two.", "id": "b"}]
+    lines = "\n".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()
+    (tmp_path / name).write_bytes(gzip.compress(lines) if name.endswith("GZ") else lines)
+    documents = read_documents([tmp_path / name])
+    assert [(each.id, each.text) for each in documents] == [(f"{name}:1", rows[0]["text"]), ("b", "Two.")]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_says_how_to_read_a_text(ctxprune_cli, monkeypatch, tmp_path, encoding):
+    text = "Die Mühle steht am Bach.\r\nSie mahlt."
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "a.rst").write_bytes(text.encode(encoding))
+    assert [each.text for each in read_documents([tmp_path / "a.txt", tmp_path / "a.rst"])] == [text, text]
+    give(monkeypatch, text.encode(encoding))
+    _, out, _ = ctxprune_cli("compress", "-q", QUESTION, "-c", "lead", "--budget", 500, "--text")
+    assert out == text + "\n"
+
+
+def test_a_list_in_a_file_names_the_item_that_cannot_be_used(ctxprune_cli, tmp_path):
+    (tmp_path / "a.json").write_text('[{"text": "One."}, {"text": 2}]')
+    code, _, err = ctxprune_cli("compress", "-q", QUESTION, tmp_path / "a.json")
+    assert (code, "a.json[1]: needs a string field 'text'" in err) == (1, True)
 
 
 def test_a_folder_names_what_it_does_not_read(ctxprune_cli, tmp_path):

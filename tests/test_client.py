@@ -11,6 +11,7 @@ import pytest
 from fixtures_server import BRIDGE, DOCUMENTS, QUERY, MemoryLog, running, until
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.documents import Document as LangChainDocument
 
 import ctxprune
 from ctxprune import Document
@@ -132,6 +133,32 @@ def test_the_async_client_says_the_same(client, url):
     assert ranked == client.rerank(QUERY, [BRIDGE])
     assert rest[0].tokens_before == result.tokens_before
     assert rest[1:] == [client.compressors(), client.info()]
+
+
+def test_one_async_client_in_several_event_loops(url):
+    client = AsyncClient(url, api_key="secret")
+
+    async def asked():
+        answers = await asyncio.gather(*(client.compress(QUERY, [f"{BRIDGE} {number}."]) for number in range(20)))
+        await client.close()
+        return [answer.documents[0].text for answer in answers]
+
+    first = asyncio.run(asked())
+    assert len(first) == 20 and asyncio.run(asked()) == first
+
+
+def test_documents_of_frameworks_travel(client):
+    found = LangChainDocument(BRIDGE, id="b7", metadata={"title": "Harrow Bridge", "page": 3})
+    (document,) = client.compress(QUERY, [found]).documents
+    assert (document.id, document.title, document.metadata["page"]) == ("b7", "Harrow Bridge", 3)
+
+
+@pytest.mark.parametrize("key", ["secret\n", "sec ret", "s\u00e9cret", "\tsecret"])
+def test_a_key_that_no_header_can_hold(key):
+    for make in (Client, AsyncClient):
+        with pytest.raises(InputError, match="line break") as caught:
+            make("http://sidecar", api_key=key)
+        assert key.strip() not in str(caught.value)
 
 
 def test_both_clients_have_the_same_methods():

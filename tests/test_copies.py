@@ -19,8 +19,11 @@ from pydantic import ValidationError
 from ctxprune import Context, load
 from ctxprune.compressors.readings import MemoryCache, SqliteCache
 from ctxprune.documents import text_of
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import CtxpruneError, InputError, MissingExtraError, MissingPackageError
+from ctxprune.generators import load_generator
+from ctxprune.integrations.client import Client, NoAnswerError
 from ctxprune.integrations.langchain import CtxPruneCompressor, CtxPruneRetriever
+from ctxprune.integrations.tool_results import ToolResults
 from ctxprune.types import Compressor
 
 QUESTION = "When was the lighthouse lit?"
@@ -126,3 +129,71 @@ def test_missing_values_are_no_text() -> None:
     assert [text_of(value) for value in missing] == [""] * len(missing)
     assert [text_of(value) for value in ("nan", 0, False, 1.5, "")] == ["nan", "0", "False", "1.5", ""]
     assert text_of(np.array([1.0, np.nan])).startswith("[")
+
+
+def test_what_asks_over_the_network_is_copied_without_its_connections() -> None:
+    address = "http://127.0.0.1:9/v1"
+    generator = load_generator("m", base_url=address)
+    for each in (load("recomp-abstractive", model="m", base_url=address), generator, Client(address, api_key="k")):
+        with each:  # type: ignore[attr-defined]
+            assert type(unpickled(each)) is type(copy.deepcopy(each)) is type(each)
+    with pytest.raises(NoAnswerError, match=address):
+        unpickled(Client(address, retries=0)).info()
+
+
+def test_pruned_tool_results_are_forgotten_in_another_process_alone() -> None:
+    results = ToolResults("bm25-sentences", budget=80, min_tokens=1, originals=True)
+    long = TEXT + " Fishermen mend their nets by the harbour wall." * 40
+    pruned = results.prune(long, QUESTION)
+    assert pruned is not None and copy.deepcopy(results) is results
+    there = unpickled(results)
+    assert "no original" in there.original(pruned.report["hash"])
+    again = there.prune(long, QUESTION)
+    assert again is not None and again.report["kept_spans"] == pruned.report["kept_spans"]
+
+
+def _fails(error: Exception) -> None:
+    raise error
+
+
+@pytest.mark.parametrize("error", [MissingExtraError("Ray", "ray"), MissingPackageError("training", "torch")])
+def test_the_error_of_a_worker_process_arrives(error: Exception) -> None:
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        failed = pool.submit(_fails, error).exception()
+    assert (type(failed), str(failed)) == (type(error), str(error))
+
+
+def in_a_fork(work: Callable[[], Any]) -> Any:
+    """What `work` gives in a forked child; fails where the child says nothing for long."""
+    mine, theirs = multiprocessing.get_context("fork").Pipe()
+    child = multiprocessing.get_context("fork").Process(target=lambda: theirs.send(work()))
+    child.start()
+    try:
+        assert mine.poll(30), "the child hangs"
+        return mine.recv()
+    finally:
+        child.kill()
+        child.join()
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_cache_in_a_forked_child(tmp_path: Path) -> None:
+    for cache in (SqliteCache(tmp_path / "a.db"), MemoryCache()):
+        cache.put({b"k": b"parent"})
+        with cache._lock:  # as a thread of the parent may hold it at that moment
+            assert in_a_fork(lambda: cache.get([b"k"])) == [b"parent"]  # noqa: B023
+    with SqliteCache(tmp_path / "b.db") as cache:
+        in_a_fork(lambda: cache.put({b"c": b"child"}))
+        assert in_a_fork(lambda: id(cache._connection)) != id(cache._connection)
+        assert cache.get([b"c"]) == [b"child"]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_connections_of_its_own() -> None:
+    client, generator = Client("http://127.0.0.1:9"), load_generator("m", base_url="http://127.0.0.1:9/v1")
+    assert client._http is client._http
+    assert in_a_fork(lambda: id(client._http)) != id(client._http)
+    transport = generator._transport  # type: ignore[attr-defined]
+    assert in_a_fork(lambda: id(transport._client())) != id(transport._client())
+    client.close()
+    generator.close()  # type: ignore[attr-defined]

@@ -1,5 +1,6 @@
 """The deletion teacher: chunks at sentence ends, a cache that spares calls, targets on the words of the source."""
 
+import gzip
 import json
 from itertools import pairwise
 from pathlib import Path
@@ -128,3 +129,13 @@ def test_texts_come_from_any_corpus(tmp_path: Path) -> None:
     plain.write_text("one\nand more\n\n\n two \n")
     assert list(read_texts(str(plain))) == ["one\nand more", "two"]
     assert len(split_words("one\nand more")) == 3
+
+
+def test_a_source_that_breaks_off_or_is_none(tmp_path: Path) -> None:
+    cut = tmp_path / "cut.txt.gz"
+    cut.write_bytes(gzip.compress(b"one\n\ntwo\n" * 99)[:-9])
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.txt").write_bytes(b"caf\xe9\n\nmore\n")
+    for source in (cut, tmp_path / "folder"):
+        with pytest.raises(InputError, match=source.name):
+            list(read_texts(str(source)))

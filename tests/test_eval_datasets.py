@@ -282,3 +282,11 @@ def test_a_change_outside_the_subset_does_not_hurt(tmp_path: Path) -> None:
 def test_passages_are_those_of_the_whole_source(tmp_path: Path) -> None:
     path = write_lines(tmp_path / "q.jsonl", *(row(str(number)) for number in range(6)))
     assert [document.text[:1] for document in opened(path, limit=2).passages()] == list("012345")
+
+
+def test_dpr_with_null_for_its_answers_goes_by_the_marks(tmp_path: Path) -> None:
+    row = {"question": "Where?", "answers": None, "ctxs": [{"text": "In Peru.", "has_answer": True}, {"text": "No."}]}
+    path = tmp_path / "dpr.jsonl"
+    path.write_text(json.dumps(row) + "\n")
+    (question,) = read_questions(path)
+    assert question.answerable and [each.is_gold for each in question.documents] == [True, False]

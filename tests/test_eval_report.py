@@ -15,7 +15,8 @@ from ctxprune.eval.report import markdown
 from ctxprune.eval.report import plots as run_plots
 from ctxprune.eval.report.folder import by_dataset, check_results, headlines, open_run, score_name
 from ctxprune.eval.report.html import write_report
-from ctxprune.eval.report.leaderboard import board, in_short, leaderboard, sweeps
+from ctxprune.eval.report.leaderboard import board, in_short, leaderboard
+from ctxprune.eval.report.plots import sweeps
 from ctxprune.eval.report.samples import MOST_PAIRS, Pairs, digest
 
 VOID = {"meta", "img", "br"}

@@ -263,6 +263,22 @@ def test_an_endpoint_that_goes_down_costs_no_answer_twice(towns, serve, tmp_path
     assert sorted(asked.values())[-2:] == [1, 2]  # only the prompt that failed was asked again
 
 
+@pytest.mark.parametrize("models", [["tiny-1"], ["tiny-1", "tiny-2"]])
+def test_an_endpoint_that_changes_its_model_midway_is_named(towns, serve, tmp_path, models):
+    def answering(number, body):
+        return 200, {}, json.dumps(json.loads(answer(body)) | {"model": models[number > 5 and len(models) > 1]})
+
+    config = checked(towns, generator=openai(serve(answering)))
+    for folder in ("first", "cached"):
+        results = run(config, tmp_path / folder, cache=tmp_path / "cache")
+        assert results["answered_by"] == models
+        warned = [
+            "Answers came from 2 models: tiny-1, tiny-2" in (tmp_path / folder / name).read_text().replace("\\", "")
+            for name in ("leaderboard.md", "report.html")
+        ]
+        assert warned == [len(models) > 1] * 2
+
+
 def test_a_changed_setting_asks_only_what_is_new(towns, endpoint, tmp_path):
     run(checked(towns, generator=openai(endpoint)), tmp_path / "a", cache=tmp_path / "cache")
     before = {body["messages"][-1]["content"] for _, _, body in endpoint.seen}
@@ -276,6 +292,41 @@ def test_a_price_tells_when_compression_saves_money(towns, endpoint, tmp_path):
     price = {"per_million_tokens": 2.5, "per_compute_hour": 0.1}
     run(checked(towns, price=price), tmp_path / "run", cache=tmp_path / "cache")
     assert "break-even tokens by price" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_the_bill_counts_answers_and_says_when_nothing_is_saved(towns, endpoint, tmp_path):
+    price = {"per_million_tokens": 2.0, "per_million_output_tokens": 8.0, "per_compute_hour": 0.0}
+    results = run(checked(towns, generator=openai(endpoint), price=price), tmp_path / "run", cache=tmp_path / "cache")
+    rows = {row["arm"]: row for row in results["rows"]}
+    full, ours = rows["full"], rows["bm25-sentences budget=30"]
+    before, after = (row["metrics"]["answer_tokens"]["mean"] for row in (full, ours))
+    assert before > 0 and after > 0
+    bill = [(2 * row["tokens_after"] + 8 * tokens) / 1000 for row, tokens in ((full, before), (ours, after))]
+    text = (tmp_path / "run" / "leaderboard.md").read_text().partition("What 1,000 questions cost:")[2]
+    lines = {line.split("|")[1].strip(" `"): line.split("|")[2:-1] for line in text.splitlines() if "|" in line}
+    assert [float(lines[arm][3]) for arm in ("full", "bm25-sentences budget=30")] == pytest.approx(bill, rel=1e-3)
+    assert float(lines["bm25-sentences budget=30"][4]) == pytest.approx(100 * (1 - bill[1] / bill[0]), abs=0.06)
+    even = (2 * full["tokens_after"] + 8 * before - 2 * ours["tokens_after"]) / 8
+    assert float(lines["bm25-sentences budget=30"][6]) == pytest.approx(even, abs=0.51)
+    assert "What do 1,000 questions cost?" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_samples_are_written_as_ragas_reads_them(towns, endpoint, tmp_path, capsys):
+    run(checked(towns, generator=openai(endpoint)), tmp_path / "run", cache=tmp_path / "cache")
+    samples = [json.loads(line) for line in (tmp_path / "run" / "samples.jsonl").read_text().splitlines()]
+    out = tmp_path / "ragas.jsonl"
+    assert main(["eval", "report", str(tmp_path / "run"), "--ragas", str(out)]) == 0
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert f"wrote {len(rows)} samples" in capsys.readouterr().err and len(rows) == len(samples)
+    for row, sample in zip(rows, samples, strict=True):
+        assert (row["user_input"], row.get("reference")) == (sample["query"], next(iter(sample["answers"]), None))
+        assert row.get("response") == sample["prediction"]
+        assert all(text for text in row["retrieved_contexts"])
+    none, full = (next(row for row in rows if row["arm"] == arm) for arm in ("none", "full"))
+    assert none["retrieved_contexts"] == [] and full["retrieved_contexts"]
+    assert any("reference" in row for row in rows) and any("response" in row for row in rows)
+    assert main(["eval", "report", str(tmp_path / "run"), "--ragas", str(tmp_path / "run")]) == 1
+    assert "cannot write" in capsys.readouterr().err
 
 
 def test_a_judge_that_mumbles_counts_as_wrong_and_is_reported(towns, serve, endpoint, tmp_path):

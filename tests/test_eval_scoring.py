@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ctxprune.data.questions import LabelledDocument, Question
 from ctxprune.eval.judge import Reference, context_of
-from ctxprune.eval.metrics import common_subsequence, f1, refuses, rouge_l
+from ctxprune.eval.metrics import common_subsequence, f1, ngram_support, refuses, rouge_l
 from ctxprune.eval.run.score import ANSWER_METRICS, METRICS, Answer, score
 from ctxprune.result import CompressionResult
 from ctxprune.tokens import WordCounter
@@ -293,3 +293,30 @@ def test_an_unanswerable_question():
 def test_without_accepted_answers_nothing_is_compared():
     found = scored(question(GOLD, answers=()), None, Answer(text="Paris"))
     assert same(found, {"em": math.nan, "match": math.nan, "correct": math.nan, "false_refusal": 0.0})
+
+
+def test_an_answer_is_taken_from_its_context_by_words_and_runs_of_words():
+    # TEXT holds "born in Paris": of one-, two- and three-word runs, 3 of 4, 2 of 3 and 1 of 2
+    assert ngram_support("born in Paris yesterday", TEXT) == pytest.approx((3 / 4 + 2 / 3 + 1 / 2) / 3)
+    assert ngram_support("Paris", TEXT) == 1.0 and ngram_support("1,5", "It was 1,500.") == 0.0
+    assert math.isnan(ngram_support(" -- ", TEXT))
+    asked, mine = question(GOLD), Answer(text="Paris or Rome", tokens=4.0)
+    found = scored(asked, None, mine)
+    assert found["faithfulness"] == pytest.approx((1 / 3 + 0 + 0) / 3) and found["answer_tokens"] == 4.0
+    # a refusal says nothing of the context, and where no text was read there is nothing to be true to
+    assert math.isnan(scored(asked, None, Answer(text="I don't know."))["faithfulness"])
+    assert math.isnan(scored(asked, [extract(GOLD, False, False)], mine)["faithfulness"])
+    assert same(
+        scored(asked, None, Answer(text="", fault="empty")), {"faithfulness": math.nan, "answer_tokens": math.nan}
+    )
+
+
+def test_context_precision_asks_how_high_the_gold_documents_stand_among_what_is_left():
+    first, second = extract(OTHER, True, index=0), extract(GOLD, True, False, index=1)
+    asked = question(OTHER, GOLD)
+    assert scored(asked, [first, second])["context_precision"] == 0.5
+    assert scored(asked, [second, first])["context_precision"] == 1.0
+    assert scored(asked, [extract(OTHER, False, index=0), second])["context_precision"] == 1.0
+    assert scored(asked, [first])["context_precision"] == 0.0
+    assert math.isnan(scored(asked, [extract(OTHER, False, index=0)])["context_precision"])
+    assert math.isnan(scored(question(OTHER), [first])["context_precision"])

@@ -65,6 +65,10 @@ def test_anthropics_blocks_of_results_are_slots_and_their_calls_are_found():
         {"role": "assistant", "content": RESULT},
         {"role": "tool", "content": RESULT, "ctxprune": False},
         {"role": "tool", "content": {"text": RESULT}},
+        {
+            "role": "user",
+            "content": [{"type": "tool_result", "tool_use_id": "t1", "is_error": True, "content": RESULT}],
+        },
         {"role": "tool", "content": [{"type": "video", "text": RESULT}, 7, None, "x"]},
         {"role": "tool", "content": "  \n"},
         {"role": "tool", "name": "headroom_retrieve", "content": RESULT},

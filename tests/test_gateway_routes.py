@@ -267,6 +267,14 @@ def test_headrooms_dialect_gives_as_many_rows_back(client):
     assert post(client, "/v1/compress", {"messages": "no list"}).json()["error"].startswith("messages:")
 
 
+@pytest.mark.parametrize("arguments", ["{}", " { } ", "", "null", None, {}])
+def test_a_call_that_asks_nothing_leaves_the_question_to_the_user(client, arguments):
+    silent = {"id": "call_9f", "type": "function", "function": {"name": "browse", "arguments": arguments}}
+    rows = [AGENT[1], {"role": "assistant", "content": None, "tool_calls": [silent]}, AGENT[3]]
+    answer = post(client, "/v1/compress", {"messages": rows}, who="bob").json()
+    assert answer["status"] == "compressed" and KILN.strip() in answer["messages"][2]["content"]
+
+
 def test_documents_are_answered_as_before(client):
     answer = post(client, "/v1/compress", {"query": QUESTION, "documents": [RESULT]})
     assert KILN.strip() in answer.json()["text"]

@@ -12,7 +12,7 @@ import ctxprune
 #: Lowest first; a module imports from its own layer and those below. Packages are named by their first part.
 LAYERS = (
     {"errors"},
-    {"cache", "documents", "types", "timing", "bundled", "files"},
+    {"cache", "documents", "plain", "types", "timing", "bundled", "files"},
     {"text", "runtime"},
     {"budget", "calibration", "companions", "oversized", "prompt", "select", "tokens", "models"},
     {"data", "vectors", "retrievers"},

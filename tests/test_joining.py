@@ -32,6 +32,14 @@ def test_a_nested_item_stays_below_its_parent() -> None:
     assert keeping(LIST, "Mills", "Lower", "no wheel") == "- Mills\n  - Lower\n    - no wheel"
 
 
+@pytest.mark.parametrize("end", ["\r\n", "\r", "\x85", "\u2028", "\u2029"])
+def test_lines_that_end_otherwise_nest_as_well(end: str) -> None:
+    kept = keeping(LIST.replace("\n", end), "Mills", "Lower", "no wheel")
+    assert kept == f"- Mills{end}  - Lower{end}    - no wheel"
+    table = end.join(["stone,year,weight"] + [f"M{number},{1800 + number},{number} t" for number in range(9)])
+    assert keeping(table, "stone", "M4", "M7") == f"stone,year,weight{end}M4,1804,4 t{end}M7,1807,7 t"
+
+
 def test_the_first_kept_line_keeps_its_indentation_too() -> None:
     kept = keeping(LIST, "Lower", "three")
     assert kept == "  - Lower\n    - three stones"
@@ -73,6 +81,9 @@ def test_every_kept_line_is_a_line_of_the_source(items: list[tuple[int, bool]]) 
         ("", "", ""),
         (" gone. ", "[...]", " [...] "),
         ("\ngone\n  ", "[...]", "\n[...]\n  "),
+        ("\r\ngone\r\n  ", "[...]", "\r\n[...]\r\n  "),
+        ("\ngone\r", "", "\r"),
+        ("\x85\t", "", "\x85\t"),
         ("   ", "[...]", " "),
     ],
 )

@@ -87,7 +87,7 @@ def _look(documents, *liked, query=ASKED):
     item = sentences_of(Context.of(query, documents))
     readings = Reader(*liked)(item.passages())
     evidence = gather(item, readings)
-    return Look(item, readings, evidence.fusable, evidence.mean)
+    return Look(item, readings, evidence.fusable, evidence.mean, evidence.fusable.rank)
 
 
 def _led(which, documents, *liked, query=ASKED):
@@ -176,5 +176,6 @@ def test_another_way_to_look_is_refused():
 def test_the_quality_benchmark_sets_it_by_name():
     assert load_compressor("provence+second_look=all").second_look == "all"
     assert load_compressor("provence").second_look == "named"
+    assert load_compressor("provence+first_stage=20").first_stage == 20
     ruled = load_compressor("provence+second_look=none+empty_below=0.35+companions=false")
     assert (ruled.second_look, ruled.policy.empty_below, ruled.policy.companions) == ("none", 0.35, False)

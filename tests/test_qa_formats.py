@@ -161,6 +161,16 @@ def test_beir_gives_judged_documents(tmp_path: Path) -> None:
     assert (good.is_gold, good.relevant, bad.is_gold, bad.relevant) == (True, None, False, ())
 
 
+def test_scores_of_a_table_of_floats(tmp_path: Path) -> None:
+    folder = beir(tmp_path)
+    write_lines(folder / "qrels" / "pandas.tsv", "query-id\tcorpus-id\tscore", "q1\ta\t1.0", "q1\tb\t0.0")
+    (first,) = read_questions(folder, split="pandas")
+    assert [each.is_gold for each in first.documents] == [True, False]
+    write_lines(folder / "qrels" / "half.tsv", "q1\ta\t0.5")
+    with pytest.raises(InputError, match="a whole score"):
+        list(read_questions(folder, split="half"))
+
+
 def test_beir_errors_name_what_is_missing(tmp_path: Path) -> None:
     folder = beir(tmp_path)
     with pytest.raises(InputError, match="splits here: test"):
@@ -266,3 +276,34 @@ def test_columns_belong_to_data_sets(tmp_path: Path) -> None:
         read_questions(path, format="jsonl", columns={"question": "q"})
     with pytest.raises(InputError, match="format must be one of"):
         read_questions(path, format="xml")  # type: ignore[arg-type]
+
+
+# What tables leave empty
+
+
+EMPTY_CELLS = '{"id": NaN, "question": "Capital?", "golden_answers": ["Lima"], "metadata": NaN}'
+
+
+def test_an_empty_cell_is_no_id(tmp_path: Path) -> None:
+    (question,) = read_questions(write_lines(tmp_path / "flash.jsonl", EMPTY_CELLS))
+    assert (question.id, question.documents) == ("1", ())
+    null = squad(tmp_path, {"id": None, "question": "Capital?", "answers": []})
+    assert next(read_questions(null)).id == "Peru (country):0:0"
+    row = '{"id": NaN, "question": "q", "documents": [{"text": "t", "id": NaN, "title": NaN, "score": NaN}]}'
+    (question,) = read_questions(write_lines(tmp_path / "own.jsonl", row))
+    assert (question.id, question.documents[0].document) == ("1", Document("t"))
+
+
+def test_rows_of_a_table(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("q,body,head,mark,name\nCapital?,Lima is it.,,,\nWhere?,In Peru.,A,1,7\nWhen?,Long ago.,B,0,8\n")
+    columns = {"question": "q", "documents": "body", "titles": "head", "gold": "mark", "id": "name"}
+    unmarked, gold, other = read_questions(path, columns=columns)
+    assert (unmarked.id, unmarked.documents[0].document.title) == ("0", "")
+    assert [each.documents[0].is_gold for each in (unmarked, gold, other)] == [False, True, False]
+
+
+def test_a_mark_in_words_is_refused(tmp_path: Path) -> None:
+    source = write_lines(tmp_path / "marks.jsonl", {"q": "Where?", "body": ["a", "b"], "mark": ["false", "true"]})
+    with pytest.raises(InputError, match="gold must hold true or false"):
+        list(read_questions(source, columns={"question": "q", "documents": "body", "gold": "mark"}))

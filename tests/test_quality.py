@@ -342,6 +342,11 @@ def test_command_with_a_pool(tmp_path, command, capsys):
     out = capsys.readouterr().out
     assert "## one\n" in out
     assert "## one+pool\n" in out
+    more = [*command[2:], "--pool-sizes", "10,12"]
+    assert quality.main(["--data", str(data), "--pool", str(corpus), *more]) == 0
+    out = capsys.readouterr().out
+    assert "## one+pool\n" in out and "## one+pool12\n" in out
+    assert "--pool corpus.jsonl --pool-sizes 10,12 " in out
 
 
 def test_evenly_spaced_covers_the_file():

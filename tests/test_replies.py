@@ -40,6 +40,8 @@ REASONED = [
     f"<reasoning effort='low'>Maybe 1902?</reasoning>\n{ANSWER}",
     f"<scratchpad>\nMaybe 1902?\n</scratchpad>\n{ANSWER}",
     f"<seed:think>Maybe 1902?</seed:think>{ANSWER}",
+    f"<longcat_think>Maybe 1902?</longcat_think>{ANSWER}",
+    f'<details type="reasoning" done="true">\n<summary>Thought</summary>\nMaybe 1902?\n</details>\n{ANSWER}',
     f"[THINK]Maybe 1902?[/THINK]{ANSWER}",
     f"```thinking\nMaybe ``1902``?\n```\n{ANSWER}",
     f"~~~reasoning\nMaybe 1902?\n~~~\n\n{ANSWER}",
@@ -66,6 +68,7 @@ ONLY = [
     "Maybe 1902\n</think>\n ",
     "<|channel|>analysis<|message|>Maybe 1902, but",
     "[THINK]1902",
+    "<details type=reasoning>1902, but",
     "```thinking\nMaybe 1902, but",
 ]
 
@@ -79,6 +82,13 @@ def test_an_answer_without_reasoning_stays_as_it_is(text: str) -> None:
 @pytest.mark.parametrize("raw", REASONED)
 def test_reasoning_is_no_part_of_the_answer(raw: str) -> None:
     assert without_reasoning(raw) == (ANSWER, True)
+
+
+@pytest.mark.parametrize("unseen", ["\ufeff", "\u200b", "\u200e\u2060"])
+def test_what_takes_no_room_is_no_answer(unseen: str) -> None:
+    assert reply_of(f"{unseen}<think>Maybe 1902?</think>{unseen}{ANSWER}{unseen}").text == ANSWER
+    assert reply_of(f"<think>Maybe 1902?</think>{unseen}").short_fault == ONLY_REASONING
+    assert reply_of(unseen).text == ""
 
 
 @pytest.mark.parametrize("raw", ONLY)

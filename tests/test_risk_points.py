@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import risk
+from benchmarks.quality.figures import read_figures
 from benchmarks.risk import Realised, realised, score_interval
 from benchmarks.tables.quality import points_table
 from ctxprune.calibration import POINTS, OperatingPoints, allowed_loss
+from ctxprune.compressors import load
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.eval.risk.control import crc_bound
@@ -125,6 +128,17 @@ def test_small_contexts_may_lose_half() -> None:
     assert allowed_loss("balanced", 13) == allowed_loss("balanced", None) == pytest.approx(0.03)
 
 
+def test_the_drift_is_that_of_the_scores_whatever_is_lost() -> None:
+    compressor = load("provence")
+    drift = risk.monitor(compressor, window=2)
+    assert math.isnan(drift.index)
+    found = realised([question("a", "masts"), question("b", "masts", times=3)], compressor, drift=drift)
+    assert found["safe"].loss.n == 2
+    # a question of one word, which nothing answers: all sentences score low, unlike those of training questions
+    assert 0.05 < drift.index < 10
+    assert math.isnan(risk.monitor(WithPoints(), window=2).index)
+
+
 def test_the_command_prints_a_table_and_writes_its_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,9 +147,9 @@ def test_the_command_prints_a_table_and_writes_its_figures(
     rows = [row_from_question(question(str(n), "masts", times=3)) for n in range(8)]
     data.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert risk.main(["points", "--data", str(data), "--figures", str(figures), "--limit", "5"]) == 0
-    printed, written = capsys.readouterr().out, json.loads(figures.read_text())
+    printed, written = capsys.readouterr().out, read_figures(figures)
     assert printed.strip() == points_table(written)
-    assert "| sea | 5 | safe | 0.010 | 0.200 | 0.000 [0.000, 0.434] | 20% |" in printed
+    assert "| sea | 5 | safe | 0.010 | 0.200 | 0.000 [0.000, 0.434] | 20% | – |" in printed
     assert "|  | 5 | aggressive | 0.070 | 0.700 | 1.000 [0.566, 1.000] **above** | " in printed
     assert written["command"].startswith("python -m benchmarks.risk points --data sea.jsonl --compressor provence")
     assert risk.main(["points", "--data", str(tmp_path / "none.jsonl")]) == 1

@@ -266,3 +266,47 @@ def test_numbers_as_ids_and_nulls_for_what_may_be_left_out(client):
         client.post("/v1/compress", json={"query": QUERY, "documents": [{"text": BRIDGE, "id": True}]}).status_code
         == 422
     )
+
+
+HALF = "gra\ud83dnite"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/compress", {"query": QUERY, "documents": [f"The {HALF} came by barge."], "return_html": True}),
+        ("/v1/compress", {"query": f"Which {HALF}?", "documents": [{"text": "Stone.", "id": HALF, "title": HALF}]}),
+        ("/v1/compress/batch", {"requests": [{"query": HALF, "documents": [HALF]}]}),
+        ("/v1/estimate", {"query": HALF, "documents": [HALF]}),
+        ("/v1/rerank", {"query": HALF, "documents": [HALF, {"text": HALF}]}),
+        ("/v2/rerank", {"query": HALF, "documents": [HALF], "return_documents": True}),
+        ("/rerank", {"query": HALF, "texts": [HALF], "return_text": True}),
+        ("/v1/highlight", {"query": HALF, "documents": [HALF, {"text": HALF, "id": HALF}]}),
+        ("/api/compress/question-specific/", {"query": HALF, "context": HALF}),
+    ],
+)
+def test_halves_of_surrogate_pairs_are_text_like_any_other(client, path, body):
+    response = client.post(path, content=json.dumps(body), headers={"content-type": "application/json"})
+    assert response.status_code == 200, response.text
+    assert path == "/v1/estimate" or HALF in json.dumps(response.json(), ensure_ascii=False)
+
+
+def test_metadata_come_back_as_any_json(client):
+    metadata = {HALF: [HALF, None, {"deep": [2**70, 1.5, True]}]}
+    content = json.dumps({"query": QUERY, "documents": [{"text": BRIDGE, "metadata": metadata}]})
+    response = client.post("/v1/compress", content=content, headers={"content-type": "application/json"})
+    assert response.json()["documents"][0]["metadata"] == metadata
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"query": 5}, "query: Input should be a valid string"),
+        ({"query": "x" * 20_001}, "query: String should have at most 20000 characters"),
+        ({"documents": [{"text": None}]}, "documents[0].text: Input should be a valid string"),
+        ({"documents": [{"text": "a", "id": True}]}, "documents[0].id: Input should be a valid string or a number"),
+        ({"documents": [{"text": "a", "metadata": [1]}]}, "documents[0].metadata: Input should be an object"),
+    ],
+)
+def test_what_is_no_text_is_told(client, fields, said):
+    assert refusal(client, BODY | fields) == (422, said)

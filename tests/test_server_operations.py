@@ -19,8 +19,10 @@ from fixtures_server import DOCUMENTS, PATIENT, QUERY, Held, MemoryLog, no_signa
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
+from ctxprune.errors import InputError
 from ctxprune.integrations.server import Settings, create_app
 from ctxprune.integrations.server import app as app_module
+from ctxprune.integrations.server.app import settings_from_environment
 from ctxprune.integrations.server.errors import ApiError
 from ctxprune.integrations.server.observe import json_log, opentelemetry_tracing
 from ctxprune.integrations.server.service import decoded
@@ -237,6 +239,15 @@ def test_sigterm_makes_it_unready_then_drains(unused_port):
     finally:
         server.kill()
         server.wait()
+
+
+@pytest.mark.parametrize("key", ["secret\n", "two words", "schl\u00fcssel"])
+@pytest.mark.parametrize("setting", ["upstream_api_key", "anthropic_api_key", "api_keys"])
+def test_a_key_that_no_header_can_hold_stops_the_server(setting, key):
+    value = [key] if setting == "api_keys" else key
+    with pytest.raises(InputError, match=f"{setting} must be printable ASCII") as caught:
+        settings_from_environment(**{setting: value})
+    assert key.strip() not in str(caught.value)
 
 
 def test_variables_of_others_are_left_alone(monkeypatch):

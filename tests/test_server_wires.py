@@ -373,3 +373,39 @@ def leaves(value, path):
             yield from leaves(each, (*path, key))
     else:
         yield path, value
+
+
+def without_own(value):
+    if isinstance(value, dict):
+        return {key: without_own(each) for key, each in value.items() if key != "ctxprune"}
+    return [without_own(each) for each in value] if isinstance(value, list) else value
+
+
+OWN = st.recursive(
+    LEAVES,
+    lambda each: (
+        st.lists(each, max_size=4) | st.dictionaries(st.sampled_from(["a", "b", "ctxprune", "ü"]), each, max_size=4)
+    ),
+)
+
+
+@given(OWN, st.sampled_from([None, 1]), st.booleans())
+def test_fields_that_are_gone_leave_the_others_as_they_came(body, indent, ascii_only):
+    raw = json.dumps(body, indent=indent, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass")
+    after = without_own(body)
+    written = changed_bytes(raw, body, after)
+    assert json.loads(written.decode("utf-8", "surrogatepass")) == after
+
+
+@pytest.mark.parametrize(
+    ("came", "left"),
+    [
+        ('{"top_p":0.90,"ctxprune":{"budget":9},"seed":1E5}', '{"top_p":0.90,"seed":1E5}'),
+        ('{ "ctxprune" : [ {} ] , "x":12345678901234567890.10 }', '{"x":12345678901234567890.10 }'),
+        ('{"a":1.0,"ctxprune":1,"ctxprune":2}', '{"a":1.0}'),
+        ('{"ctxprune":null,"ctxprune":{},"b":[0.0,{"ctxprune":false}]}', '{"b":[0.0,{}]}'),
+    ],
+)
+def test_numbers_keep_their_spelling_beside_a_field_that_is_gone(came, left):
+    body = json.loads(came)
+    assert changed_bytes(came.encode(), body, without_own(body)).decode() == left

@@ -13,7 +13,7 @@ from docs_pages import commands
 
 from benchmarks.quality.figures import read_figures, shown, write_figures
 from benchmarks.tables import __main__ as tables
-from benchmarks.tables import quality, readers
+from benchmarks.tables import quality, readers, speed
 from benchmarks.tables.__main__ import FIGURES, MADE, ROOT, pages, rewritten
 from ctxprune.errors import InputError
 
@@ -116,7 +116,7 @@ def test_a_table_without_a_command_is_found() -> None:
     assert without_command(f"# Page\n\n{table}\n## Other\n\n    make bench\n") == ["arm | kept"]
     assert without_command(f"# Page\n\n{words}") == []
     assert without_command(f"# Page\n\n## One\n\n    ctxprune run\n\n### Two\n\n{table}") == []
-    assert len(tables_of_figures((ROOT / "docs" / "benchmark-results.md").read_text(encoding="utf-8"))) >= 2
+    assert len(tables_of_figures((ROOT / "docs" / "xrag.md").read_text(encoding="utf-8"))) >= 2
 
 
 @pytest.mark.parametrize(
@@ -196,11 +196,74 @@ def test_a_run_of_answers_becomes_tables(tmp_path: Path) -> None:
     assert quality.command(figures) == "    ctxprune eval run docs/geese.yaml"
 
 
-def test_a_run_without_answers_makes_no_table(tmp_path: Path) -> None:
+def test_a_run_without_answers_tells_what_is_kept_at_each_rate(tmp_path: Path) -> None:
     path = run_folder(tmp_path / "run")
     results = json.loads(path.read_text())
-    for row in results["rows"]:
-        row["metrics"] = {"answer_in_context": row["metrics"]["answer_in_context"]}
+    kept = {0.5: 0.4, 0.25: 0.3}
+    results["rows"] = [
+        {**results["rows"][0], "compressor": name, "arm": f"{name} rate={rate}", "settings": {"rate": rate}}
+        | {"metrics": {"answer_in_context": {"mean": more + mean, "low": 0.1, "high": 0.9, "n": 50}}}
+        for name, more in (("lead", 0.0), ("words", 0.5))
+        for rate, mean in kept.items()
+    ]
     path.write_text(json.dumps(results))
+    figures = tables.taken(path)
+    assert readers.kept_at_rates(figures).splitlines() == [
+        "|  | geese, 50% of tokens | geese, 25% of tokens |",
+        "| --- | ---: | ---: |",
+        "| `lead` | 40 [10, 90] | 30 [10, 90] |",
+        "| `words` | 90 [10, 90] | 80 [10, 90] |",
+    ]
     with pytest.raises(InputError, match="the run has no answers"):
-        tables.taken(path)
+        readers.answers(figures)
+
+
+def test_a_report_of_peers_becomes_a_table_without_the_folders_of_its_machine(tmp_path: Path) -> None:
+    kept = {"40": {"answer_kept": 0.75}, "80": {"answer_kept": None}}
+    ran = {"status": "ran", "median_seconds": 0.0314, "p95_seconds": 0.05, "peak_mb": 1234.4, "budgets": kept}
+    rows = [
+        {"peer": "ours", "versions": {"ctxprune-rag": "0.1.0"}, **ran},
+        {"peer": "theirs", "versions": {"theirs": "2.0", "torch": "3.1"}, **ran},
+        {"peer": "gone", "versions": {}, "status": "missing", "reason": "no such package", "budgets": {}},
+    ]
+    command = "python -m benchmarks.peers --data /data/geese.jsonl --environments /tmp/peers --limit 3 --out /tmp/o"
+    write_figures({"command": command, "budgets": [40, 80], "rows": rows}, tmp_path / "peers.json")
+    figures = tables.taken(tmp_path / "peers.json")
+    assert quality.command(figures) == "    python -m benchmarks.peers --data geese.jsonl --limit 3"
+    assert speed.peers(figures).splitlines()[2:] == [
+        "| `ours` | 0.031 | 0.050 | 1,234 | 0.75 | – |",
+        "| `theirs` | 0.031 | 0.050 | 1,234 | 0.75 | – |",
+        "| gone: missing |  |  |  |  |  |",
+    ]
+    assert speed.peer_versions(figures) == "theirs 2.0"
+    slower = [
+        {**rows[1], "peer": name, "median_seconds": 0.0314 * more}
+        for name, more in (("langchain", 2), ("llmlingua", 7.06))
+    ]
+    assert speed.times_as_fast({**figures, "rows": [*rows, *slower]}) == "2.0 to 7.1 times"
+
+
+def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
+    timing = {"median": 0.0123, "p95": 0.02, "low": 0.01, "high": 0.03}
+    contender = {"passage_tokens_per_second": 4321.0, "flops_per_second": 3e9, "dtype": "int8", "speed_up": None}
+    fast = {**contender, "name": "b", "speed_up": {"median": 2.04, "low": 1.0, "high": 3.0}}
+    grown = [{"exponent": None}, {"exponent": 0.875}]
+    report = {
+        "command": "python -m benchmarks.speed --quick",
+        "cold_start": {"rows": [{"name": "import"}, {"name": "start", "seconds": timing, "peak_mb": 98.7}]},
+        "warm": [{"name": "ours", "seconds": timing}],
+        "throughput": {"peaks": {"int8": 12e9}, "sizes": [{"rows": [{**contender, "name": "a"}, fast]}]},
+        "growth": {"documents": grown, "words": [{"exponent": 1.04}]},
+    }
+    write_figures(report, tmp_path / "bench.json")
+    figures = tables.taken(tmp_path / "bench.json")
+    assert speed.latency(figures).splitlines()[2:] == [
+        "| cold: `start`, start to exit | 12 | 20 | 99 |",
+        "| warm: `ours`, one call | 12 | 20 |  |",
+    ]
+    assert speed.throughput(figures).splitlines()[2:] == [
+        "| a | 4,321 | – | 25% of int8 |",
+        "| b | 4,321 | 2.0 [1.0, 3.0] | 25% of int8 |",
+    ]
+    assert speed.growth(figures) == "0.88 to 1.04"
+    assert (speed.warm(figures), speed.cold(figures)) == ("12 ms", "0.01 s")

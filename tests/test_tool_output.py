@@ -248,6 +248,14 @@ def test_fences_and_status_lines_around_it_stay():
     assert json.loads(BM25.prune(answered, "7104", budget=40).text.partition("\n\n")[2])["page"] == 1
 
 
+@pytest.mark.parametrize("around", ["{}", "```json\n{}\n```\n", "HTTP/1.1 200 OK\n\n{}"])
+def test_a_byte_order_mark_before_it_changes_nothing(around):
+    text = around.replace("{}", json.dumps(ORDERS))
+    plain, marked = BM25.prune(text, "order 7104", budget=40), BM25.prune("\ufeff" + text, "order 7104", budget=40)
+    assert (marked.kind, marked.text, marked.left_out) == (plain.kind, "\ufeff" + plain.text, plain.left_out)
+    assert marked.kept_spans == tuple(Span(each.start + 1, each.end + 1, each.score) for each in plain.kept_spans)
+
+
 @pytest.mark.parametrize(
     ("question", "present", "absent"),
     [

@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.measure import command_line
 from benchmarks.quality.figures import Figures, evaluate, plain, shown, write_figures
 from benchmarks.quality.report import reliability_plot, render, require_matplotlib
-from benchmarks.quality.sets import Sets, ladder_sets, load_compressor, manual_questions, question_sets
+from benchmarks.quality.sets import POOL_SIZE, Sets, ladder_sets, load_compressor, manual_questions, question_sets
 from ctxprune.errors import InputError
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.trainers.shared.teacher import positive
@@ -27,7 +27,8 @@ DEFAULT_COMPRESSORS = "provence,bm25-sentences,rerank-truncate,lead,random,embed
 
 def _sets(args: argparse.Namespace) -> Sets:
     """Every set of the run, built when its turn comes."""
-    yield from question_sets(args.data, args.pool, limit=args.limit, seed=args.seed, by=args.by)
+    sizes = args.pool_sizes
+    yield from question_sets(args.data, args.pool, limit=args.limit, seed=args.seed, by=args.by, pool_sizes=sizes)
     if args.ladder:
         yield from ladder_sets(args.ladder, limit=args.limit, long_limit=args.long_limit, seed=args.seed)
     if args.manuals:
@@ -114,6 +115,8 @@ def _command(args: argparse.Namespace) -> str:
     for option in ("pool", "ladder"):
         if path := getattr(args, option):
             parts += [f"--{option}", path.name]
+    if args.pool and args.pool_sizes != [POOL_SIZE]:
+        parts += ["--pool-sizes", ",".join(map(str, args.pool_sizes))]
     parts += ["--manuals"] * args.manuals + (["--by", args.by] if args.by else [])
     parts += ["--compressors", ",".join(map(_label, args.compressors))]
     parts += ["--budgets", ",".join(map(str, args.budgets)), "--thresholds", ",".join(map(str, args.thresholds))]
@@ -144,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--manuals", action="store_true", help="questions on this Python's own reference texts")
     parser.add_argument("--by", metavar="FIELD", help="one set a value of this field of the rows, such as lang")
     parser.add_argument("--pool", type=Path, metavar="CORPUS", help="hide single passages among chunks of this corpus")
+    parser.add_argument(
+        "--pool-sizes",
+        type=_list_of(positive),
+        default=[POOL_SIZE],
+        help=f"among so many chunks, one set a size (default: {POOL_SIZE})",
+    )
     parser.add_argument(
         "--compressors",
         type=_list_of(str),

@@ -31,6 +31,8 @@ LONG_RUNGS = ("whole article", "5 articles")
 _NUMBER_AT_THE_END = re.compile(r"^(.*?)[:#/_-](\d+)$", re.DOTALL)
 _WHOLE = 1_000_000  # words of a pool's chunk: paragraphs are not cut
 _BETWEEN = "\n\n"
+#: Chunks that a passage is one of, where nothing else is said.
+POOL_SIZE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +183,18 @@ def set_name(path: Path) -> str:
 
 
 def question_sets(
-    paths: Sequence[Path], corpus: Path | None, *, limit: int | None, seed: int, by: str | None = None
+    paths: Sequence[Path],
+    corpus: Path | None,
+    *,
+    limit: int | None,
+    seed: int,
+    by: str | None = None,
+    pool_sizes: Sequence[int] = (POOL_SIZE,),
 ) -> Sets:
     """(name, questions) of each file; with a corpus also "<name>+pool" for files of one passage a question.
 
     by: a field of the rows; a file that has it makes one set a value, "<name>: <value>", of `limit` questions each.
+    pool_sizes: among how many chunks a passage is hidden; "<name>+pool100" for 100.
     """
     extra = list(read_corpus(corpus)) if corpus else []
     for path in paths:
@@ -196,9 +205,10 @@ def question_sets(
         if not groups:
             yield set_name(path), evenly_spaced(questions, limit)
         if corpus and all(len(question.documents) == 1 for question in questions):
-            passages = [labelled.document for question in questions for labelled in question.documents]
-            if hidden := list(Pool([*passages, *extra]).hide(evenly_spaced(questions, limit), seed=seed)):
-                yield f"{set_name(path)}+pool", hidden
+            pool = Pool([labelled.document for question in questions for labelled in question.documents] + extra)
+            for size in pool_sizes:
+                if hidden := list(pool.hide(evenly_spaced(questions, limit), count=size, seed=seed)):
+                    yield f"{set_name(path)}+pool{'' if size == POOL_SIZE else size}", hidden
 
 
 def _grouped(path: Path, questions: Sequence[Question], by: str) -> dict[str, list[Question]]:
@@ -258,18 +268,25 @@ def manual(module: str) -> str:
 
 def load_compressor(name: str) -> Compressor:
     """A compressor by name, "NAME:MODEL" with that model, such as an export's folder, or "NAME+OPTION=VALUE" with that
-    option, a rule of the policy among them, whose values are JSON.
+    option, a rule of the policy among them. A value is JSON, or else a word.
 
     Raises UnknownNameError for a name that nobody knows.
     """
     if "+" in name and not Path(name).exists():
         family, *options = name.split("+")
-        given: dict[str, Any] = {key: value for key, _, value in (option.partition("=") for option in options)}
+        given = {key: _value(text) for key, _, text in (option.partition("=") for option in options)}
         rules = given.keys() & {each.name for each in fields(ctxprune.Policy)}
         if rules:
-            given["policy"] = ctxprune.Policy(**{rule: json.loads(given.pop(rule)) for rule in rules})
+            given["policy"] = ctxprune.Policy(**{rule: given.pop(rule) for rule in rules})
         return ctxprune.load(family, **given)
     family, colon, model = name.partition(":")
     if not colon or Path(name).exists():
         return ctxprune.load(name)
     return ctxprune.load(family, model=model)
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

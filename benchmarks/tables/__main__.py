@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.figures import read_figures, shown, write_figures
-from benchmarks.tables import quality, readers
+from benchmarks.tables import quality, readers, speed
 from ctxprune.errors import CtxpruneError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -41,7 +42,20 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "more_than_rerank": readers.more_than_rerank,
     "more_than_bm25": readers.more_than_bm25,
     "first_token": readers.first_token,
+    "kept_at_rates": readers.kept_at_rates,
+    "latency": speed.latency,
+    "warm": speed.warm,
+    "cold": speed.cold,
+    "throughput": speed.throughput,
+    "growth": speed.growth,
+    "peers": speed.peers,
+    "times_as_fast": speed.times_as_fast,
+    "peer_versions": speed.peer_versions,
+    "scale": speed.scale,
 }
+
+#: Options that name a folder of the run, not what was measured.
+_PLACES = ("--out", "--environments", "--scratch")
 
 MADE = re.compile(r"<!-- made: (?P<maker>\w+) (?P<file>[\w.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL)
 
@@ -69,14 +83,28 @@ def rewritten(text: str, folder: Path = FIGURES) -> str:
 
 
 def taken(report: Path) -> dict[str, Any]:
-    """What the pages show of a quality.json, or of the results.json in the folder of `ctxprune eval run`.
+    """What the pages show of a report: a quality.json, the bench.json of `benchmarks.speed`, a peers.json, or the
+    results.json in the folder of `ctxprune eval run`.
 
-    Raises InputError for a file that cannot be read and for a run without answers.
+    Raises InputError for a file that cannot be read.
     """
     figures = read_figures(report)
-    if "rows" not in figures:
+    if "rows" in figures and "command" not in figures:
+        return readers.shown(figures, read_figures(report.with_name("env.json"))["command"])
+    if "sets" in figures:
         return shown(figures)
-    return readers.shown(figures, read_figures(report.with_name("env.json"))["command"])
+    return {**figures, "command": _anywhere(figures["command"])}
+
+
+def _anywhere(command: str) -> str:
+    """The command without the folders of the machine that it was run on."""
+    words: list[str] = []
+    for word in shlex.split(command):
+        if words and words[-1] in _PLACES:
+            words.pop()
+        else:
+            words.append(word.rsplit("/", 1)[-1])
+    return shlex.join(words)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -111,7 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME=FILE",
-        help="first make docs/figures/NAME.json of a run's quality.json, or of the results.json of `ctxprune eval run`",
+        help="first make docs/figures/NAME.json of a run's quality.json, bench.json, peers.json or results.json",
     )
     return parser
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +20,8 @@ TITLES = {
     "covidqa": "COVID-QA, 5 passages",
     "qed_dev_visible": "QED (web questions), 1 passage",
     "qed_dev_visible+pool": "QED, among 10 chunks",
+    "qed_dev_visible+pool100": "QED, among 100 chunks",
+    "qed_dev_visible+pool200": "QED, among 200 chunks",
     "tatqa_dev": "TAT-QA (tables), 6 passages",
     "squad20_dev_visible": "SQuAD 2.0, 1 passage",
     "squad20_dev_visible+pool": "SQuAD 2.0, among 10 chunks",
@@ -217,14 +220,15 @@ def _calibration(one: Figures) -> str:
 
 
 def points_table(figures: Figures) -> str:
-    """A row a set and point. figures: {"sets": {name: {point: figures}}} of `benchmarks.risk points`."""
+    """A row a set and point. figures: {"sets": {name: {point: figures}}, "drift": {name: index}}."""
     rows = []
     for name, points in figures["sets"].items():
-        title = TITLES.get(name, name)
+        index = figures["drift"][name]
+        title, drift = TITLES.get(name, name), "–" if math.isnan(index) else f"{index:.2f}"
         for point, row in points.items():
-            rows.append([title, f"{row['loss']['n']:,}", point, *_point_cells(row)])
-            title = ""
-    head = ["set", "n", "point", "target", "thresholds", "realised loss [95%]", "words removed"]
+            rows.append([title, f"{row['loss']['n']:,}", point, *_point_cells(row), drift])
+            title = drift = ""
+    head = ["set", "n", "point", "target", "thresholds", "realised loss [95%]", "words removed", "drift"]
     return compact(head, rows)
 
 

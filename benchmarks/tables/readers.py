@@ -1,4 +1,4 @@
-"""What generators answer from full, pruned and baseline contexts, as `ctxprune eval run` found it: its tables."""
+"""What full, pruned and baseline contexts hold, and what generators answer from them: tables of `ctxprune eval run`."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ _AGAINST = {"vs_full": "match against all", RERANK: "match against rerank", _BM2
 
 
 def shown(results: Figures, command: str) -> dict[str, Any]:
-    """What the tables need of a results.json. Raises InputError for a run without a generator."""
-    if not any(row["metrics"].get("failed", {}).get("n") for row in results["rows"]):
-        raise InputError("the run has no answers; give it a generator")
+    """What the tables need of a results.json; a run without a generator has no answers, and tables of none."""
     sets = {name: [_row(row) for row in rows] for name, rows in by_dataset(results).items()}
     return {"command": command, "sets": sets}
 
@@ -47,7 +45,12 @@ def _difference(cell: Figures) -> dict[str, Any]:
 
 
 def answers(figures: Figures) -> str:
-    """Every arm of every set: tokens, match, F1, answers kept, and the differences of the match."""
+    """Every arm of every set: tokens, match, F1, answers kept, and the differences of the match.
+
+    Raises InputError for a run without a generator.
+    """
+    if not any(row["metrics"].get("failed", {}).get("n") for rows in figures["sets"].values() for row in rows):
+        raise InputError("the run has no answers; give it a generator")
     compared = {name for rows in figures["sets"].values() for row in rows for name in row["against"]}
     others = [name for name in _AGAINST if name in compared]
     head = ["context", "tokens", "match", "F1", "answer in context", *(_AGAINST[name] for name in others)]
@@ -65,6 +68,21 @@ def _line(row: Figures, others: Sequence[str]) -> list[str]:
 
 def _cells(row: Figures) -> Iterator[Figures]:
     yield from (row["metrics"][name] for name in ("match", "f1", "answer_in_context"))
+
+
+def kept_at_rates(figures: Figures) -> str:
+    """Percent of questions whose answer still stands in the kept text, at every rate of tokens, set by set."""
+    sets = figures["sets"]
+    rates = dict.fromkeys(
+        row["settings"]["rate"] for rows in sets.values() for row in rows if "rate" in row["settings"]
+    )
+    cells: dict[str, list[str]] = {}
+    for rows in sets.values():
+        for rate in rates:
+            for row in (row for row in rows if row["settings"].get("rate") == rate):
+                cells.setdefault(row["compressor"], []).append(_percent(row["metrics"]["answer_in_context"]))
+    head = [f"{name}, {100 * rate:.0f}% of tokens" for name in sets for rate in rates]
+    return compact(["", *head], [[f"`{name}`", *row] for name, row in cells.items()])
 
 
 def answers_short(figures: Figures) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import io
 import json
@@ -19,7 +20,7 @@ from ctxprune.data import SampleQuestion, sample_corpus, sample_questions
 from ctxprune.data.corpus import corpus_document, decode_page, is_page, read_corpus, read_page
 from ctxprune.data.questions import answers_from, question_from_row, read_jsonl
 from ctxprune.errors import InputError, UnknownNameError
-from ctxprune.files import decoded, json_object, read_lines, read_rows, split_lines
+from ctxprune.files import constant, decoded, is_json_lines, json_object, read_lines, read_rows, split_lines
 from ctxprune.options import OWN, Options
 from ctxprune.pipeline import require_query
 from ctxprune.types import Compressor, Context, Document, TokenCounter
@@ -59,6 +60,8 @@ STANDARD_INPUT = Path("-")
 #: How web pages begin: comments and declarations may stand before <html>, and a byte-order mark before them.
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
 _PAGE_BEGINS = 4096
+#: What tells a document from other JSON; messages and logs have a "content", too.
+_TEXT_FIELDS = ("text", "page_content", "contents")
 #: Names of skipped files that one line holds.
 _SHOWN = 5
 
@@ -66,8 +69,9 @@ _SHOWN = 5
 def read_documents(paths: Sequence[Path], *, tell: Callable[[str], None] = note) -> list[Document]:
     """The documents of all paths, in order; "-" is standard input.
 
-    A .jsonl[.gz] file gives one document a line, `{"text" | "contents", "id"?, "title"?}`; any other file is one
-    document, a web page the text that it shows, also one that comes from standard input or has another suffix. tell:
+    A .jsonl[.gz] file gives one document a line, `{"text" | "contents", "id"?, "title"?}`, and so does any other that
+    begins like one, or holds a JSON list of such objects; else it is one document, a web page the text that it shows,
+    also one that comes from standard input or has another suffix. tell:
     takes a line that names what a folder holds of other kinds. Raises InputError for a path that is not there and for
     what is no UTF-8 text.
     """
@@ -102,7 +106,7 @@ def _documents(path: Path, tell: Callable[[str], None]) -> Iterator[Document]:
         yield from _standard_input()
     elif path.is_dir():
         yield from read_corpus(path, skipped=lambda names: tell(skipped_files(names)))
-    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+    elif is_json_lines(path.name):
         for number, row in read_rows(path):
             yield _document(row, path.name, number, place=f"{path}:{number}")
     elif not path.exists():
@@ -110,21 +114,32 @@ def _documents(path: Path, tell: Callable[[str], None]) -> Iterator[Document]:
     elif path.suffix in (".txt", ".md") or is_page(path):
         yield from read_corpus(path)
     else:
-        yield _whole(_gunzipped(path.read_bytes(), str(path)), str(path), id=path.name, title=path.stem)
+        content = _gunzipped(path.read_bytes(), str(path))
+        yield from _read_content(content, str(path), str(path), id=path.name, title=path.stem)
 
 
 def _standard_input() -> Iterator[Document]:
-    """One document a line when the first line is a JSON object with a text, else one document."""
     content = _gunzipped(sys.stdin.buffer.read(), "standard input")
-    _, first = next(split_lines(io.BytesIO(content), "stdin"), (0, ""))
-    if not first:
+    if not content.removeprefix(codecs.BOM_UTF8).strip():
         raise InputError("standard input is empty; pipe a text into the command, or name files")
-    if not _begins_with_document(first):
-        yield _whole(content, "standard input", id="stdin", title="")
+    yield from _read_content(content, "standard input", "stdin", id="stdin", title="")
+
+
+def _read_content(content: bytes, place: str, named: str, *, id: str, title: str) -> Iterator[Document]:
+    """One document for each of a JSON list of objects with a text, or a line where the first is such an object; else
+    one document. named: how lines are told."""
+    begins = content.removeprefix(codecs.BOM_UTF8).lstrip()[:1]
+    if begins == b"[" and (rows := _listed_documents(content)):
+        for number, row in enumerate(rows, 1):
+            yield _document(row, id, number, place=f"{named}[{number - 1}]")
         return
-    for number, line in split_lines(io.BytesIO(content), "stdin"):
-        place = f"stdin:{number}"
-        yield _document(json_object(line, place), "stdin", number, place=place)
+    _, first = next(split_lines(io.BytesIO(content), named), (0, "")) if begins == b"{" else (0, "")
+    if not _begins_with_document(first):
+        yield _whole(content, place, id=id, title=title)
+        return
+    for number, line in split_lines(io.BytesIO(content), named):
+        at = f"{named}:{number}"
+        yield _document(json_object(line, at), id, number, place=at)
 
 
 def _gunzipped(content: bytes, place: str) -> bytes:
@@ -137,12 +152,24 @@ def _gunzipped(content: bytes, place: str) -> bytes:
         raise InputError(f"cannot read {place} as gzip: {error}") from None
 
 
+def _listed_documents(content: bytes) -> list[dict[str, Any]]:
+    """The objects of a JSON list, if each of them holds a text; else none."""
+    try:
+        rows = json.loads(content, parse_constant=constant)
+    except (ValueError, RecursionError):
+        return []
+    return rows if isinstance(rows, list) and all(map(_holds_text, rows)) else []
+
+
 def _begins_with_document(line: str) -> bool:
     try:
-        row = json.loads(line)
+        return _holds_text(json.loads(line))
     except (ValueError, RecursionError):
         return False
-    return isinstance(row, dict) and ("text" in row or "contents" in row)
+
+
+def _holds_text(row: Any) -> bool:
+    return isinstance(row, dict) and any(field in row for field in _TEXT_FIELDS)
 
 
 def _document(row: dict[str, Any], name: str, number: int, *, place: str) -> Document:
@@ -243,7 +270,7 @@ def load_generator(spec: str, *, base_url: str | None, api_key_env: str | None) 
 
 
 def is_file(retriever: str) -> bool:
-    return retriever.endswith((".jsonl", ".jsonl.gz"))
+    return is_json_lines(retriever)
 
 
 def _of_sample(question: SampleQuestion) -> Asked:

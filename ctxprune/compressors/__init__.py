@@ -20,6 +20,7 @@ from ctxprune.compressors.provence.compressor import (
 from ctxprune.compressors.readings import DocumentCache, open_cache
 from ctxprune.compressors.sentences import DSLR, RerankTruncate
 from ctxprune.errors import CtxpruneError, InputError, MissingPackageError, UnknownNameError, UnknownOptionError
+from ctxprune.select import Policy
 from ctxprune.types import Compressor
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class Listing:
     origin: str
 
 
-def load(name: str, *, calibration: str | Path | Calibration | None = None, **options: Any) -> Compressor:
+def load(name: str | Path, *, calibration: str | Path | Calibration | None = None, **options: Any) -> Compressor:
     """A compressor by name, or a checkpoint by folder or hub id ("org/name").
 
     A folder's files tell a pruner from a token classifier (LLMLingua-2) and a sentence encoder (RECOMP); a hub id is
@@ -87,6 +88,14 @@ def load(name: str, *, calibration: str | Path | Calibration | None = None, **op
     calibration of another compressor, model or policy, or beside a threshold, an operating point or a budget, and for a
     language or a kind of units that is not known or of no use to the compressor.
     """
+    if isinstance(name, Path):
+        name = str(name)
+    if not isinstance(name, str) or not name.strip():
+        raise UnknownNameError(f"a compressor is named by a string or a path, got {name!r:.80}; known: {_known()}")
+    if not isinstance(policy := options.get("policy"), Policy | None):
+        raise InputError(f"policy must be a ctxprune.Policy, got {type(policy).__name__}: {policy!r:.80}")
+    if isinstance(options.get("model"), Path):
+        options["model"] = str(options["model"])
     options = {name: value for name, value in options.items() if value is not None or name not in _WHY_NOT}
     try:
         return _loaded(name, options) if calibration is None else _calibrated(name, calibration, options)
@@ -148,8 +157,11 @@ def _loaded(name: str, options: dict[str, Any]) -> Compressor:
         return compressor
     if "/" in name or Path(name).exists():
         return _resolve(BUILT_IN[_family(Path(name))][0])(model=name, **options)
-    known = ", ".join(listing.name for listing in available())
-    raise UnknownNameError(f"no compressor named {name!r}; known: {known}; or give a checkpoint's folder or hub id")
+    raise UnknownNameError(f"no compressor named {name!r}; known: {_known()}; or give a checkpoint's folder or hub id")
+
+
+def _known() -> str:
+    return ", ".join(listing.name for listing in available())
 
 
 def _family(folder: Path) -> str:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, TypedDict
 from ctxprune.calibration import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.oversized import cut_oversized
+from ctxprune.plain import plain_budget, plain_threshold
 from ctxprune.select import Policy, note_untouched, select
 from ctxprune.text import UnitKind, checked_units, split_sentences
 from ctxprune.text.language import checked_language, guess_language
@@ -105,9 +106,9 @@ class ScoringCompressor(ABC):
         language: str | None = None,
         units: UnitKind = "auto",
     ) -> None:
-        self.threshold = threshold
+        self.threshold = plain_threshold(threshold)
         self.operating_point = operating_point
-        self.budget = budget
+        self.budget = plain_budget(budget)
         self.counter = None if counter is None else as_counter(counter)
         self.policy = self.settled(policy or Policy())
         self.language = checked_language(language)
@@ -253,6 +254,7 @@ class ScoringCompressor(ABC):
 
     def _check(self, budget: int | None, threshold: float | None, operating_point: str | None = None) -> None:
         check_point(operating_point, threshold)
+        budget, threshold = plain_budget(budget), plain_threshold(threshold)
         if operating_point is not None and self.operating_points is None:
             raise InputError(
                 f"{self.name} has no operating points, so {operating_point!r} means nothing; give a "

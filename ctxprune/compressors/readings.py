@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from ctxprune.cache import BoundedCache
 from ctxprune.errors import InputError
 from ctxprune.files import CopiedLock
 from ctxprune.runtime import EncoderOutput, EncoderRuntime, TokenSequence
+
+if TYPE_CHECKING:
+    import sqlite3
 
 #: Keys asked for in one statement; SQLite's oldest limit on variables is 999.
 _SQL_VARIABLES = 500
@@ -38,10 +42,12 @@ class DocumentCache(Protocol):
 
 
 def open_cache(cache: DocumentCache | str | Path | None) -> DocumentCache | None:
-    """ "memory", the path of an SQLite file, or a cache as it is."""
-    if cache == "memory":
-        return MemoryCache()
-    return SqliteCache(cache) if isinstance(cache, str | Path) else cache
+    """ "memory", the path of an SQLite file, or a cache as it is. Raises InputError for anything else."""
+    if isinstance(cache, str | Path):
+        return MemoryCache() if cache == "memory" else SqliteCache(Path(cache).expanduser())
+    if cache is not None and not (hasattr(cache, "get") and hasattr(cache, "put")):
+        raise InputError(f'cache must be "memory", a file or have get and put, got {type(cache).__name__}')
+    return cache
 
 
 def cache_key(model: str, text: str) -> bytes:
@@ -102,21 +108,34 @@ class SqliteCache:
     """
 
     def __init__(self, path: str | Path) -> None:
+        self.path = Path(path).absolute()
+        self._lock = CopiedLock()
+        self._opened = self._open()
+        self._process = os.getpid()
+
+    def _open(self) -> sqlite3.Connection:
         import sqlite3  # with it and zipfile, importing the package would take 10 ms more
 
-        self.path = Path(path)
-        self._lock = CopiedLock()
         try:
-            self._connection = sqlite3.connect(self.path, check_same_thread=False, timeout=30.0)
-            self._connection.execute("PRAGMA journal_mode=WAL")
-            self._connection.execute("CREATE TABLE IF NOT EXISTS documents (key BLOB PRIMARY KEY, content BLOB)")
-            self._connection.execute("SELECT key, content FROM documents LIMIT 1")
+            connection = sqlite3.connect(self.path, check_same_thread=False, timeout=30.0)
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("CREATE TABLE IF NOT EXISTS documents (key BLOB PRIMARY KEY, content BLOB)")
+            connection.execute("SELECT key, content FROM documents LIMIT 1")
         except sqlite3.Error as error:
             raise InputError(f"{self.path} cannot be used as a cache ({error}); give another path") from error
+        return connection
+
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        """This process's own, since SQLite's must not be carried over a fork, nor be closed on the other side."""
+        if self._process != os.getpid():
+            _inherited.append(self._opened)
+            self._opened, self._process = self._open(), os.getpid()
+        return self._opened
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A copy opens the file again; several processes may share it."""
-        return type(self), (str(self.path.absolute()),)
+        return type(self), (str(self.path),)
 
     def __len__(self) -> int:
         with self._lock:
@@ -162,6 +181,8 @@ class SqliteCache:
         self.close()
 
 
+#: Connections of a parent process, which must stay as they are.
+_inherited: list[sqlite3.Connection] = []
 Array = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 
 

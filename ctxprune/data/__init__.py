@@ -24,8 +24,10 @@ from ctxprune.data.questions import (
     locate_answers,
     read_jsonl,
 )
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError, check_choice
-from ctxprune.files import batched, open_text, read_rows
+from ctxprune.files import batched, is_json_lines, open_text, read_rows
+from ctxprune.plain import finite
 from ctxprune.types import Document
 
 if TYPE_CHECKING:
@@ -101,7 +103,7 @@ def _detect_file(path: Path) -> Format:
         raise InputError(f"cannot read {path}: {error}") from None
     if re.match(r"\s*\[", start) and '"ctxs"' in start:
         return "dpr"
-    lined = path.name.endswith((".jsonl", ".jsonl.gz"))
+    lined = is_json_lines(path.name)
     if not lined and re.match(r"\s*\{", start) and re.search(r'"(paragraphs|qas)"\s*:\s*\[', start):
         return "squad"
     try:
@@ -186,7 +188,7 @@ def _rows(name: str) -> Iterator[dict[str, Any]]:
 
 
 FIELDS = ("question", "documents", "answers", "titles", "gold", "id")
-_BUILDERS = {".json": "json", ".jsonl": "json", ".csv": "csv", ".parquet": "parquet"}
+_BUILDERS = {".json": "json", ".jsonl": "json", ".ndjson": "json", ".csv": "csv", ".parquet": "parquet"}
 
 
 def is_saved_dataset(path: Path) -> bool:
@@ -203,7 +205,7 @@ def read_dataset(source: str | Path, *, columns: Mapping[str, str], split: str =
       documents  a string, a list of strings, or a list of lists of sentences
       answers    a string, a list of strings, or {"text": [...], ...} as SQuAD has it; empty: unanswerable
       titles     a string, or one a document
-      gold       one flag a document; without it a document is gold if an answer stands in it
+      gold       one flag or number (above 0: gold) a document; without it a document is gold if an answer stands in it
       id         default: the row number from 0
     Sentence labels come from the answers' places (`ctxprune.data.questions`). Raises InputError for an unknown field, a
     column that is not there (naming those that are), a value of the wrong type, or a set that cannot be loaded.
@@ -273,13 +275,22 @@ def _question_of(values: Mapping[str, Any], default_id: str) -> Question:
     titles = _aligned(values.get("titles"), len(texts), "titles", default="")
     gold = _aligned(values.get("gold"), len(texts), "gold", default=None)
     documents = tuple(
-        label_by_mark(Document(body, title=str(title or "")), None if flag is None else bool(flag), answers)
+        label_by_mark(Document(body, title=text_of(title)), _flag(flag), answers)
         for body, title, flag in zip(texts, titles, gold, strict=True)
     )
     if len(documents) == 1 and found and isinstance(given, dict) and "answer_start" in given:
         documents = (_with_offsets(documents[0].document, found=given["text"], starts=given["answer_start"]),)
     answerable = bool(found) if answers is not None else any(document.is_gold for document in documents)
-    return Question(str(values.get("id", default_id)), text, found, answerable, documents)
+    return Question(text_of(values.get("id")) or default_id, text, found, answerable, documents)
+
+
+def _flag(flag: object) -> bool | None:
+    """None where the set does not say. A text is refused, for "0" and "false" would be as true as any."""
+    if not text_of(flag):
+        return None
+    if finite(flag) is None and not isinstance(flag, bool):
+        raise InputError(f"gold must hold true or false, or numbers, got {flag!r:.80}")
+    return bool(flag)
 
 
 def _texts(value: Any) -> list[str]:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from ctxprune.data.questions import LabelledDocument, Question
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError
-from ctxprune.files import decoded, open_text, read_rows
+from ctxprune.files import JSON_LINES, decoded, is_json_lines, open_text, read_rows
 from ctxprune.text.navigation import menus
 from ctxprune.types import Document
 
-_JSONL = (".jsonl", ".jsonl.gz")
 _PAGES = (".html", ".htm", ".xhtml")
 _PLAIN = (".txt", ".md", ".csv", ".tsv")
-_READ = (*_JSONL, *_PLAIN, *_PAGES)
+_READ = (*JSON_LINES, *_PLAIN, *_PAGES)
 _HEADING = re.compile(r"#{1,6}[ \t]+(.+?)[ \t#]*(?:\r?\n|$)")
 
 
@@ -27,12 +27,13 @@ def read_corpus(path: str | Path, *, skipped: Callable[[list[str]], None] | None
     """The documents of a file or, in the order of their names, of every readable file below a folder.
 
     JSONL (.gz too): `{"id" | "_id", "text", "title"?}`, the form of BEIR, or `{"id", "contents": "title\\ntext"}`, the
-    form of FlashRAG; further fields go to the metadata. In a folder a line without an id is named by its place. Any
-    other file is one document: its id is its path (below the folder), its title the Markdown heading it begins with,
-    else its name. Of a web page it is the text that a reader sees, without the menus; offsets count in it, and its
-    metadata say so with `{"extracted_from": "text/html"}`. skipped: called once, before the first document, with the
-    names of the files in a folder that are none of these, if there are any; hidden ones are not named. Streams: one
-    document in memory. Raises InputError for a missing or unreadable file and for a bad line or field, which it names.
+    form of FlashRAG, or with "page_content" or "content" for the text; further fields go to the metadata. In a folder a
+    line without an id is named by its place. Any other file is one document: its id is its path (below the folder), its
+    title the Markdown heading it begins with, else its name. Of a web page it is the text that a reader sees, without
+    the menus; offsets count in it, and its metadata say so with `{"extracted_from": "text/html"}`. skipped: called
+    once, before the first document, with the names of the files in a folder that are none of these, if there are any;
+    hidden ones are not named. Streams: one document in memory. Raises InputError for a missing or unreadable file and
+    for a bad line or field, which it names.
     """
     path = Path(path)
     if path.is_dir():
@@ -73,7 +74,7 @@ def _read_folder(folder: Path, skipped: Callable[[list[str]], None] | None) -> I
 
 def _read_file(path: Path, name: str, *, named: bool = False) -> Iterator[Document]:
     """named: a line without an id gets one."""
-    if not path.name.lower().endswith(_JSONL):
+    if not is_json_lines(path.name):
         yield _page(path, name) if is_page(path) else _plain(path, name)
         return
     for number, row in read_rows(path):
@@ -104,15 +105,16 @@ def corpus_document(row: dict[str, Any], place: str) -> Document:
     name = row.get("_id") if row.get("id") is None else row["id"]
     if name is None:
         raise InputError(f"{place}: field 'id' (or '_id') is missing")
-    if isinstance(row.get("text"), str):
-        title, text = "" if row.get("title") is None else row["title"], row["text"]
+    field = next((field for field in ("text", "page_content", "content") if isinstance(row.get(field), str)), "")
+    if field:
+        title, text = "" if row.get("title") is None else row["title"], row[field]
     elif isinstance(row.get("contents"), str):
         title, text = _title_and_text(row["contents"])
     else:
         raise InputError(f"{place}: needs a string field 'text', or 'contents' with the title on its first line")
     if not isinstance(title, str):
         raise InputError(f"{place}: field 'title' must be a string, got {type(title).__name__}")
-    return Document(text, id=str(name), title=title, metadata=_metadata(row))
+    return Document(text, id=str(name), title=title, metadata=_metadata(row, field))
 
 
 def _title_and_text(contents: str) -> tuple[str, str]:
@@ -124,12 +126,15 @@ def _title_and_text(contents: str) -> tuple[str, str]:
     return (title[1:-1] if quoted else title), text
 
 
-def _metadata(row: dict[str, Any]) -> dict[str, Any]:
-    further = {key: value for key, value in row.items() if key not in {"id", "_id", "title", "text", "contents"}}
+def _metadata(row: dict[str, Any], field: str) -> dict[str, Any]:
+    """field: where the text is."""
+    further = {key: value for key, value in row.items() if key not in {"id", "_id", "title", "text", "contents", field}}
     nested = further.pop("metadata") or {} if isinstance(further.get("metadata", 0), dict | None) else {}
     return dict(nested | further)
 
 
+#: A whole number, as tables of numbers write it, too.
+_WHOLE = re.compile(r"-?\d{1,9}(?:\.0*)?", re.ASCII)
 Judgements = dict[str, dict[str, int]]
 
 
@@ -148,7 +153,7 @@ def read_beir(folder: Path, *, split: str = "train", corpus: Path | None = None)
         raise InputError(f"{corpus} lacks {len(absent)} judged documents of qrels/{split}.tsv, e.g. {min(absent)!r}")
     queries = _either(folder, "queries.jsonl")
     for number, row in read_rows(queries):
-        name, text = str(row.get("_id", row.get("id", ""))), row.get("text")
+        name, text = text_of(row.get("id") if row.get("_id") is None else row["_id"]), row.get("text")
         if not name or not isinstance(text, str):
             raise InputError(f"{queries}:{number}: needs fields '_id' and 'text'")
         if judged := judgements.pop(name, None):
@@ -188,11 +193,11 @@ def _read_qrels(folder: Path, split: str) -> Judgements:
             fields = line.rstrip("\r\n").split("\t")
             if (number == 1 and fields[-1] == "score") or not line.strip():
                 continue
-            if len(fields) != 3 or not fields[2].removeprefix("-").isdecimal():
+            if len(fields) != 3 or not _WHOLE.fullmatch(fields[2]):
                 raise InputError(
                     f"{path}:{number}: expected query-id, corpus-id and a whole score, got {line.strip()!r:.80}"
                 )
-            judgements.setdefault(fields[0], {})[fields[1]] = int(fields[2])
+            judgements.setdefault(fields[0], {})[fields[1]] = int(float(fields[2]))
     return judgements
 
 

@@ -18,8 +18,9 @@ from ctxprune.data.questions import (
     locatable,
     locate_answers,
 )
+from ctxprune.documents import text_of
 from ctxprune.errors import InputError
-from ctxprune.files import open_text, read_rows
+from ctxprune.files import constant, open_text, read_rows
 from ctxprune.types import Document
 
 
@@ -29,8 +30,8 @@ def read_dpr(path: Path) -> Iterator[Question]:
     One object a line (.gz too), read one at a time, or one JSON array of them, read whole. A passage is gold as
     `has_answer` says, without it if an answer stands in it; the sentences that hold an answer are the relevant ones,
     and are not known where `has_answer` is true but no answer stands word for word. A row with an empty `answers` is
-    unanswerable; one without the field is unless a passage has the answer. Raises InputError with file, line (or place
-    in the array) and field.
+    unanswerable; one without the field, or with null, is unless a passage has the answer. Raises InputError with file,
+    line (or place in the array) and field.
     """
     for number, (place, row) in enumerate(_rows(path), 1):
         try:
@@ -62,7 +63,7 @@ def _is_array(path: Path) -> bool:
 def _load(path: Path) -> Any:
     try:
         with open_text(path) as file:
-            return json.load(file)
+            return json.load(file, parse_constant=constant)
     except json.JSONDecodeError as error:
         raise InputError(f"{path}:{error.lineno}: not JSON ({error.msg} at column {error.colno})") from None
     except (OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
@@ -75,7 +76,7 @@ def _question(row: dict[str, Any], *, default_id: str) -> Question:
         raise InputError(f"field 'question' must be a string, got {type(text).__name__}")
     if not isinstance(passages, list):
         raise InputError(f"field 'ctxs' must be a list, got {type(passages).__name__}")
-    answers = answers_from(row["answers"], "answers") if "answers" in row else None
+    answers = None if row.get("answers") is None else answers_from(row["answers"], "answers")
     documents = tuple(_labelled(passage, answers, f"ctxs[{at}]") for at, passage in enumerate(passages))
     answerable = bool(answers) if answers is not None else any(document.is_gold for document in documents)
     name = row.get("id")
@@ -127,7 +128,7 @@ def read_flashrag(path: Path) -> Iterator[Question]:
             documents = _context(metadata, answers) if metadata.get("context") else ()
         except InputError as error:
             raise InputError(f"{place}: {error}") from None
-        yield Question(str(row.get("id", number)), text, answers, bool(answers), documents)
+        yield Question(text_of(row.get("id")) or str(number), text, answers, bool(answers), documents)
 
 
 def _context(metadata: dict[str, Any], answers: tuple[str, ...]) -> tuple[LabelledDocument, ...]:
@@ -207,7 +208,7 @@ def _squad_question(row: Any, document: Document, place: str, default_id: str) -
     relevant = answer_sentences(document.text, found) if found or impossible else None
     labelled = LabelledDocument(document, is_gold=not impossible, answer_spans=found, relevant=relevant)
     distinct = tuple(dict.fromkeys(document.text[start:end] for start, end in spans))
-    return Question(str(row.get("id", default_id)), text.strip(), distinct, not impossible, (labelled,))
+    return Question(text_of(row.get("id")) or default_id, text.strip(), distinct, not impossible, (labelled,))
 
 
 def _span(answer: Any, context: str, place: str) -> tuple[int, int]:

@@ -71,7 +71,7 @@ ONLY_REASONING: Final = "the reply is only reasoning, without an answer"
 CUT: Final = "the reply was cut off at its limit of tokens"
 REFUSED: Final = "the model refused"
 
-_NAMES = r"(?:seed:)?think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|antthinking"
+_NAMES = r"(?:\w{1,20}[:_])?think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad|antthinking"
 #: Opening marks, which come first in each pair, with the closing ones; the names in angle brackets must agree.
 _TAG = re.compile(
     rf"(?P<close></\s*(?P<closes>{_NAMES})\s*>|\[/THINK\]|◁/think▷|<\|end_of_thought\|>|<\|END_THINKING\|>|<unused95>)"
@@ -84,7 +84,13 @@ _CODE = re.compile(
     r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|`[^`\n]+`|[\"'“‘«](?=[<\[◁])[^\s\"'”’»]{1,40}[\"'”’»]", re.DOTALL
 )
 #: A closing mark of these names ends reasoning that the prompt opened for the model.
-_ORPHAN = re.compile(r"(?:seed:)?think(?:ing)?|thoughts?|reasoning", re.IGNORECASE)
+_ORPHAN = re.compile(r"(?:\w{1,20}[:_])?think(?:ing)?|thoughts?|reasoning", re.IGNORECASE)
+#: As Open WebUI shows it.
+_FOLDED = re.compile(
+    r"<details\b[^<>]{0,200}\btype=[\"']?reasoning\b[^<>]{0,200}>.*?(?:</details>|\Z)", re.IGNORECASE | re.DOTALL
+)
+#: White space, and what takes no room: an answer of nothing else is none.
+_UNSEEN = " \t\r\n\f\v\ufeff\u200b\u200c\u200d\u200e\u200f\u2060"
 _CHANNEL = re.compile(r"<\|channel\|>\s*(?P<name>\w+)[^<]*<\|message\|>")
 #: gpt-oss decoded without its special tokens: the names of roles and channels stay.
 _BARE_CHANNEL = re.compile(r"analysis(?=[A-Z\"'“(\d]|\s*\S).*?assistant\s*final(?P<answer>.*)\Z", re.DOTALL)
@@ -103,11 +109,13 @@ class Reply:
     """text: what a user would see. fault: why it is no answer, "" where it is one.
 
     cut: the limit of new tokens ended it, not the model (None: not known); for a chat endpoint that is a fault too.
+    model: which one an endpoint says has answered, "" where nobody says.
     """
 
     text: str
     fault: str = ""
     cut: bool | None = None
+    model: str = ""
 
     @property
     def short_fault(self) -> str:
@@ -123,8 +131,8 @@ class Reply:
 
 def reply_of(raw: str, *, cut: bool | None = None, reasoned: bool = False) -> Reply:
     """The reply in what a model wrote. cut: its limit ended it. reasoned: it thought in a field of its own."""
-    text, in_text = without_reasoning(raw)
-    if text:
+    text, in_text = without_reasoning(raw.strip(_UNSEEN))
+    if text := text.strip(_UNSEEN):
         return Reply(text, cut=cut)
     if not (reasoned or in_text):
         return Reply("", CUT if cut else EMPTY, cut)
@@ -183,6 +191,8 @@ def without_reasoning(raw: str) -> tuple[str, bool]:
     A block is left out wherever it stands; what comes before a closing mark without an opening one, as prompts that
     open the block for the model leave it; and what follows an opening mark at the start of a line that none closes.
     """
+    if folded := _FOLDED.match(raw):
+        return without_reasoning(raw[folded.end() :])[0], True
     if fenced := _FENCED.match(raw):
         closing = re.compile(rf"^[ \t]*{fenced[1]}[ \t]*$", re.MULTILINE).search(raw, fenced.end())
         return (without_reasoning(raw[closing.end() :])[0] if closing else ""), True

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypedDict, TypeVar, Unpack
 
 from ctxprune.errors import GeneratorError, InputError
+from ctxprune.files import CopiedLock
 from ctxprune.generators.base import Reply, chat_reply, checked_prompts, completion_reply
 from ctxprune.text import model_text
 
@@ -75,7 +75,12 @@ class Transport:
         self._concurrency = concurrency
         self._backoff = backoff
         self._max_wait = max_wait
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
+        self._opened: tuple[int, httpx2.Client] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy opens connections of its own."""
+        return vars(self) | {"_opened": None}
 
     @property
     def endpoint(self) -> str:
@@ -84,9 +89,9 @@ class Transport:
 
     def close(self) -> None:
         """Close the connections; the next request opens new ones."""
-        client = self.__dict__.pop("_client", None)
-        if client is not None:
-            client.close()
+        opened, self._opened = self._opened, None
+        if opened is not None:
+            opened[1].close()
 
     def replies(
         self, items: Sequence[T], body: Callable[[T], dict[str, Any]], read: Callable[[Any], Reply]
@@ -98,7 +103,7 @@ class Transport:
         GeneratorError when a request fails for good; no further one is begun then.
         """
         with self._lock:  # called from several threads, they share one client
-            client = self._client
+            client = self._client()
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="ctxprune-generate") as pool:
             answers = [pool.submit(self._answer, client, item, body, read) for item in items]
             try:
@@ -109,13 +114,17 @@ class Transport:
             answer.result()
         return [answer.result() for answer in answers]
 
-    @cached_property
     def _client(self) -> httpx2.Client:
+        """This process's own: on connections of a parent process the answers of both would mix."""
         import httpx2
 
+        if self._opened is not None and self._opened[0] == os.getpid():
+            return self._opened[1]
         headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         limits = httpx2.Limits(max_connections=self._concurrency, max_keepalive_connections=self._concurrency)
-        return httpx2.Client(headers=headers, timeout=self._timeout, limits=limits)
+        client = httpx2.Client(headers=headers, timeout=self._timeout, limits=limits)
+        self._opened = os.getpid(), client
+        return client
 
     def _answer(
         self, client: httpx2.Client, item: T, body: Callable[[T], dict[str, Any]], read: Callable[[Any], Reply]
@@ -261,7 +270,12 @@ class OpenAIGenerator(Connected):
         """As `generate`, with the reason in place of an error where a reply is no answer."""
         checked = checked_prompts(prompts, max_new_tokens)
         read = chat_reply if self.chat else completion_reply
-        return self._transport.replies(checked, lambda prompt: self._body(prompt, max_new_tokens), read)
+
+        def named(answer: Any) -> Reply:
+            reply, model = read(answer), answer.get("model")
+            return replace(reply, model=model) if isinstance(model, str) else reply
+
+        return self._transport.replies(checked, lambda prompt: self._body(prompt, max_new_tokens), named)
 
     def _body(self, prompt: str, max_new_tokens: int) -> dict[str, Any]:
         text = model_text(prompt)

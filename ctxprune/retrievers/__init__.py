@@ -12,6 +12,7 @@ from ctxprune.data.questions import read_jsonl
 from ctxprune.documents import text_of
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.sentence_encoders import Embedder, load_embedder
+from ctxprune.plain import finite
 from ctxprune.retrievers.base import (
     Retriever,
     checked_corpus,
@@ -316,8 +317,5 @@ class LangChainRetriever:
 
 
 def _score(metadata: dict[str, object], rank: int) -> float:
-    for key in SCORE_KEYS:
-        value = metadata.get(key)
-        if hasattr(value, "__float__") and not isinstance(value, bool):  # numpy scalars are common here
-            return float(value)
-    return 1 / rank
+    scores = (finite(metadata.get(key)) for key in SCORE_KEYS)
+    return next((score for score in scores if score is not None), 1 / rank)

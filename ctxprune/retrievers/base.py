@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.errors import CheckpointError, InputError
+from ctxprune.plain import whole
 from ctxprune.types import Context, Document
 from ctxprune.vectors.files import document_from_line, document_line
 
@@ -32,12 +33,16 @@ def retrieve_contexts(retriever: Retriever, queries: Sequence[str], k: int) -> l
 
 
 def checked_queries(queries: Sequence[str], k: int) -> list[str]:
-    """The queries; raises InputError for a single string in place of a list, and for k below 1."""
+    """The queries; raises InputError for a single string in place of a list, other values, and k below 1."""
     if isinstance(queries, str):
         raise InputError(f"queries must be a sequence of strings, got one string; pass [{queries!r:.60}]")
-    if k < 1:
-        raise InputError(f"k must be at least 1 document a query, got {k}")
-    return list(queries)
+    if (number := whole(k)) is None or number < 1:
+        raise InputError(f"k must be at least 1 document a query, got {k!r:.80}")
+    listed = list(queries)
+    for place, query in enumerate(listed):
+        if not isinstance(query, str):
+            raise InputError(f"queries[{place}] must be a string, got {type(query).__name__}")
+    return listed
 
 
 def checked_corpus(documents: Sequence[Document]) -> tuple[Document, ...]:

@@ -119,6 +119,7 @@ def _is_settings(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range)
         kinds[place] == "turn" and lines[place].indent == 0 and not _ALIGNED.match(lines[place].text)
         for place in content
     )
+    sections = sections if values else 0  # "[2 marks]" of an exam
     hits = len(values) + sections + brackets + instructions
     if hits < (2 if sections else 3) and not (
         len(content) == hits == 2 and all(_is_assignment(each) for each in values)

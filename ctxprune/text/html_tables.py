@@ -12,7 +12,7 @@ from ctxprune.types import Span
 _TAG = re.compile(r"<(/?)(table|thead|tbody|tfoot|tr|td|th)\b[^<>]{0,2000}>", re.IGNORECASE)
 #: The tag that says what a unit is, behind others that open before it.
 UNIT_TAG = re.compile(
-    r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|pre|script|style)\b", re.IGNORECASE
+    r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|summary|pre|script|style)\b", re.IGNORECASE
 )
 _ANY_TAG = re.compile(r"<[^<>]{0,2000}>")
 _WORD = re.compile(r"[^\W_]")

@@ -11,10 +11,10 @@ from ctxprune.text.atoms import Offsets, enclosing
 
 #: blank: white space. fence, code: a fence that opens a block or stands alone, and the lines in the block.
 #: under: underlines a heading or closes a table's header. page: a page break, its number or running title within a
-#: paragraph; furniture: the like between paragraphs. record, more: a record's first line and those that continue it.
-#: header, row: of a table. columns: text in two columns, to be read with the lines below. term: an option or term
-#: whose description follows. verse: a line of its own among ragged ones. turn: what a speaker says. plain: running
-#: text, which line breaks do not divide.
+#: paragraph; furniture: the like between paragraphs, or a line to write on. record, more: a record's first line and
+#: those that continue it. header, row: of a table. columns: text in two columns, to be read with the lines below.
+#: term: an option or term whose description follows. verse: a line of its own among ragged ones. turn: what a speaker
+#: says. plain: running text, which line breaks do not divide.
 Kind = Literal[
     "blank",
     "code",
@@ -58,6 +58,8 @@ _OPENING = re.compile(
     )""",
     re.VERBOSE,
 )
+#: Of a form or an exam, for what is to be written.
+_FILL_IN = re.compile(r"[ \t>]*(?:\.{8,}|_{8,}|…{4,}|(?:\. ){8,})[ .]*$")
 _CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
 _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
@@ -110,6 +112,8 @@ def kind_of(line: str) -> Kind:
     """What a line is, judged alone; `fence` is one without its partner."""
     if not line or line.isspace() or not line.strip("> \t") or line.strip() in ("#", "."):
         return "blank"
+    if _FILL_IN.match(line):
+        return "furniture"
     if (match := _OPENING.match(line)) and match.lastgroup:
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds
     if (line.rstrip()[-1].isalnum() or line.rstrip()[-1] in "$€£¥-–") and _LEADERS.search(line[-200:]):

@@ -30,7 +30,7 @@ _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})\b([^<>]{0,2000})>|<[!?][^<>
 _ADDRESS = re.compile(r"href\s{0,9}=\s{0,9}[\"']?\s{0,9}(?:tel|mailto):", re.IGNORECASE)
 #: "Home > Garden > Spades" as text: what stands between its parts, and where such a line begins.
 _BETWEEN = re.compile(r"\s[|›»>/·•→]\s")
-_FIRST = frozenset(
+_FIRST = frozenset(["strona główna", "anasayfa", "ana sayfa", "hem", "hjem", "forside", "etusivu", "domů", "홈"]).union(
     ["home", "homepage", "home page", "start", "startseite", "accueil", "inicio", "início", "главная", "首页", "ホーム"]
 )
 #: "- [Usage](#usage)" of a table of contents, and "[![build](badge.svg)](https://ci)".

@@ -78,6 +78,9 @@ _INDENT = 80  # columns of white space before a line's first mark
 _MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt)\Z")
 _MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z#]|[ivxIVX]{1,4})\)?\s*")
 
+#: "Table 4. Heights of the tide", "Line 8. Net income": what a paragraph begins with to be called by.
+_COUNTED = re.compile(r"\s*[^\W\d_a-z][^\W\d_]{2,11} \d{1,3}(?:[-.]\d{1,3}){0,3}[a-z]?")
+
 # Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
 _NEVER_LAST = re.compile(r"(?:e\.g|i\.e|vs|cf|viz|incl|approx|esp)", re.IGNORECASE)
 _BEFORE_NUMBER = re.compile(
@@ -195,6 +198,8 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False  # "1." of an enumeration
     if last == prose.start and event[1] == "." and is_part(text, last, place):
         return False  # "HAMLET. To be"
+    if last == prose.start and mark == "." and "\n" not in gap and _COUNTED.fullmatch(text, last, place):
+        return False
     line = text[max(prose.start, place - _INDENT) : place].rstrip(" \t>")
     if not line or line[-1] == "\n" or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
         return False  # ".. note" of reStructuredText, "cp . /tmp"
@@ -234,6 +239,8 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
         return True
     if language == "ko" and _KOREAN_DATE.search(before):
         return word[0].isdigit() or len(word) < 3  # a particle follows the day
+    if token in ("No", "Nos", "Nr") and not word.isalpha() and word.upper() == word:
+        return True  # "No. K2QZ11"
     if (
         mark == "."
         and (ruled := is_abbreviation(before, word, prose.text[place + 1 : place + 40], language)) is not None

@@ -10,6 +10,7 @@ from typing import Literal
 
 from ctxprune.text.html_tables import UNIT_TAG, TableHeaders, tables_of
 from ctxprune.text.layout import layout
+from ctxprune.text.levels import HEADED, UNDERLINE, heading_levels, tag_level, unfold
 from ctxprune.text.lines import Kind, Line
 from ctxprune.text.marks import Marks
 from ctxprune.text.markup import is_html, list_depths, silent_units
@@ -39,18 +40,20 @@ _LEANS = re.compile(
     r"|Nevertheless|Nonetheless|Besides|Similarly|Likewise|In contrast|By contrast|In addition|As a result"
     r"|For example|For instance|That is|On the other hand|But|And|So|Yet|Still|Dagegen|Deshalb|Daher|Jedoch|Aber"
     r"|Außerdem|Cependant|Donc|Mais|Sin embargo|Pero"
+    r"|(?:In|For|At|After|Before|With|By|From|Under|Until|Without|Because of|Due to|Despite|Beyond|Above)"
+    r" (?:this|that|these|those|such)(?=,| (?!section|chapter|article|paper|document|guide|manual|page|book)[a-z])"
+    r"|If (?:so|not)|To do so|In (?:both|either|all) cases|In (?:dies|solch)e[mnr]|Dabei|Dadurch|Hierzu|Andernfalls"
+    r"|Dans ce(?:tte|s)?|Au-delà|Sinon|En es[ate]|Además|In (?:questo|quel) caso|W (?:takim|tym) przypadku"
     r"|It|Its|He|She|They|His|Her|Their|This|These|That|Those|Such|Both|Neither|The (?:former|latter|same)|There"
     r"|Er|Sie|Es|Dies\w{0,2}|Ihr\w{0,2}|Il|Elle|Ils|Elles|Ce|Cette|Ces|Él|Ella|Ellos|Esto|Esta|Este)\b"
 )
+#: "We reject that claim.": short, and about something said before.
+_REFERS = re.compile(r"\b(?:this|that|these|those|dies\w{0,2})\s+[^\W\d_]{2,20}[.!]\W{0,3}\Z")
+_SHORT = 60  # characters
 #: German letters write "you" with a capital within a sentence; there a capital "Sie" or "Ihr" points at nobody before.
 _ADDRESSED = re.compile(r"[\w,] (?:Sie|Ihnen|Ihr(?:e[mnrs]?)?)\b")
 _YOU = re.compile(r"[\"“„(*_]{0,3}(?:Sie|Ihr\w{0,2})\b")
 _STARS = re.compile(r"[ \t>]*\*(\*{1,4})[ \t]")
-_MARKDOWN = re.compile(r"[ \t>]*(#{1,6}|={1,6})[ \t]")
-_LOWEST = 7  # below those of Markdown and HTML
-_TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
-_NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
-_HEADED = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<h([1-6])\b", re.IGNORECASE)
 _NAME = re.compile(r"<th\b", re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
 #: A title in bold or italics at the beginning of its paragraph, which goes on behind it: "**Saver.** The cheapest."
@@ -59,12 +62,13 @@ _RUN_IN = re.compile(r"(\*{1,3}|_{1,3})[^\s*_][^*_\n]{0,40}\1[.:]?(?=[ \t]+\S)")
 _SECTION = re.compile(r"(?:[#;][^\n]{0,200}\n)*\[{1,2}[^\W\d][\w .:/\"'@-]{0,100}\]{1,2}")
 #: The words of a subtitle that begin in small letters.
 _CUE_TEXT = re.compile(r"-->[^\n]{0,80}\n[a-zß-öø-ÿ]")
+_CAPTION = re.compile(r"[*_]{0,3}(?:Tab(?:le|elle|l[ae]|el[al]?|ella|elka)?\.?|Таблица|表)\s?[\dA-Z]", re.IGNORECASE)
 _LONGEST_TURN = 160  # characters of what is brought along to say who speaks
 _BOXES = ("tr", "td", "li")  # what may hold a heading
 _GAP = re.compile(r"\S {2,}\S")
-_UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
 _TAG_KINDS: dict[str, RoleKind] = {
     **{f"h{level}": "heading" for level in range(1, 7)},
+    "summary": "heading",
     "tr": "table row",
     "td": "table row",
     "th": "table header",
@@ -144,7 +148,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     html = is_html(text)
     depths = list_depths(text) if html else ([0], [0])
     tables = TableHeaders(tables_of(text)) if html else None
-    levels, speakers = _heading_levels(text, lines, kinds), names_in_turn(lines, kinds)
+    levels, speakers = heading_levels(text, lines, kinds), names_in_turn(lines, kinds)
     state, roles, last_line = _Open([], [], addressed=_ADDRESSED.search(text) is not None), list[Role](), -1
     for index, unit in enumerate(units):
         place = bisect_right(starts, unit.start) - 1
@@ -153,6 +157,8 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         kind = _kind(text, unit, kinds[place], first=first, html=html)
         if silent[index]:
             kind = "blob"
+        elif kind == "prose" and first and _CAPTION.match(text, unit.start) and _is_over_rows(kinds, place):
+            kind = "list intro"
         if last_line >= 0 and any(kinds[at] == "blank" for at in range(last_line + 1, place)):
             header = state.header
             _close_paragraph(state, line.indent)
@@ -178,8 +184,19 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         if index and kind == "record" and _goes_on(text, units[index - 1], unit):
             role = replace(role, leans_on=index - 1)
         roles.append(role)
+        if html:
+            unfold(state.headings, text, unit)
         last_line = bisect_right(starts, max(unit.start, unit.end - 1)) - 1
     return tuple(roles)
+
+
+def _is_over_rows(kinds: Sequence[Kind], place: int) -> bool:
+    """Whether a table begins below the paragraph of a line, perhaps after a blank line."""
+    below = next((at for at in range(place + 1, min(place + 5, len(kinds))) if kinds[at] != "plain"), place)
+    return any(
+        kind in ("header", "row")
+        for kind in (kinds[below : below + 2] if kinds[below] == "blank" else kinds[below : below + 1])
+    )
 
 
 def _goes_on(text: str, before: Span, unit: Span) -> bool:
@@ -215,7 +232,7 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
     """What a unit is by the line it begins in, and in HTML by its tag."""
     if html and (tag := UNIT_TAG.match(text, unit.start, min(unit.end, unit.start + 2000))):
         name = tag[1].lower()
-        titled = _HEADED.match(text, unit.start, min(unit.end, unit.start + 2000)) if name in _BOXES else None
+        titled = HEADED.match(text, unit.start, min(unit.end, unit.start + 2000)) if name in _BOXES else None
         cells = _CELL.findall(text, unit.start, unit.end)
         if titled and len(cells) < 2:  # of a page that is laid out by a table
             return "heading"
@@ -225,7 +242,7 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
         return "code"
     if not first:
         return "record" if kind in ("record", "more") else "prose"
-    if kind == "heading" or (kind in ("plain", "verse") and _UNDERLINE.search(text, unit.start, unit.end)):
+    if kind == "heading" or (kind in ("plain", "verse") and UNDERLINE.search(text, unit.start, unit.end)):
         return "heading"
     if html and kind == "row" and text[unit.start] != "|":
         return "prose"  # bars in a line of HTML part no cells
@@ -237,39 +254,6 @@ def _kind(text: str, unit: Span, kind: Kind, *, first: bool, html: bool) -> Role
         return "term"
     names: dict[Kind, RoleKind] = {"term": "term", "item": "list item", "record": "record", "more": "record"}
     return names.get(kind, "prose")
-
-
-def _heading_levels(text: str, lines: Sequence[Line], kinds: Sequence[Kind]) -> dict[int, int]:
-    """The depth of the headings that say it themselves, by line."""
-    levels = {}
-    titles = [line for line, kind in zip(lines, kinds, strict=True) if kind == "heading"]
-    marked = 2 * sum(_MARKDOWN.match(line.text) is not None for line in titles) > len(titles)
-    for place, line in enumerate(lines):
-        if kinds[place] == "heading":
-            marks, number, tex = (pattern.match(line.text) for pattern in (_MARKDOWN, _NUMBERED, _TEX))
-            if tex and tex.lastindex:
-                levels[place] = tex.lastindex
-                continue
-            levels[place] = (
-                len(marks[1])
-                if marks
-                else number[1].count(".") + 1
-                if number
-                else _LOWEST
-                if marked
-                else _plain_level(line)
-            )
-    return levels
-
-
-def _plain_level(line: Line) -> int:
-    """The depth of a heading without a mark: one in capitals is above all, a title of a few words below those with."""
-    title = line.text.strip(" \t*_:")
-    if not any(map(str.isalnum, title)):  # the rule above a title
-        return 1 if "=" in title else 2
-    if line.indent < 4 and title.upper() != title and ":" not in title and "：" not in title:
-        return _LOWEST
-    return 1 + (line.indent > 0)
 
 
 def _column(line: Line) -> int:
@@ -312,7 +296,7 @@ def _role(
         state.section = index
         return role
     if kind == "heading":
-        return _heading_role(state, index, level or _tag_level(text, unit))
+        return _heading_role(state, index, level or tag_level(text, unit))
     if kind == "list intro":  # the caption of a table
         state.intro = index
         return Role(kind, heading)
@@ -332,13 +316,6 @@ def _role(
         leans = state.items[-1][1] if inside else leans
         return Role(kind, heading if leans is None else leans)
     return _prose_role(state, kind, index, indent, heading, first=first, text=text, unit=unit)
-
-
-def _tag_level(text: str, unit: Span) -> int:
-    if tag := _HEADED.match(text, unit.start, unit.end):
-        return int(tag[1])
-    line = _UNDERLINE.search(text, unit.start, unit.end)
-    return 2 if line and line[1] == "-" else 1
 
 
 def _heading_role(state: _Open, index: int, level: int) -> Role:
@@ -369,6 +346,10 @@ def _item_role(state: _Open, kind: RoleKind, index: int, indent: int, heading: i
     return Role(kind, state.intro if state.intro is not None else heading, "helpful", level)
 
 
+def _refers(text: str, unit: Span) -> bool:
+    return unit.end - unit.start <= _SHORT and _REFERS.search(text[unit.start : unit.end]) is not None
+
+
 def _prose_role(
     state: _Open, kind: RoleKind, index: int, indent: int, heading: int | None, *, first: bool, text: str, unit: Span
 ) -> Role:
@@ -391,7 +372,7 @@ def _prose_role(
         return Role("prose", state.intro)  # what "run this:" speaks of, set in below
     if first and not state.items:
         state.intro = None
-    if before is not None and state.leans(text, unit.start):
+    if before is not None and (state.leans(text, unit.start) or _refers(text, unit)):
         return Role("prose", before)
     if state.items:
         return Role("prose", state.items[-1][1])

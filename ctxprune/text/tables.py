@@ -20,6 +20,7 @@ _WIDE_GAP = re.compile(r"\S(?: {3,}|[ ]*\t)\s*\S")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")
 _FRAME = re.compile(r"\s*[+|┌├└╔╠╚┏┣┗][-=+─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛|]{3,}\s*$")
 _NUMBER = re.compile(r"[-+$€£]?\d[\d.,:/ %-]*\w{0,3}")
+_YEAR = re.compile(r"(?:19|20)\d\d(?:[/–-]\d\d(?:\d\d)?)?[ep]?")  # "2024", "2023/24", "2026e" of a forecast
 _OPTION = re.compile(r"--?\w[\w-]*")
 _SUM = re.compile(r"[^\W\d][^\t]{0,80}\S(?: {2}|\t)\s*[-+$€£]?\d[\d.,]*(?: ?[€$£%])?\s*$")  # "Total      1,190.00"
 _HEADER_WORDS = 6  # of a cell that names a column
@@ -215,15 +216,16 @@ def _write(kinds: list[Kind], rows: Sequence[Sequence[int]], cells: Sequence[Seq
 
 
 def _is_header(cells: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: no number in it, and its cells do not come again below."""
+    """Whether the first row names the columns: no number in it but years, and its cells do not come again below."""
     first = [cell.strip().strip('"') for cell in cells[0]]
     if first[0].endswith(":") or _OPTION.match(first[0]):
         return False  # a name with its value, an option with what it does
     if sum(len(cell.split()) > _HEADER_WORDS for cell in first) * 2 >= len(first):
         return False  # prose set in columns
-    if not all(first[1:]) or any(_NUMBER.fullmatch(cell) for cell in first):
-        return False
     below = {cell.strip().strip('"') for row in cells[1:200] for cell in row}
+    years = not any(map(_YEAR.fullmatch, below))  # then those of the first row name columns
+    if not all(first[1:]) or any(_NUMBER.fullmatch(cell) and not (years and _YEAR.fullmatch(cell)) for cell in first):
+        return False
     return len(set(first)) == len(first) and not any(cell in below for cell in first)
 
 
@@ -306,8 +308,7 @@ def _mark_simple(lines: Sequence[Line], kinds: list[Kind], first: int, places: _
 
 def _mark_grid(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
     """Between two rules with "+" stands one row, however many lines its cells take."""
-    rules = [first]
-    end = first + 1
+    rules, end = [first], first + 1
     while end < len(lines) and (_GRID.match(lines[end].text) or _GRID_ROW.match(lines[end].text)):
         if _GRID.match(lines[end].text):
             rules.append(end)
@@ -368,7 +369,7 @@ def _is_tex_row(text: str) -> bool:
 def _mark_tex(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
     """Rows that end in two back-slashes; one with a rule below is the header."""
     opened = first
-    while opened and (_TEX_RULE.match(lines[opened - 1].text)):
+    while opened and _TEX_RULE.match(lines[opened - 1].text):
         opened -= 1
     end = first
     while end < len(lines) and (_is_tex_row(lines[end].text) or _TEX_RULE.match(lines[end].text)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -41,6 +42,8 @@ TELLS_HOW = re.compile(
     r"|步骤|方法|手順|作り方|방법|순서",
     re.IGNORECASE,
 )
+_SIGN = re.compile(r"[ \t]*([■□◆◇▼▽▶])[ \t\u3000]?")
+_ASKS = ("?", "？", "؟")
 _TEXT = ("plain", "turn")  # what may stand below a title
 _TITLE_LENGTH, _TITLE_WORDS = 70, 10
 _MARGIN = 3  # columns; what is set in deeper belongs to something above
@@ -77,8 +80,7 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> Non
     One in capitals is a heading without that, and so is one over labelled lines, "Monday: 9 to 5". steps: the text
     tells steps, so that "2. Drain the tank" is one.
     """
-    widths = (len(line.text) for line, kind in zip(lines, kinds, strict=True) if kind == "plain")
-    room = _ROOM * min(_WIDTH, max(widths, default=0))
+    room = _room(lines, kinds)
     some = list(paragraphs(kinds))
     for paragraph in some:
         for place in paragraph:
@@ -88,12 +90,45 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> Non
                     kinds[place + 1] = "more"
         for place in paragraph[:-1]:
             if (
-                _may_be(lines, kinds, paragraph, place, steps)
-                and _is_title(lines, kinds, range(place, paragraph.stop), room)
-            ) or (place > paragraph.start and _parts_lists(lines, kinds, place)):
+                _is_signed(lines, kinds, place)
+                or (
+                    _may_be(lines, kinds, paragraph, place, steps)
+                    and _is_title(lines, kinds, range(place, paragraph.stop), room)
+                )
+                or (place > paragraph.start and _parts_lists(lines, kinds, place))
+            ):
                 kinds[place] = "heading"
     if not steps:
         _mark_series(lines, kinds, some)
+
+
+def _room(lines: Sequence[Line], kinds: Sequence[Kind]) -> float:
+    """Characters up to which a line ends only if somebody meant it to; where no line is wrapped, all end so."""
+    plain = [place for place, kind in enumerate(kinds) if kind == "plain"]
+    longest = max((len(lines[place].text) for place in plain), default=0)
+    if longest > _WIDTH and not any(_is_wrapped(lines, kinds, place) for place in plain):
+        return math.inf
+    return _ROOM * min(_WIDTH, longest)
+
+
+def _is_wrapped(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
+    """Whether a sentence goes on in the next line."""
+    if kinds[place + 1 : place + 2] != ["plain"] or SENTENCE_END.search(lines[place].text):
+        return False
+    below = lines[place + 1].text.lstrip("> \t")[:1]
+    return below.islower() or (bool(below) and _UNSPACED.match(below) is not None)
+
+
+def _is_signed(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
+    """Whether a line is a title by its sign, "■ Care", over text or items without it."""
+    sign, below = _SIGN.match(lines[place].text), lines[place + 1].text.lstrip()
+    if sign is None or kinds[place] not in ("item", "plain") or kinds[place + 1] not in (*_TEXT, "item"):
+        return False
+    title = lines[place].text[sign.end() :].strip()
+    if not title or len(title) > _TITLE_LENGTH or SENTENCE_END.search(title) or below[:1] == sign[1]:
+        return False
+    listed = place > 0 and lines[place - 1].text.lstrip()[:1] == sign[1]
+    return not listed and (kinds[place + 1] == "item" or _BEGINS.match(below) is not None)
 
 
 def tells_steps(lines: Sequence[Line]) -> bool:
@@ -188,8 +223,9 @@ def _is_title(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, ro
         and all(each == "turn" for each in kinds[paragraph.start + 1 : paragraph.stop])
     ):
         return True  # over "Monday: 9 to 5" and so on
-    ended = SENTENCE_END.search(lines[paragraph.stop - 1].text) is not None
-    return ended and len(first.text.strip()) + 1 + _first_word(second.text) <= room
+    if SENTENCE_END.search(lines[paragraph.stop - 1].text) is None:
+        return False
+    return first.text.rstrip().endswith(_ASKS) or len(first.text.strip()) + 1 + _first_word(second.text) <= room
 
 
 def _first_word(text: str) -> int:
@@ -202,5 +238,5 @@ def is_title_text(line: Line, number: re.Match[str] | None) -> bool:
     title = line.text[number.end() if number else 0 :].strip()
     if line.indent > _MARGIN or line.quote or len(title) > _TITLE_LENGTH or len(title.split()) > _TITLE_WORDS:
         return False
-    ended = title.endswith(",") or (SENTENCE_END.search(title) is not None and not title.endswith("?"))
+    ended = title.endswith(",") or (SENTENCE_END.search(title) is not None and not title.endswith(_ASKS))
     return not ended and _BEGINS.match(title) is not None and not _NO_TITLE.match(title)

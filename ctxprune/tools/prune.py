@@ -14,6 +14,7 @@ from ctxprune.calibration import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import BudgetError, InputError
+from ctxprune.plain import plain_budget, plain_threshold
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
 from ctxprune.text.words import bm25_scores
@@ -185,6 +186,7 @@ class ToolOutputs:
                 raise InputError(f"{name} must be a string, got {type(value).__name__}: {value!r:.80}")
         if self.needs_query and not question.strip():
             raise InputError("the question is empty; pass what the tool was asked for")
+        budget, threshold = plain_budget(budget), plain_threshold(threshold)
         if budget is not None and budget <= 0:
             raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep by threshold alone")
         if threshold is not None and not 0.0 <= threshold <= 1.0:

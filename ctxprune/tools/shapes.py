@@ -329,7 +329,13 @@ _PREAMBLE = 20
 
 
 def frame(text: str) -> tuple[str, str, str]:
-    """(before, inner, after): a fence around the whole, or a few lines above a JSON body; most texts are inner."""
+    """(before, inner, after): a fence around the whole, or a few lines above a JSON body; most texts are inner.
+
+    A byte order mark, as files read without care begin with, stands before.
+    """
+    if text.startswith("\ufeff"):
+        before, inner, after = frame(text[1:])
+        return "\ufeff" + before, inner, after
     if match := _FENCE.fullmatch(text):
         return text[: match.start("inner")], match["inner"], text[match.end("inner") :]
     at = 0

@@ -12,7 +12,7 @@ from typing import Any
 
 from ctxprune.data.questions import Offsets
 from ctxprune.errors import InputError
-from ctxprune.files import open_text, read_rows
+from ctxprune.files import constant, open_text, read_rows
 
 IDS = ("id", "q_id")
 QUESTIONS = ("question", "query")
@@ -85,7 +85,7 @@ def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         with open_text(path) as lines:
             is_array = next((line.lstrip() for line in lines if line.strip()), "").startswith("[")
             lines.seek(0)
-            values = json.load(lines) if is_array else []
+            values = json.load(lines, parse_constant=constant) if is_array else []
     except (OSError, ValueError, EOFError, zlib.error, RecursionError) as error:  # ValueError: no JSON, no UTF-8
         raise InputError(f"cannot read {path}: {error}") from None
     if is_array:

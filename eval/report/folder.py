@@ -172,7 +172,7 @@ TOKENS_OF = "tokens_of"
 #: What a run is judged by, the most telling first: the first that is measured is a dataset's score.
 HEADLINES = ("match", "f1", "correct", "answer_in_context", "sentence_recall")
 
-_COUNTS = ("words_before", "words_after", "tokens_before", "tokens_after")
+_COUNTS = ("words_before", "words_after", "tokens_before", "tokens_after", "answer_tokens")
 
 
 def by_dataset(results: Results) -> dict[str, list[Row]]:

@@ -28,11 +28,13 @@ from ctxprune.eval.report.folder import (
 from ctxprune.eval.report.leaderboard import (
     Board,
     Cell,
+    bill_board,
     board,
     differences,
     generator_line,
     in_short,
     leaderboard,
+    mixed_models,
     reading,
     speed_board,
     speed_note,
@@ -128,6 +130,7 @@ def page(run: Run, digests: Mapping[str, Digest], plots: Sequence[Plot], folder:
         yield from _tables(rows, run)
         yield from _pictures([plot for plot in plots if plot.dataset == dataset], folder)
         yield from _speed(rows, digests[dataset], _price(run))
+        yield from _bill(rows, run)
         yield from _questions(run, rows, digests[dataset])
         yield "</section>\n"
     yield from _origin(run)
@@ -137,6 +140,8 @@ def page(run: Run, digests: Mapping[str, Digest], plots: Sequence[Plot], folder:
 def _opening(run: Run, datasets: Mapping[str, Sequence[Row]], anchors: Mapping[str, str]) -> Iterator[str]:
     tested = dict.fromkeys(row["compressor"] for rows in datasets.values() for row in rows if is_tested(row))
     yield f"<h1>Benchmark run {safe(run.id)}</h1>\n"
+    if warning := mixed_models(run.results):
+        yield f'<p class="short">{safe(warning)}</p>\n'
     yield f'<p class="short">{safe(in_short(run.results))}</p>\n'
     yield f"<p>Tested: {', '.join(f'<code>{safe(name)}</code>' for name in tested) or 'nothing'}.</p>\n"
     links = (f'<li><a href="#{anchors[name]}" dir="auto">{safe(name)}</a></li>' for name in datasets)
@@ -180,6 +185,13 @@ def _speed(rows: Sequence[Row], found: Digest, price: Price | None) -> Iterator[
         yield "<h3>When does it pay?</h3>\n"
         yield f"<p>{safe(speed_note(generator_line(found)))} Measured on the machine of the run.</p>\n"
         yield _table(times, "Costs of compressing and break-even length")
+
+
+def _bill(rows: Sequence[Row], run: Run) -> Iterator[str]:
+    bill = bill_board(rows, run.results)
+    if bill.rows:
+        yield "<h3>What do 1,000 questions cost?</h3>\n"
+        yield _table(bill, "Bill of 1,000 questions, with and without compression")
 
 
 def _questions(run: Run, rows: Sequence[Row], found: Digest) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,10 @@ from ctxprune.eval.break_even import (
     Point,
     Price,
     Speed,
+    Workload,
+    bills,
     break_even,
+    break_even_at,
     break_even_speed,
     can_fit,
     fit_line,
@@ -30,7 +32,6 @@ from ctxprune.eval.report.folder import (
     by_dataset,
     headlines,
     is_baseline,
-    is_reference,
     is_tested,
     label,
     mean,
@@ -67,12 +68,16 @@ class Board:
 def leaderboard(results: Results) -> str:
     """All datasets as Markdown. The same results give the same text; no row is left out."""
     parts = ["# Leaderboard", markdown.plain(in_short(results)), reading(results)]
+    if warning := mixed_models(results):
+        parts.insert(1, f"**{markdown.plain(warning)}**")
     if tally := standings(results):
         parts += ["## Wins, ties and losses", _markdown(tally)]
     for dataset, rows in by_dataset(results).items():
         parts += [f"## {markdown.plain(dataset)}", _markdown(board(rows, results))]
         if (rest := differences(rows, results)).rows:
             parts += ["Differences of the other metrics:", _markdown(rest)]
+        if (bill := bill_board(rows, results)).rows:
+            parts += ["What 1,000 questions cost:", _markdown(bill)]
     return model_text("\n\n".join([*parts, *_origin(results)]) + "\n")
 
 
@@ -181,6 +186,17 @@ def in_short(results: Results) -> str:
     return "In short: " + "; ".join([*parts, *([went] if went else [])] or ["nothing was measured"]) + "."
 
 
+def mixed_models(results: Results) -> str:
+    """A warning where an endpoint's answers came from several models; "" else. Cached answers of earlier runs count."""
+    models = results.get("answered_by", ())
+    if len(models) < 2:
+        return ""
+    return (
+        f"Answers came from {len(models)} models: {', '.join(models)}. A difference between arms may be one between "
+        "models: name one of them as the model, with a date or revision, and run again."
+    )
+
+
 def _phrase(tally: Mapping[str, int]) -> str:
     counted = [
         (tally.get(name, 0), name, many) for name, many in (("win", "wins"), ("tie", "ties"), ("loss", "losses"))
@@ -236,51 +252,10 @@ def _origin(results: Results) -> Iterator[str]:
     yield "\n".join(lines)
 
 
-#: A variant's name as the run gives it: that of its set, then what was varied; see `ctxprune.eval.run.contexts`.
-_VARIANT = re.compile(r"(?P<base>.+) (?P<kind>needle|documents)=(?P<value>[0-9.e+-]+)")
-
-AXES: Mapping[str, str] = {
-    "needle": "position of the gold documents (0 first, 1 last)",
-    "documents": "documents a question",
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What was varied on one set. kind: a key of AXES. score: the metric drawn. lines: (value, row) by arm."""
-
-    base: str
-    kind: str
-    score: str
-    lines: Mapping[str, tuple[tuple[float, Row], ...]]
-
-
-def sweeps(datasets: Mapping[str, Sequence[Row]]) -> Iterator[Sweep]:
-    """The sweeps of a run with two points or more; baselines at equal tokens are left out, for legibility.
-
-    datasets: rows by data set, as `rows.by_dataset` gives them.
-    """
-    found: dict[tuple[str, str], dict[float, Sequence[Row]]] = {}
-    for dataset, rows in datasets.items():
-        if (match := _VARIANT.fullmatch(dataset)) and match["base"] in datasets:
-            found.setdefault((match["base"], match["kind"]), {})[float(match["value"])] = rows
-    for (base, kind), points in found.items():
-        if len(points) > 1:
-            score = score_name([row for rows in points.values() for row in rows])
-            yield Sweep(base, kind, score, _lines(points, score))
-
-
-def _lines(points: Mapping[float, Sequence[Row]], score: str) -> dict[str, tuple[tuple[float, Row], ...]]:
-    lines: dict[str, list[tuple[float, Row]]] = {}
-    for value, rows in sorted(points.items()):
-        for row in rows:
-            mean = row["metrics"].get(score, {}).get("mean")
-            if not is_baseline(row) and mean is not None and not math.isnan(mean):
-                lines.setdefault(row["arm"], []).append((value, row))
-    # what does not read the documents is level, and the oracle would be too
-    return {arm: tuple(line) for arm, line in lines.items() if arm == "full" or not is_reference(line[0][1])}
-
-
+BILL = (
+    *("arm", "context", "answers", "compressor", "total", "saved %"),
+    *("tokens of an answer", "nothing saved at"),
+)
 HEAD = (
     "arm",
     "removed %",
@@ -308,6 +283,50 @@ def speed_board(rows: Sequence[Row], found: Digest, price: Price | None = None) 
     head = HEAD if price is None else (*HEAD, "break-even tokens by price")
     rows = [row for row in rows if is_tested(row) and _timed(row)]
     return Board(head, tuple(tuple(_speed_cells(row, found, line, price)) for row in rows))
+
+
+def bill_board(rows: Sequence[Row], results: Results) -> Board:
+    """What 1,000 questions cost, the full context's first; no lines without a price and without the full context.
+
+    Answers cost what their tokens do, so longer ones show. The last column: of how many tokens an answer would have to
+    be for nothing to be saved.
+    """
+    full = next((row for row in rows if row["arm"] == "full"), None)
+    price = results.get("price")
+    if full is None or not price:
+        return Board(BILL, ())
+    lines = [_bill_cells(full, full, price)]
+    return Board(BILL, (*lines, *(_bill_cells(row, full, price) for row in rows if is_tested(row) and _timed(row))))
+
+
+def _bill_cells(row: Row, full: Row, price: Mapping[str, Any]) -> tuple[Cell, ...]:
+    before, after = (_or_zero(mean(each, "answer_tokens")) for each in (full, row))
+    work = Workload(
+        input_price=price["per_million_tokens"],
+        output_price=price.get("per_million_output_tokens") or 0.0,
+        tokens_before=number(full["tokens_after"]),
+        tokens_after=number(row["tokens_after"]),
+        output_before=before,
+        output_after=after,
+        compress_seconds=0.0 if row is full else mean(row, "compress_seconds"),
+        machine_hour=price["per_compute_hour"],
+    )
+    without, mine = bills(work)
+    parts = [f"{1000 * part:.4g}" for part in (mine.context, mine.output, mine.compressor, mine.money)]
+    if row is full:
+        return (Cell(row["arm"]), *map(Cell, parts), Cell(""), Cell(f"{before:.0f}"), Cell(""))
+    limit = break_even_at(work, "output_after")
+    last = Cell("–" if limit is None else f"{limit:,.0f}")
+    return (Cell(row["arm"]), *map(Cell, parts), _saved(without.money, mine.money), Cell(f"{after:.0f}"), last)
+
+
+def _saved(without: float, mine: float) -> Cell:
+    share = 1 - mine / without if without else 0.0
+    return Cell(f"{100 * share:.1f}", "win" if share > 0 else "loss" if share < 0 else "tie")
+
+
+def _or_zero(value: float) -> float:
+    return 0.0 if math.isnan(value) else value
 
 
 def speed_note(line: Line | None) -> str:

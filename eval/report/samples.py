@@ -1,4 +1,7 @@
-"""Choose the questions to show, largest loss first, and time the arms: one pass over samples.jsonl, bounded memory."""
+"""Choose the questions to show, largest loss first, and time the arms: one pass over samples.jsonl, bounded memory.
+
+And write the samples as RAGAS reads them.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import groupby
+from pathlib import Path
 from typing import Any, TypeAlias
 
+from ctxprune.errors import InputError
 from ctxprune.eval.config import FULL, NONE
 from ctxprune.eval.report.folder import (
     Row,
@@ -19,10 +24,12 @@ from ctxprune.eval.report.folder import (
     is_tested,
     label,
     number,
+    open_run,
     rerank_of,
     score_name,
     show,
 )
+from ctxprune.files import write_rows
 from ctxprune.text import model_text
 
 #: (cost, seconds) of one sample
@@ -299,3 +306,28 @@ def _folded(head: str, note: str, body: str, *, opened: bool) -> str:
         f'<summary><b dir="auto">{safe(head)}</b> <small>{safe(note)}</small></summary>'
         f'<div class="text" dir="auto">{body}</div></details>'
     )
+
+
+def write_ragas(run_folder: Path | str, path: Path) -> int:
+    """Write every sample of a finished run as a line that RAGAS reads, whole or not at all; returns how many.
+
+    A line has user_input, retrieved_contexts (what is left of each document), response where the generator answered,
+    reference (the first accepted answer) where there is one, and dataset, arm and id, which RAGAS ignores.
+    Raises InputError for a folder that holds no finished run and a file that cannot be written.
+    """
+    run = open_run(run_folder)
+    try:
+        return write_rows(path, (_for_ragas(sample) for _, sample in run.samples()))
+    except OSError as error:
+        path.with_name(path.name + ".part").unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error}; name a file where one can be written") from None
+
+
+def _for_ragas(sample: Mapping[str, Any]) -> dict[str, Any]:
+    given = {"response": sample.get("prediction"), "reference": next(iter(sample["answers"]), None)}
+    return {
+        "user_input": sample["query"],
+        "retrieved_contexts": [document["text"] for document in sample["documents"] if document.get("text")],
+        **{name: text for name, text in given.items() if text is not None},
+        **{name: sample.get(name) for name in ("dataset", "arm", "id")},
+    }

@@ -156,6 +156,8 @@ class Run:
         )
         self.answerer = Answerer(config.generator, store) if config.generator.kind != "none" else None
         self.judge = Answerer(config.judge, store) if config.judge.kind != "none" else None
+        #: The models that an endpoint named in its answers; of one run there should be one.
+        self.answered_by: set[str] = set()
         self.seconds: dict[str, float] = {}
         #: [stage, set, questions done, resident MB], twenty times a stage: a run must not grow with its questions
         self.memory: list[tuple[str, str, int, float]] = []
@@ -180,6 +182,7 @@ class Run:
             "data_hashes": {questions.name: questions.content_hash for questions in sets},
             "versions": versions(),
             "statistics": self.config.statistics.model_dump(),
+            "answered_by": sorted(self.answered_by),
             "price": self.config.price and self.config.price.model_dump(),
             "timings": {stage: round(seconds, 1) for stage, seconds in self.seconds.items()} | {"memory": self.memory},
         }
@@ -253,6 +256,9 @@ class Run:
         if self.answerer is None:
             return None
         answers = self.answerer.answers([self.prompt(sample) for sample in samples])
+        self.answered_by.update(answer.model for answer in answers if answer.model)
+        tokens = self.counter.count([answer.text for answer in answers])
+        answers = [replace(answer, tokens=float(count)) for answer, count in zip(answers, tokens, strict=True)]
         if self.judge is None:
             return answers
         verdicts = self._verdicts(samples, answers, self.judge)

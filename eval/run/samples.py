@@ -105,7 +105,7 @@ class Answerer:
         replies = [_reply(rows[name]) for name in keys]
         seconds = [float(str(rows[name]["seconds"])) for name in keys]
         return [
-            Answer(text=reply.text, seconds=spent, fault=reply.fault)
+            Answer(text=reply.text, seconds=spent, fault=reply.fault, model=reply.model)
             for reply, spent in zip(replies, seconds, strict=True)
         ]
 
@@ -144,7 +144,7 @@ def _reply(row: Mapping[str, object]) -> Reply:
     """What the store remembers; an entry of earlier versions is the model's whole text."""
     if "fault" not in row:
         return reply_of(str(row["text"]))
-    return Reply(str(row["text"]), str(row["fault"]), bool(row["cut"]))
+    return Reply(str(row["text"]), str(row["fault"]), bool(row["cut"]), str(row.get("model", "")))
 
 
 def configured(config: GeneratorConfig) -> Generator:

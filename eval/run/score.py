@@ -18,9 +18,11 @@ from ctxprune.eval.config import Arm, Statistics
 from ctxprune.eval.judge import Reference, Verdict, document_ranks, retriever_ranks
 from ctxprune.eval.metrics import (
     answer_in_context,
+    average_precision,
     exact_match,
     f1,
     ndcg,
+    ngram_support,
     reciprocal_rank,
     refuses,
     rouge_l,
@@ -37,10 +39,11 @@ from ctxprune.types import Extract, SoftTokens
 ANSWER_METRICS: Final = (
     *("em", "f1", "match", "rouge_l", "refusal", "false_refusal", "correct"),
     *("resilience", "boost", "judge", "judge_unparseable"),
-    "failed",
+    *("failed", "answer_tokens", "faithfulness"),
 )
 CONTEXT_METRICS: Final = (
-    *("answer_in_context", "sentence_precision", "sentence_recall", "reciprocal_rank", "ndcg10", "emptied"),
+    *("answer_in_context", "sentence_precision", "sentence_recall", "context_precision"),
+    *("reciprocal_rank", "ndcg10", "emptied"),
     *("words_before", "words_after", "tokens_before", "tokens_after", "budget_use", "over_budget"),
 )
 #: Every metric of a sample, in the order of columns.
@@ -54,15 +57,18 @@ class Answer:
     """What a generator wrote from an arm's context.
 
     match_without_context: `match` of the answer to the same question without a context, NaN where there is none.
-    verdict: of an LLM judge, None where none was asked. seconds: to generate it. fault: why the reply is no answer
-    (empty, refused, cut off, only reasoning), "" where it is one.
+    verdict: of an LLM judge, None where none was asked. seconds: to generate it. tokens: of the text, NaN where nobody
+    counted. fault: why the reply is no answer (empty, refused, cut off, only reasoning), "" where it is one. model:
+    what an endpoint says has answered.
     """
 
     text: str
     match_without_context: float = math.nan
     verdict: Verdict | None = None
     seconds: float = math.nan
+    tokens: float = math.nan
     fault: str = ""
+    model: str = ""
 
 
 def score(
@@ -81,20 +87,22 @@ def score(
     em, f1, match, rouge_l: of answerable questions with accepted answers. refusal: of unanswerable questions;
     false_refusal: of answerable ones. correct: `match` or `refusal`. resilience, boost: `match` where the generator
     was right, or wrong, without a context. failed: whether the reply is no answer; then it has no other answer metric,
-    and the others' means are over the rest. words and tokens: of the prompt text, titles included. budget_use:
-    tokens_after / budget.
+    and the others' means are over the rest. faithfulness: see `ngram_support`; of answers that are no refusal, to the
+    context they were given. context_precision: `average_precision` of the documents of which something is left, in
+    their order. words and tokens: of the prompt text, titles included. budget_use: tokens_after / budget.
     """
     question = reference.question
+    read = "" if _has_soft_tokens(result) else result.text  # what vectors say, nobody can look up
     return {
-        **(dict.fromkeys(ANSWER_METRICS, math.nan) if answer is None else score_answer(question, answer)),
+        **(dict.fromkeys(ANSWER_METRICS, math.nan) if answer is None else score_answer(question, answer, read)),
         **score_context(reference, result, gold_known=gold_known),
         "compress_seconds": compress_seconds,
         "generate_seconds": math.nan if answer is None else answer.seconds,
     }
 
 
-def score_answer(question: Question, answer: Answer) -> dict[str, float]:
-    """The ANSWER_METRICS, see `score`."""
+def score_answer(question: Question, answer: Answer, context: str = "") -> dict[str, float]:
+    """The ANSWER_METRICS, see `score`. context: what the generator read beside the question."""
     if answer.fault:
         return dict.fromkeys(ANSWER_METRICS, math.nan) | {"failed": 1.0}
     refused = float(refuses(answer.text))
@@ -113,6 +121,8 @@ def score_answer(question: Question, answer: Answer) -> dict[str, float]:
         "judge": math.nan if answer.verdict is None else float(answer.verdict == "yes"),
         "judge_unparseable": math.nan if answer.verdict is None else float(answer.verdict == "unparseable"),
         "failed": 0.0,
+        "answer_tokens": answer.tokens,
+        "faithfulness": math.nan if refused or not context.strip() else ngram_support(answer.text, context),
     }
 
 
@@ -121,15 +131,15 @@ def score_context(reference: Reference, result: CompressionResult, *, gold_known
     kept, precision, recall = _kept(reference, result, gold_known=gold_known)
     # a compressor that judged no document leaves the retriever's order
     ranks = document_ranks(reference.question, result.after) or retriever_ranks(reference.question)
-    soft = any(isinstance(piece, SoftTokens) for piece in result.after.pieces)
     text, budget = result.text, result.budget
     return {
         "answer_in_context": kept,
         "sentence_precision": precision,
         "sentence_recall": recall,
+        "context_precision": _context_precision(reference.question, result),
         "reciprocal_rank": math.nan if ranks is None else reciprocal_rank(ranks),
         "ndcg10": math.nan if ranks is None else ndcg(ranks, k=10),
-        "emptied": float(not soft and not text.strip()),
+        "emptied": float(not _has_soft_tokens(result) and not text.strip()),
         "words_before": float(words(readable_text(result.before))),
         "words_after": float(words(text)),
         "tokens_before": float(result.tokens_before),
@@ -137,6 +147,15 @@ def score_context(reference: Reference, result: CompressionResult, *, gold_known
         "budget_use": result.tokens_after / budget if budget else math.nan,
         "over_budget": math.nan if budget is None else float(result.over_budget),
     }
+
+
+def _context_precision(question: Question, result: CompressionResult) -> float:
+    """NaN where no document is marked as gold and where nothing is left of one."""
+    left = [piece.index for piece in result.after.pieces if isinstance(piece, Extract) and any(piece.kept)]
+    gold = [labelled.is_gold for labelled in question.documents]
+    if not left or not any(gold):
+        return math.nan
+    return average_precision([rank for rank, index in enumerate(left, 1) if gold[index]])
 
 
 def _kept(reference: Reference, result: CompressionResult, *, gold_known: bool) -> tuple[float, float, float]:
@@ -162,7 +181,11 @@ def _kept_in_text(question: Question, result: CompressionResult) -> float:
         return math.nan
     if answer_in_context(result.text, question.answers):
         return 1.0
-    return math.nan if any(isinstance(piece, SoftTokens) for piece in result.after.pieces) else 0.0
+    return math.nan if _has_soft_tokens(result) else 0.0
+
+
+def _has_soft_tokens(result: CompressionResult) -> bool:
+    return any(isinstance(piece, SoftTokens) for piece in result.after.pieces)
 
 
 COMPARED: Final = (

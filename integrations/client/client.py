@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Generic, Required, Self, TypeAlias, TypedDict, TypeVar, Unpack
+from weakref import WeakKeyDictionary
 
 import httpx2
 
 from ctxprune.calibration import PointName
+from ctxprune.documents import listed
 from ctxprune.errors import InputError
 from ctxprune.integrations.client import results
 from ctxprune.integrations.client.results import (
@@ -33,8 +37,8 @@ from ctxprune.text import UnitKind
 from ctxprune.types import Document
 
 T_co = TypeVar("T_co", covariant=True)
-#: A mapping has the server's fields: text, and optionally id, title and metadata.
-AnyDocument: TypeAlias = "str | Document | Mapping[str, Any]"
+#: A string, a mapping with the fields of the server (text, id, title, metadata), or what `Document.of` reads.
+AnyDocument: TypeAlias = object
 
 
 class CompressOptions(TypedDict, total=False):
@@ -120,7 +124,7 @@ def rerank_call(
 ) -> Call[tuple[Ranked, ...]]:
     row = {
         "query": query,
-        "documents": _listed(documents),
+        "documents": listed(documents),
         "return_documents": return_documents,
         "pruned_text": pruned_text,
     }
@@ -131,19 +135,20 @@ def _request(query: str, documents: Sequence[AnyDocument], options: Mapping[str,
     given = {name: value for name, value in options.items() if value is not None}
     for name in ("protect", "gap"):
         if name in given:
-            given[name] = _listed(given[name], name=name)
-    return given | {"query": query, "documents": [_sent(document) for document in _listed(documents)]}
+            given[name] = _listed(given[name], name)
+    return given | {"query": query, "documents": [_sent(document) for document in listed(documents)]}
 
 
 def _sent(document: AnyDocument) -> Any:
     """A document as the server takes it; a retriever's score is not sent, since the server has no use for it."""
-    if not isinstance(document, Document):
+    if isinstance(document, str | Mapping):
         return document
-    row: dict[str, Any] = {"text": document.text, "id": document.id, "title": document.title}
-    return row | ({"metadata": dict(document.metadata)} if document.metadata else {})
+    read = Document.of(document)
+    row: dict[str, Any] = {"text": read.text, "id": read.id, "title": read.title}
+    return row | ({"metadata": dict(read.metadata)} if read.metadata else {})
 
 
-def _listed(values: Sequence[Any], *, name: str = "documents") -> list[Any]:
+def _listed(values: Sequence[Any], name: str) -> list[Any]:
     if isinstance(values, str | bytes | Mapping):
         raise InputError(f"{name} must be a sequence, got one {type(values).__name__}; wrap it in a list")
     return list(values)
@@ -212,6 +217,8 @@ class _Base(Generic[Transport]):
     """What both clients share: where to ask, how, and how to read what comes back."""
 
     _open: Callable[..., Any]
+    #: By owner.
+    _none_opened: Callable[[], MutableMapping[Any, Any]] = dict
 
     def __init__(
         self,
@@ -231,12 +238,33 @@ class _Base(Generic[Transport]):
                 raise InputError(f"{name} must be a positive number of seconds, got {seconds}")
         if retries < 0 or not max_wait >= 0:
             raise InputError(f"retries and max_wait must not be negative, got {retries} and {max_wait}")
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable() and " " not in api_key):
+            raise InputError("api_key must be printable ASCII without spaces; check it for a line break at its end")
         headers = {"content-type": "application/json", "accept": "application/json"}
         headers |= {} if api_key is None else {"authorization": f"Bearer {api_key}"}
         headers |= {} if deadline is None else {"x-ctxprune-timeout": f"{deadline:g}"}
-        self._http = self._open(base_url=base_url, headers=headers, timeout=timeout, transport=transport)
+        opening: dict[str, Any] = {"timeout": timeout, "transport": transport}
+        self._opening = partial(self._open, base_url=base_url, headers=headers, **opening)
+        self._next, self._opened = self._opening(), self._none_opened()
+        self._options = opening | {"api_key": api_key, "deadline": deadline, "retries": retries, "max_wait": max_wait}
         self._patience = Patience(retries=retries, max_wait=max_wait)
         self._base_url, self._timeout = base_url, timeout
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A copy, also one in another process, opens connections of its own."""
+        return partial(type(self), self._base_url, **self._options), ()
+
+    @property
+    def _http(self) -> Any:
+        """The connections of whoever asks, see `_owner`."""
+        owner = self._owner()
+        if owner not in self._opened:
+            self._opened[owner], self._next = self._next or self._opening(), None
+        return self._opened[owner]
+
+    def _owner(self) -> Any:
+        """A process: on connections of its parent the answers of both would mix."""
+        return os.getpid()
 
     def _no_answer(self, error: httpx2.HTTPError) -> NoAnswerError:
         slow = isinstance(error, httpx2.TimeoutException)
@@ -314,9 +342,17 @@ class Client(_Base[httpx2.BaseTransport]):
 
 
 class AsyncClient(_Base[httpx2.AsyncBaseTransport]):
-    """`Client` for asyncio: the same arguments, the same methods to await, and `async with`."""
+    """`Client` for asyncio: the same arguments, the same methods to await, and `async with`.
+
+    It may be used in several event loops, each of which has connections of its own; close it in each.
+    """
 
     _open = httpx2.AsyncClient
+    _none_opened = WeakKeyDictionary
+
+    def _owner(self) -> Any:
+        """An event loop: connections of another one, which may have ended, cannot be waited for."""
+        return asyncio.get_running_loop()
 
     async def compress(
         self, query: str, documents: Sequence[AnyDocument], **options: Unpack[CompressOptions]

@@ -8,7 +8,8 @@ from langchain_core.documents import Document as LangChainDocument
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError
-from ctxprune.integrations.adapter import Compressed, finite
+from ctxprune.integrations.adapter import Compressed
+from ctxprune.plain import finite
 from ctxprune.types import Document as OwnDocument
 
 SCORE_KEYS = ("score", "relevance_score")

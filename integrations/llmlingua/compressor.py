@@ -7,6 +7,7 @@ docs/llmlingua-differences.md lists what differs. New code has more from `ctxpru
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +16,8 @@ import numpy as np
 
 from ctxprune.compressors.llmlingua.compressor import check_shares
 from ctxprune.compressors.llmlingua.model import BUNDLED, WordModel, load_word_model
-from ctxprune.compressors.llmlingua.words import TokenToWord
+from ctxprune.compressors.llmlingua.words import TokenToWord, checked_strings
+from ctxprune.documents import listed
 from ctxprune.errors import InputError, NotOfferedError, check_choice
 from ctxprune.integrations.llmlingua.structured_prompt import (
     PairRule,
@@ -27,6 +29,7 @@ from ctxprune.integrations.llmlingua.structured_prompt import (
     with_texts,
 )
 from ctxprune.integrations.llmlingua.words import Chunk, ChunkReader, Word, keep_flags, word_score
+from ctxprune.plain import as_float
 from ctxprune.tokens import default_counter
 from ctxprune.types import Document, Extract, Span, TokenCounter
 
@@ -131,9 +134,9 @@ class PromptCompressor:
         fn_labeled_original_prompt: every word with 1 (kept) or 0.
         """
         _check_names("compress_prompt", options, WITHOUT_EFFECT)
-        check_shares(rate=rate)
+        rate, target_token = _checked_limits(rate, target_token)
         check_choice("token_to_word", token_to_word, get_args(TokenToWord))
-        texts = [context] if isinstance(context, str) else list(context)
+        texts = _contexts(context)
         chunks = self._read(texts, force_tokens, force_reserve_digit, chunk_end_tokens)
         origin = sum(self.counter.count(texts))
         kept = list(range(len(texts)))
@@ -190,7 +193,7 @@ class PromptCompressor:
         Tokens are those of the JSON. The other fields are those of `compress_prompt`.
         """
         _check_names("compress_json", options, WITHOUT_EFFECT | {"reorder_keyvalue"})
-        check_shares(rate=rate)
+        rate, target_token = _checked_limits(rate, target_token)
         rules = pair_rules(json_data, json_config)
         origin = self.counter.count([_as_json(json_data)])[0]
         rate = min(target_token / max(origin, 1), 1.0) if target_token >= 0 else rate
@@ -241,8 +244,8 @@ class PromptCompressor:
         _check_names("structured_compress_prompt", options, WITHOUT_EFFECT | {
             "use_context_level_filter", "use_token_level_filter", "force_context_ids"
         })  # fmt: skip
-        check_shares(rate=rate)
-        parsed = [segments(each) for each in ([context] if isinstance(context, str) else context)]
+        rate, target_token = _checked_limits(rate, target_token)
+        parsed = [segments(each) for each in _contexts(context)]
         texts = [text for text, _ in parsed]
         origin = sum(self.counter.count(texts))
         rate = min(target_token / max(origin, 1), 1.0) if target_token >= 0 else rate
@@ -256,13 +259,11 @@ class PromptCompressor:
     def _read(
         self, texts: Sequence[str], force_tokens: Sequence[str], digits: bool, chunk_end_tokens: Sequence[str]
     ) -> list[list[Chunk]]:
-        if isinstance(force_tokens, str) or len(force_tokens) > self.max_force_token:
+        if len(checked_strings(force_tokens)) > self.max_force_token:
             raise InputError(
                 f"force_tokens must be a list of at most {self.max_force_token} strings, got {force_tokens!r:.80}; "
                 "raise llmlingua2_config={'max_force_token': ...}"
             )
-        if bad := [text for text in texts if not isinstance(text, str)]:
-            raise InputError(f"every context must be a string, got {type(bad[0]).__name__}")
         return self._reader.read(
             texts, force_tokens=list(force_tokens), digits=digits, chunk_end_tokens=chunk_end_tokens
         )
@@ -317,6 +318,23 @@ class PromptCompressor:
             "saving": f", Saving ${(origin - tokens) * 0.06 / 1000:.1f} in GPT-4.",
         }
         return result if labels is None else result | {"fn_labeled_original_prompt": labels}
+
+
+def _contexts(context: object) -> list[str]:
+    """Raises InputError for what is neither a string nor several."""
+    texts = [context] if isinstance(context, str) else listed(context, name="context")
+    if bad := [text for text in texts if not isinstance(text, str)]:
+        raise InputError(f"every context must be a string, got {type(bad[0]).__name__}")
+    return texts
+
+
+def _checked_limits(rate: object, target_token: object) -> tuple[float, float]:
+    """Both as plain numbers, -1 for no target. Raises InputError for what is none, and for a rate outside [0, 1]."""
+    share, target = as_float(rate), as_float(-1 if target_token is None else target_token)
+    check_shares(rate="none" if rate is None else rate)
+    if target is None or math.isnan(target):
+        raise InputError(f"target_token must be a number of tokens, or -1 for none, got {target_token!r:.80}")
+    return share or 0.0, target
 
 
 def _as_json(values: Any) -> str:

@@ -16,11 +16,11 @@ from typer import Option
 
 from ctxprune import __version__
 from ctxprune.errors import InputError
-from ctxprune.files import LOCK, only_writer, remove_matching, write_whole
+from ctxprune.files import JSON_LINES, LOCK, only_writer, remove_matching, write_whole
 from ctxprune.files import read_lines as file_lines
 from ctxprune.options import Options
 
-SUFFIXES = (".jsonl", ".jsonl.gz", ".parquet")
+SUFFIXES = (*JSON_LINES, ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def read_lines(source: Path) -> Iterator[Line]:
     """
     for file in input_files(source):
         prefix = "" if file == source else f"{file.relative_to(source).as_posix()}:"
-        rows = _parquet_rows(file) if file.suffix == ".parquet" else file_lines(file)
+        rows = _parquet_rows(file) if file.suffix.lower() == ".parquet" else file_lines(file)
         for number, text in rows:
             yield Line(f"{file}:{number}", f"{prefix}{number}", text)
 
@@ -53,15 +53,19 @@ def read_lines(source: Path) -> Iterator[Line]:
 def input_files(source: Path) -> list[Path]:
     """The file itself, or the readable files below a folder; InputError when there are none."""
     if source.is_dir():
-        files = sorted(path for path in source.rglob("*") if path.is_file() and path.name.endswith(SUFFIXES))
+        files = sorted(path for path in source.rglob("*") if path.is_file() and _is_readable(path))
         if not files:
             raise InputError(f"{source} holds no {', '.join(SUFFIXES)} file")
         return files
     if not source.exists():
         raise InputError(f"no file or folder {source}; check the path")
-    if not source.name.endswith(SUFFIXES):
+    if not _is_readable(source):
         raise InputError(f"cannot tell the form of {source}; its name must end in {', '.join(SUFFIXES)}")
     return [source]
+
+
+def _is_readable(path: Path) -> bool:
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def _parquet_rows(path: Path) -> Iterator[tuple[int, str]]:

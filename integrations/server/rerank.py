@@ -27,11 +27,13 @@ from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import public_name
 from ctxprune.integrations.server.errors import json_bytes
 from ctxprune.integrations.server.schemas import (
+    AnyText,
     CohereResponse,
     HighlightRequest,
     HighlightResponse,
     JinaResponse,
     Options,
+    Question,
     TeiRank,
 )
 from ctxprune.integrations.server.service import Service
@@ -87,13 +89,13 @@ def beginning(text: str, tokens: int, counter: TokenCounter) -> str:
 
 class TextDocument(BaseModel):
     model_config = _LENIENT
-    text: str
+    text: AnyText
 
 
 _Documents = Annotated[
     list[
         Annotated[
-            Annotated[str, Tag("as_text")] | Annotated[TextDocument, Tag("as_object")],
+            Annotated[AnyText, Tag("as_text")] | Annotated[TextDocument, Tag("as_object")],
             Discriminator(lambda value: "as_text" if isinstance(value, str) else "as_object"),
         ]
     ],
@@ -103,7 +105,7 @@ _Documents = Annotated[
 
 class _Rerank(BaseModel):
     model_config = _LENIENT
-    query: str = Field(min_length=1, max_length=20_000)
+    query: Question
     pruned_text: bool | None = Field(default=False, description="Give each document's text with only what helps.")
     language: str | None = Field(
         default=None, max_length=35, description="Of the documents, e.g. de or pt-BR; by default each one's is guessed."
@@ -147,7 +149,7 @@ class TeiRequest(_Rerank):
     model_config = ConfigDict(
         **_LENIENT, json_schema_extra={"examples": [{"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}]}
     )
-    texts: Annotated[list[str], FailFast()]
+    texts: Annotated[list[AnyText], FailFast()]
     raw_scores: bool | None = Field(default=False, description="Log-odds instead of probabilities.")
     return_text: bool | None = False
     truncate: bool | None = Field(default=None, description="Ignored: long texts are read to their end.")

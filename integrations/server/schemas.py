@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, JsonValue, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    FailFast,
+    Field,
+    JsonValue,
+    PlainValidator,
+    Tag,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 from ctxprune.calibration import PointName
 from ctxprune.select import OnEmpty, Order
@@ -33,27 +45,77 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
+def _checked_text(value: object, least: int = 0, most: int | None = None) -> str:
+    if not isinstance(value, str):
+        raise PydanticCustomError("string_type", "Input should be a valid string")
+    if len(value) < least:
+        raise PydanticCustomError("string_too_short", f"String should have at least {least} character")
+    if most is not None and len(value) > most:
+        raise PydanticCustomError("string_too_long", f"String should have at most {most} characters")
+    return value
+
+
+def _checked_name(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise PydanticCustomError("string_type", "Input should be a valid string or a number")
+    return str(value)
+
+
+def _checked_object(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("dict_type", "Input should be an object")
+    return value
+
+
+MAX_QUESTION = 20_000
+#: Any string of JSON, also with half of a surrogate pair, as cut emoji have, which pydantic's own strings are not.
+AnyText = Annotated[str, PlainValidator(lambda value: _checked_text(value)), WithJsonSchema({"type": "string"})]
+SomeText = Annotated[
+    str,
+    PlainValidator(lambda value: _checked_text(value, least=1)),
+    WithJsonSchema({"type": "string", "minLength": 1}),
+]
+AnyQuestion = Annotated[
+    str,
+    PlainValidator(lambda value: _checked_text(value, most=MAX_QUESTION)),
+    WithJsonSchema({"type": "string", "maxLength": MAX_QUESTION}),
+]
+Question = Annotated[
+    str,
+    PlainValidator(lambda value: _checked_text(value, least=1, most=MAX_QUESTION)),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_QUESTION}),
+]
+_Name = Annotated[
+    str, PlainValidator(_checked_name), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
+]
+#: The same for all that a parsed body may hold.
+AnyObject = Annotated[
+    dict[str, Any], PlainValidator(_checked_object), WithJsonSchema({"type": "object", "additionalProperties": True})
+]
+
+
 class DocumentIn(BaseModel):
     """A passage as the retriever gave it."""
 
     model_config = STRICT
-    text: str
-    id: str | int | float | None = Field(default=None, description="Comes back as a text.")
-    title: str | None = Field(
+    text: AnyText
+    id: _Name | None = Field(default=None, description="Comes back as a text.")
+    title: AnyText | None = Field(
         default=None, description="Read as the passage's first sentence, and put before its text."
     )
-    metadata: dict[str, JsonValue] | None = Field(default=None, description="Comes back as it went in.")
+    metadata: AnyObject | None = Field(default=None, description="Comes back as it went in.")
 
     def document(self) -> Document:
-        name = "" if self.id is None else str(self.id)
-        return Document(self.text, id=name, title=self.title or "", metadata=self.metadata or {})
+        return Document(self.text, id=self.id or "", title=self.title or "", metadata=self.metadata or {})
 
 
 def _kind(value: Any) -> str:
     return "as_text" if isinstance(value, str) else "as_object"
 
 
-AnyDocument = Annotated[Annotated[str, Tag("as_text")] | Annotated[DocumentIn, Tag("as_object")], Discriminator(_kind)]
+AnyDocument = Annotated[
+    Annotated[AnyText, Tag("as_text")] | Annotated[DocumentIn, Tag("as_object")], Discriminator(_kind)
+]
 
 
 Protected = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]
@@ -119,7 +181,7 @@ class CompressRequest(Options):
     """A question and what was retrieved for it."""
 
     model_config = ConfigDict(**STRICT, json_schema_extra={"examples": [EXAMPLE]})
-    query: str = Field(max_length=20_000)
+    query: AnyQuestion
     documents: Annotated[list[AnyDocument], FailFast()]
     return_spans: bool | None = Field(
         default=True, description="Give the offsets and scores of kept and removed sentences."
@@ -307,7 +369,7 @@ class HighlightRequest(BaseModel):
             ]
         },
     )
-    query: str = Field(min_length=1, max_length=20_000)
+    query: Question
     documents: Annotated[list[AnyDocument], FailFast()]
     pre_tags: Tags | None = Field(default=None, description='Before a sentence; by default ["<em>"].')
     post_tags: Tags | None = Field(default=None, description='After a sentence; by default ["</em>"].')

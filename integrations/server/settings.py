@@ -12,6 +12,14 @@ from ctxprune.integrations.server.gateway.policy import GatewayOptions, ModelInf
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+_UPSTREAM_KEYS = ("upstream_api_key", "anthropic_api_key")
+
+
+def _is_sendable(key: str) -> bool:
+    """Whether a header can hold the key as it is: another one would never be right, and every request would fail."""
+    return key.isascii() and key.isprintable() and " " not in key
+
+
 class Settings(BaseSettings):
     """Lists and mappings are JSON in the environment: CTXPRUNE_API_KEYS='["..."]'. Sizes are bytes or tokens as named.
 
@@ -147,8 +155,8 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"default_compressor {self.default_compressor!r} must be one of {', '.join(self.compressors)}"
             )
-        named = "gateway_agnostic" in self.model_fields_set and self.gateway_agnostic is not None
-        if named and self.gateway_agnostic not in self.compressors:
+        asked = "gateway_agnostic" in self.model_fields_set and self.gateway_agnostic is not None
+        if asked and self.gateway_agnostic not in self.compressors:
             raise ValueError(
                 f"gateway_agnostic {self.gateway_agnostic!r} must be one of {', '.join(self.compressors)}, or null"
             )
@@ -156,4 +164,9 @@ class Settings(BaseSettings):
             raise ValueError("tokenizers needs an entry 'default'")
         if any(not key.get_secret_value().strip() for key in self.api_keys):
             raise ValueError("api_keys must not be empty strings; leave the list empty to ask for none")
+        named = [("api_keys", key) for key in self.api_keys]
+        named += [(name, key) for name in _UPSTREAM_KEYS if (key := getattr(self, name)) is not None]
+        for name, key in named:
+            if not _is_sendable(key.get_secret_value()):
+                raise ValueError(f"{name} must be printable ASCII without spaces; is there a line break at its end?")
         return self

@@ -17,7 +17,7 @@ from ctxprune.compressors.provence.pruner import title_sentence
 from ctxprune.compressors.provence.second_look import told
 from ctxprune.data import read_questions
 from ctxprune.data.questions import LabelledDocument, Question, question_from_row
-from ctxprune.files import read_rows
+from ctxprune.files import is_json_lines, read_rows
 from ctxprune.text import split_sentences
 from ctxprune.text.normal import normalise, readable
 from ctxprune.text.words import query_terms, tokenise
@@ -190,7 +190,7 @@ def numbered(families: Sequence[Family]) -> tuple[list[int], list[tuple[int, int
 
 def _units(path: Path) -> list[tuple[Question, ...]]:
     """One question, or the two of a pair of twins: the answerable one first."""
-    if not path.name.endswith((".jsonl", ".jsonl.gz")):
+    if not is_json_lines(path.name):
         return [(question,) for question in read_questions(path)]
     rows = [(row, question_from_row(row, default_id=str(number))) for number, row in read_rows(path)]
     partner = {str(row["pair"]["id"]): question for row, question in rows if row.get("pair") and question.answerable}

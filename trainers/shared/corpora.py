@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ctxprune.data.questions import Question, question_from_row
 from ctxprune.errors import InputError
-from ctxprune.files import open_text, read_rows
+from ctxprune.files import is_json_lines, open_text, read_rows
 
 T = TypeVar("T")
 
@@ -33,7 +35,7 @@ def _texts(source: str, split: str, column: str) -> Iterator[str]:
     path = Path(source).expanduser()
     if not path.is_file():
         yield from _data_set(source, split, column)
-    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+    elif is_json_lines(path.name):
         for number, row in read_rows(path):
             yield from _row_texts(row, column, f"{path}:{number}")
     else:
@@ -61,7 +63,7 @@ def _paragraphs(path: Path) -> Iterator[str]:
                     lines = []
             if lines:
                 yield "".join(lines).strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}; it must be UTF-8 text or JSONL") from None
 
 
@@ -69,10 +71,11 @@ def _data_set(source: str, split: str, column: str) -> Iterator[str]:
     from datasets import load_dataset
 
     try:
-        rows = load_dataset(source, split=split, streaming=True)
+        rows = iter(load_dataset(source, split=split, streaming=True))
+        first = list(islice(rows, 1))  # only then is anything read of it
     except Exception as error:  # no such file, id, split or network: each its own type in several libraries
         raise InputError(f"{source} is no file and cannot be loaded as a data set: {error}") from error
-    for number, row in enumerate(rows):
+    for number, row in enumerate(chain(first, rows)):
         yield from _row_texts(dict(row), column, f"{source}[{number}]")
 
 

@@ -33,6 +33,7 @@ from ctxprune.compressors.llmlingua.words import (
 )
 from ctxprune.compressors.readings import DocumentCache, open_cache
 from ctxprune.errors import BudgetError, InputError, check_choice
+from ctxprune.plain import as_float
 from ctxprune.prompt import count_contexts
 from ctxprune.select import Policy, note_untouched, select
 from ctxprune.text.words import STOP_WORDS
@@ -206,11 +207,11 @@ class WordCompressor(ScoringCompressor):
         return narrow(extract, units)
 
 
-def check_shares(**shares: float | None) -> None:
-    """InputError for a share outside [0, 1]."""
+def check_shares(**shares: object) -> None:
+    """InputError for a share outside [0, 1], and for what is no number."""
     for name, share in shares.items():
-        if share is not None and not 0.0 <= share <= 1.0:
-            raise InputError(f"{name} must be in [0, 1], got {share}; it is the share to keep")
+        if share is not None and not 0.0 <= (math.nan if (number := as_float(share)) is None else number) <= 1.0:
+            raise InputError(f"{name} must be in [0, 1], got {share!r:.80}; it is the share to keep")
 
 
 class LLMLingua2(WordCompressor):

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal, Protocol
@@ -157,7 +157,8 @@ DIGIT = "[0-9]"
 
 def checked_strings(strings: Sequence[str]) -> tuple[str, ...]:
     """Each once; InputError for a plain string, an empty one, or what is no string."""
-    if isinstance(strings, str) or not all(isinstance(each, str) and each for each in strings):
+    listed = isinstance(strings, Iterable) and not isinstance(strings, str)
+    if not listed or not all(isinstance(each, str) and each for each in strings):
         raise InputError(f"force_tokens must be a list of strings that are not empty, got {strings!r:.80}")
     return tuple(dict.fromkeys(strings))
 

@@ -146,40 +146,36 @@ class Provence(ScoringCompressor):
                 staged(sentences_of(context, self.language, self.units), self.first_stage, self.language)
                 for context in contexts
             ]
-        items = [each.read for each in stages]
+        looks = self._first_looks([each.read for each in stages], model)
+        if second_look != "none":
+            looks = self._second_looks(looks, model, second_look)
+        with stage("infer"):
+            return [self._scored(*parts, model) for parts in zip(contexts, stages, looks, strict=True)]
+
+    def _first_looks(self, items: Sequence[Sentences], model: PrunerModel) -> list[Look]:
         read = _read(items, model)
         with stage("infer"):
             evidence = [gather(*parts) for parts in zip(items, read, strict=True)]
-            judged = [self._rounded(each, model) for each in evidence]
-        if second_look != "none":
-            judged = self._look_again(items, read, evidence, judged, model, second_look)
-        cut = [any(reading.question_cut for reading in readings) for readings in read]
-        with stage("infer"):
-            return [self._scored(*parts, model) for parts in zip(contexts, stages, judged, cut, strict=True)]
+            return [
+                Look(item, readings, each.fusable, *self._rounded(each, model))
+                for item, readings, each in zip(items, read, evidence, strict=True)
+            ]
 
-    def _look_again(
-        self,
-        items: Sequence[Sentences],
-        read: Sequence[Sequence[Reading]],
-        evidence: Sequence[Evidence],
-        judged: Sequence[Judged],
-        model: PrunerModel,
-        second_look: SecondLook,
-    ) -> list[Judged]:
+    def _second_looks(self, looks: Sequence[Look], model: PrunerModel, second_look: SecondLook) -> list[Look]:
         """The sentences by either look; the documents keep the relevance that they have for the question itself."""
-        looks = [
-            Look(item, readings, each.fusable, scores)
-            for item, readings, each, (scores, _) in zip(items, read, evidence, judged, strict=True)
-        ]
         led = [leads(look, second_look) for look in looks]
         again = iter(model.read([passage for pair in zip(looks, led, strict=True) for passage in passages(*pair)]))
+
+        def score(evidence: Evidence) -> Array:
+            return self._rounded(evidence, model)[0]
+
         return [
-            (either(look, lead, list(islice(again, len(lead))), lambda each: self._rounded(each, model)[0]), ranks)
-            for look, lead, (_, ranks) in zip(looks, led, judged, strict=True)
+            replace(look, scores=either(look, lead, list(islice(again, len(lead))), score))
+            for look, lead in zip(looks, led, strict=True)
         ]
 
-    def _scored(self, context: Context, stages: Staged, judged: Judged, cut: bool, model: PrunerModel) -> Context:
-        scores, ranks = judged
+    def _scored(self, context: Context, stages: Staged, look: Look, model: PrunerModel) -> Context:
+        scores, ranks = look.scores, look.ranks
         item, place = stages.read, 0
         lowest = min((relevance(float(rank), model.score) for rank in ranks), default=0.0)
         fresh = stages.unread_extracts(score=0.0 if model.score == "sigmoid" else lowest - 1.0)
@@ -193,7 +189,7 @@ class Provence(ScoringCompressor):
             context = replace(context, model=model.name)
         if stages.warning is not None:
             context = context.warn(stages.warning)
-        if cut:
+        if any(reading.question_cut for reading in look.readings):
             context = context.warn(
                 "the query is longer than a quarter of the model's input; only its beginning was read"
             )

@@ -43,12 +43,13 @@ def told(query: str, sentence: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """A first look at a context. scores: (n_sentences,) in [0, 1]."""
+    """A first look at a context. scores: (n_sentences,) in [0, 1]. ranks: (n_documents,) log-odds of relevance."""
 
     item: Sentences
     readings: Sequence[Reading]
     evidence: SentenceEvidence
     scores: Array
+    ranks: Array
 
     def query(self, sentence: int) -> str:
         return told(self.item.query, self.evidence.texts[sentence])

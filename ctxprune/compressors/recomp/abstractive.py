@@ -33,6 +33,7 @@ from ctxprune.models.seq2seq import (
     merge_adapter,
     model_config,
 )
+from ctxprune.plain import plain_budget
 from ctxprune.prompt import count_contexts
 from ctxprune.select import Policy
 from ctxprune.text import split_sentences
@@ -149,6 +150,7 @@ class RecompAbstractive:
             ]
 
     def _check(self, budget: int | None, threshold: float | None) -> None:
+        budget = plain_budget(budget)
         if threshold is not None:
             raise InputError(f"{self.name} scores nothing, so threshold={threshold} means nothing; pass budget=")
         if budget is not None and budget <= 0:

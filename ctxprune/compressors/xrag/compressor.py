@@ -22,6 +22,7 @@ from ctxprune.compressors.xrag.expand import Choice, Softened, checked_policy, p
 from ctxprune.compressors.xrag.reader import DocumentVectors, VectorReader, Vectors
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.models.sentence_encoders import Embedder, embedder_name
+from ctxprune.plain import plain_budget, plain_threshold
 from ctxprune.prompt import count_contexts, piece_text
 from ctxprune.timing import stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
@@ -197,6 +198,7 @@ class XRAG:
             room = (room or 0) - over
 
     def _check(self, budget: int | None, threshold: float | None) -> None:
+        budget, threshold = plain_budget(budget), plain_threshold(threshold)
         if threshold is not None and (self.policy is None or self.policy.default_threshold is None):
             what = "xrag scores nothing" if self.policy is None else f"{self.policy.name} scores are not probabilities"
             raise InputError(

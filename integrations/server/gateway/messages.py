@@ -111,7 +111,7 @@ class Conversation:
             whole = self.marking.takes(row, message)
             for path, text in texts_of(message):
                 yield from _marked(row, path, text, whole=whole, blocks=blocks)
-            yield from self._results(row, list(_result_texts(message)), None)
+            yield from self._results(row, list(_result_texts(message, errors=False)), None)
 
     def _results(self, row: int, texts: Sequence[tuple[Path, str]], name: object) -> Iterator[Slot]:
         for path, text in texts:
@@ -146,10 +146,10 @@ def checked_blocks(names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _result_texts(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
-    """The texts of Anthropic's blocks of tool results in a row of the user's."""
+def _result_texts(message: Mapping[str, Any], *, errors: bool = True) -> Iterator[tuple[Path, str]]:
+    """The texts of Anthropic's blocks of tool results in a row of the user's. errors: those of failed calls, too."""
     for place, part in enumerate(listed(message.get("content"))):
-        if isinstance(part, dict) and part.get("type") == "tool_result":
+        if isinstance(part, dict) and part.get("type") == "tool_result" and (errors or not part.get("is_error")):
             for path, text in texts_of(part):
                 yield ("content", place, *path), text
 

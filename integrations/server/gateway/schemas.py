@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ctxprune.integrations.originals import with_tool
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.gateway.work import Pruned
+from ctxprune.integrations.server.schemas import AnyText, SomeText
 
 _LENIENT = ConfigDict(extra="ignore", allow_inf_nan=False)
 _OWN = Field(default=None, description="Our options, for this request.")
@@ -134,8 +135,8 @@ class CompresrOptions(BaseModel):
 
 class CompresrInput(BaseModel):
     model_config = _LENIENT
-    context: str
-    query: str = Field(min_length=1)
+    context: AnyText
+    query: SomeText
 
 
 class CompresrRequest(CompresrOptions, CompresrInput):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -97,16 +98,21 @@ class Work:
         return [slot for slots in self.by_row.values() for slot in slots]
 
 
+#: A tool's name, and arguments that say nothing.
+_ARGUES_NOTHING = re.compile(r"[^:]*(?::\s*(?:\{\s*\}|\[\s*\]|null|\"\")?)?")
+
+
 def question_of(work: Work, row: int, slot: Slot) -> str:
     """The question that a row's texts are read for; "" when there is none. Where the newest text of the user is held
-    back, the tool call says more than an older one."""
+    back, the tool call says more than an older one, if it has any arguments."""
     ask, conversation = work.ask, work.conversation
     if ask.questions is not None or ask.options.question:
         return ask.options.question or (ask.questions or ())[row]
     call = conversation.call(slot) if slot.kind == "tool" else ""
     if ask.sees_all or slot.kind != "tool":
         return conversation.question(row) or call
-    return call or conversation.question_before(row)
+    before = conversation.question_before(row)
+    return before or call if _ARGUES_NOTHING.fullmatch(call) else call
 
 
 def limits_of(options: GatewayOptions) -> tuple[object, ...]:

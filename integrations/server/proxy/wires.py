@@ -8,6 +8,7 @@ at here; of marked context see `context`. Every byte outside of the changed text
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
@@ -91,10 +92,11 @@ def caches_all(body: Mapping[str, Any]) -> bool:
 
 
 def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
-    """`after` as JSON: the bytes of `before` as they came, with other texts in place of those that differ.
+    """`after` as JSON: the bytes of `before` as they came, with other texts in place of those that differ, and without
+    the fields that are gone.
 
-    Where more than texts differs, such as a field that is gone, all of it is written anew, in UTF-8; so is what came in
-    UTF-16 or UTF-32. A byte order mark stays. Takes time that grows with the body, so it belongs in a thread.
+    Where more differs, all of it is written anew, in UTF-8; so is what came in UTF-16 or UTF-32. A byte order mark
+    stays. Takes time that grows with the body, so it belongs in a thread.
     """
     encoding = json.detect_encoding(came)
     try:
@@ -107,26 +109,33 @@ def changed_bytes(came: bytes, before: Any, after: Any) -> bytes:
     if not encoding.startswith("utf-8"):
         return json_bytes(after)
     root = spans(text)
-    nodes = sorted(((_at(root, path), fresh) for path, fresh in changes), key=lambda pair: pair[0].start)
-    others = ((node.start, node.end, json.dumps(fresh, ensure_ascii=_is_ascii(text, node))) for node, fresh in nodes)
+    others = list[tuple[int, int, str]]()
+    for path, fresh in changes:
+        if fresh is None:
+            others += ((start, end, "") for start, end in _members(text, _at(root, path[:-1]), str(path[-1])))
+        else:
+            node = _at(root, path)
+            others.append((node.start, node.end, json.dumps(fresh, ensure_ascii=_is_ascii(text, node))))
     try:
-        return spliced(text, others).encode(encoding)
+        return spliced(text, sorted(others)).encode(encoding)
     except UnicodeEncodeError:  # half of a surrogate pair, which only escapes can hold
         return json_bytes(after)
 
 
 class _OtherwiseError(Exception):
-    """More than texts differs."""
+    """More than texts and fields that are gone differs."""
 
 
-def _changes(before: Any, after: Any, path: Path) -> Iterator[tuple[Path, str]]:
+def _changes(before: Any, after: Any, path: Path) -> Iterator[tuple[Path, str | None]]:
+    """(where, the other text, or None for a field that is gone)."""
     stack = [(before, after, path)]
     while stack:
         old, new, path = stack.pop()
         if old is new:
             continue
-        if isinstance(old, dict) and isinstance(new, dict) and list(old) == list(new):
-            stack.extend((old[key], new[key], (*path, key)) for key in old)
+        if isinstance(old, dict) and isinstance(new, dict) and list(new) == [key for key in old if key in new]:
+            yield from (((*path, key), None) for key in old if key not in new)
+            stack.extend((old[key], new[key], (*path, key)) for key in new)
         elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
             stack.extend((one, other, (*path, at)) for at, (one, other) in enumerate(zip(old, new, strict=True)))
         elif isinstance(old, str) and isinstance(new, str):
@@ -134,6 +143,20 @@ def _changes(before: Any, after: Any, path: Path) -> Iterator[tuple[Path, str]]:
                 yield path, new
         elif type(old) is not type(new) or old != new:
             raise _OtherwiseError
+
+
+_COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
+
+
+def _members(text: str, node: Node, key: str) -> Iterator[tuple[int, int]]:
+    """All members of an object under the key, each with the comma on one side of it; what is left still parses."""
+    begin, kept, last = node.start + 1, False, len(node.items) - 1
+    for place, (name, item) in enumerate(zip(node.keys, node.items, strict=True)):
+        comma = None if place == last else _COMMA.match(text, item.end)
+        following = item.end if comma is None else comma.end()
+        if name == key:
+            yield (node.items[place - 1].end, item.end) if kept else (begin, following)
+        kept, begin = kept or name != key, following
 
 
 def _at(root: Node, path: Path) -> Node:

@@ -1,0 +1,51 @@
+"""Numbers as callers give them (numpy's, Decimals, whole floats) made plain, so that they compare and become JSON."""
+
+from __future__ import annotations
+
+import math
+from numbers import Integral
+
+from ctxprune.errors import BudgetError, InputError
+
+
+def finite(value: object) -> float | None:
+    """A score as a float; None for nan, infinity and what is no number."""
+    number = as_float(value)
+    return None if number is None or not math.isfinite(number) else number
+
+
+def whole(value: object) -> int | None:
+    """A whole number, as 300.0 is one too; None for anything else."""
+    number = finite(value)
+    if number is not None and isinstance(value, Integral):
+        return int(value)
+    return int(number) if number is not None and number.is_integer() else None
+
+
+def plain_budget(value: object) -> int | None:
+    """A budget of tokens, which may still be too small; None for none. Raises BudgetError for no whole number."""
+    if value is None:
+        return None
+    if (number := whole(value)) is None:
+        raise BudgetError(f"budget must be a whole number of tokens, got {value!r:.80}; leave it out for no budget")
+    return number
+
+
+def plain_threshold(value: object) -> float | None:
+    """A threshold, which may still be out of range; None for none. Raises InputError for what is no number."""
+    if value is None:
+        return None
+    if (number := as_float(value)) is None:
+        raise InputError(f"threshold must be a number in [0, 1], got {value!r:.80}; leave it out for the default")
+    return number
+
+
+def as_float(value: object) -> float | None:
+    """Any real number as a float, nan and infinity too; None for what is none."""
+    # numpy's truth values and arrays of one number can be made floats too, the first by mistake
+    if isinstance(value, bool | str | bytes) or type(value).__name__ in ("bool", "bool_"):
+        return None
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):  # ValueError: a signalling Decimal, an array that is empty
+        return None
