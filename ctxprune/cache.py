@@ -17,7 +17,10 @@ ENTRY_BYTES = 300
 
 
 def key_of(*texts: str, scope: bytes = b"") -> bytes:
-    """16 bytes that stand for these texts in their order. scope: whose they are; equal texts of two have two keys."""
+    """16 bytes that stand for these texts in their order.
+
+    scope: whose they are, always of one length; equal texts of two owners have two keys.
+    """
     digest = hashlib.blake2b(scope, digest_size=16)
     for text in texts:
         # the length keeps ("ab", "c") and ("a", "bc") apart; surrogates have no plain UTF-8

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from ctxprune.integrations.server.gateway.ledger import Counts
 from ctxprune.integrations.server.gateway.messages import (
     Conversation,
+    holds_cache_mark,
     is_prose,
     is_structured,
     lexical_cut,
@@ -16,6 +17,7 @@ from ctxprune.integrations.server.gateway.messages import (
 )
 from ctxprune.integrations.server.gateway.work import RowMemory, prefix_keys, row_keys
 from ctxprune.integrations.server.proxy.context import Marking, replaced
+from ctxprune.integrations.server.proxy.wires import anthropic_results
 
 RESULT = "The kiln is fired at dawn. Clay comes from the river. Pots cost four crowns each."
 CALL = {"id": "k7", "type": "function", "function": {"name": "lookup", "arguments": '{"what": "kiln"}'}}
@@ -221,3 +223,13 @@ def test_what_is_remembered_of_rows_and_counts_is_bounded_in_bytes(limit, rememb
     newest = texts[20 - remembered :] or texts
     assert counts.count(newest, counter) == [len(text) for text in newest]
     assert counter.asked == texts + ([] if remembered else texts)
+
+
+@pytest.mark.parametrize("mark", [{"type": "ephemeral"}, {}, None])
+@pytest.mark.parametrize("is_inner", [True, False])
+def test_a_mark_counts_for_the_gateways_as_it_does_for_the_proxy(mark, is_inner):
+    text = {"type": "text", "text": "Sluice 4 is shut since Monday."} | ({"cache_control": mark} if is_inner else {})
+    result = {"type": "tool_result", "tool_use_id": "t1", "content": [text]}
+    message = {"role": "user", "content": [result | ({} if is_inner else {"cache_control": mark})]}
+    assert holds_cache_mark(message) is (mark is not None)
+    assert [each.is_cached for each in anthropic_results({"messages": [message]})] == [mark is not None]

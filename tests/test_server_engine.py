@@ -9,8 +9,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fixtures_server import PATIENT, Held, until
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ctxprune import Document
 from ctxprune.cache import BoundedCache
@@ -301,23 +299,3 @@ def test_a_cancelled_request_holds_nothing():
         return in_flight
 
     assert engine_run(work) == (0, 0)
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 6), st.integers(0, 4))),
-    st.integers(0, 12),
-)
-def test_the_cache_keeps_its_bounds(steps, limit):
-    now = [0.0]
-    cache = BoundedCache(limit, weigh=lambda value: value, max_age=5, clock=lambda: now[0])
-    stored = {}
-    for key, weight, wait in steps:
-        now[0] += wait
-        cache.put(key, weight)
-        stored[key] = (weight, now[0])
-        assert cache.weight <= limit
-        assert (cache.get(key) == weight) == (weight <= limit)
-        for other, (value, since) in stored.items():
-            assert cache.get(other) in (None, value)
-            if now[0] - since > 5:
-                assert other not in cache and cache.get(other) is None

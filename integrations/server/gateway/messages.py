@@ -21,7 +21,7 @@ from ctxprune.integrations.server.proxy.context import Kind, MarkedText, Marking
 from ctxprune.integrations.server.proxy.marks import CLOSING, OPENING, Block, find_blocks, outside, whole_block
 from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
 from ctxprune.integrations.server.proxy.wires import ends_cache
-from ctxprune.integrations.tool_calls import Path, calls_of, listed
+from ctxprune.integrations.tool_calls import Path, calls_of, listed, role_of
 from ctxprune.text.words import bm25_scores
 
 #: Where a text of the user may hold marked context.
@@ -48,8 +48,8 @@ class Conversation:
     slots: Sequence[Slot] = field(init=False)
 
     def __post_init__(self) -> None:
-        roles = [message.get("role") if isinstance(message, dict) else None for message in self.messages]
-        object.__setattr__(self, "replies", [row for row, role in enumerate(roles) if role == "assistant"])
+        replies = [row for row, message in enumerate(self.messages) if role_of(message) == "assistant"]
+        object.__setattr__(self, "replies", replies)
         calls = {name: call.line for message in self.messages for name, call in calls_of(message) if name}
         object.__setattr__(self, "calls", calls)
         asked: list[tuple[int, str]] = []
@@ -163,7 +163,7 @@ def _marked(row: int, path: Path, text: str, *, whole: bool, blocks: _Blocks) ->
 
 def _asked(message: Any, blocks: _Blocks) -> str:
     """What a user says outside the context; "" for other roles and for messages that are context."""
-    if not isinstance(message, dict) or message.get("role") != "user":
+    if role_of(message) != "user":
         return ""
     if message.get("name") == blocks.marking.name or message.get("ctxprune") is True:
         return ""

@@ -2,7 +2,7 @@
 
 Context is: a message whose `name` is the configured one; a message with `"ctxprune": true`; messages that the body's
 `ctxprune.messages` lists; and what stands between `<context>` and `</context>` (see `marks`). Assistant messages are
-never context. Everything else stays; of tool results see `wires`. Pure functions.
+never context. Everything else stays; of tool results see `wires`. Pure functions, but for `SentTexts`.
 
 A turn is a stretch of messages between assistant messages; the context of one turn is compressed together, for the
 question of that turn. So a later turn finds the same context and the same question, and the compressed message stays
@@ -23,7 +23,7 @@ from ctxprune.cache import ENTRY_BYTES, BoundedCache
 from ctxprune.integrations.server.proxy.marks import Block, find_blocks, outside, spliced, whole_block
 from ctxprune.integrations.server.proxy.quoting import ImpatientError, Patience
 from ctxprune.integrations.server.proxy.wires import caches_all, ends_cache
-from ctxprune.integrations.tool_calls import Path, is_models, texts_in, value_at, with_texts
+from ctxprune.integrations.tool_calls import Path, is_models, listed, role_of, texts_in, value_at, with_texts
 from ctxprune.prompt import NO_CONTEXT
 
 #: Context may stand in messages of these roles.
@@ -86,7 +86,7 @@ def find_turns(messages: Sequence[Any], marking: Marking, patience: Patience | N
     found = _found(messages, marking, patience or Patience())
     asked = [_asked(message, blocks) for message, blocks in zip(messages, found, strict=False)]
     said = [at for at, text in enumerate(asked) if text]
-    last = max((at for at, message in enumerate(messages) if not _is_assistant(message)), default=-1)
+    last = max((at for at, message in enumerate(messages) if role_of(message) != "assistant"), default=-1)
     turns, start = [], 0
     for end in _turn_ends(messages):
         if end > len(found):  # what the turn asks is not known
@@ -117,36 +117,6 @@ def by_place(texts: Iterable[Slot]) -> dict[tuple[int, Path], list[Slot]]:
     for slot in sorted(texts, key=lambda slot: (slot.row, slot.start)):
         places.setdefault((slot.row, slot.path), []).append(slot)
     return places
-
-
-#: The text of each stretch; None for one that went as it came.
-Sent = tuple[str | None, ...]
-
-
-class SentTexts:
-    """What turns or rows of conversations were sent as, by a key, so that later requests send the same bytes.
-
-    What could not be pruned is remembered too: were it pruned at the next request, the provider's prompt cache would
-    miss everything after it. limit: bytes of the texts, about; 0 keeps nothing.
-    """
-
-    def __init__(self, limit: int) -> None:
-        # up to four bytes a character, as Python keeps them
-        self._sent: BoundedCache[bytes, Sent] = BoundedCache(
-            limit, weigh=lambda sent: ENTRY_BYTES + sum(4 * len(text) for text in sent if text is not None)
-        )
-
-    def get(self, key: bytes, stretches: Sequence[Slot]) -> dict[Slot, str] | None:
-        """The texts of those that were changed; None where nothing was decided on."""
-        sent = self._sent.get(key)
-        if sent is None or len(sent) != len(stretches):
-            return None
-        return {each: text for each, text in zip(stretches, sent, strict=True) if text is not None}
-
-    def put(self, key: bytes, stretches: Sequence[Slot], texts: Mapping[Slot, str]) -> None:
-        """texts: of those that were changed, of these and maybe others."""
-        pairs = ((each, texts.get(each)) for each in stretches)
-        self._sent.put(key, tuple(None if text == each.text else text for each, text in pairs))
 
 
 def texts_of(message: Mapping[str, Any]) -> Iterator[tuple[Path, str]]:
@@ -220,17 +190,11 @@ def _blocks(text: str, patience: Patience, *, whole: bool) -> list[Block]:
 
 def _asked(message: Any, parts: Sequence[MarkedText]) -> str:
     """What a user message says outside its context; "" for other messages."""
-    if not isinstance(message, dict) or message.get("role") != "user":
-        return ""
-    return "\n".join(filter(None, (part.outside for part in parts)))
+    return "\n".join(filter(None, (part.outside for part in parts))) if role_of(message) == "user" else ""
 
 
 def _turn_ends(messages: Sequence[Any]) -> list[int]:
-    return [at for at, message in enumerate(messages) if _is_assistant(message)] + [len(messages)]
-
-
-def _is_assistant(message: Any) -> bool:
-    return isinstance(message, dict) and message.get("role") == "assistant"
+    return [at for at, message in enumerate(messages) if role_of(message) == "assistant"] + [len(messages)]
 
 
 def _question(asked: Sequence[str], said: Sequence[int], end: int) -> str:
@@ -283,8 +247,7 @@ def chat_conversation(body: Mapping[str, Any]) -> Conversation:
 def anthropic_conversation(body: Mapping[str, Any]) -> Conversation:
     """Anthropic messages. A text counts the same as a string and as a block, with a `cache_control` and without, so
     that a conversation is known again where its client moved the mark."""
-    given = body.get("messages")
-    messages = given if isinstance(given, list) else []
+    messages = listed(body.get("messages"))
     system = [{"role": "system", "content": body["system"]}] if body.get("system") else []
     places: list[Path] = [("system",)] * len(system)
     places += [("messages", at, "content") for at in range(len(messages))]
@@ -301,7 +264,7 @@ def anthropic_conversation(body: Mapping[str, Any]) -> Conversation:
 def responses_conversation(body: Mapping[str, Any]) -> Conversation:
     """OpenAI responses. Other items than messages are the model's or a tool's."""
     given = body.get("input")
-    items = given if isinstance(given, list) else []
+    items = listed(given)
     said = [("instructions", "system")] if isinstance(body.get("instructions"), str) else []
     said += [("input", "user")] if isinstance(given, str) else []
     texts = [_plain({"role": role, "content": body[name]}) for name, role in said]
@@ -314,9 +277,10 @@ def responses_conversation(body: Mapping[str, Any]) -> Conversation:
     )
 
 
-def _bare(body: Mapping[str, Any], listed: str) -> dict[str, Any]:
-    rest = {name: value for name, value in body.items() if name != "ctxprune"}
-    return rest | {listed: without_tags(rest[listed])} if isinstance(rest.get(listed), list) else rest
+def _bare(body: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The body without fields of ours, also in the messages, which stand under this name."""
+    rest = {key: value for key, value in body.items() if key != "ctxprune"}
+    return rest | {name: without_tags(rest[name])} if isinstance(rest.get(name), list) else rest
 
 
 def _plain(message: Any) -> Any:
@@ -346,13 +310,41 @@ def _item(item: Any) -> Any:
 
 
 def _last_mark(messages: Sequence[Any]) -> tuple[int, int]:
-    contents = [message.get("content") if isinstance(message, dict) else None for message in messages]
-    return max(
-        (
-            (at, place)
-            for at, content in enumerate(contents)
-            for place, block in enumerate(content if isinstance(content, list) else ())
-            if isinstance(block, dict) and ends_cache(block)
-        ),
-        default=_NOWHERE,
+    marks = (
+        (at, place)
+        for at, message in enumerate(messages)
+        if isinstance(message, dict)
+        for place, block in enumerate(listed(message.get("content")))
+        if isinstance(block, dict) and ends_cache(block)
     )
+    return max(marks, default=_NOWHERE)
+
+
+#: The text of each stretch; None for one that went as it came.
+Sent = tuple[str | None, ...]
+
+
+class SentTexts:
+    """What turns or rows of conversations were sent as, by a key, so that later requests send the same bytes.
+
+    What could not be pruned is remembered too: were it pruned at the next request, the provider's prompt cache would
+    miss everything after it. limit: bytes of the texts, about; 0 keeps nothing.
+    """
+
+    def __init__(self, limit: int) -> None:
+        # up to four bytes a character, as Python keeps them
+        self._sent: BoundedCache[bytes, Sent] = BoundedCache(
+            limit, weigh=lambda sent: ENTRY_BYTES + sum(4 * len(text) for text in sent if text is not None)
+        )
+
+    def get(self, key: bytes, stretches: Sequence[Slot]) -> dict[Slot, str] | None:
+        """The texts of those that were changed; None where nothing was decided on."""
+        sent = self._sent.get(key)
+        if sent is None or len(sent) != len(stretches):
+            return None
+        return {each: text for each, text in zip(stretches, sent, strict=True) if text is not None}
+
+    def put(self, key: bytes, stretches: Sequence[Slot], texts: Mapping[Slot, str]) -> None:
+        """texts: of those that were changed, of these and maybe others."""
+        pairs = ((each, texts.get(each)) for each in stretches)
+        self._sent.put(key, tuple(None if text == each.text else text for each, text in pairs))
