@@ -197,7 +197,9 @@ def test_chunks_end_where_they_may():
 
 @pytest.mark.parametrize("text", ["Der Bru\u0308ckenzoll stieg.", "Le cafe\u0301 ouvre a\u0300 midi.", "नौका चलती है।"])
 def test_a_kept_word_keeps_its_accents_and_vowel_signs(text):
-    words = PromptCompressor().compress_prompt(text, rate=0.5, return_word_label=True, word_sep="\x1e", label_sep="\x1f")
+    words = PromptCompressor().compress_prompt(
+        text, rate=0.5, return_word_label=True, word_sep="\x1e", label_sep="\x1f"
+    )
     assert {category(word[0])[0] for word, _ in labelled(words)}.isdisjoint("M")
     kept = words["compressed_prompt"]
     at = 0
