@@ -63,7 +63,7 @@ def _open_what_is_closed() -> None:
     """Whoever starts a command with a stream closed, as services do, wants nothing of it and gives nothing to it."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # for as long as we run
 
 
 def _never_fail_to_encode() -> None:

@@ -67,7 +67,7 @@ class PromptCompressor:
     model_name: a checkpoint's folder or hub id, an exported folder, or the bundled model. device_map: "cpu", "cuda",
     "mps" or "auto". model_config: torch_dtype and revision; no remote code is ever run. llmlingua2_config:
     max_force_token (100), and unknown_ends=True for llmlingua 0.2.2's mistake of opening and closing XLM-R's inputs
-    with <unk>. counter, or the name of one: counts tokens and weighs words; llmlingua's is `load_counter("tiktoken:gpt-3.5-turbo")`,
+    with <unk>. counter, or the name of one: counts tokens and weighs words; llmlingua's is "tiktoken:gpt-3.5-turbo",
     which is fetched over the network, so the default is the bundled tokenizer. Dictionaries are left as they are.
     Raises InputError for use_llmlingua2=False and for options of neither kind, CheckpointError for a bad checkpoint.
     """
