@@ -75,7 +75,9 @@ def listed(documents: object, *, name: str = "documents") -> list[Any]:
     if isinstance(documents, str | bytes | bytearray | Mapping) or not isinstance(documents, Iterable):
         raise InputError(f"{name} must be a sequence of documents, got one {kind}; wrap it in a list")
     if hasattr(documents, "columns") and hasattr(documents, "to_dict"):
-        raise InputError(f"{name} must be a sequence of documents, got a {kind}; pass its rows, to_dict('records')")
+        raise InputError(
+            f"{name} must be a sequence of documents, got a {kind}; pass its rows, as pandas' to_dict('records') gives"
+        )
     return list(documents)
 
 

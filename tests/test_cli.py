@@ -168,6 +168,18 @@ def test_a_byte_order_mark_says_how_to_read_a_text(ctxprune_cli, monkeypatch, tm
     assert out == text + "\n"
 
 
+@pytest.mark.parametrize(
+    ("closed", "code", "said"), [("stdin", 1, "standard input is empty"), ("stdout", 0, ""), ("stderr", 0, "")]
+)
+def test_a_stream_that_is_closed(capsys, monkeypatch, text_file, closed, code, said):
+    monkeypatch.setattr(sys, closed, None)
+    source = "-" if closed == "stdin" else text_file
+    done = main(["compress", "-q", QUESTION, "-c", "lead", "--budget", "9", str(source)])
+    assert (done, getattr(sys, closed) is not None) == (code, True)
+    assert said in capsys.readouterr().err
+    getattr(sys, closed).close()
+
+
 def test_a_list_in_a_file_names_the_item_that_cannot_be_used(ctxprune_cli, tmp_path):
     (tmp_path / "a.json").write_text('[{"text": "One."}, {"text": 2}]')
     code, _, err = ctxprune_cli("compress", "-q", QUESTION, tmp_path / "a.json")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import httpx2
+import numpy as np
 import pytest
 from fixtures_server import BRIDGE, DOCUMENTS, QUERY, MemoryLog, running, until
 from hypothesis import given
@@ -15,7 +16,7 @@ from langchain_core.documents import Document as LangChainDocument
 
 import ctxprune
 from ctxprune import Document
-from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.errors import BudgetError, CtxpruneError, InputError
 from ctxprune.integrations.client import (
     AsyncClient,
     Client,
@@ -145,6 +146,14 @@ def test_one_async_client_in_several_event_loops(url):
 
     first = asyncio.run(asked())
     assert len(first) == 20 and asyncio.run(asked()) == first
+
+
+def test_limits_of_other_libraries_travel(client):
+    expected = client.compress(QUERY, [BRIDGE], budget=12, threshold=0.25)
+    given = client.compress(QUERY, [BRIDGE], budget=np.int64(12), threshold=np.float32(0.25))
+    assert (given.text, given.budget) == (expected.text, 12)
+    with pytest.raises(BudgetError, match="whole number"):
+        client.compress(QUERY, [BRIDGE], budget="12")
 
 
 def test_documents_of_frameworks_travel(client):

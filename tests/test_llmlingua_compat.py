@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 from pathlib import Path
+from unicodedata import category
 
 import numpy as np
 import pytest
@@ -192,3 +193,51 @@ def test_options_of_neither_kind_are_refused(compressors):
 def test_chunks_end_where_they_may():
     assert chunk_bounds(list("ab.cdefg.h"), 4, {"."}) == [(0, 3), (3, 8), (8, 10)]
     assert chunk_bounds([], 4, {"."}) == []
+
+
+@pytest.mark.parametrize("text", ["Der Bru\u0308ckenzoll stieg.", "Le cafe\u0301 ouvre a\u0300 midi.", "नौका चलती है।"])
+def test_a_kept_word_keeps_its_accents_and_vowel_signs(text):
+    words = PromptCompressor().compress_prompt(
+        text, rate=0.5, return_word_label=True, word_sep="\x1e", label_sep="\x1f"
+    )
+    assert {category(word[0])[0] for word, _ in labelled(words)}.isdisjoint("M")
+    kept = words["compressed_prompt"]
+    at = 0
+    for word, flag in labelled(words):
+        at = text.index(word, at) + len(word)
+        assert not category(text[at : at + 1] or " ").startswith("M"), word
+        assert flag == "0" or word in kept
+
+
+@pytest.mark.parametrize("context", [None, 5, b"text", {"a": "text"}, ["text", None], float("nan")])
+def test_what_is_no_context(context):
+    for method in ("compress_prompt", "structured_compress_prompt"):
+        with pytest.raises(InputError, match="context must be"):
+            getattr(PromptCompressor(), method)(context)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"rate": None}, "rate must be in"),
+        ({"rate": "0.5"}, "rate must be in"),
+        ({"rate": True}, "rate must be in"),
+        ({"target_token": "9"}, "target_token must be a number"),
+        ({"target_token": float("nan")}, "target_token must be a number"),
+        ({"force_tokens": [""]}, "not empty"),
+        ({"force_tokens": None}, "must be a list of strings"),
+        ({"force_tokens": [b"x"]}, "must be a list of strings"),
+    ],
+)
+def test_limits_of_a_wrong_type(options, message):
+    with pytest.raises(InputError, match=message):
+        PromptCompressor().compress_prompt("Mars is red.", **options)
+
+
+def test_numbers_of_other_libraries_and_counters_by_name():
+    compressor = PromptCompressor(counter="words")
+    plain = compressor.compress_prompt("Mars is red and dry.", target_token=3)
+    assert compressor.compress_prompt(iter(["Mars is red and dry."]), target_token=np.int64(3)) == plain
+    assert plain["origin_tokens"] == 5
+    with pytest.raises(InputError, match="max_force_token must be a whole number"):
+        PromptCompressor(llmlingua2_config={"max_force_token": None})

@@ -276,6 +276,7 @@ HALF = "gra\ud83dnite"
     [
         ("/v1/compress", {"query": QUERY, "documents": [f"The {HALF} came by barge."], "return_html": True}),
         ("/v1/compress", {"query": f"Which {HALF}?", "documents": [{"text": "Stone.", "id": HALF, "title": HALF}]}),
+        ("/v1/compress", {"query": QUERY, "documents": [f"Of {HALF}. Of slate."], "protect": [HALF]}),
         ("/v1/compress/batch", {"requests": [{"query": HALF, "documents": [HALF]}]}),
         ("/v1/estimate", {"query": HALF, "documents": [HALF]}),
         ("/v1/rerank", {"query": HALF, "documents": [HALF, {"text": HALF}]}),

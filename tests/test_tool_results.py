@@ -70,7 +70,7 @@ def test_what_is_forgotten_is_read_again():
 def test_bad_options():
     with pytest.raises(InputError, match="ships stands in both only and never"):
         counted_results(only=["ships"], never=["ships"])
-    with pytest.raises(InputError, match="min_tokens must be 0 or more, got -1"):
+    with pytest.raises(InputError, match="min_tokens must be 0 or more, a whole number, got -1"):
         counted_results(min_tokens=-1)
     with pytest.raises(InputError, match="list of tool names"):
         counted_results(only="ships")
@@ -174,3 +174,10 @@ def test_strange_items_of_a_response_hold_no_results():
         {"type": "function_call_output", "output": {"a": 1}},
     ]
     assert responses_results({"input": items}) == [] == responses_results({"input": "What?"}) == responses_results({})
+
+
+@pytest.mark.parametrize("option", ["min_tokens", "remember"])
+@pytest.mark.parametrize("value", ["200", 1.5, float("nan"), None, True])
+def test_numbers_that_are_none(option, value):
+    with pytest.raises(InputError, match=f"{option} must be 0 or more, a whole number"):
+        ToolResults("lead", budget=9, **{option: value})

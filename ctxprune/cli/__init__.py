@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ctxprune.errors import CtxpruneError, MissingPackageError
 
@@ -23,6 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from ctxprune.cli.app import app
 
     arguments = sys.argv[1:] if argv is None else list(argv)
+    _open_what_is_closed()
     _never_fail_to_encode()
     stdout = sys.stdout
     try:
@@ -55,6 +57,13 @@ def _message(error: Exception) -> str:
         said = f"{error.strerror or error}: {error.filename}" if error.filename else error.strerror or str(error)
         return f"{said}; free some space and run the command again" if error.errno in _FULL else said
     return f"unexpected {type(error).__name__}: {error}; `ctxprune --debug ...` shows where"
+
+
+def _open_what_is_closed() -> None:
+    """Whoever starts a command with a stream closed, as services do, wants nothing of it and gives nothing to it."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115  # for as long as we run
 
 
 def _never_fail_to_encode() -> None:

@@ -254,7 +254,9 @@ def _compressor(args: argparse.Namespace) -> Compressor:
 
 
 def _progress(done: int) -> None:
-    print(f"\r{done} questions", end="", file=sys.stderr, flush=True)
+    """One line that counts on, where somebody looks on; what is printed next begins a line of its own."""
+    if sys.stderr.isatty():
+        print(f"{done} questions", end="\r", file=sys.stderr, flush=True)
 
 
 def _parser() -> argparse.ArgumentParser:

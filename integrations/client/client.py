@@ -32,6 +32,7 @@ from ctxprune.integrations.client.results import (
     SidecarFailedError,
     error_of,
 )
+from ctxprune.plain import plain_budget, plain_threshold
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
 from ctxprune.types import Document
@@ -136,6 +137,10 @@ def _request(query: str, documents: Sequence[AnyDocument], options: Mapping[str,
     for name in ("protect", "gap"):
         if name in given:
             given[name] = _listed(given[name], name)
+    if "budget" in given:
+        given["budget"] = plain_budget(given["budget"])
+    if "threshold" in given:
+        given["threshold"] = plain_threshold(given["threshold"])
     return given | {"query": query, "documents": [_sent(document) for document in listed(documents)]}
 
 

@@ -29,8 +29,8 @@ from ctxprune.integrations.llmlingua.structured_prompt import (
     with_texts,
 )
 from ctxprune.integrations.llmlingua.words import Chunk, ChunkReader, Word, keep_flags, word_score
-from ctxprune.plain import as_float
-from ctxprune.tokens import default_counter
+from ctxprune.plain import as_float, whole
+from ctxprune.tokens import CounterLike, as_counter, default_counter
 from ctxprune.types import Document, Extract, Span, TokenCounter
 
 #: Options of llmlingua's own method, which LLMLingua-2 has never looked at.
@@ -67,7 +67,7 @@ class PromptCompressor:
     model_name: a checkpoint's folder or hub id, an exported folder, or the bundled model. device_map: "cpu", "cuda",
     "mps" or "auto". model_config: torch_dtype and revision; no remote code is ever run. llmlingua2_config:
     max_force_token (100), and unknown_ends=True for llmlingua 0.2.2's mistake of opening and closing XLM-R's inputs
-    with <unk>. counter: counts tokens and weighs words; llmlingua's is `load_counter("tiktoken:gpt-3.5-turbo")`,
+    with <unk>. counter, or the name of one: counts tokens and weighs words; llmlingua's is "tiktoken:gpt-3.5-turbo",
     which is fetched over the network, so the default is the bundled tokenizer. Dictionaries are left as they are.
     Raises InputError for use_llmlingua2=False and for options of neither kind, CheckpointError for a bad checkpoint.
     """
@@ -81,7 +81,7 @@ class PromptCompressor:
         use_llmlingua2: bool = True,
         llmlingua2_config: Mapping[str, Any] | None = None,
         *,
-        counter: TokenCounter | None = None,
+        counter: CounterLike | None = None,
     ) -> None:
         if not use_llmlingua2:
             raise InputError("only LLMLingua-2 is offered here; pass use_llmlingua2=True and one of its checkpoints")
@@ -95,8 +95,10 @@ class PromptCompressor:
             device=None if device_map in ("auto", "balanced") else device_map,
             dtype=None if dtype in (None, "auto") else str(dtype).removeprefix("torch."),
         )
-        self.max_force_token = int(config.get("max_force_token", 100))
-        self.counter = counter or default_counter()
+        if (most := whole(config.get("max_force_token", 100))) is None:
+            raise InputError(f"max_force_token must be a whole number, got {config['max_force_token']!r:.80}")
+        self.max_force_token = most
+        self.counter: TokenCounter = default_counter() if counter is None else as_counter(counter)
         self._reader = ChunkReader(self.model, unknown_ends=bool(config.get("unknown_ends", False)))
 
     def __call__(self, *arguments: Any, **options: Any) -> dict[str, Any]:

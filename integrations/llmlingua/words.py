@@ -7,6 +7,7 @@ import string
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
+from unicodedata import category
 
 import numpy as np
 from tokenizers import models, pre_tokenizers
@@ -317,7 +318,10 @@ def _item_scores(items: Sequence[Item], tokens: Sequence[float]) -> list[float]:
 
 
 def _placed(words: Sequence[Word], text: str) -> list[Word]:
-    """Words with offsets free of outer white space (but for forced line breaks) and of overlap."""
+    """Words with offsets free of outer white space (but for forced line breaks) and of overlap.
+
+    Accents and vowel signs behind a word, which tokenizers strip, are part of it.
+    """
     end = 0
     for word in words:
         start, stop = max(word.start, end), max(word.end, end)
@@ -325,6 +329,8 @@ def _placed(words: Sequence[Word], text: str) -> list[Word]:
             start, stop = trim(text, start, stop) or (start, start)
         elif text[start:stop] != word.spelling:
             stop = start
+        while start < stop < len(text) and category(text[stop]).startswith("M"):
+            stop += 1
         word.start, word.end = start, stop
         end = stop
     return list(words)

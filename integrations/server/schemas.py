@@ -118,7 +118,11 @@ AnyDocument = Annotated[
 ]
 
 
-Protected = Annotated[str, Field(min_length=1, max_length=MAX_PATTERN_CHARACTERS)]
+Protected = Annotated[
+    str,
+    PlainValidator(lambda value: _checked_text(value, least=1, most=MAX_PATTERN_CHARACTERS)),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_PATTERN_CHARACTERS}),
+]
 
 
 class Options(BaseModel):
