@@ -35,7 +35,7 @@ _WHEN = re.compile(
     re.IGNORECASE,
 )
 _FIRST_STEPS = 30  # so many are tried at most
-_QUESTION = re.compile(r"[?？؟]\W{0,9}\Z")
+_QUESTION = re.compile(r"(?:[?？؟]|[\u0370-\u03ff];)\W{0,9}\Z")
 _NEAR = 200  # characters at the end of a heading that are looked at
 _LONGEST_ANSWER = 8  # units of what a question has below it
 #: What the step of a procedure may stand in, beside what leans on a step.
@@ -89,29 +89,39 @@ class _Choice:
         for unit, at in self.alive.items():
             if not self.chosen[at]:
                 continue
-            weak = bool(self.units.score[at] < self.good)
-            content = self._content(unit) if weak and self.roles[unit].kind == "heading" else None
+            weak, content = bool(self.units.score[at] < self.good), self._content(unit)
             if content is not None and not content:
                 offers.bare.add(at)
             elif groups := tuple(self._groups(unit, blocks.get(at, ()), content or ())):
                 role = self.roles[unit]
-                needs = bool(content) or (role.strength == "needed" and role.leans_on in self.alive)
-                offers.groups[at] = groups if weak and needs else (*groups, (at,))
+                needs = role.strength == "needed" and role.leans_on in self.alive
+                offers.groups[at] = groups if content or (weak and needs) else (*groups, (at,))
                 if needs and not weak:
                     offers.needy.add(at)
 
-    def _content(self, heading: int) -> tuple[int, ...] | None:
-        """The best chosen unit right below a heading, if any; None where nothing but headings stands there."""
-        below = []
-        for unit in range(heading + 1, len(self.roles)):
-            if self.roles[unit].kind == "heading":
-                break
-            if self.roles[unit].leans_on == heading and unit in self.alive:
-                below.append(unit)
-        if not below:
+    def _content(self, unit: int) -> Sequence[int] | None:
+        """What a weak heading comes with, the best that is chosen right below it, if any; or a table's header.
+
+        A header comes with its best row where that scores at least half as much. None for what may come alone.
+        """
+        at, kind = self.alive[unit], self.roles[unit].kind
+        weak = bool(self.units.score[at] < self.good)
+        if kind != "table header" and not (weak and kind == "heading"):
             return None
-        some = [unit for unit in below if self.chosen[self.alive[unit]]]
-        return (max(some, key=lambda unit: float(self.units.score[self.alive[unit]])),) if some else ()
+        below = [each for each in self._below(unit) if each in self.alive]
+        some = [each for each in below if self.chosen[self.alive[each]]]
+        best = max(some, key=lambda each: float(self.units.score[self.alive[each]]), default=None)
+        if best is None:
+            return () if weak and below else None
+        return (best,) if weak or 2 * self.units.score[self.alive[best]] >= self.units.score[at] else None
+
+    def _below(self, unit: int) -> Iterator[int]:
+        """What leans on a heading or header, up to the next heading or one of its own kind."""
+        for each in range(unit + 1, len(self.roles)):
+            if self.roles[each].kind in ("heading", self.roles[unit].kind):
+                return
+            if self.roles[each].leans_on == unit:
+                yield each
 
     def _groups(self, unit: int, block: Group, content: Sequence[int]) -> Iterator[Group]:
         """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs;

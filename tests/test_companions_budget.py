@@ -111,3 +111,14 @@ def test_a_warning_says_that_steps_are_missing(budget, steps):
 def test_no_warning_tells_of_steps_that_nobody_asked_for():
     context = scored(f"{STEPS}\n\nA radiator weighs nine kilograms.\n", {"nine": 0.9, "Wait": 0.2}, fallback=0.02)
     assert not choose(context, budget=13, floor=0.1).warnings
+
+
+def test_a_header_comes_with_the_row_that_answers_or_not_at_all():
+    context = scored(TIDES, {"| Date": 0.9, "4 May": 0.5, "3 May": 0.02})
+    assert lines(choose(context, budget=16, floor=0.01))[0] == "| 4 May | 4.4 | 0.5 |"
+    assert lines(choose(context, budget=22, floor=0.01)) == [
+        "| Date | High | Low |\n| --- | --- | --- |",
+        "| 4 May | 4.4 | 0.5 |",
+    ]
+    first = scored(TIDES, {"| Date": 0.9, "May": 0.1})
+    assert lines(choose(first, budget=16, floor=0.01))[0].startswith("| Date")
