@@ -23,6 +23,7 @@ from ctxprune.types import Context, Extract
 
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
 _OF_LAW = re.compile(r"[ \t>]*\(\d{1,3}\)")
+_CLAUSE = re.compile(r"[ \t>]*\d{1,3}[.)][ \t]+(?=[A-ZÀ-ÖØ-Þ]{2})[A-ZÀ-ÖØ-Þ ,&/-]{3,60}[.:][ \t]+\S")
 _ARTICLE = re.compile(r"[#\s*_]{0,9}(?:§|art(?:icle|ikel|ículo|icolo|\.)|clause)\s?\d", re.IGNORECASE)
 _BULLET = re.compile(r"[ \t>]*[-*+•‣◦–][ \t]")
 _TAGGED = re.compile(r"(?:<(?!li\b|/)[^<>]{0,300}>\s*)*?(?P<list><[ou]l\b[^<>]{0,300}>\s*)?<li\b", re.IGNORECASE)
@@ -146,17 +147,20 @@ class _Choice:
         if self.level is None:
             return blocks
         for procedure in procedures(self.extract, self.roles):
-            steps = [each for each in procedure.steps if each in self.alive]
-            answering = [each for each in steps if self._scores(each, self.level)]
-            above = any(self._scores(each, self.level) for each in procedure.above)
-            if above or 2 * len(answering) > len(steps):
+            if self._answers(procedure, self.level):
                 self._keep_whole(blocks, procedure, offers)
-                if any(self._scores(each, max(self.good, self.level)) for each in (*procedure.above, *steps)):
-                    offers.steps.append(tuple(self.alive[each] for each in steps))
+                if self._answers(procedure, max(self.good, self.level)):
+                    offers.steps.append(tuple(self.alive[each] for each in procedure.steps if each in self.alive))
         for answer in answered(self.extract, self.roles):
             if self._scores(answer.above[0], max(self.good, self.level)):
                 self._keep_whole(blocks, answer, offers)
         return blocks
+
+    def _answers(self, procedure: Procedure, least: float) -> bool:
+        """Whether what is above the steps scores at least so much, or most of the steps do."""
+        steps = [each for each in procedure.steps if each in self.alive]
+        answering = sum(self._scores(each, least) for each in steps)
+        return any(self._scores(each, least) for each in procedure.above) or 2 * answering > len(steps)
 
     def _scores(self, unit: int, least: float) -> bool:
         return unit in self.alive and bool(self.units.score[self.alive[unit]] >= least)
@@ -232,12 +236,14 @@ def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequenc
 def _is_numbered(text: str, extract: Extract, first: int, mark: re.Pattern[str], above: Sequence[int]) -> bool:
     """Whether a list that begins with the unit `first` counts its items, and is no paragraphs of a law.
 
-    In HTML its tag says so; laws number in brackets, below an article.
+    In HTML its tag says so; laws number in brackets, below an article, and contracts name their clauses in capitals:
+    "2. RENT. Tenant pays".
     """
     opening = mark.match(text, extract.units[first].start)
     if mark is not _NUMBERED:
         return bool(opening and mark is _TAGGED and (opening["list"] or "")[:3].lower() == "<ol")
-    return not _OF_LAW.match(text, extract.units[first].start) and not any(
+    start = extract.units[first].start
+    return not (_OF_LAW.match(text, start) or _CLAUSE.match(text, start)) and not any(
         _ARTICLE.match(text, extract.units[at].start) for at in above
     )
 
