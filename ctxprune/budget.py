@@ -100,11 +100,12 @@ class Offers:
 
     groups: for each unit that brings others the groups it would come in, itself first, the largest group first. The
     last is the unit alone, unless it cannot be read without another and scores less than half of the best: then it
-    comes with that or not at all. A heading that scores so little brings the best of what stands below it.
+    comes with that or not at all. A heading that scores so little brings the best of what stands below it, and a
+    table's header its best row, where that scores at least half as much.
     needy: units whose last group lacks what they cannot be read without.
     whole: units that others bring so that a procedure or an answer stays whole.
     steps: those of each procedure with something that scores at least half of the best.
-    bare: headings of less than half of the best score with nothing chosen below them.
+    bare: headings, and headers of tables, of less than half of the best score with nothing chosen below them.
     """
 
     groups: dict[int, tuple[Group, ...]] = field(default_factory=dict)

@@ -23,6 +23,7 @@ from ctxprune.types import Context, Extract
 
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
 _OF_LAW = re.compile(r"[ \t>]*\(\d{1,3}\)")
+_CLAUSE = re.compile(r"[ \t>]*\d{1,3}[.)][ \t]+(?=[A-ZÀ-ÖØ-Þ]{2})[A-ZÀ-ÖØ-Þ ,&/-]{3,60}[.:][ \t]+\S")
 _ARTICLE = re.compile(r"[#\s*_]{0,9}(?:§|art(?:icle|ikel|ículo|icolo|\.)|clause)\s?\d", re.IGNORECASE)
 _BULLET = re.compile(r"[ \t>]*[-*+•‣◦–][ \t]")
 _TAGGED = re.compile(r"(?:<(?!li\b|/)[^<>]{0,300}>\s*)*?(?P<list><[ou]l\b[^<>]{0,300}>\s*)?<li\b", re.IGNORECASE)
@@ -35,7 +36,7 @@ _WHEN = re.compile(
     re.IGNORECASE,
 )
 _FIRST_STEPS = 30  # so many are tried at most
-_QUESTION = re.compile(r"[?？؟]\W{0,9}\Z")
+_QUESTION = re.compile(r"(?:[?？؟]|[\u0370-\u03ff];)\W{0,9}\Z")
 _NEAR = 200  # characters at the end of a heading that are looked at
 _LONGEST_ANSWER = 8  # units of what a question has below it
 #: What the step of a procedure may stand in, beside what leans on a step.
@@ -89,29 +90,39 @@ class _Choice:
         for unit, at in self.alive.items():
             if not self.chosen[at]:
                 continue
-            weak = bool(self.units.score[at] < self.good)
-            content = self._content(unit) if weak and self.roles[unit].kind == "heading" else None
+            weak, content = bool(self.units.score[at] < self.good), self._content(unit)
             if content is not None and not content:
                 offers.bare.add(at)
             elif groups := tuple(self._groups(unit, blocks.get(at, ()), content or ())):
                 role = self.roles[unit]
-                needs = bool(content) or (role.strength == "needed" and role.leans_on in self.alive)
-                offers.groups[at] = groups if weak and needs else (*groups, (at,))
+                needs = role.strength == "needed" and role.leans_on in self.alive
+                offers.groups[at] = groups if content or (weak and needs) else (*groups, (at,))
                 if needs and not weak:
                     offers.needy.add(at)
 
-    def _content(self, heading: int) -> tuple[int, ...] | None:
-        """The best chosen unit right below a heading, if any; None where nothing but headings stands there."""
-        below = []
-        for unit in range(heading + 1, len(self.roles)):
-            if self.roles[unit].kind == "heading":
-                break
-            if self.roles[unit].leans_on == heading and unit in self.alive:
-                below.append(unit)
-        if not below:
+    def _content(self, unit: int) -> Sequence[int] | None:
+        """What a weak heading comes with, the best that is chosen right below it, if any; or a table's header.
+
+        A header comes with its best row where that scores at least half as much. None for what may come alone.
+        """
+        at, kind = self.alive[unit], self.roles[unit].kind
+        weak = bool(self.units.score[at] < self.good)
+        if kind != "table header" and not (weak and kind == "heading"):
             return None
-        some = [unit for unit in below if self.chosen[self.alive[unit]]]
-        return (max(some, key=lambda unit: float(self.units.score[self.alive[unit]])),) if some else ()
+        below = [each for each in self._below(unit) if each in self.alive]
+        some = [each for each in below if self.chosen[self.alive[each]]]
+        best = max(some, key=lambda each: float(self.units.score[self.alive[each]]), default=None)
+        if best is None:
+            return () if weak and below else None
+        return (best,) if weak or 2 * self.units.score[self.alive[best]] >= self.units.score[at] else None
+
+    def _below(self, unit: int) -> Iterator[int]:
+        """What leans on a heading or header, up to the next heading or one of its own kind."""
+        for each in range(unit + 1, len(self.roles)):
+            if self.roles[each].kind in ("heading", self.roles[unit].kind):
+                return
+            if self.roles[each].leans_on == unit:
+                yield each
 
     def _groups(self, unit: int, block: Group, content: Sequence[int]) -> Iterator[Group]:
         """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs;
@@ -136,17 +147,20 @@ class _Choice:
         if self.level is None:
             return blocks
         for procedure in procedures(self.extract, self.roles):
-            steps = [each for each in procedure.steps if each in self.alive]
-            answering = [each for each in steps if self._scores(each, self.level)]
-            above = any(self._scores(each, self.level) for each in procedure.above)
-            if above or 2 * len(answering) > len(steps):
+            if self._answers(procedure, self.level):
                 self._keep_whole(blocks, procedure, offers)
-                if any(self._scores(each, max(self.good, self.level)) for each in (*procedure.above, *steps)):
-                    offers.steps.append(tuple(self.alive[each] for each in steps))
+                if self._answers(procedure, max(self.good, self.level)):
+                    offers.steps.append(tuple(self.alive[each] for each in procedure.steps if each in self.alive))
         for answer in answered(self.extract, self.roles):
             if self._scores(answer.above[0], max(self.good, self.level)):
                 self._keep_whole(blocks, answer, offers)
         return blocks
+
+    def _answers(self, procedure: Procedure, least: float) -> bool:
+        """Whether what is above the steps scores at least so much, or most of the steps do."""
+        steps = [each for each in procedure.steps if each in self.alive]
+        answering = sum(self._scores(each, least) for each in steps)
+        return any(self._scores(each, least) for each in procedure.above) or 2 * answering > len(steps)
 
     def _scores(self, unit: int, least: float) -> bool:
         return unit in self.alive and bool(self.units.score[self.alive[unit]] >= least)
@@ -222,12 +236,14 @@ def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequenc
 def _is_numbered(text: str, extract: Extract, first: int, mark: re.Pattern[str], above: Sequence[int]) -> bool:
     """Whether a list that begins with the unit `first` counts its items, and is no paragraphs of a law.
 
-    In HTML its tag says so; laws number in brackets, below an article.
+    In HTML its tag says so; laws number in brackets, below an article, and contracts name their clauses in capitals:
+    "2. RENT. Tenant pays".
     """
     opening = mark.match(text, extract.units[first].start)
     if mark is not _NUMBERED:
         return bool(opening and mark is _TAGGED and (opening["list"] or "")[:3].lower() == "<ol")
-    return not _OF_LAW.match(text, extract.units[first].start) and not any(
+    start = extract.units[first].start
+    return not (_OF_LAW.match(text, start) or _CLAUSE.match(text, start)) and not any(
         _ARTICLE.match(text, extract.units[at].start) for at in above
     )
 

@@ -226,7 +226,7 @@ def _note_missing_steps(after: Context, units: Units, procedures: Sequence[Group
     if not (parts := [count for count in counts if 0 < count[0] < count[1]]):
         return after
     fit, steps = (sum(numbers) for numbers in zip(*parts, strict=True))
-    lists = "a list that answers" if len(parts) == 1 else f"{len(parts)} lists that answer"
+    lists = "a list that may answer" if len(parts) == 1 else f"{len(parts)} lists that may answer"
     return after.warn(
         f"only {fit} of the {steps} steps or items of {lists} the question fit the budget of {budget} tokens"
     )

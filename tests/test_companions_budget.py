@@ -103,7 +103,7 @@ def test_a_warning_says_that_steps_are_missing(budget, steps):
     result = choose(context, budget=budget, floor=0.01)
     assert len(lines(result)) == 1 + steps
     expected = (
-        f"only {steps} of the 3 steps or items of a list that answers the question fit the budget of {budget} tokens"
+        f"only {steps} of the 3 steps or items of a list that may answer the question fit the budget of {budget} tokens"
     )
     assert (expected in result.warnings) == (steps < 3)
 
@@ -111,3 +111,25 @@ def test_a_warning_says_that_steps_are_missing(budget, steps):
 def test_no_warning_tells_of_steps_that_nobody_asked_for():
     context = scored(f"{STEPS}\n\nA radiator weighs nine kilograms.\n", {"nine": 0.9, "Wait": 0.2}, fallback=0.02)
     assert not choose(context, budget=13, floor=0.1).warnings
+
+
+def test_a_header_comes_with_the_row_that_answers_or_not_at_all():
+    context = scored(TIDES, {"| Date": 0.9, "4 May": 0.5, "3 May": 0.02})
+    assert lines(choose(context, budget=16, floor=0.01))[0] == "| 4 May | 4.4 | 0.5 |"
+    assert lines(choose(context, budget=22, floor=0.01)) == [
+        "| Date | High | Low |\n| --- | --- | --- |",
+        "| 4 May | 4.4 | 0.5 |",
+    ]
+    first = scored(TIDES, {"| Date": 0.9, "May": 0.1})
+    assert lines(choose(first, budget=16, floor=0.01))[0].startswith("| Date")
+
+
+def test_no_warning_tells_of_the_other_items_of_a_list_one_of_which_answers():
+    text = "Rules of the boathouse\n\n1. Oars are dried.\n2. Nobody rows alone.\n3. The gate is shut at ten.\n"
+    assert not choose(scored(text, {"Nobody": 0.9}, fallback=0.02), budget=9, floor=0.01).warnings
+
+
+def test_clauses_that_are_named_in_capitals_are_no_steps():
+    clauses = ["1. TERM. It lasts a year.", "2. RENT AND FEES. Tenant pays 900.", "3. PETS. None are allowed."]
+    lease = scored("LEASE OF A FLAT\n\n" + "\n\n".join(clauses) + "\n", {"LEASE": 0.9, "RENT": 0.8}, fallback=0.02)
+    assert "3. PETS. None are allowed." not in lines(choose(lease, threshold=0.5))

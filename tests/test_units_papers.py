@@ -35,6 +35,11 @@ def roles(text):
             "Rule 7b. Offside is judged by the referee.",
         ),
         ("Abbildung 3.1. Der Kessel von vorn. Er ist grün.\n", "Abbildung 3.1. Der Kessel von vorn."),
+        (
+            "7. GOVERNING LAW. The law of Malta applies. Courts sit there.\n",
+            "7. GOVERNING LAW. The law of Malta applies.",
+        ),
+        ("2. Wait. Then open the lid.\n", "2. Wait."),
         ("He was born in May 1950. Then he moved. He died.\n", "He was born in May 1950."),
         ("The box has room for 12. Pensions are paid abroad.\n", "The box has room for 12."),
         ("The file is No. BX4471 of the court. It is closed.\n", "The file is No. BX4471 of the court."),
@@ -179,6 +184,57 @@ def test_a_sentence_that_points_back_leans_on_the_one_before(pair):
 )
 def test_a_sentence_that_does_not_stands_alone(pair):
     assert roles(pair)[parts(pair)[1]][1] is None
+
+
+ENTRIES = {
+    "en": "adze (n.) a tool for dressing timber. [OE adesa]\nauger, a tool for boring; also\n  a drill.\nawl, a point.",
+    "de": "Abzug, der: Rabatt. Auch: Waffe.\nAchse, die: gedachte Linie [lat. axis]\nAdel, der: Stand.",
+    "ru": "весло (ср.) то, чем гребут\nветер (м.) движение воздуха\nвода, жидкость без цвета",
+    "unordered": "mint, fresh from the bed\nanise (whole seeds)\nbasil, dried in bunches",
+}
+
+
+@pytest.mark.parametrize(("language", "ordered"), [("en", True), ("de", True), ("ru", True), ("unordered", False)])
+def test_lines_in_the_order_of_the_alphabet_are_entries(language, ordered):
+    found = roles(ENTRIES[language] + "\n")
+    begins = [line.split()[0] for line in ENTRIES[language].splitlines() if not line.startswith(" ")]
+    items = [text.split()[0] for text, (kind, _) in found.items() if kind == "list item"]
+    assert (items == begins) == ordered
+    if language == "en":
+        assert found["[OE adesa]"][1] == "adze (n.) a tool for dressing timber."
+
+
+def test_prose_with_lines_that_happen_to_begin_so_is_none():
+    text = "We like\napples, which grow in rows, and\nbread (of rye) sold at the gate of\nclay pits, an hour away.\n"
+    assert len(parts(text)) == 1
+
+
+def test_dots_before_a_price_end_no_sentence():
+    menu = (
+        "Pike, dill butter ............ 19.50\nBreast of duck, plums ... 24.00\nDumplings .................... 12.80\n"
+    )
+    assert parts(menu) == menu.splitlines()
+    assert parts("He paid ... 5 of them did not. It was late.\n")[-1] == "It was late."
+
+
+def test_a_question_of_a_quiz_has_its_number_in_its_title_and_one_in_greek_is_one():
+    found = roles("Frage 2\nWelcher Fluss ist der längste?\nA) Rhein\nB) Wolga\n")
+    assert found["A) Rhein"] == ("list item", "Frage 2\nWelcher Fluss ist der längste?")
+    found = roles("Υπάρχει στάση;\nΝαι, στην πλατεία. Περνά κάθε ώρα.\n")
+    assert found["Ναι, στην πλατεία."][1] == "Υπάρχει στάση;"
+
+
+@pytest.mark.parametrize(
+    ("unit", "files"),
+    [
+        ("{{Reflist}}\n[[Category:Mills]]", True),
+        ("[[Datei:Mühle.jpg|mini]]", True),
+        ("{{convert|5|km}}", False),
+        ("[[Mill]]", False),
+    ],
+)
+def test_what_files_a_page_of_a_wiki_says_nothing(unit, files):
+    assert leads_elsewhere(unit, [Span(0, len(unit))], tags=False) == [files]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from ctxprune.text.atoms import fences
 from ctxprune.text.citations import mark_citations
 from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.columns import mark_columns
+from ctxprune.text.entries import mark_entries
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
@@ -61,6 +62,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_columns(lines, kinds)
         mark_tables(lines, kinds)
         mark_spaced_tables(lines, kinds)
+        mark_entries(lines, kinds)
         mark_questions(lines, kinds)
         mark_numbered(lines, kinds)
     if not tags:

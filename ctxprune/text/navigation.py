@@ -38,6 +38,12 @@ _POINTER = re.compile(
     r"(?:[-*+]|\d{1,3}[.)])?\s*(?:(?:\[[^\[\]\n]{1,200}\]\(#[^()\s]{0,200}\)|\[!\[[^\[\]\n]{0,200}\]\([^()\s]{0,500}\)\]"
     r"\([^()\s]{0,500}\))[\s|·•]*)+"
 )
+#: "[[Category:Mills]]" and "{{Reflist}}" of a wiki.
+_FILED = re.compile(
+    r"(?:\[\[(?:Category|Kategorie|Catégorie|Categor[íi]a|Categoria|Kategoria|File|Datei|Fichier|Archivo|Image):"
+    r"[^\[\]\n]{1,200}\]\]\s*|\{\{[A-Za-z ]{1,40}\}\}\s*)+",
+    re.IGNORECASE,
+)
 _TRAIL_PARTS, _TRAIL_CHARACTERS = 3, 200
 _FIRST_LETTERS = frozenset(name[0] for name in _FIRST)
 _NO_NAME = re.compile(r"[\d.!?]")
@@ -147,7 +153,9 @@ def leads_elsewhere(text: str, units: Sequence[Span], *, tags: bool) -> list[boo
 
 
 def _is_pointer(text: str, start: int, end: int) -> bool:
-    """Whether a unit of Markdown is nothing but links to places on its own page, or pictures that are links."""
+    """Whether a unit is nothing but links to places on its own page, pictures that are links, or what files it."""
+    if text.startswith(("[[", "{{"), start):
+        return _FILED.fullmatch(text, start, end) is not None
     return "](" in text[start:end] and _POINTER.fullmatch(text, start, end) is not None
 
 

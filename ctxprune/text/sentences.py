@@ -78,8 +78,13 @@ _INDENT = 80  # columns of white space before a line's first mark
 _MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt)\Z")
 _MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z#]|[ivxIVX]{1,4})\)?\s*")
 
-#: "Table 4. Heights of the tide", "Line 8. Net income": what a paragraph begins with to be called by.
-_COUNTED = re.compile(r"\s*[^\W\d_a-z][^\W\d_]{2,11} \d{1,3}(?:[-.]\d{1,3}){0,3}[a-z]?")
+#: What a paragraph begins with to be called by: "Table 4. Heights of the tide", "3. UTILITIES. Tenant pays".
+_CAPITALS = r"[^\W\d_a-zß-öø-ÿ]{1,20}"
+_COUNTED = re.compile(
+    rf"\s*(?:[^\W\d_a-z][^\W\d_]{{2,11}} \d{{1,3}}(?:[-.]\d{{1,3}}){{0,3}}[a-z]?"
+    rf"|(?:§ ?)?\d{{1,3}}(?:\.\d{{1,3}}){{0,3}}[.)]?[ \t]{{1,4}}(?=\w\w){_CAPITALS}"
+    rf"(?:[ ,&/-]{{1,3}}{_CAPITALS}){{0,5}})"
+)
 
 # Where sentencex's English rules err: abbreviations they miss, and words and units they take for one.
 _NEVER_LAST = re.compile(r"(?:e\.g|i\.e|vs|cf|viz|incl|approx|esp)", re.IGNORECASE)

@@ -21,7 +21,8 @@ _SECTION = re.compile(r"[ \t]*(?:Sec\.|Section|Art\.|§)\s?\d[\w.:-]{0,15}\s+[^\
 _ITEM_MARK = re.compile(r"[ \t]*\([a-z1]\)")
 _NAMED = re.compile(
     r"(?:section|article|artikel|art\.|čl\.|статья|clause|chapter|part|schedule|annex|appendix|kapitel|abschnitt|anlage|titre"
-    r"|chapitre|capítulo|sección|artículo|articolo|capitolo|rozdział|§)\s{0,2}(?:\d{1,3}|[IVX]{1,6}|[A-Z])(?!\w)",
+    r"|chapitre|question|exercise|problem|lesson|frage|aufgabe|übung|exercice|pregunta|ejercicio|domanda|esercizio"
+    r"|pytanie|zadanie|capítulo|sección|artículo|articolo|capitolo|rozdział|§)\s{0,2}(?:\d{1,3}|[IVX]{1,6}|[A-Z])(?!\w)",
     re.IGNORECASE,
 )
 _NUMBER_ALONE = re.compile(r"[ \t]*(?:§|[^\W\d_]{2,10}\.?)\s{0,2}(?:\d{1,3}|[IVX]{1,6})[.:]?\s*$")
@@ -44,6 +45,7 @@ TELLS_HOW = re.compile(
 )
 _SIGN = re.compile(r"[ \t]*([■□◆◇▼▽▶])[ \t\u3000]?")
 _ASKS = ("?", "？", "؟")
+_GREEK_ASKS = re.compile(r"[\u0370-\u03ff];\s*$")
 _TEXT = ("plain", "turn")  # what may stand below a title
 _TITLE_LENGTH, _TITLE_WORDS = 70, 10
 _MARGIN = 3  # columns; what is set in deeper belongs to something above
@@ -105,7 +107,7 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> Non
 def _room(lines: Sequence[Line], kinds: Sequence[Kind]) -> float:
     """Characters up to which a line ends only if somebody meant it to; where no line is wrapped, all end so."""
     plain = [place for place, kind in enumerate(kinds) if kind == "plain"]
-    longest = max((len(lines[place].text) for place in plain), default=0)
+    longest = max((len(line.text) for line, kind in zip(lines, kinds, strict=True) if kind in _TEXT), default=0)
     if longest > _WIDTH and not any(_is_wrapped(lines, kinds, place) for place in plain):
         return math.inf
     return _ROOM * min(_WIDTH, longest)
@@ -225,7 +227,11 @@ def _is_title(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, ro
         return True  # over "Monday: 9 to 5" and so on
     if SENTENCE_END.search(lines[paragraph.stop - 1].text) is None:
         return False
-    return first.text.rstrip().endswith(_ASKS) or len(first.text.strip()) + 1 + _first_word(second.text) <= room
+    return (
+        first.text.rstrip().endswith(_ASKS)
+        or _GREEK_ASKS.search(first.text) is not None
+        or len(first.text.strip()) + 1 + _first_word(second.text) <= room
+    )
 
 
 def _first_word(text: str) -> int:
@@ -236,6 +242,8 @@ def _first_word(text: str) -> int:
 def is_title_text(line: Line, number: re.Match[str] | None) -> bool:
     """Whether a line by itself may be a title."""
     title = line.text[number.end() if number else 0 :].strip()
+    if _GREEK_ASKS.search(title):
+        title = title[:-1]
     if line.indent > _MARGIN or line.quote or len(title) > _TITLE_LENGTH or len(title.split()) > _TITLE_WORDS:
         return False
     ended = title.endswith(",") or (SENTENCE_END.search(title) is not None and not title.endswith(_ASKS))
