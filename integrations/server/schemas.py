@@ -19,7 +19,6 @@ from pydantic import (
     WithJsonSchema,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 from ctxprune.calibration import PointName
 from ctxprune.select import OnEmpty, Order
@@ -47,23 +46,23 @@ EXAMPLE: dict[str, Any] = {
 
 def _checked_text(value: object, least: int = 0, most: int | None = None) -> str:
     if not isinstance(value, str):
-        raise PydanticCustomError("string_type", "Input should be a valid string")
+        raise ValueError("Input should be a valid string")
     if len(value) < least:
-        raise PydanticCustomError("string_too_short", f"String should have at least {least} character")
+        raise ValueError(f"String should have at least {least} character")
     if most is not None and len(value) > most:
-        raise PydanticCustomError("string_too_long", f"String should have at most {most} characters")
+        raise ValueError(f"String should have at most {most} characters")
     return value
 
 
 def _checked_name(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise PydanticCustomError("string_type", "Input should be a valid string or a number")
+        raise ValueError("Input should be a valid string or a number")
     return str(value)
 
 
 def _checked_object(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise PydanticCustomError("dict_type", "Input should be an object")
+        raise ValueError("Input should be an object")
     return value
 
 
