@@ -22,7 +22,6 @@ DISTRIBUTIONS = {
     "haystack": "haystack-ai",
     "helm_python": "helm-python-sdk",
     "llama_index": "llama-index-core",
-    "pydantic_core": "pydantic",  # which pins it and documents it as the place of its errors
     "re2": "google-re2",
     "yaml": "pyyaml",
 }
