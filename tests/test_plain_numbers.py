@@ -176,3 +176,12 @@ def test_what_is_no_context(given: Any) -> None:
 def test_the_next_step_for_what_is_no_text(given: Any, advice: str) -> None:
     with pytest.raises(InputError, match=advice):
         prune(QUESTION, given)
+
+
+@pytest.mark.parametrize("name", ["provence", "llmlingua2", "recomp-extractive"])
+def test_an_export_says_that_it_runs_on_the_cpu_whatever_is_asked(name: str) -> None:
+    load(name, device="cpu")
+    with pytest.warns(UserWarning, match=r"is an export for the CPU: device='cuda', dtype='float16' changes nothing"):
+        load(name, device="cuda", dtype="float16")
+    with pytest.warns(UserWarning, match="revision='v2' changes nothing; name a checkpoint"):
+        load(name, revision="v2")

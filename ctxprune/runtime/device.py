@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,14 @@ def best_dtype(device: str) -> str:
 
     native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
     return "bfloat16" if native else "float32"
+
+
+def only_on_cpu(name: str, *, device: str | None, dtype: str | None, revision: str | None = None) -> None:
+    """Warn of options that say nothing to an export, which runs on the CPU with the numbers in its file."""
+    asked = {"device": None if device == "cpu" else device, "dtype": dtype, "revision": revision}
+    if without := [f"{option}={value!r}" for option, value in asked.items() if value is not None]:
+        message = f"{name} is an export for the CPU: {', '.join(without)} changes nothing; name a checkpoint to use it"
+        warnings.warn(message, stacklevel=4)
 
 
 def cpus() -> int:

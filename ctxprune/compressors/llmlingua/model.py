@@ -16,6 +16,7 @@ from ctxprune.compressors.llmlingua.words import TokenReading
 from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, check_source, lay_windows, pair_format, plain_tokenizer, stitch
 from ctxprune.runtime import EncoderRuntime, sigmoid
+from ctxprune.runtime.device import only_on_cpu
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.runtime.weights import model_file
 from ctxprune.text.normal import normalise
@@ -128,9 +129,11 @@ def load_word_model(
 ) -> WordModel:
     """The bundled model by name, an exported folder, or a token-classification checkpoint by folder or hub id.
 
-    device, dtype: for checkpoints on torch; exports run on the CPU. Raises UnknownNameError for a path that is not
-    there, CheckpointError for what cannot be loaded.
+    revision, device, dtype: for checkpoints on torch; exports run on the CPU, and warn. Raises UnknownNameError for a
+    path that is not there, CheckpointError for what cannot be loaded.
     """
+    if source == BUNDLED or (Path(source) / CONFIG).is_file():
+        only_on_cpu(source, device=device, dtype=dtype, revision=revision)
     if source == BUNDLED:
         with resources.as_file(resources.files("ctxprune.bundled") / BUNDLED) as folder:
             return WordModel.from_export(folder)

@@ -31,6 +31,7 @@ from ctxprune.compressors.readings import DocumentCache
 from ctxprune.errors import InputError, check_choice
 from ctxprune.models.formats import check_source
 from ctxprune.runtime import sigmoid
+from ctxprune.runtime.device import only_on_cpu
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.select import Policy
 from ctxprune.text.language import reads_as_english
@@ -266,13 +267,12 @@ def load_model(
 ) -> PrunerModel:
     """A bundled model by name, a folder that the trainer exported, or a published checkpoint by folder or hub id.
 
-    device, dtype: for checkpoints on torch; exports run on the CPU. Raises UnknownNameError for a path that is not
-    there, CheckpointError for what cannot be loaded.
+    revision, device, dtype: for checkpoints on torch; exports run on the CPU, and warn. Raises UnknownNameError for a
+    path that is not there, CheckpointError for what cannot be loaded.
     """
-    if source in (BUNDLED, MULTILINGUAL):
-        return PrunerModel.from_export(FOLDER / source)
-    path = Path(source)
+    path = FOLDER / source if source in (BUNDLED, MULTILINGUAL) else Path(source)
     if (path / "pruner.json").is_file():
+        only_on_cpu(source, device=device, dtype=dtype, revision=revision)
         return PrunerModel.from_export(path)
     check_source(source, bundled=BUNDLED)
     return PrunerModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)

@@ -24,6 +24,7 @@ from ctxprune.compressors.recomp.vectors import (
 from ctxprune.errors import InputError
 from ctxprune.models.formats import check_source
 from ctxprune.models.sentence_encoders import BundledEncoder, Embedder, Similarity, Vectors, load_embedder
+from ctxprune.runtime.device import only_on_cpu
 from ctxprune.select import Policy
 from ctxprune.timing import stage
 from ctxprune.types import Context, Document, Extract, Span
@@ -141,12 +142,17 @@ def load_model(
 ) -> DualEncoder:
     """A bundled selector by its folder's name, the bundled encoder ("bundled"), or what `load_dual_encoder` takes.
 
-    Raises UnknownNameError for a path that is not there, CheckpointError for what cannot be loaded.
+    What is bundled runs on the CPU, and warns of revision, device and dtype. Raises UnknownNameError for a path that is
+    not there, CheckpointError for what cannot be loaded.
     """
-    if source in ("bundled", BundledEncoder.name):
-        return EmbedderPair(load_embedder(source))
     bundled = resources.files("ctxprune.bundled") / source
-    if "/" not in source and (bundled / CONFIG).is_file():
+    exported = "/" not in source and (bundled / CONFIG).is_file()
+    encoder = source in ("bundled", BundledEncoder.name)
+    if exported or encoder:
+        only_on_cpu(source, device=device, dtype=dtype, revision=revision)
+    if encoder:
+        return EmbedderPair(load_embedder(source))
+    if exported:
         with resources.as_file(bundled) as folder:
             return load_export(folder)
     check_source(source, bundled="bundled")

@@ -23,6 +23,7 @@ from ctxprune.files import batched
 from ctxprune.models.formats import pair_format, plain_tokenizer
 from ctxprune.models.sentence_encoders import MeanEncoder, Similarity, Vectors
 from ctxprune.runtime import IntArray
+from ctxprune.runtime.device import only_on_cpu
 from ctxprune.runtime.onnx import OnnxRuntime
 from ctxprune.runtime.weights import model_file
 from ctxprune.text import UnitKind, split_sentences
@@ -73,6 +74,7 @@ def load_dual_encoder(
     Raises CheckpointError for what cannot be loaded or is another kind of model.
     """
     if (Path(source) / CONFIG).is_file():
+        only_on_cpu(str(source), device=device, dtype=dtype, revision=revision)
         return load_export(Path(source))
     # both import torch, which exports do not need
     from ctxprune.models import sentence_encoders
