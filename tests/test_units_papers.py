@@ -39,6 +39,7 @@ def roles(text):
             "7. GOVERNING LAW. The law of Malta applies. Courts sit there.\n",
             "7. GOVERNING LAW. The law of Malta applies.",
         ),
+        ("Apollo 11. It flew in July.\n", "Apollo 11."),
         ("2. Wait. Then open the lid.\n", "2. Wait."),
         ("He was born in May 1950. Then he moved. He died.\n", "He was born in May 1950."),
         ("The box has room for 12. Pensions are paid abroad.\n", "The box has room for 12."),

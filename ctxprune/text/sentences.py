@@ -79,9 +79,16 @@ _MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|e
 _MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z#]|[ivxIVX]{1,4})\)?\s*")
 
 #: What a paragraph begins with to be called by: "Table 4. Heights of the tide", "3. UTILITIES. Tenant pays".
+_CALLED = (
+    "Table|Figure|Plate|Map|Chart|Exhibit|Box|Line|Item|Field|Row|Rule|Step|Part|Section|Chapter|Article|Clause|Schedule"
+    "|Annex|Appendix|Note|Question|Problem|Exercise|Example|Theorem|Lemma|Definition|Proposition|Corollary|Remark"
+    "|Abbildung|Tabelle|Zeile|Feld|Regel|Satz|Beispiel|Aufgabe|Frage|Anlage|Kapitel|Teil|Artikel|Tableau|Ligne|Case"
+    "|Règle|Exemple|Annexe|Chapitre|Figura|Tabla|Línea|Casilla|Regla|Ejemplo|Artículo|Capítulo|Tabella|Rigo|Regola"
+    "|Esempio|Articolo|Capitolo|Tabel|Tabela|Rysunek|Rubryka|Таблица|Рисунок|Пример"
+)
 _CAPITALS = r"[^\W\d_a-zß-öø-ÿ]{1,20}"
 _COUNTED = re.compile(
-    rf"\s*(?:[^\W\d_a-z][^\W\d_]{{2,11}} \d{{1,3}}(?:[-.]\d{{1,3}}){{0,3}}[a-z]?"
+    rf"\s*(?:(?:{_CALLED}) \d{{1,3}}(?:[-.]\d{{1,3}}){{0,3}}[a-z]?"
     rf"|(?:§ ?)?\d{{1,3}}(?:\.\d{{1,3}}){{0,3}}[.)]?[ \t]{{1,4}}(?=\w\w){_CAPITALS}"
     rf"(?:[ ,&/-]{{1,3}}{_CAPITALS}){{0,5}})"
 )
