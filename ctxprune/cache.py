@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
+
+from ctxprune.files import CopiedLock
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -29,7 +30,7 @@ def key_of(*texts: str, scope: bytes = b"") -> bytes:
 
 
 class BoundedCache(Generic[K, V]):
-    """Safe to use from several threads.
+    """Safe to use from several threads, and in a process that was forked while one of them held it.
 
     limit: the most that all entries may weigh together; 0 keeps nothing. weigh: an entry's weight. max_age: seconds
     (None: for ever). clock: seconds, never going back.
@@ -49,7 +50,7 @@ class BoundedCache(Generic[K, V]):
         self._max_age = max_age
         self._clock = clock
         self._entries: OrderedDict[K, tuple[V, int, float]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = CopiedLock()
 
     def __len__(self) -> int:
         return len(self._entries)

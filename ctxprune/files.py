@@ -68,11 +68,12 @@ def decoded(content: bytes, place: str) -> str:
     for begins, what, how in _FORMS:
         if content.startswith(begins):
             raise InputError(f"{place} is {what}, not plain text; make that of it first: {how}")
-    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    mark, encoding = next((each for each in _MARKS if content.startswith(each[0])), (b"", "utf-8"))
     try:
         return content.decode(encoding)
     except UnicodeDecodeError as error:
-        where = f"{error.reason} at byte {error.start}"
+        skipped = len(mark) if encoding == "utf-8-sig" else 0  # whose codec counts from behind the mark
+        where = f"{error.reason} at byte {error.start + skipped}"
         how = "iconv -f ENCODING -t utf-8 FILE (latin1, cp1252, ...)"
         raise InputError(f"{place} is not UTF-8 text ({where}); make it so first: {how}") from None
 

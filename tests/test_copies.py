@@ -178,9 +178,10 @@ def in_a_fork(work: Callable[[], Any]) -> Any:
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_cache_in_a_forked_child(tmp_path: Path) -> None:
-    for cache in (SqliteCache(tmp_path / "a.db"), MemoryCache()):
+    on_disk, in_memory = SqliteCache(tmp_path / "a.db"), MemoryCache()
+    for cache, lock in ((on_disk, on_disk._lock), (in_memory, in_memory._kept._lock)):
         cache.put({b"k": b"parent"})
-        with cache._lock:  # as a thread of the parent may hold it at that moment
+        with lock:  # as a thread of the parent may hold it at that moment
             assert in_a_fork(lambda: cache.get([b"k"])) == [b"parent"]  # noqa: B023
     with SqliteCache(tmp_path / "b.db") as cache:
         in_a_fork(lambda: cache.put({b"c": b"child"}))
@@ -194,6 +195,7 @@ def test_a_forked_child_has_connections_of_its_own() -> None:
     assert client._http is client._http
     assert in_a_fork(lambda: id(client._http)) != id(client._http)
     transport = generator._transport  # type: ignore[attr-defined]
+    assert transport._client() is transport._client()
     assert in_a_fork(lambda: id(transport._client())) != id(transport._client())
     client.close()
     generator.close()  # type: ignore[attr-defined]

@@ -75,7 +75,7 @@ def test_what_is_no_utf8_is_named_by_line_and_byte(tmp_path, monkeypatch, suffix
             read()
     with pytest.raises(InputError, match=r"stdin:3: not UTF-8 text"):
         standard_input(monkeypatch, content)
-    with pytest.raises(InputError, match=r"stdin:1: not UTF-8 text \(.* at byte 6 "):
+    with pytest.raises(InputError, match=r"standard input is not UTF-8 text \(.* at byte 5\)"):
         standard_input(monkeypatch, b"\xef\xbb\xbfab\xff\n")
 
 

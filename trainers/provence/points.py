@@ -20,7 +20,7 @@ MIN_CONTEXTS = 40
 #: Sizes of contexts, in sentences, up to which a threshold holds; the last has no end.
 SIZES = (3, 12, 24)
 #: Shares of a likely best score that the others of a small context may be asked for, see `OperatingPoints.beside`.
-BESIDE = (0.3, 0.15)
+BESIDE = (0.3, 0.15, 0.05)
 #: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
 FLOOR = 0.5
 
