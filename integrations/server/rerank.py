@@ -26,14 +26,13 @@ from ctxprune.integrations.server.engine.catalog import RERANKER
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import public_name
 from ctxprune.integrations.server.errors import json_bytes
+from ctxprune.integrations.server.json_types import AnyText, Question
 from ctxprune.integrations.server.schemas import (
-    AnyText,
     CohereResponse,
     HighlightRequest,
     HighlightResponse,
     JinaResponse,
     Options,
-    Question,
     TeiRank,
 )
 from ctxprune.integrations.server.service import Service

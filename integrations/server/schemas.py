@@ -14,20 +14,19 @@ from pydantic import (
     FailFast,
     Field,
     JsonValue,
-    PlainValidator,
     Tag,
-    WithJsonSchema,
     model_validator,
 )
 
 from ctxprune.calibration import PointName
+from ctxprune.integrations.server.json_types import AnyName, AnyObject, AnyQuestion, AnyText, Protected, Question
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
 from ctxprune.types import Document
 
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MAX_TOKENS = 100_000_000
-MAX_PATTERNS, MAX_PATTERN_CHARACTERS = 32, 200
+MAX_PATTERNS = 32
 
 EXAMPLE: dict[str, Any] = {
     "query": "When was the Harrow Bridge opened?",
@@ -44,61 +43,12 @@ EXAMPLE: dict[str, Any] = {
 }
 
 
-def _checked_text(value: object, least: int = 0, most: int | None = None) -> str:
-    if not isinstance(value, str):
-        raise ValueError("Input should be a valid string")
-    if len(value) < least:
-        raise ValueError(f"String should have at least {least} character")
-    if most is not None and len(value) > most:
-        raise ValueError(f"String should have at most {most} characters")
-    return value
-
-
-def _checked_name(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError("Input should be a valid string or a number")
-    return str(value)
-
-
-def _checked_object(value: object) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("Input should be an object")
-    return value
-
-
-MAX_QUESTION = 20_000
-#: Any string of JSON, also with half of a surrogate pair, as cut emoji have, which pydantic's own strings are not.
-AnyText = Annotated[str, PlainValidator(lambda value: _checked_text(value)), WithJsonSchema({"type": "string"})]
-SomeText = Annotated[
-    str,
-    PlainValidator(lambda value: _checked_text(value, least=1)),
-    WithJsonSchema({"type": "string", "minLength": 1}),
-]
-AnyQuestion = Annotated[
-    str,
-    PlainValidator(lambda value: _checked_text(value, most=MAX_QUESTION)),
-    WithJsonSchema({"type": "string", "maxLength": MAX_QUESTION}),
-]
-Question = Annotated[
-    str,
-    PlainValidator(lambda value: _checked_text(value, least=1, most=MAX_QUESTION)),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_QUESTION}),
-]
-_Name = Annotated[
-    str, PlainValidator(_checked_name), WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number"}]})
-]
-#: The same for all that a parsed body may hold.
-AnyObject = Annotated[
-    dict[str, Any], PlainValidator(_checked_object), WithJsonSchema({"type": "object", "additionalProperties": True})
-]
-
-
 class DocumentIn(BaseModel):
     """A passage as the retriever gave it."""
 
     model_config = STRICT
     text: AnyText
-    id: _Name | None = Field(default=None, description="Comes back as a text.")
+    id: AnyName | None = Field(default=None, description="Comes back as a text.")
     title: AnyText | None = Field(
         default=None, description="Read as the passage's first sentence, and put before its text."
     )
@@ -114,13 +64,6 @@ def _kind(value: Any) -> str:
 
 AnyDocument = Annotated[
     Annotated[AnyText, Tag("as_text")] | Annotated[DocumentIn, Tag("as_object")], Discriminator(_kind)
-]
-
-
-Protected = Annotated[
-    str,
-    PlainValidator(lambda value: _checked_text(value, least=1, most=MAX_PATTERN_CHARACTERS)),
-    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_PATTERN_CHARACTERS}),
 ]
 
 

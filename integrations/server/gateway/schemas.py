@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ctxprune.integrations.originals import with_tool
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.gateway.work import Pruned
-from ctxprune.integrations.server.schemas import AnyText, SomeText
+from ctxprune.integrations.server.json_types import AnyText, SomeText
 
 _LENIENT = ConfigDict(extra="ignore", allow_inf_nan=False)
 _OWN = Field(default=None, description="Our options, for this request.")
