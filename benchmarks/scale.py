@@ -91,7 +91,7 @@ def evaluated(samples: int, compressor: str, folder: Path) -> Scale:
 def killed_in_turn(samples: int, compressor: str, folder: Path) -> tuple[float, int]:
     """Seconds of a map on two Ray workers, one of them killed every few seconds, and how many were.
 
-    Raises CtxpruneError when a byte differs from what one local process writes.
+    Raises CtxpruneError when a byte differs from what one local process writes, and when nothing was killed.
     """
     questions = folder / "questions.jsonl"
     write_questions(questions, samples)
@@ -110,6 +110,8 @@ def killed_in_turn(samples: int, compressor: str, folder: Path) -> tuple[float, 
     seconds = time.perf_counter() - started
     if parts(folder / "local") != parts(folder / "ray"):
         raise CtxpruneError("the parts written by killed workers differ from those of one process")
+    if not killed:
+        raise CtxpruneError(f"the map of {samples} questions was done before a worker was killed; give --ray more")
     return seconds, len(killed)
 
 
@@ -129,7 +131,7 @@ def _kill_in_turn(killed: list[int], done: threading.Event) -> None:
 
 def _works(process: psutil.Process) -> bool:
     try:
-        return any("ray::Worker.attempt" in part for part in process.cmdline())
+        return any(part.startswith("ray::") and ".attempt" in part for part in process.cmdline())
     except psutil.Error:
         return False
 

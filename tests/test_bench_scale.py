@@ -39,6 +39,16 @@ def test_other_bytes_from_killed_workers_are_an_error(monkeypatch, tmp_path):
         scale.killed_in_turn(4, "lead", tmp_path)
 
 
+def test_a_map_of_which_no_worker_was_killed_shows_nothing(monkeypatch, tmp_path):
+    def written(questions, out, work, **how):
+        out.mkdir()
+        (out / "part-00000.jsonl").write_text(questions.read_text())
+
+    monkeypatch.setattr(scale, "map_file", written)
+    with pytest.raises(CtxpruneError, match="before a worker was killed; give --ray more"):
+        scale.killed_in_turn(4, "lead", tmp_path)
+
+
 def test_a_folder_is_its_parts_in_order(tmp_path):
     for number, text in ((1, "b"), (0, "a")):
         (tmp_path / f"part-{number:05d}.jsonl").write_text(json.dumps(text))
