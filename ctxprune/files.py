@@ -138,18 +138,22 @@ def constant(name: str) -> float | None:
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: bool = True) -> int:
-    """One JSON object a line, gzipped if the name ends in .gz; returns how many. The file appears when all is done.
+    """One JSON object a line, gzipped if the name ends in .gz; returns how many. The file appears when all is done,
+    and nothing is left of one that was not.
 
     Equal rows make equal bytes, gzipped too.
     """
     part = path.with_name(path.name + ".part")
     part.parent.mkdir(parents=True, exist_ok=True)
     written = 0
-    with _new_text(part, gzipped=is_packed(path)) as lines:
-        for row in rows:
-            lines.write(json.dumps(row, ensure_ascii=ascii_only) + "\n")
-            written += 1
-    part.replace(path)
+    try:
+        with _new_text(part, gzipped=is_packed(path)) as lines:
+            for row in rows:
+                lines.write(json.dumps(row, ensure_ascii=ascii_only) + "\n")
+                written += 1
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
     return written
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -146,3 +147,13 @@ def test_what_is_no_plain_text_is_named_with_the_way_to_make_some(content: bytes
 
 def test_a_byte_order_mark_is_no_text_and_line_ends_stay() -> None:
     assert decoded(b"\xef\xbb\xbfone\r\ntwo\n", "x") == "one\r\ntwo\n"
+
+
+def test_of_rows_that_break_off_nothing_is_left(tmp_path: Path) -> None:
+    def breaking() -> Iterator[dict[str, int]]:
+        yield {"row": 1}
+        raise ValueError("the source broke off")
+
+    with pytest.raises(ValueError, match="broke off"):
+        write_rows(tmp_path / "rows.jsonl", breaking())
+    assert list(tmp_path.iterdir()) == []

@@ -21,7 +21,6 @@ TITLES = {
     "qed_dev_visible": "QED (web questions), 1 passage",
     "qed_dev_visible+pool": "QED, among 10 chunks",
     "qed_dev_visible+pool100": "QED, among 100 chunks",
-    "qed_dev_visible+pool200": "QED, among 200 chunks",
     "tatqa_dev": "TAT-QA (tables), 6 passages",
     "squad20_dev_visible": "SQuAD 2.0, 1 passage",
     "squad20_dev_visible+pool": "SQuAD 2.0, among 10 chunks",

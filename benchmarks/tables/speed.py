@@ -13,8 +13,8 @@ Figures = Mapping[str, Any]
 
 def latency(figures: Figures) -> str:
     """A cold start of the command with its memory, then a warm call of every compressor."""
-    cold = figures["cold_start"]["rows"][-1]  # before it stand the parts of a start
-    rows = [[f"cold: `{cold['name']}`, start to exit", *_milliseconds(cold["seconds"]), f"{cold['peak_mb']:,.0f}"]]
+    start = _start(figures)
+    rows = [[f"cold: `{start['name']}`, start to exit", *_milliseconds(start["seconds"]), f"{start['peak_mb']:,.0f}"]]
     rows += [[f"warm: `{row['name']}`, one call", *_milliseconds(row["seconds"]), ""] for row in figures["warm"]]
     return compact(["5 passages of 100 words", "median, ms", "95th percentile, ms", "peak MB"], rows)
 
@@ -26,7 +26,13 @@ def warm(figures: Figures) -> str:
 
 def cold(figures: Figures) -> str:
     """The median of a cold start of the command."""
-    return f"{figures['cold_start']['rows'][-1]['seconds']['median']:.2f} s"
+    return f"{_start(figures)['seconds']['median']:.2f} s"
+
+
+def _start(figures: Figures) -> Figures:
+    """The row of the command; those before it are the parts of its start."""
+    row: Figures = figures["cold_start"]["rows"][-1]
+    return row
 
 
 def _milliseconds(timing: Figures) -> list[str]:

@@ -319,7 +319,6 @@ def write_ragas(run_folder: Path | str, path: Path) -> int:
     try:
         return write_rows(path, (_for_ragas(sample) for _, sample in run.samples()))
     except OSError as error:
-        path.with_name(path.name + ".part").unlink(missing_ok=True)
         raise InputError(f"cannot write {path}: {error}; name a file where one can be written") from None
 
 
