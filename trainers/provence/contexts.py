@@ -32,7 +32,9 @@ from ctxprune.types import Context, Document
 
 #: How often each form is drawn; "article" and "articles" are dear to read, so `long_documents` bounds them.
 FORMS = {"sentence": 12, "snippet": 12, "passage": 16, "few": 14, "many": 30, "joined": 8, "article": 6, "articles": 2}
-_FEW, _MANY, _ARTICLES = 5, 10, 5
+#: Passages of "few", drawn evenly: a fixed number would leave the sizes between one passage and five without contexts.
+_FEW = (2, 3, 4, 5)
+_MANY, _ARTICLES = 10, 5
 #: How often a context of one passage or less is one that does not help: another passage, or another part of this one.
 #: Beside the questions that nothing answers; with more of them a small context's best sentence is trusted too little.
 _WRONG = 0.3
@@ -95,7 +97,8 @@ def contexts(
             rng.shuffle(made)
             yield form, made
         else:
-            yield form, _retrieved(typed, pairs, _FEW if form == "few" else _MANY, library.negatives, rng)
+            count = rng.choice(_FEW) if form == "few" else _MANY
+            yield form, _retrieved(typed, pairs, count, library.negatives, rng)
 
 
 def _retrieved(
