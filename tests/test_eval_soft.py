@@ -361,6 +361,24 @@ def test_questions_with_retrieved_documents_keep_them_all(tmp_path: Path) -> Non
     assert [len(asked.documents) for asked in found.asked] == [1, 3, 1]
 
 
+def test_a_document_is_hidden_among_others_of_its_file_that_lack_the_answer(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in question_file(tmp_path, 8).read_text().splitlines()]
+    for row in rows:
+        [document] = row["documents"] = row["documents"][1:]
+        start = document["text"].index(row["answers"][0])
+        document["answer_spans"] = [[start, start + len(row["answers"][0])]]
+    rows[0]["documents"].append({"text": "rock sea", "is_gold": False})  # has others already: left out
+    del rows[1]["documents"][0]["answer_spans"]
+    path = write(tmp_path / "held.jsonl", rows)
+    found = read_asked(path, limit=9, max_tokens=60, among=3)
+    assert found.name == "held-among-3" and len(found.asked) + found.left_out == len(rows)
+    for asked in found.asked:
+        assert len({*asked.documents}) == 3 and sum(asked.answers[0] in text.split() for text in asked.documents) == 1
+    assert len({asked.documents.index(passage(int(asked.question.split()[-1]))) for asked in found.asked}) > 1
+    with pytest.raises(InputError, match="2 or more, itself included, got 1"):
+        read_asked(path, limit=9, max_tokens=60, among=1)
+
+
 def test_the_command_compares_with_a_policy(
     tmp_path: Path, model_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
