@@ -18,14 +18,6 @@ from hypothesis import strategies as st
 from benchmarks.measure import Bootstrap
 from benchmarks.soft import __main__ as command
 from benchmarks.soft.arms import (
-    CLOSED,
-    LENT,
-    MIXED,
-    PRUNED,
-    SENTENCE,
-    SHUFFLED,
-    TEXT,
-    XRAG,
     Asked,
     ModelSize,
     TextTokens,
@@ -43,6 +35,7 @@ from benchmarks.soft.measure import (
     read_asked,
     read_passages,
 )
+from benchmarks.soft.names import CLOSED, LENT, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_sentences
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
 from ctxprune.errors import InputError

@@ -13,7 +13,7 @@ from docs_pages import commands
 
 from benchmarks.quality.figures import read_figures, shown, write_figures
 from benchmarks.tables import __main__ as tables
-from benchmarks.tables import quality, readers, speed
+from benchmarks.tables import quality, readers, soft, speed
 from benchmarks.tables.__main__ import FIGURES, MADE, ROOT, pages, rewritten
 from ctxprune.errors import InputError
 
@@ -194,6 +194,40 @@ def test_a_run_of_answers_becomes_tables(tmp_path: Path) -> None:
     assert "`provence threshold=0.2` | 80 | 0.50 | 0.50 | 1.00" in readers.first_token(figures)
     assert len(readers.answers_short(figures).splitlines()) == 2 + 4
     assert quality.command(figures) == "    ctxprune eval run docs/geese.yaml"
+
+
+def test_a_report_of_soft_tokens_becomes_tables(tmp_path: Path) -> None:
+    def mean(value: float, spread: float = 0.1) -> dict[str, float]:
+        return {"mean": value, "low": value - spread, "high": value + spread, "n": 5}
+
+    def arm(nats: float, match: float) -> dict[str, object]:
+        return {"nats": mean(nats), "match": mean(match), "prompt_tokens": 60.4}
+
+    one = {
+        "questions": 1200,
+        "arms": {"closed book": arm(6, 0.1), "xRAG": arm(5, 0.3), "best sentence": arm(3, 0.4), "text": arm(1, 0.5)},
+        "xrag_minus": {"closed book": {"nats": mean(-1), "match": mean(0.2)}},
+        "mixed_minus": {"best sentence": {"nats": mean(-0.05), "match": mean(-0.3)}},
+    }
+    other = {**one, "questions": 7, "arms": {"closed book": arm(2, 0)}, "mixed_minus": {}}
+    found = {"nats": {"true": mean(3), "none": mean(4)}, "minus_true": {"none": mean(1)}, "true_better": {}}
+    report = {
+        "bridge": {}, "command": "python -m benchmarks.soft --bridge b --questions /tmp/held.jsonl --out /tmp/x",
+        "sets": {"squad11_dev": one, "harbours_dev": other}, "passages": found,
+        "identification": {"passages": 40, "right": mean(0.7)},
+    }  # fmt: skip
+    write_figures(report, tmp_path / "report.json")
+    figures = tables.taken(tmp_path / "report.json")
+    assert figures["command"] == "python -m benchmarks.soft --bridge b --questions held.jsonl"
+    rows = soft.answers(figures).splitlines()
+    assert rows[0].startswith("| context | SQuAD tokens | SQuAD nats | SQuAD match | HARBOURS tokens")
+    assert rows[3] == "| **its own vectors** | 60 | 5.00 [4.90, 5.10] | 30 [20, 40] |  |  |  |" and len(rows) == 6
+    assert [row.split(" | ")[1:4:2] for row in soft.differences(figures).splitlines()[2:]] == [
+        ["**-1.00 [-1.10, -0.90]**", "**-1.00 [-1.10, -0.90]**"],
+        ["-0.05 [-0.15, +0.05]", ""],
+    ]
+    assert soft.passages(figures).splitlines()[-1] == "| none | 4.00 [3.90, 4.10] | **+1.000 [+0.900, +1.100]** |  |"
+    assert (soft.named(figures), soft.asked(figures)) == ("70% [60, 80] of 40 passages", "1,200 and 7")
 
 
 def test_a_run_without_answers_tells_what_is_kept_at_each_rate(tmp_path: Path) -> None:

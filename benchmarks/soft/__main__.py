@@ -16,8 +16,6 @@ from typing import Any
 
 from benchmarks.measure import Bootstrap, command_line, repeating
 from benchmarks.soft.arms import (
-    MIXED,
-    TEXT,
     CostMeasure,
     ModelSize,
     Row,
@@ -40,6 +38,7 @@ from benchmarks.soft.measure import (
     read_asked,
     read_passages,
 )
+from benchmarks.soft.names import MIXED, TEXT
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.xrag.bridge import load_bridge
@@ -198,7 +197,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--passages", type=Path, required=True, metavar="FILE", help="held-out questions: documents")
     parser.add_argument("--questions", required=True, nargs="+", metavar="FILE[:LIMIT]", help="held-out questions")
     parser.add_argument(
-        "--among", type=positive, metavar="N", help="hide each question's document among N of the file's own, itself one"
+        "--among",
+        type=positive,
+        metavar="N",
+        help="hide each question's document among N of the file's own, itself one",
     )
     parser.add_argument("--policy", help="a compressor: its best sentence as text beside vectors, and its pruned text")
     parser.add_argument("--passage-limit", type=positive, default=256, help="passages (default: 256)")
