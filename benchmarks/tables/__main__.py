@@ -47,6 +47,7 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "warm": speed.warm,
     "cold": speed.cold,
     "throughput": speed.throughput,
+    "second_look": speed.second_look,
     "growth": speed.growth,
     "peers": speed.peers,
     "times_as_fast": speed.times_as_fast,
