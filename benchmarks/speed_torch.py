@@ -163,6 +163,7 @@ def _matmul_peak(dtype: str, sides: tuple[int, ...], repeats: int) -> float:
 
 
 WHOLE = "ctxprune, the whole pipeline: text to kept sentences"
+ONE_LOOK = "the same with second_look=none"
 RUNTIME = "ctxprune runtime: token ids to logits"
 PLAIN = "plain ONNX Runtime loop, default settings, one by one"
 #: Tokens of an input where the contender has no model of its own to say.
@@ -200,15 +201,16 @@ def throughput(pipeline: Pipeline, *, count: int, rounds: int, worker: TorchWork
     """All contenders in turn, `rounds` times, on `count` passages of 100 words, ten to a question.
 
     Rows give seconds, words and passage tokens a second, FLOP a second, and "speed_up" over the padded torch loop
-    (None without a worker). Contenders but the whole pipeline start from token ids.
+    (None without a worker). Contenders but the whole pipeline, with a second look and without, start from token ids.
     """
     batch = contexts(count)
     model = compressor.model if isinstance(compressor := pipeline.compressors[-1], Provence) else None
     inputs = model_inputs(batch, max_length=model.max_length if model else _MAX_LENGTH)
     dtypes, tasks = {WHOLE: "any"}, {WHOLE: stopwatch(lambda: pipeline.run(batch))}
     if model is not None:
-        runtime = model.runtime
-        dtypes |= {WHOLE: runtime.dtype, RUNTIME: runtime.dtype}
+        runtime, one_look = model.runtime, Pipeline([Provence(model, second_look="none")])
+        dtypes |= {WHOLE: runtime.dtype, ONE_LOOK: runtime.dtype, RUNTIME: runtime.dtype}
+        tasks[ONE_LOOK] = stopwatch(lambda: one_look.run(batch))
         tasks[RUNTIME] = stopwatch(lambda: runtime.forward(inputs.sequences))
         if isinstance(path := getattr(runtime, "path", None), Path):
             dtypes[PLAIN] = runtime.dtype

@@ -18,14 +18,6 @@ from hypothesis import strategies as st
 from benchmarks.measure import Bootstrap
 from benchmarks.soft import __main__ as command
 from benchmarks.soft.arms import (
-    CLOSED,
-    LENT,
-    MIXED,
-    PRUNED,
-    SENTENCE,
-    SHUFFLED,
-    TEXT,
-    XRAG,
     Asked,
     ModelSize,
     TextTokens,
@@ -43,6 +35,7 @@ from benchmarks.soft.measure import (
     read_asked,
     read_passages,
 )
+from benchmarks.soft.names import CLOSED, LENT, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG
 from ctxprune.compressors.base import ScoringCompressor, narrow, visible_sentences
 from ctxprune.compressors.xrag.bridge import Bridge, BridgeConfig, Projector, save_bridge
 from ctxprune.errors import InputError
@@ -359,6 +352,24 @@ def test_questions_with_retrieved_documents_keep_them_all(tmp_path: Path) -> Non
     rows[1]["documents"].append({"text": "rock sea", "is_gold": False})
     found = read_asked(write(tmp_path / "held.jsonl", rows), limit=9, max_tokens=60)
     assert [len(asked.documents) for asked in found.asked] == [1, 3, 1]
+
+
+def test_a_document_is_hidden_among_others_of_its_file_that_lack_the_answer(tmp_path: Path) -> None:
+    rows = [json.loads(line) for line in question_file(tmp_path, 8).read_text().splitlines()]
+    for row in rows:
+        [document] = row["documents"] = row["documents"][1:]
+        start = document["text"].index(row["answers"][0])
+        document["answer_spans"] = [[start, start + len(row["answers"][0])]]
+    rows[0]["documents"].append({"text": "rock sea", "is_gold": False})  # has others already: left out
+    del rows[1]["documents"][0]["answer_spans"]
+    path = write(tmp_path / "held.jsonl", rows)
+    found = read_asked(path, limit=9, max_tokens=60, among=3)
+    assert found.name == "held-among-3" and len(found.asked) + found.left_out == len(rows)
+    for asked in found.asked:
+        assert len({*asked.documents}) == 3 and sum(asked.answers[0] in text.split() for text in asked.documents) == 1
+    assert len({asked.documents.index(passage(int(asked.question.split()[-1]))) for asked in found.asked}) > 1
+    with pytest.raises(InputError, match="2 or more, itself included, got 1"):
+        read_asked(path, limit=9, max_tokens=60, among=1)
 
 
 def test_the_command_compares_with_a_policy(

@@ -13,7 +13,7 @@ from docs_pages import commands
 
 from benchmarks.quality.figures import read_figures, shown, write_figures
 from benchmarks.tables import __main__ as tables
-from benchmarks.tables import quality, readers, speed
+from benchmarks.tables import quality, readers, soft, speed
 from benchmarks.tables.__main__ import FIGURES, MADE, ROOT, pages, rewritten
 from ctxprune.errors import InputError
 
@@ -196,6 +196,40 @@ def test_a_run_of_answers_becomes_tables(tmp_path: Path) -> None:
     assert quality.command(figures) == "    ctxprune eval run docs/geese.yaml"
 
 
+def test_a_report_of_soft_tokens_becomes_tables(tmp_path: Path) -> None:
+    def mean(value: float, spread: float = 0.1) -> dict[str, float]:
+        return {"mean": value, "low": value - spread, "high": value + spread, "n": 5}
+
+    def arm(nats: float, match: float) -> dict[str, object]:
+        return {"nats": mean(nats), "match": mean(match), "prompt_tokens": 60.4}
+
+    one = {
+        "questions": 1200,
+        "arms": {"closed book": arm(6, 0.1), "xRAG": arm(5, 0.3), "best sentence": arm(3, 0.4), "text": arm(1, 0.5)},
+        "xrag_minus": {"closed book": {"nats": mean(-1), "match": mean(0.2)}},
+        "mixed_minus": {"best sentence": {"nats": mean(-0.05), "match": mean(-0.3)}},
+    }
+    other = {**one, "questions": 7, "arms": {"closed book": arm(2, 0)}, "mixed_minus": {}}
+    found = {"nats": {"true": mean(3), "none": mean(4)}, "minus_true": {"none": mean(1)}, "true_better": {}}
+    report = {
+        "bridge": {}, "command": "python -m benchmarks.soft --bridge b --questions /tmp/held.jsonl --out /tmp/x",
+        "sets": {"squad11_dev": one, "harbours_dev": other}, "passages": found,
+        "identification": {"passages": 40, "right": mean(0.7)},
+    }  # fmt: skip
+    write_figures(report, tmp_path / "report.json")
+    figures = tables.taken(tmp_path / "report.json")
+    assert figures["command"] == "python -m benchmarks.soft --bridge b --questions held.jsonl"
+    rows = soft.answers(figures).splitlines()
+    assert rows[0].startswith("| context | SQuAD tokens | SQuAD nats | SQuAD match | HARBOURS tokens")
+    assert rows[3] == "| **its own vectors** | 60 | 5.00 [4.90, 5.10] | 30 [20, 40] |  |  |  |" and len(rows) == 6
+    assert [row.split(" | ")[1:4:2] for row in soft.differences(figures).splitlines()[2:]] == [
+        ["**-1.00 [-1.10, -0.90]**", "**-1.00 [-1.10, -0.90]**"],
+        ["-0.05 [-0.15, +0.05]", ""],
+    ]
+    assert soft.passages(figures).splitlines()[-1] == "| none | 4.00 [3.90, 4.10] | **+1.000 [+0.900, +1.100]** |  |"
+    assert (soft.named(figures), soft.asked(figures)) == ("70% [60, 80] of 40 passages", "1,200 and 7")
+
+
 def test_a_run_without_answers_tells_what_is_kept_at_each_rate(tmp_path: Path) -> None:
     path = run_folder(tmp_path / "run")
     results = json.loads(path.read_text())
@@ -246,13 +280,16 @@ def test_a_report_of_peers_becomes_a_table_without_the_folders_of_its_machine(tm
 def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
     timing = {"median": 0.0123, "p95": 0.02, "low": 0.01, "high": 0.03}
     contender = {"passage_tokens_per_second": 4321.0, "flops_per_second": 3e9, "dtype": "int8", "speed_up": None}
-    fast = {**contender, "name": "b", "speed_up": {"median": 2.04, "low": 1.0, "high": 3.0}}
+    fast = {**contender, "name": "b", "seconds": {"median": 3.6}, "speed_up": {"median": 2.04, "low": 1.0, "high": 3.0}}
     grown = [{"exponent": None}, {"exponent": 0.875}]
     report = {
         "command": "python -m benchmarks.speed --quick",
         "cold_start": {"rows": [{"name": "import"}, {"name": "start", "seconds": timing, "peak_mb": 98.7}]},
         "warm": [{"name": "ours", "seconds": timing}],
-        "throughput": {"peaks": {"int8": 12e9}, "sizes": [{"rows": [{**contender, "name": "a"}, fast]}]},
+        "throughput": {
+            "peaks": {"int8": 12e9},
+            "sizes": [{"rows": [{**contender, "name": "a", "seconds": {"median": 4.0}}, fast]}],
+        },
         "growth": {"documents": grown, "words": [{"exponent": 1.04}]},
     }
     write_figures(report, tmp_path / "bench.json")
@@ -265,5 +302,5 @@ def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
         "| a | 4,321 | – | 25% of int8 |",
         "| b | 4,321 | 2.0 [1.0, 3.0] | 25% of int8 |",
     ]
-    assert speed.growth(figures) == "0.88 to 1.04"
+    assert (speed.growth(figures), speed.second_look(figures)) == ("0.88 to 1.04", "10%")
     assert (speed.warm(figures), speed.cold(figures)) == ("12 ms", "0.01 s")

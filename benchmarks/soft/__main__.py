@@ -16,8 +16,6 @@ from typing import Any
 
 from benchmarks.measure import Bootstrap, command_line, repeating
 from benchmarks.soft.arms import (
-    MIXED,
-    TEXT,
     CostMeasure,
     ModelSize,
     Row,
@@ -40,6 +38,7 @@ from benchmarks.soft.measure import (
     read_asked,
     read_passages,
 )
+from benchmarks.soft.names import MIXED, TEXT
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.xrag.bridge import load_bridge
@@ -77,7 +76,13 @@ class Evaluation:
         limits = {"tokens": args.passage_tokens, "limit": args.passage_limit}
         passages = read_passages(args.passages, **limits, seed=args.seed)
         sets = [
-            read_asked(Path(source.path), limit=source.limit or args.limit, max_tokens=args.max_tokens)
+            read_asked(
+                Path(source.path),
+                limit=source.limit or args.limit,
+                max_tokens=args.max_tokens,
+                among=args.among,
+                seed=args.seed,
+            )
             for source in map(Source.parse, args.questions)
         ]
         yield from self._passages(passages)
@@ -191,6 +196,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--encoder", help="the bridge's encoder from another place")
     parser.add_argument("--passages", type=Path, required=True, metavar="FILE", help="held-out questions: documents")
     parser.add_argument("--questions", required=True, nargs="+", metavar="FILE[:LIMIT]", help="held-out questions")
+    parser.add_argument(
+        "--among",
+        type=positive,
+        metavar="N",
+        help="hide each question's document among N of the file's own, itself one",
+    )
     parser.add_argument("--policy", help="a compressor: its best sentence as text beside vectors, and its pruned text")
     parser.add_argument("--passage-limit", type=positive, default=256, help="passages (default: 256)")
     parser.add_argument("--passage-tokens", type=positive, default=64, help="of a passage at most (default: 64)")

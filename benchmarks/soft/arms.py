@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.measure import Bootstrap, Task, machine, speed_up, stopwatch, time_in_turn
+from benchmarks.soft.names import CLOSED, CONSTANT, LENT, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.compressors.xrag import compressor
 from ctxprune.compressors.xrag.bridge import Bridge
@@ -117,15 +118,14 @@ class _Known(ScoringCompressor):
         return [self._scored for _ in contexts]
 
 
-#: Names of the arms, from nothing to everything; `TextTokens` may lack the constant one, and a policy.
-CLOSED, CONSTANT, SHUFFLED, XRAG = "closed book", "constant token", "shuffled token", "xRAG"
-SENTENCE, LENT, MIXED = "best sentence", "best sentence + shuffled", "best sentence + xRAG"
-PRUNED, TEXT = "pruned text", "text"
 _SOFT = {"constant": CONSTANT, "shuffled": SHUFFLED, "true": XRAG}
 
 
 def arms(asked: Asked, tokens: TextTokens) -> dict[str, str | Context]:
-    """What is asked in each arm: the question alone, or with one thing in its documents' place."""
+    """What is asked in each arm: the question alone, or with one thing in its documents' place.
+
+    The constant token is there where the bridge has one, sentences and pruned text where there is a policy.
+    """
     soft = tokens.contexts(asked.question, asked.documents)
     found: dict[str, str | Context] = {CLOSED: asked.question}
     found |= {arm: soft[name] for name, arm in _SOFT.items() if name in soft}

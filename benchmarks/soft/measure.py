@@ -20,6 +20,7 @@ from ctxprune.errors import InputError
 from ctxprune.eval.metrics import answer_in_context, substring_match
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.eval.run.folder import key, to_json, write_whole
+from ctxprune.eval.run.retrieval import Pool
 from ctxprune.eval.run.runner import progress
 from ctxprune.files import batched
 from ctxprune.generators import LocalGenerator, Reply
@@ -32,6 +33,7 @@ from ctxprune.vectors import shard_text
 
 #: Shorter documents are left out of the passages: too little is said to be told apart.
 MIN_TOKENS = 16
+_WHOLE = 1_000_000  # words of a pool's chunk: documents are not cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +63,18 @@ def read_passages(path: Path, *, tokens: int, limit: int, seed: int) -> list[str
     return random.Random(seed).sample(beginnings, min(limit, len(beginnings)))
 
 
-def read_asked(path: Path, *, limit: int, max_tokens: int) -> AskedSet:
+def read_asked(path: Path, *, limit: int, max_tokens: int, among: int | None = None, seed: int = 0) -> AskedSet:
     """At most `limit` answerable questions from all over the file, each with its gold document, or with all that were
     retrieved where there are others. max_tokens: of the bundled tokenizer, of the gold document.
 
+    among: the gold document is hidden among the file's BM25-nearest others that lack the answer, so many in all; left
+    out are then questions with several documents, or no label where the answer stands. seed: of their order.
     Raises InputError when fewer than two documents are left, as one is another's control.
     """
     if limit < 1:
         raise InputError(f"the limit must be at least 1 question a file, got {limit}")
+    if among is not None and among < 2:
+        raise InputError(f"a document is hidden among 2 or more, itself included, got {among}")
     questions = list(read_jsonl(path))
     fitting = [question for question in questions if question.answerable and any(map(str.strip, question.answers))]
     documents = [_document(question) for question in fitting]
@@ -78,6 +84,8 @@ def read_asked(path: Path, *, limit: int, max_tokens: int) -> AskedSet:
         for question, document, count in zip(fitting, documents, counts, strict=True)
         if document and count <= max_tokens
     ]
+    if among is not None:
+        short = list(_whole_passages(questions).hide(short, count=among, seed=seed))
     taken = tuple(_asked(question) for question in evenly_spaced(short, limit))
     if (distinct := len({document for asked in taken for document in asked.documents})) < 2:
         raise InputError(
@@ -85,7 +93,12 @@ def read_asked(path: Path, *, limit: int, max_tokens: int) -> AskedSet:
             "take more questions or longer documents"
         )
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    return AskedSet(name, taken, len(questions) - len(short))
+    return AskedSet(name if among is None else f"{name}-among-{among}", taken, len(questions) - len(short))
+
+
+def _whole_passages(questions: Sequence[Question]) -> Pool:
+    """All documents of the questions behind an index, uncut."""
+    return Pool([item.document for question in questions for item in question.documents], size=_WHOLE)
 
 
 def _asked(question: Question) -> Asked:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.quality.figures import read_figures, shown, write_figures
-from benchmarks.tables import quality, readers, speed
+from benchmarks.tables import quality, readers, soft, speed
 from ctxprune.errors import CtxpruneError, InputError
 
 ROOT = Path(__file__).parents[2]
@@ -47,11 +47,17 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "warm": speed.warm,
     "cold": speed.cold,
     "throughput": speed.throughput,
+    "second_look": speed.second_look,
     "growth": speed.growth,
     "peers": speed.peers,
     "times_as_fast": speed.times_as_fast,
     "peer_versions": speed.peer_versions,
     "scale": speed.scale,
+    "soft_answers": soft.answers,
+    "soft_differences": soft.differences,
+    "soft_passages": soft.passages,
+    "soft_named": soft.named,
+    "soft_asked": soft.asked,
 }
 
 #: Options that name a folder of the run, not what was measured.
@@ -83,15 +89,15 @@ def rewritten(text: str, folder: Path = FIGURES) -> str:
 
 
 def taken(report: Path) -> dict[str, Any]:
-    """What the pages show of a report: a quality.json, the bench.json of `benchmarks.speed`, a peers.json, or the
-    results.json in the folder of `ctxprune eval run`.
+    """What the pages show of a report: a quality.json, the bench.json of `benchmarks.speed`, a peers.json, the
+    report.json of `benchmarks.soft`, or the results.json in the folder of `ctxprune eval run`.
 
     Raises InputError for a file that cannot be read.
     """
     figures = read_figures(report)
     if "rows" in figures and "command" not in figures:
         return readers.shown(figures, read_figures(report.with_name("env.json"))["command"])
-    if "sets" in figures:
+    if "sets" in figures and "bridge" not in figures:
         return shown(figures)
     return {**figures, "command": _anywhere(figures["command"])}
 
@@ -139,7 +145,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         default=[],
         metavar="NAME=FILE",
-        help="first make docs/figures/NAME.json of a run's quality.json, bench.json, peers.json or results.json",
+        help="first make docs/figures/NAME.json of a run's quality.json, bench.json, peers.json or other report",
     )
     return parser
 

@@ -56,6 +56,12 @@ def throughput(figures: Figures) -> str:
     return compact(["contender", "passage tokens/s", "speed-up", "share of the matmul peak"], rows)
 
 
+def second_look(figures: Figures) -> str:
+    """The share of the pipeline's time that the second look takes, on the most passages of the run."""
+    whole, without = figures["throughput"]["sizes"][-1]["rows"][:2]
+    return f"{1 - without['seconds']['median'] / whole['seconds']['median']:.0%}"
+
+
 def growth(figures: Figures) -> str:
     """What part of a sentence says: the powers of size with which seconds grow, least and most."""
     rows = [*figures["growth"]["documents"], *figures["growth"]["words"]]
