@@ -61,9 +61,9 @@ def test_copies_and_pickles_prune_alike() -> None:
         assert [each.content for each in copied.run(QUERY, documents())["documents"]] == expected
 
 
-def test_top_n_and_empty_documents() -> None:
-    assert [each.content for each in compressor(top_n=1).run(QUERY, documents())["documents"]] == ["a a.", None]
-    assert [each.content for each in compressor().run(QUERY, documents()[:2], top_n=1)["documents"]] == ["a a."]
+def test_top_k_as_rankers_have_it_and_empty_documents() -> None:
+    assert [each.content for each in compressor(top_k=1).run(QUERY, documents())["documents"]] == ["a a.", None]
+    assert [each.content for each in compressor().run(QUERY, documents()[:2], top_k=1)["documents"]] == ["a a."]
     kept = compressor(drop_empty=True).run(QUERY, documents())["documents"]
     assert [each.id for each in kept] == ["same", "same", "blob"]
 
@@ -72,6 +72,11 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="query is empty"):
         compressor().run("", documents())
     assert compressor().run("", []) == {"documents": []}
+    for wrong in ({"top_k": True}, {"top_k": 1.5}, {"budget": True}, {"threshold": True}):
+        with pytest.raises(ValueError, match=r"must be a .*number"):
+            compressor(**wrong).warm_up()
+    with pytest.raises(TypeError, match="top_n"):
+        compressor(top_n=1)
     with pytest.raises(InputError, match="soft tokens"):
         CtxPruneCompressor("xrag").warm_up()
 

@@ -185,6 +185,10 @@ def test_a_failing_compressor_raises_or_lets_everything_through() -> None:
         ({"compressor": LetterCompressor(), "budget": 9, "tokenizer": "words"}, "give both the same counter"),
         ({"compressor": LetterCompressor(), "calibration": "x.json"}, "calibration goes with a compressor's name"),
         ({"compressor": LetterCompressor(), "top_n": 0}, "at least 1, got 0"),
+        ({"compressor": LetterCompressor(), "top_n": True}, "must be a whole number, got True"),
+        ({"compressor": LetterCompressor(), "budget": True}, "must be a whole number, got True"),
+        ({"compressor": LetterCompressor(), "budget": 30.5}, "must be a whole number, got 30.5"),
+        ({"compressor": LetterCompressor(), "threshold": True}, "must be a number, got True"),
         ({"compressor": LetterCompressor(), "treshold": 0.2}, "treshold"),
     ],
 )
@@ -308,3 +312,10 @@ def test_the_event_loop_keeps_beating() -> None:
         return await work
 
     assert len(asyncio.run(beat())) == 32
+
+
+def test_a_mapping_in_a_chain_takes_no_keywords() -> None:
+    asked = {"question": QUERY, "documents": documents()}
+    for keywords in ({"top_k": 1}, {"query": "another question"}):
+        with pytest.raises(InputError, match=f"unknown keyword {next(iter(keywords))}; a mapping brings its question"):
+            CtxPruneCompressor(compressor=LetterCompressor()).invoke(asked, **keywords)

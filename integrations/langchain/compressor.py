@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import Adapter, CopiesBuiltAnew, check_top_n
 from ctxprune.integrations.langchain.convert import from_langchain, to_langchain
+from ctxprune.integrations.numbers import Number, Whole
 from ctxprune.pipeline import OnError
 from ctxprune.prompt import DOCUMENT_SEPARATOR
 from ctxprune.text import UnitKind
@@ -51,10 +52,10 @@ class CtxPruneCompressor(
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
 
     compressor: Any = "provence"
-    threshold: float | None = None
+    threshold: Number | None = None
     operating_point: str | None = None
-    budget: int | None = None
-    top_n: int | None = None
+    budget: Whole | None = None
+    top_n: Whole | None = None
     query: str | None = None
     tokenizer: Any = None
     calibration: str | Path | Any = None
@@ -108,7 +109,7 @@ class CtxPruneCompressor(
         input: a list of documents (pruned for `query=` or this compressor's own query), which gives a list; or a
         mapping with the question under "question", "query" or "input" and the documents under "documents" or "context",
         which gives a copy of it with the documents pruned. Beside "documents" it also gets "context", the text for the
-        prompt. Raises InputError where a question or documents are missing.
+        prompt. Raises InputError where a question or documents are missing, and for keywords that nobody reads.
         """
         return self._call_with_config(self._step, input, config, run_type="chain", **kwargs)
 
@@ -131,6 +132,8 @@ class CtxPruneCompressor(
     def _step(self, input: Any, **kwargs: Any) -> Any:
         if not isinstance(input, Mapping):
             return self._pruned(self._query(**kwargs), input)
+        if kwargs:
+            raise InputError(f"unknown keyword {', '.join(kwargs)}; a mapping brings its question and takes no keyword")
         query_key, documents_key = _keys(input)
         pruned = self._pruned(input[query_key], input[documents_key])
         return {**input, **({"context": joined(pruned)} if documents_key != "context" else {}), documents_key: pruned}
@@ -180,7 +183,7 @@ class CtxPruneRetriever(CopiesBuiltAnew, BaseRetriever):
 
     retriever: BaseRetriever
     compressor: CtxPruneCompressor = Field(default_factory=CtxPruneCompressor)
-    k: int | None = None
+    k: Whole | None = None
 
     @field_validator("compressor", mode="before")
     @classmethod
