@@ -13,7 +13,7 @@ from ctxprune.calibration import check_point
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError, check_choice
 from ctxprune.files import batched
-from ctxprune.plain import as_float, plain_budget, plain_threshold
+from ctxprune.plain import as_float, checked_whole, plain_budget, plain_threshold
 from ctxprune.prompt import count_contexts
 from ctxprune.result import STAGES, CompressionResult, Status, judged, was_emptied
 from ctxprune.select import EMPTY
@@ -169,9 +169,8 @@ class Pipeline:
         self, contexts: Iterable[Context], *, batch_size: int = 8, **limits: Unpack[Limits]
     ) -> Iterator[CompressionResult]:
         """`run` over a stream, `batch_size` contexts at a time, so memory stays flat however long the stream is."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        return (result for batch in batched(contexts, batch_size) for result in self.run(batch, **limits))
+        size = checked_whole("batch_size", batch_size, least=1)
+        return (result for batch in batched(contexts, size) for result in self.run(batch, **limits))
 
     @property
     def _last(self) -> About:

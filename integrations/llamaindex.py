@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
 from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew
+from ctxprune.integrations.numbers import Number, Whole
 from ctxprune.pipeline import OnError
 from ctxprune.plain import finite
 from ctxprune.text import UnitKind
@@ -43,10 +44,10 @@ class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
 
     # frozen one by one: the framework sets its callback_manager on the postprocessor
     compressor: Any = Field("provence", frozen=True)
-    threshold: float | None = Field(None, frozen=True)
+    threshold: Number | None = Field(None, frozen=True)
     operating_point: str | None = Field(None, frozen=True)
-    budget: int | None = Field(None, frozen=True)
-    top_n: int | None = Field(None, frozen=True)
+    budget: Whole | None = Field(None, frozen=True)
+    top_n: Whole | None = Field(None, frozen=True)
     tokenizer: Any = Field(None, frozen=True)
     calibration: str | None = Field(None, frozen=True)
     language: str | None = Field(None, frozen=True)

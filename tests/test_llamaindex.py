@@ -104,6 +104,9 @@ def test_a_query_is_needed() -> None:
     with pytest.raises(InputError, match="query is empty"):
         postprocessor().postprocess_nodes(nodes())
     assert postprocessor().postprocess_nodes([]) == []
+    for wrong in ({"budget": True}, {"top_n": False}, {"threshold": True}):
+        with pytest.raises(ValueError, match=r"must be a .*number, got (True|False)"):
+            postprocessor(**wrong)
     with pytest.raises(ValueError, match="soft tokens"):
         CtxPrunePostprocessor(compressor="xrag")
 

@@ -278,7 +278,7 @@ def test_a_stream_is_read_one_batch_at_a_time():
     assert taken == [0, 1, 2]
     assert [result.before.id for result in results] == list("123456")
     assert Pipeline([letters()]).run([Context.of("q", [TEXT])], threshold=0.6)[0].text == "a cat sat. A bat ran."
-    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(InputError, match="batch_size must be a whole number from 1 up, got 0"):
         Pipeline([]).iter_run([], batch_size=0)
 
 

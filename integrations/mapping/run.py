@@ -22,6 +22,7 @@ from ctxprune.errors import CtxpruneError, InputError
 from ctxprune.integrations.mapping.files import Failure, OutputFolder, Part, Work, input_files, parts, read_lines
 from ctxprune.integrations.mapping.worker import BadLine, Died, Done, Failed, Job, PartWorker, Reply
 from ctxprune.options import with_flags
+from ctxprune.plain import checked_whole
 
 
 class LocalCrew:
@@ -156,8 +157,7 @@ def map_file(
     workers cannot work; MissingExtraError without Ray.
     """
     source, output = Path(source), OutputFolder(Path(folder))
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}")
+    workers = checked_whole("workers", workers, least=1)
     for name, value, known in (("engine", engine, Engine), ("on_error", on_error, OnError)):
         if value not in get_args(known):
             raise InputError(f"{name} must be one of {', '.join(get_args(known))}, got {value!r}")
