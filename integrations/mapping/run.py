@@ -19,6 +19,7 @@ from typing import Annotated, Literal, Protocol, get_args
 import typer
 
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.files import checked_output
 from ctxprune.integrations.mapping.files import Failure, OutputFolder, Part, Work, input_files, parts, read_lines
 from ctxprune.integrations.mapping.worker import BadLine, Died, Done, Failed, Job, PartWorker, Reply
 from ctxprune.options import with_flags
@@ -320,7 +321,10 @@ def main(argv: Sequence[str]) -> int:
 @with_flags
 def command(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A .jsonl[.gz] or .parquet file, or a folder.")],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A folder: new, empty, or of this very run.")],
+    output: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT", callback=checked_output, help="A folder: new, empty, or of this very run."),
+    ],
     engine: Annotated[Engine, typer.Option(help="Processes on this machine, or a Ray cluster.")] = "local",
     workers: Annotated[int, typer.Option(help="How many; each loads the model once.")] = 1,
     *,
