@@ -206,6 +206,8 @@ class Pipeline:
         try:
             return work(items)
         except Exception as error:
+            if self.on_error == "raise" and isinstance(error, StopIteration):  # would end a caller's loop in silence
+                raise CtxpruneError(f"{self.name} raised {error!r}; a compressor must end its own loops") from error
             if self.on_error == "raise":
                 raise
             if len(items) > 1:
@@ -228,6 +230,7 @@ class Pipeline:
         if scorer is None:
             return [Reading(*each) for each in zip(contexts, entered, strict=True)]
         scored = _counted(scorer, entered, scorer.score(entered))
+        _check_scored(scorer, entered, scored)
         return [Reading(*each) for each in zip(contexts, entered, scored, strict=True)]
 
     def _choose(self, readings: Sequence[Reading], limits: Mapping[str, Any]) -> list[Outcome]:
@@ -360,11 +363,25 @@ class Scored:
 
 
 def _counted(compressor: Compressor, contexts: list[Context], compressed: list[Context]) -> list[Context]:
+    given: object = compressed
+    if not isinstance(given, list | tuple) or not all(isinstance(each, Context) for each in given):
+        raise CtxpruneError(
+            f"{compressor.name} returned {type(given).__name__}, {given!r:.80}; it owes a list of contexts"
+        )
     if len(compressed) != len(contexts):
         raise CtxpruneError(
             f"{compressor.name} returned {len(compressed)} contexts for {len(contexts)}; it owes one each"
         )
     return compressed
+
+
+def _check_scored(compressor: Compressor, contexts: Sequence[Context], scored: Sequence[Context]) -> None:
+    """Raises CtxpruneError for documents that are missing, whose text would be lost without a word."""
+    for before, after in zip(contexts, scored, strict=True):
+        if len(before.pieces) != len(after.pieces):
+            raise CtxpruneError(
+                f"{compressor.name} scored {len(after.pieces)} of {len(before.pieces)} documents; it owes all of them"
+            )
 
 
 def _check_order(compressors: Sequence[Compressor]) -> None:

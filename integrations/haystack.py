@@ -11,7 +11,7 @@ from typing import Any
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed
+from ctxprune.integrations.adapter import Adapter, Compressed, all_of
 from ctxprune.pipeline import OnError
 from ctxprune.plain import finite, plain_budget, plain_threshold
 from ctxprune.text import UnitKind
@@ -67,6 +67,8 @@ class CtxPruneCompressor:
             "drop_empty": drop_empty,
             "on_error": on_error,
         }
+        if title_key is not None and not isinstance(title_key, str):
+            raise InputError(f"title_key must be the name of a metadata field or None, got {title_key!r:.80}")
         self._compressor = compressor
         self._title_key = title_key
         self._adapter: Adapter | None = None
@@ -81,6 +83,7 @@ class CtxPruneCompressor:
 
         Raises InputError for an empty query where the compressor needs one.
         """
+        documents = all_of(HaystackDocument, documents, name="documents")
         texts = [document for document in documents if document.content is not None]
         ours = [_document(document, self._title_key) for document in texts]
         compressed = self._loaded().compress(query, ours, top_n=top_k)

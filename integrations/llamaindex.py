@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew
+from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, all_of
 from ctxprune.integrations.numbers import Number, Whole
 from ctxprune.pipeline import OnError
 from ctxprune.plain import finite
@@ -75,6 +75,7 @@ class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         """Raises InputError without a query where the compressor needs one. Runs in a thread when called async."""
+        nodes = all_of(NodeWithScore, nodes, name="nodes")
         texts = [node for node in nodes if _has_text(node)]
         documents = [_document(node, self.title_key) for node in texts]
         compressed = self._adapter.compress(query_bundle.query_str if query_bundle else "", documents)

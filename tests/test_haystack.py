@@ -68,6 +68,23 @@ def test_top_k_as_rankers_have_it_and_empty_documents() -> None:
     assert [each.id for each in kept] == ["same", "same", "blob"]
 
 
+def test_documents_that_can_be_read_once_and_what_is_none() -> None:
+    expected = compressor().run(QUERY, documents())
+    assert compressor().run(QUERY, (each for each in documents())) == expected  # type: ignore[arg-type]
+    for wrong, message in (
+        (["a"], r"documents\[0\] must be a Document, got str: 'a'"),
+        (None, "documents must be a sequence of documents, got one NoneType"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compressor().run(QUERY, wrong)
+    for options, message in (
+        ({"title_key": 3}, "title_key must be"),
+        ({"drop_empty": "no"}, "drop_empty must be one of"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compressor(**options).warm_up()
+
+
 def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="query is empty"):
         compressor().run("", documents())

@@ -319,3 +319,26 @@ def test_a_mapping_in_a_chain_takes_no_keywords() -> None:
     for keywords in ({"top_k": 1}, {"query": "another question"}):
         with pytest.raises(InputError, match=f"unknown keyword {next(iter(keywords))}; a mapping brings its question"):
             CtxPruneCompressor(compressor=LetterCompressor()).invoke(asked, **keywords)
+
+
+def test_a_list_that_changes_while_it_is_pruned_changes_nothing() -> None:
+    given = [Document(BRIDGE, metadata={"page": 1}), Document(FERRY, metadata={"page": 2})]
+
+    class Meddling(LetterCompressor):
+        def score(self, contexts: Any) -> Any:
+            if contexts:  # options are looked at with none
+                given.insert(0, Document("new", metadata={"page": 0}))
+            return super().score(contexts)
+
+    expected = CtxPruneCompressor(compressor=LetterCompressor()).compress_documents(list(given), "q")
+    out = CtxPruneCompressor(compressor=Meddling()).compress_documents(given, "q")
+    assert out == expected and [each.metadata["page"] for each in out] == [1, 2]
+    assert len(given) == 3
+
+
+def test_keys_that_are_no_strings_are_named() -> None:
+    compressor = CtxPruneCompressor(compressor=LetterCompressor())
+    with pytest.raises(InputError, match="the input's keys are 1, None"):
+        compressor.invoke({1: 2, None: 3})
+    with pytest.raises(InputError, match=r"the input's keys are \(none\)"):
+        compressor.invoke({})

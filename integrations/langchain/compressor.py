@@ -118,8 +118,9 @@ class CtxPruneCompressor(
         return await self._acall_with_config(self._astep, input, config, run_type="chain", **kwargs)
 
     def _pruned(self, query: str, documents: Sequence[Document], top_n: int | None = None) -> list[Document]:
-        ours = from_langchain(documents, title_key=self.title_key)
-        return to_langchain(self._adapter.compress(query, ours, top_n=top_n), documents)
+        came = tuple(documents) if isinstance(documents, list) else documents  # the caller's list may change meanwhile
+        ours = from_langchain(came, title_key=self.title_key)
+        return to_langchain(self._adapter.compress(query, ours, top_n=top_n), came)
 
     # what LangChain's frame calls may take only the input, callbacks and config by position
 
@@ -167,7 +168,10 @@ def _keys(input: Mapping[str, Any]) -> tuple[str, str]:
     if query is None or documents is None:
         keys = QUERY_KEYS if query is None else DOCUMENT_KEYS
         missing = "question, a string," if query is None else "list of documents"
-        raise InputError(f"no {missing} under any of {', '.join(keys)}; the input's keys are {', '.join(input)}")
+        raise InputError(
+            f"no {missing} under any of {', '.join(keys)}; "
+            f"the input's keys are {', '.join(map(str, input)) or '(none)'}"
+        )
     return query, documents
 
 
