@@ -75,7 +75,9 @@ class Options(BaseModel):
     threshold holds."""
 
     model_config = STRICT
-    compressor: str | None = Field(default=None, description="One of GET /v1/compressors; by default the server's.")
+    compressor: str | None = Field(
+        default=None, min_length=1, description="One of GET /v1/compressors; by default the server's."
+    )
     threshold: float | None = Field(default=None, ge=0, le=1, description="Keep what scores at least this.")
     operating_point: PointName | None = Field(
         default=None, description="In place of a threshold: one calibrated with the model, for contexts of this size."
@@ -84,7 +86,9 @@ class Options(BaseModel):
     budget: Annotated[int, Field(gt=0, le=MAX_TOKENS), WHOLE] | None = Field(
         default=None, description="Keep at most so many tokens in all."
     )
-    tokenizer: str | None = Field(default="default", description="What counts tokens; GET /info lists the choices.")
+    tokenizer: str | None = Field(
+        default="default", min_length=1, description="What counts tokens; GET /info lists the choices."
+    )
     protect: list[Protected] | None = Field(
         default=None,
         max_length=MAX_PATTERNS,
