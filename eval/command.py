@@ -29,7 +29,8 @@ Cache = Annotated[
     typer.Option(metavar="FILE", help="What earlier runs computed (default: in the user's cache folder)."),
 ]
 Data = Annotated[
-    list[str] | None, typer.Option(metavar="FILE", help="Questions with documents; may be repeated. See the README.")
+    list[str] | None,
+    typer.Option(metavar="FILE", help="Questions with documents (docs/benchmarking.md); may be repeated."),
 ]
 
 
