@@ -164,9 +164,30 @@ def command_line(main: Callable[[Sequence[str] | None], int]) -> Callable[..., i
     return run
 
 
+#: Options that name a folder of the run, not what was measured.
+_PLACES = ("--out", "--environments", "--scratch")
+
+
 def repeating(name: str, argv: Sequence[str] | None) -> str:
-    """The command that repeats a run."""
-    return shlex.join(["python", "-m", f"benchmarks.{name}", *(sys.argv[1:] if argv is None else argv)])
+    """The command that repeats a run, as a page shows it."""
+    return portable(["python", "-m", f"benchmarks.{name}", *(sys.argv[1:] if argv is None else argv)])
+
+
+def portable(words: Sequence[str]) -> str:
+    """The command without the folders of the machine that it was run on; hub ids stay as they are."""
+    shown: list[str] = []
+    for word in words:
+        option, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        if shown and shown[-1] in _PLACES:
+            shown.pop()
+        elif option not in _PLACES or not equals:
+            shown.append(option + equals + _file_name(value))
+    return shlex.join(shown)
+
+
+def _file_name(value: str) -> str:
+    path = Path(value)
+    return path.name if path.is_absolute() or ("/" in value and path.exists()) else value
 
 
 def machine() -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Document:
         if is_scored(value):
             return replace(cls.of(value[0]), score=finite(value[1]))
         if isinstance(value, Mapping):
-            return _from_fields(dict(value))
+            return _from_fields(dict(value), rest=True)
         if (fields := _fields_of(value)) is not None:
             return _from_fields(fields)
         raise InputError(
@@ -118,26 +118,45 @@ def _metadata_of(fields: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((fields[name] for name in _METADATA_FIELDS if isinstance(fields.get(name), Mapping)), None)
 
 
-def _from_fields(fields: dict[str, Any]) -> Document:
-    text = next((fields[name] for name in _TEXT_FIELDS if not _is_missing(fields.get(name))), None)
+def _from_fields(fields: dict[str, Any], *, rest: bool = False) -> Document:
+    """rest: keep in the metadata what no field of a document is made of, so that nothing of a dict is lost."""
+    text_key, id_key = _first(fields, _TEXT_FIELDS), _first(fields, _ID_FIELDS)
+    text = fields.get(text_key)
     if not isinstance(text, str):
         got = "nothing" if text is None else type(text).__name__
         raise InputError(
             f"a document needs a string under one of {', '.join(_TEXT_FIELDS)}, got {got} with the fields "
             f"{', '.join(map(str, fields)) or '(none)'}"
         )
+    unread = _unread(fields, (text_key, id_key)) if rest else {}
     named = {*_TEXT_FIELDS, *_ID_FIELDS, *_METADATA_FIELDS, *_SCORE_FIELDS, "title"}
-    metadata = {**(_metadata_of(fields) or {}), **{key: each for key, each in fields.items() if key not in named}}
+    others = {key: each for key, each in fields.items() if key not in named}
+    metadata = {**unread, **(_metadata_of(fields) or {}), **others}
     title = metadata.get("title") if _is_missing(fields.get("title")) else fields["title"]
-    name = next((fields[key] for key in _ID_FIELDS if not _is_missing(fields.get(key))), "")
     scores = (finite(place.get(key)) for place in (fields, metadata) for key in _SCORE_FIELDS)
     return Document(
         text,
-        id=str(name),
+        id=str(fields.get(id_key, "")),
         title=text_of(title),
         score=next((score for score in scores if score is not None), None),
         metadata=metadata,
     )
+
+
+def _first(fields: Mapping[str, Any], names: Iterable[str]) -> str:
+    """The first of the names that holds something; "" where none does."""
+    return next((name for name in names if not _is_missing(fields.get(name))), "")
+
+
+def _unread(fields: Mapping[str, Any], chosen: Iterable[str]) -> dict[str, Any]:
+    """What stands under our own names and is not used: a second text or id, metadata and scores that are none."""
+    said = {each for name in chosen if isinstance(each := fields.get(name), str)}
+    kept = {name: fields.get(name) for name in (*_TEXT_FIELDS, *_ID_FIELDS) if name not in chosen}
+    kept = {name: value for name, value in kept.items() if not (isinstance(value, str) and value in said)}
+    kept |= {name: fields.get(name) for name in _SCORE_FIELDS if finite(fields.get(name)) is None}
+    used = _metadata_of(fields)
+    kept |= {name: fields.get(name) for name in _METADATA_FIELDS if fields.get(name) is not used}
+    return {name: value for name, value in kept.items() if not _is_missing(value)}
 
 
 def text_of(value: object) -> str:
@@ -152,5 +171,5 @@ def _is_missing(value: object) -> bool:
         return False
     try:
         return bool(value != value)  # what is missing equals nothing, itself included
-    except (TypeError, ValueError):  # an array compares by element
+    except (TypeError, ValueError, ArithmeticError):  # an array compares by element, a signalling Decimal not at all
         return False

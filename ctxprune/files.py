@@ -137,6 +137,13 @@ def constant(name: str) -> float | None:
     return None if name == "NaN" else float(name)
 
 
+def checked_output(path: Path | None) -> Path | None:
+    """Where a command writes. Raises InputError for "-": no command of ours writes a file to standard output."""
+    if path is not None and str(path) == "-":
+        raise InputError(f"{path} would be a file of that name, not standard output; name a file or a folder")
+    return path
+
+
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]], *, ascii_only: bool = True) -> int:
     """One JSON object a line, gzipped if the name ends in .gz; returns how many. The file appears when all is done,
     and nothing is left of one that was not.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,15 +12,14 @@ from ctxprune.calibration import check_point
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError, check_choice
 from ctxprune.files import batched
-from ctxprune.plain import as_float, plain_budget, plain_threshold
+from ctxprune.outcome import Outcome, Reading, unchosen, unread
+from ctxprune.plain import as_float, checked_whole, plain_budget, plain_threshold
 from ctxprune.prompt import count_contexts
 from ctxprune.result import STAGES, CompressionResult, Status, judged, was_emptied
 from ctxprune.select import EMPTY
 from ctxprune.timing import record, stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
 from ctxprune.types import About, Compressor, Context, about_of
-
-logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -116,13 +114,13 @@ class Pipeline:
             limits = self._limits(given)
             self._check_counter(limits["budget"])
         with record() as seconds, stage("total"):
-            readings = self._tried(contexts, lambda batch: self._read(batch, given), _unread)
+            readings = self._tried(contexts, lambda batch: self._read(batch, given), unread)
         return Scored(self, tuple(readings), dict(seconds))
 
     def _result(
         self,
-        reading: _Reading,
-        outcome: _Outcome,
+        reading: Reading,
+        outcome: Outcome,
         tokens: tuple[int, int],
         budget: int | None,
         seconds: Mapping[str, float],
@@ -169,9 +167,8 @@ class Pipeline:
         self, contexts: Iterable[Context], *, batch_size: int = 8, **limits: Unpack[Limits]
     ) -> Iterator[CompressionResult]:
         """`run` over a stream, `batch_size` contexts at a time, so memory stays flat however long the stream is."""
-        if batch_size < 1:
-            raise InputError(f"batch_size must be at least 1, got {batch_size}")
-        return (result for batch in batched(contexts, batch_size) for result in self.run(batch, **limits))
+        size = checked_whole("batch_size", batch_size, least=1)
+        return (result for batch in batched(contexts, size) for result in self.run(batch, **limits))
 
     @property
     def _last(self) -> About:
@@ -209,19 +206,21 @@ class Pipeline:
         try:
             return work(items)
         except Exception as error:
+            if self.on_error == "raise" and isinstance(error, StopIteration):  # would end a caller's loop in silence
+                raise CtxpruneError(f"{self.name} raised {error!r}; a compressor must end its own loops") from error
             if self.on_error == "raise":
                 raise
             if len(items) > 1:
                 return [made for item in items for made in self._tried([item], work, failed)]
             return [failed(item, error) for item in items]
 
-    def _read(self, contexts: Sequence[Context], given: _Given | None) -> list[_Reading]:
+    def _read(self, contexts: Sequence[Context], given: _Given | None) -> list[Reading]:
         """Run the compressors before the last; let the last one score, if it is one that scores."""
         if any(about_of(compressor).needs_query for compressor in self.compressors):
             for context in contexts:
                 require_query(context)
         if not contexts or not self.compressors:
-            return [_Reading(context, context) for context in contexts]
+            return [Reading(context, context) for context in contexts]
         entered, last = list(contexts), self.compressors[-1]
         scorer = last if isinstance(last, ScoringCompressor) and about_of(last).scores else None
         if scorer is not None and given is not None and scorer.limits(**self._limits(given)).untouched:
@@ -229,23 +228,24 @@ class Pipeline:
         for compressor in self.compressors[:-1]:
             entered = _counted(compressor, entered, compressor.compress(entered))
         if scorer is None:
-            return [_Reading(*each) for each in zip(contexts, entered, strict=True)]
+            return [Reading(*each) for each in zip(contexts, entered, strict=True)]
         scored = _counted(scorer, entered, scorer.score(entered))
-        return [_Reading(*each) for each in zip(contexts, entered, scored, strict=True)]
+        _check_scored(scorer, entered, scored)
+        return [Reading(*each) for each in zip(contexts, entered, scored, strict=True)]
 
-    def _choose(self, readings: Sequence[_Reading], limits: Mapping[str, Any]) -> list[_Outcome]:
+    def _choose(self, readings: Sequence[Reading], limits: Mapping[str, Any]) -> list[Outcome]:
         """The one place where what is kept is decided."""
         if not readings or not self.compressors:
-            return [_Outcome(reading.entered) for reading in readings]
+            return [Outcome(reading.entered) for reading in readings]
         last, entered = self.compressors[-1], [reading.entered for reading in readings]
         if not isinstance(last, ScoringCompressor) or any(reading.scored is None for reading in readings):
-            return [_Outcome(after) for after in _counted(last, entered, last.compress(entered, **limits))]
+            return [Outcome(after) for after in _counted(last, entered, last.compress(entered, **limits))]
         held = last.limits(**limits)
         if held.untouched:
-            return [_Outcome(context) for context in entered]
+            return [Outcome(context) for context in entered]
         with stage("select"):
             return [
-                _Outcome(last.choose_one(reading.entered, reading.scored, held))
+                Outcome(last.choose_one(reading.entered, reading.scored, held))
                 for reading in readings
                 if reading.scored is not None
             ]
@@ -275,42 +275,6 @@ class _Given:
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
-    """One context as it came, what the compressors before the last left of it, and the last one's scores.
-
-    scored: None where nothing is scored. error: why nothing was read.
-    """
-
-    before: Context
-    entered: Context
-    scored: Context | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """error: why `after` is the original."""
-
-    after: Context
-    error: str | None = None
-
-
-def _unread(context: Context, error: Exception) -> _Reading:
-    return _Reading(context, context, error=_logged(context, error))
-
-
-def _unchosen(reading: _Reading, error: Exception) -> _Outcome:
-    return _Outcome(reading.before, error=_logged(reading.before, error))
-
-
-def _logged(context: Context, error: Exception) -> str:
-    reason = f"{type(error).__name__}: {error}"
-    expected = isinstance(error, CtxpruneError)
-    logger.warning("context %r passes through uncompressed: %s", context.id, reason, exc_info=not expected)
-    return reason
-
-
-@dataclass(frozen=True, slots=True)
 class Scored:
     """A batch that was read once, for as many choices as are wanted: see `Pipeline.score`.
 
@@ -318,7 +282,7 @@ class Scored:
     """
 
     pipeline: Pipeline
-    readings: tuple[_Reading, ...]
+    readings: tuple[Reading, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
 
     @classmethod
@@ -331,7 +295,7 @@ class Scored:
         seconds: Mapping[str, float] | None = None,
     ) -> Scored:
         """Build again what `Pipeline.score` gave earlier for the contexts `before`. scored: its `contexts` then."""
-        readings = tuple(_Reading(*pair, pair[1]) for pair in zip(before, scored, strict=True))
+        readings = tuple(Reading(*pair, pair[1]) for pair in zip(before, scored, strict=True))
         return cls(pipeline, readings, seconds or {})
 
     @property
@@ -375,7 +339,7 @@ class Scored:
             for result in self._chosen(_Given(budget_at(share, before), threshold, operating_point), (reading,))
         ]
 
-    def _chosen(self, given: _Given, readings: tuple[_Reading, ...]) -> list[CompressionResult]:
+    def _chosen(self, given: _Given, readings: tuple[Reading, ...]) -> list[CompressionResult]:
         pipeline = self.pipeline
         limits = pipeline._limits(given)
         pipeline._check_counter(limits["budget"])
@@ -391,19 +355,33 @@ class Scored:
             for reading, outcome, counted in zip(readings, outcomes, counts, strict=True)
         ]
 
-    def _outcomes(self, readings: Sequence[_Reading], limits: Mapping[str, Any]) -> list[_Outcome]:
+    def _outcomes(self, readings: Sequence[Reading], limits: Mapping[str, Any]) -> list[Outcome]:
         """For each reading the choice, or the error that prevented one."""
         pipeline, read = self.pipeline, [reading for reading in readings if reading.error is None]
-        chosen = iter(pipeline._tried(read, lambda batch: pipeline._choose(batch, limits), _unchosen))
-        return [_Outcome(each.before, each.error) if each.error else next(chosen) for each in readings]
+        chosen = iter(pipeline._tried(read, lambda batch: pipeline._choose(batch, limits), unchosen))
+        return [Outcome(each.before, each.error) if each.error else next(chosen) for each in readings]
 
 
 def _counted(compressor: Compressor, contexts: list[Context], compressed: list[Context]) -> list[Context]:
+    given: object = compressed
+    if not isinstance(given, list | tuple) or not all(isinstance(each, Context) for each in given):
+        raise CtxpruneError(
+            f"{compressor.name} returned {type(given).__name__}, {given!r:.80}; it owes a list of contexts"
+        )
     if len(compressed) != len(contexts):
         raise CtxpruneError(
             f"{compressor.name} returned {len(compressed)} contexts for {len(contexts)}; it owes one each"
         )
     return compressed
+
+
+def _check_scored(compressor: Compressor, contexts: Sequence[Context], scored: Sequence[Context]) -> None:
+    """Raises CtxpruneError for documents that are missing, whose text would be lost without a word."""
+    for before, after in zip(contexts, scored, strict=True):
+        if len(before.pieces) != len(after.pieces):
+            raise CtxpruneError(
+                f"{compressor.name} scored {len(after.pieces)} of {len(before.pieces)} documents; it owes all of them"
+            )
 
 
 def _check_order(compressors: Sequence[Compressor]) -> None:

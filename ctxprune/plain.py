@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from numbers import Integral
+from typing import get_args
 
 from ctxprune.errors import BudgetError, InputError
 
@@ -16,10 +17,35 @@ def finite(value: object) -> float | None:
 
 def whole(value: object) -> int | None:
     """A whole number, as 300.0 is one too; None for anything else."""
-    number = finite(value)
-    if number is not None and isinstance(value, Integral):
+    if isinstance(value, Integral) and not isinstance(value, bool):  # of any size, also one that no float holds
         return int(value)
+    number = finite(value)
     return int(number) if number is not None and number.is_integer() else None
+
+
+def checked_whole(name: str, value: object, *, least: int) -> int:
+    """The value of an option. Raises InputError for no whole number and for one below `least`."""
+    if (number := whole(value)) is None or number < least:
+        raise InputError(f"{name} must be a whole number from {least} up, got {value!r:.80}")
+    return number
+
+
+def refuse_truth(name: str, value: object, annotation: object) -> object:
+    """The value of a field. Raises InputError for True and False, alone or in a list, where its type has only numbers.
+
+    pydantic takes them for 1 and 0.
+    """
+    types = _parts(annotation)
+    if bool not in types and types & {int, float}:
+        for each in value if isinstance(value, list | tuple) else [value]:
+            if isinstance(each, bool):
+                raise InputError(f"{name} must be a number, got {each}")
+    return value
+
+
+def _parts(annotation: object) -> set[object]:
+    """The types that an annotation names, however deep they stand in it."""
+    return {annotation}.union(*map(_parts, get_args(annotation))) if get_args(annotation) else {annotation}
 
 
 def plain_budget(value: object) -> int | None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from ctxprune.errors import InputError
-from ctxprune.files import only_writer, remove_matching
+from ctxprune.files import checked_output, only_writer, remove_matching
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -29,7 +29,8 @@ Cache = Annotated[
     typer.Option(metavar="FILE", help="What earlier runs computed (default: in the user's cache folder)."),
 ]
 Data = Annotated[
-    list[str] | None, typer.Option(metavar="FILE", help="Questions with documents; may be repeated. See the README.")
+    list[str] | None,
+    typer.Option(metavar="FILE", help="Questions with documents (docs/benchmarking.md); may be repeated."),
 ]
 
 
@@ -49,7 +50,9 @@ def data(
         list[Path] | None,
         typer.Option("--from", metavar="FILE|FOLDER", help="An official file, or a folder of them; may be repeated."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(metavar="FILE", help="What to write, .jsonl or .jsonl.gz.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE", callback=checked_output, help="What to write, .jsonl or .jsonl.gz.")
+    ] = None,
     listed: Annotated[bool, typer.Option("--list", help="The sets: source, files, licence, labels.")] = False,
     passages: Annotated[
         int | None, typer.Option(help="Documents a question: its paragraph among the BM25-nearest without the answer.")
@@ -105,7 +108,10 @@ def run(
         str | None, typer.Option(metavar="CODE", help="Of the documents, e.g. de (default: guessed).")
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Of the drawn questions and of the bootstrap.")] = None,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The run's folder (default: runs/<time>).")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", callback=checked_output, help="The run's folder (default: runs/<time>)."),
+    ] = None,
     cache: Cache = None,
     fail_under: Annotated[
         list[str] | None,
@@ -153,7 +159,8 @@ def _tell(folder: Path, *, below: Sequence[str]) -> None:
 def report(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.")],
     ragas: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the samples as RAGAS reads them instead.")
+        Path | None,
+        typer.Option(metavar="FILE", callback=checked_output, help="Write the samples as RAGAS reads them instead."),
     ] = None,
 ) -> None:
     """Write leaderboard, plots and report.html of a run again."""

@@ -8,12 +8,22 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from ctxprune.budget import budget_at
 from ctxprune.calibration import PointName
 from ctxprune.errors import InputError
 from ctxprune.eval.run.folder import key
+from ctxprune.plain import refuse_truth
 from ctxprune.prompt import DEFAULT_TEMPLATE
 from ctxprune.text.language import checked_language
 
@@ -39,6 +49,12 @@ class Section(BaseModel):
     """Unknown keys are errors: a misspelt setting must not be a silent default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        return refuse_truth(name, value, cls.model_fields[name].annotation)
 
 
 class DataConfig(Section):

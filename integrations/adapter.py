@@ -7,13 +7,14 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pydantic import BaseModel
 
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
-from ctxprune.errors import InputError
+from ctxprune.documents import listed
+from ctxprune.errors import InputError, check_choice
 from ctxprune.pipeline import OnError, Pipeline
 from ctxprune.plain import finite, whole
 from ctxprune.prompt import same_text
@@ -25,6 +26,9 @@ from ctxprune.types import Compressor, Context, Document, Extract, Piece, SoftTo
 
 if TYPE_CHECKING:
     from ctxprune.calibration import Calibration
+
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +75,7 @@ class Adapter:
     ) -> None:
         counter = load_counter(tokenizer) if isinstance(tokenizer, str) else tokenizer
         check_top_n(top_n)
+        check_choice("drop_empty", drop_empty, (True, False))
         self.compressor = loaded_compressor(compressor, counter, calibration, language, units)
         self.top_n = top_n
         self._limits: dict[str, Any] = {"threshold": threshold, "operating_point": operating_point, "budget": budget}
@@ -176,6 +181,18 @@ _SOFT_TOKENS = (
     "only the generator that they were made for can read them, which no framework's LLM does; "
     "use a compressor that returns text"
 )
+
+
+def all_of(kind: type[T], given: object, *, name: str) -> list[T]:
+    """What a framework gave as a list of ours, which nobody changes while it is pruned, and which can be read twice.
+
+    Raises InputError for one item that stands alone and for items of another kind.
+    """
+    items = listed(given, name=name)
+    for place, item in enumerate(items):
+        if not isinstance(item, kind):
+            raise InputError(f"{name}[{place}] must be a {kind.__name__}, got {type(item).__name__}: {item!r:.80}")
+    return items
 
 
 def check_top_n(top_n: int | None) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed
+from ctxprune.integrations.adapter import Adapter, Compressed, all_of
 from ctxprune.pipeline import OnError
 from ctxprune.plain import finite, plain_budget, plain_threshold
 from ctxprune.text import UnitKind
@@ -30,12 +30,13 @@ _log = logging.getLogger(__name__)
 class CtxPruneCompressor:
     """Prunes the documents that a retriever found; documents without text go through as they are, after the others.
 
-    The options are those of `ctxprune.integrations.langchain.CtxPruneCompressor`. Documents come out fresh under their
-    ids (Haystack's ids are of the text that came in), with the relevance as their score where the compressor judges
-    documents, and `meta["ctxprune"]` (kept_spans into the text that came in, tokens before and after, status). The
-    embedding, which was of the whole text, stays. The model is loaded by `warm_up`, or by the first run; that is where
-    the options are checked. Saving with `to_dict` works for compressors and tokenizers given by name; Haystack loads a
-    saved pipeline with `allowed_modules=["ctxprune.integrations.haystack"]`.
+    The options are those of `ctxprune.integrations.langchain.CtxPruneCompressor`, whose `top_n` is `top_k` here, as in
+    Haystack's rankers. Documents come out fresh under their ids (Haystack's ids are of the text that came in), with the
+    relevance as their score where the compressor judges documents, and `meta["ctxprune"]` (kept_spans into the text
+    that came in, tokens before and after, status). The embedding, which was of the whole text, stays. The model is
+    loaded by `warm_up`, or by the first run; that is where the options are checked. Saving with `to_dict` works for
+    compressors and tokenizers given by name; Haystack loads a saved pipeline with
+    `allowed_modules=["ctxprune.integrations.haystack"]`.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class CtxPruneCompressor:
         threshold: float | None = None,
         operating_point: str | None = None,
         budget: int | None = None,
-        top_n: int | None = None,
+        top_k: int | None = None,
         tokenizer: str | TokenCounter | None = None,
         calibration: str | None = None,
         language: str | None = None,
@@ -58,7 +59,7 @@ class CtxPruneCompressor:
             "threshold": threshold,
             "operating_point": operating_point,
             "budget": budget,
-            "top_n": top_n,
+            "top_k": top_k,
             "tokenizer": tokenizer,
             "calibration": calibration,
             "language": language,
@@ -66,6 +67,8 @@ class CtxPruneCompressor:
             "drop_empty": drop_empty,
             "on_error": on_error,
         }
+        if title_key is not None and not isinstance(title_key, str):
+            raise InputError(f"title_key must be the name of a metadata field or None, got {title_key!r:.80}")
         self._compressor = compressor
         self._title_key = title_key
         self._adapter: Adapter | None = None
@@ -75,14 +78,15 @@ class CtxPruneCompressor:
         self._loaded()
 
     @component.output_types(documents=list[HaystackDocument])
-    def run(self, query: str, documents: list[HaystackDocument], top_n: int | None = None) -> dict[str, Any]:
-        """{"documents": the documents pruned for `query`}. top_n: for this run (None: as the component was built).
+    def run(self, query: str, documents: list[HaystackDocument], top_k: int | None = None) -> dict[str, Any]:
+        """{"documents": the documents pruned for `query`}. top_k: for this run (None: as the component was built).
 
         Raises InputError for an empty query where the compressor needs one.
         """
+        documents = all_of(HaystackDocument, documents, name="documents")
         texts = [document for document in documents if document.content is not None]
         ours = [_document(document, self._title_key) for document in texts]
-        compressed = self._loaded().compress(query, ours, top_n=top_n)
+        compressed = self._loaded().compress(query, ours, top_n=top_k)
         pruned = [_pruned(each, [texts[index] for index in each.indices]) for each in compressed]
         others = [document for document in documents if document.content is None]
         if others:
@@ -91,10 +95,10 @@ class CtxPruneCompressor:
 
     @component.output_types(documents=list[HaystackDocument])
     async def run_async(
-        self, query: str, documents: list[HaystackDocument], top_n: int | None = None
+        self, query: str, documents: list[HaystackDocument], top_k: int | None = None
     ) -> dict[str, Any]:
         """`run` in a worker thread; the event loop stays free."""
-        return await asyncio.to_thread(self.run, query, documents, top_n)
+        return await asyncio.to_thread(self.run, query, documents, top_k)
 
     def to_dict(self) -> dict[str, Any]:
         """Raises InputError for a compressor or tokenizer that was not given by name."""
@@ -117,7 +121,8 @@ class CtxPruneCompressor:
 
     def _loaded(self) -> Adapter:
         if self._adapter is None:
-            self._adapter = Adapter(self._compressor, **self._options)
+            options = {name: value for name, value in self._options.items() if name != "top_k"}
+            self._adapter = Adapter(self._compressor, top_n=self._options["top_k"], **options)
         return self._adapter
 
 

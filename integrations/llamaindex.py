@@ -10,7 +10,8 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew
+from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, all_of
+from ctxprune.integrations.numbers import Number, Whole
 from ctxprune.pipeline import OnError
 from ctxprune.plain import finite
 from ctxprune.text import UnitKind
@@ -43,10 +44,10 @@ class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
 
     # frozen one by one: the framework sets its callback_manager on the postprocessor
     compressor: Any = Field("provence", frozen=True)
-    threshold: float | None = Field(None, frozen=True)
+    threshold: Number | None = Field(None, frozen=True)
     operating_point: str | None = Field(None, frozen=True)
-    budget: int | None = Field(None, frozen=True)
-    top_n: int | None = Field(None, frozen=True)
+    budget: Whole | None = Field(None, frozen=True)
+    top_n: Whole | None = Field(None, frozen=True)
     tokenizer: Any = Field(None, frozen=True)
     calibration: str | None = Field(None, frozen=True)
     language: str | None = Field(None, frozen=True)
@@ -74,6 +75,7 @@ class CtxPrunePostprocessor(CopiesBuiltAnew, BaseNodePostprocessor):
         self, nodes: list[NodeWithScore], query_bundle: QueryBundle | None = None
     ) -> list[NodeWithScore]:
         """Raises InputError without a query where the compressor needs one. Runs in a thread when called async."""
+        nodes = all_of(NodeWithScore, nodes, name="nodes")
         texts = [node for node in nodes if _has_text(node)]
         documents = [_document(node, self.title_key) for node in texts]
         compressed = self._adapter.compress(query_bundle.query_str if query_bundle else "", documents)

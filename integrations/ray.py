@@ -21,6 +21,7 @@ from ctxprune.errors import CtxpruneError, InputError, MissingExtraError
 from ctxprune.integrations.mapping.files import Work
 from ctxprune.integrations.mapping.worker import CompressTask, Died, Job, PartWorker, Reply
 from ctxprune.integrations.server import Settings, create_app
+from ctxprune.plain import checked_whole
 
 try:
     import ray
@@ -123,8 +124,7 @@ def compress_dataset(dataset: Dataset, work: Work, *, workers: int = 1, batch_ro
     if work.task != "compress":
         raise InputError(f"compress_dataset does the task 'compress' only, got {work.task!r}; use map_file")
     for name, value in (("workers", workers), ("batch_rows", batch_rows)):
-        if value < 1:
-            raise InputError(f"{name} must be at least 1, got {value}")
+        checked_whole(name, value, least=1)
     return dataset.map_batches(
         CompressBatch,
         fn_constructor_kwargs=asdict(work),

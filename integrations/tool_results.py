@@ -13,7 +13,7 @@ from ctxprune.cache import BoundedCache, key_of
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import loaded_compressor
 from ctxprune.integrations.originals import OwnOriginals, gives_originals, marked, retrieve_tool
-from ctxprune.plain import whole
+from ctxprune.plain import checked_whole
 from ctxprune.result import span_rows
 from ctxprune.text import UnitKind
 from ctxprune.tokens import default_counter, load_counter
@@ -72,10 +72,9 @@ class ToolResults:
         remember: int = 1000,
     ) -> None:
         _check_tools(only, never)
-        for name, number in (("min_tokens", min_tokens), ("remember", remember)):
-            if (checked := whole(number)) is None or checked < 0:
-                raise InputError(f"{name} must be 0 or more, a whole number, got {number!r:.80}")
-        self.only, self.never, self.min_tokens = only, never or (), min_tokens
+        remember = checked_whole("remember", remember, least=0)
+        self.min_tokens = checked_whole("min_tokens", min_tokens, least=0)
+        self.only, self.never = only, never or ()
         counter = load_counter(tokenizer) if isinstance(tokenizer, str) else tokenizer
         self._outputs = ToolOutputs(loaded_compressor(compressor, counter, None, language, units))
         self._counter = counter or self._outputs.counter or default_counter()

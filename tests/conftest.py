@@ -6,4 +6,4 @@ settings.register_profile("ctxprune", deadline=None)
 settings.load_profile("ctxprune")
 
 # fixtures that several files use, and what CTXPRUNE_ALL_TESTS does
-pytest_plugins = ["fixtures_cli", "fixtures_endpoint", "plugin_no_skips"]
+pytest_plugins = ["fixtures_cli", "fixtures_endpoint", "fixtures_towns", "plugin_no_skips"]

@@ -181,6 +181,22 @@ def test_rerank_in_document_order_when_the_policy_says_so() -> None:
     assert text_of(rerank, 15) == f"Volcanoes erupt\n\n{CAT}"
 
 
+def test_rerank_to_a_number_of_whole_documents_with_a_budget_and_without() -> None:
+    rerank = RerankTruncate(Judge("cat"), counter=WordCounter(), top_n=2)
+    (result,) = rerank.compress([CONTEXT])
+    assert [extract.text for extract in result.extracts] == [CAT, VOLCANO, ""]
+    assert text_of(rerank, 17) == f"Cat\n{CAT}\n\nVolcano\nVolcanoes erupt"
+    assert text_of(rerank, 400) == f"Cat\n{CAT}\n\nVolcano\n{VOLCANO}"
+    assert rerank.about.reads == {"top_n": "2"}
+    with pytest.raises(BudgetError, match="needs a budget"):
+        RerankTruncate(Judge("cat")).compress([CONTEXT])
+    for wrong in (0, True, 1.5, "2"):
+        with pytest.raises(InputError, match="top_n must be a whole number from 1 up"):
+            RerankTruncate(Judge("cat"), top_n=wrong)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"Policy\(top_n=2\) would count words; pass top_n=2 to load"):
+        RerankTruncate(Judge("cat"), policy=Policy(top_n=2))
+
+
 def test_rerank_by_the_scores_of_the_retriever() -> None:
     rerank = RerankTruncate("retriever", counter=WordCounter())
     assert text_of(rerank, 23) == f"Cat\n{CAT}\n\n{RIVER}"

@@ -3,6 +3,8 @@
 import asyncio
 import dataclasses
 import json
+import math
+import re
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -27,7 +29,7 @@ from ctxprune.integrations.client import (
     SidecarFailedError,
     UnauthorizedError,
 )
-from ctxprune.integrations.client.client import COMPRESSORS, INFO, compress_call
+from ctxprune.integrations.client.calls import COMPRESSORS, INFO, compress_call
 from ctxprune.integrations.client.results import compressed, error_of
 from ctxprune.integrations.server import Settings, create_app
 
@@ -109,6 +111,31 @@ def test_the_other_routes(client):
     (default,) = [offer for offer in client.compressors() if offer.default]
     info = client.info()
     assert default.name == info.default_compressor == "provence" and info.limits.batch > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"retries": True}, "retries must be a whole number from 0 up, got True"),
+        ({"retries": 1.5}, "retries must be a whole number from 0 up, got 1.5"),
+        ({"retries": "3"}, "retries must be a whole number from 0 up, got '3'"),
+        ({"timeout": True}, "timeout must be a positive number of seconds, got True"),
+        ({"timeout": "3"}, "timeout must be a positive number of seconds, got '3'"),
+        ({"deadline": False}, "deadline must be a positive number of seconds, got False"),
+        ({"max_wait": True}, "max_wait must be a number of seconds from 0 up, got True"),
+        ({"max_wait": math.nan}, "max_wait must be a number of seconds from 0 up, got nan"),
+    ],
+)
+def test_numbers_that_are_none(options, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        Client("http://localhost:1", **options)
+
+
+def test_a_number_of_results_that_is_none(client):
+    for wrong in (True, 0, 1.5, "1"):
+        with pytest.raises(InputError, match="top_n must be a whole number from 1 up"):
+            client.rerank(QUERY, [BRIDGE], top_n=wrong)
+    assert len(client.rerank(QUERY, [BRIDGE, BRIDGE], top_n=1.0)) == 1
 
 
 def test_the_async_client_says_the_same(client, url):

@@ -124,6 +124,17 @@ def test_every_compressor_is_in_the_table() -> None:
     assert set(BUILT_IN) <= {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
 
 
+def test_the_rooms_of_the_architecture_are_those_of_the_tree() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = page.partition("## The rooms")[2].partition("\nImports go")[0]
+    told = set(re.findall(r"`(\w[\w./]*[./][\w/]*)`", rooms))
+    roots = [ROOT / name for name in ("ctxprune", "integrations", "eval", "trainers", "benchmarks", "light", "deploy")]
+    gone = {name for name in told if not (ROOT / name).exists() and not any(any(root.rglob(name)) for root in roots)}
+    assert gone == set()
+    folders = {f"{path.parent.name}/" for root in roots[:3] for path in root.glob("*/__init__.py")}
+    assert {each for each in folders if not any(each in name for name in told)} == set()
+
+
 def test_every_page_is_reached_from_the_index_and_the_navigation() -> None:
     index = PAGES["index.md"].read_text(encoding="utf-8")
     navigation = re.search(

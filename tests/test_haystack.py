@@ -61,17 +61,39 @@ def test_copies_and_pickles_prune_alike() -> None:
         assert [each.content for each in copied.run(QUERY, documents())["documents"]] == expected
 
 
-def test_top_n_and_empty_documents() -> None:
-    assert [each.content for each in compressor(top_n=1).run(QUERY, documents())["documents"]] == ["a a.", None]
-    assert [each.content for each in compressor().run(QUERY, documents()[:2], top_n=1)["documents"]] == ["a a."]
+def test_top_k_as_rankers_have_it_and_empty_documents() -> None:
+    assert [each.content for each in compressor(top_k=1).run(QUERY, documents())["documents"]] == ["a a.", None]
+    assert [each.content for each in compressor().run(QUERY, documents()[:2], top_k=1)["documents"]] == ["a a."]
     kept = compressor(drop_empty=True).run(QUERY, documents())["documents"]
     assert [each.id for each in kept] == ["same", "same", "blob"]
+
+
+def test_documents_that_can_be_read_once_and_what_is_none() -> None:
+    expected = compressor().run(QUERY, documents())
+    assert compressor().run(QUERY, (each for each in documents())) == expected  # type: ignore[arg-type]
+    for wrong, message in (
+        (["a"], r"documents\[0\] must be a Document, got str: 'a'"),
+        (None, "documents must be a sequence of documents, got one NoneType"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compressor().run(QUERY, wrong)
+    for options, message in (
+        ({"title_key": 3}, "title_key must be"),
+        ({"drop_empty": "no"}, "drop_empty must be one of"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compressor(**options).warm_up()
 
 
 def test_bad_input_is_named() -> None:
     with pytest.raises(InputError, match="query is empty"):
         compressor().run("", documents())
     assert compressor().run("", []) == {"documents": []}
+    for wrong in ({"top_k": True}, {"top_k": 1.5}, {"budget": True}, {"threshold": True}):
+        with pytest.raises(ValueError, match=r"must be a .*number"):
+            compressor(**wrong).warm_up()
+    with pytest.raises(TypeError, match="top_n"):
+        compressor(top_n=1)
     with pytest.raises(InputError, match="soft tokens"):
         CtxPruneCompressor("xrag").warm_up()
 

@@ -17,7 +17,7 @@ LAYERS = (
     {"budget", "calibration", "companions", "oversized", "prompt", "select", "tokens", "models"},
     {"data", "vectors", "retrievers"},
     {"compressors", "generators"},
-    {"html", "result", "pipeline", "one_call", "options", "tools"},
+    {"html", "outcome", "result", "pipeline", "one_call", "options", "tools"},
     {""},  # ctxprune/__init__.py
     {"cli", "eval", "integrations", "trainers"},
     {"compat"},  # a short name for the class in integrations/llmlingua

@@ -185,6 +185,10 @@ def test_a_failing_compressor_raises_or_lets_everything_through() -> None:
         ({"compressor": LetterCompressor(), "budget": 9, "tokenizer": "words"}, "give both the same counter"),
         ({"compressor": LetterCompressor(), "calibration": "x.json"}, "calibration goes with a compressor's name"),
         ({"compressor": LetterCompressor(), "top_n": 0}, "at least 1, got 0"),
+        ({"compressor": LetterCompressor(), "top_n": True}, "must be a whole number, got True"),
+        ({"compressor": LetterCompressor(), "budget": True}, "must be a whole number, got True"),
+        ({"compressor": LetterCompressor(), "budget": 30.5}, "must be a whole number, got 30.5"),
+        ({"compressor": LetterCompressor(), "threshold": True}, "must be a number, got True"),
         ({"compressor": LetterCompressor(), "treshold": 0.2}, "treshold"),
     ],
 )
@@ -308,3 +312,33 @@ def test_the_event_loop_keeps_beating() -> None:
         return await work
 
     assert len(asyncio.run(beat())) == 32
+
+
+def test_a_mapping_in_a_chain_takes_no_keywords() -> None:
+    asked = {"question": QUERY, "documents": documents()}
+    for keywords in ({"top_k": 1}, {"query": "another question"}):
+        with pytest.raises(InputError, match=f"unknown keyword {next(iter(keywords))}; a mapping brings its question"):
+            CtxPruneCompressor(compressor=LetterCompressor()).invoke(asked, **keywords)
+
+
+def test_a_list_that_changes_while_it_is_pruned_changes_nothing() -> None:
+    given = [Document(BRIDGE, metadata={"page": 1}), Document(FERRY, metadata={"page": 2})]
+
+    class Meddling(LetterCompressor):
+        def score(self, contexts: Any) -> Any:
+            if contexts:  # options are looked at with none
+                given.insert(0, Document("new", metadata={"page": 0}))
+            return super().score(contexts)
+
+    expected = CtxPruneCompressor(compressor=LetterCompressor()).compress_documents(list(given), "q")
+    out = CtxPruneCompressor(compressor=Meddling()).compress_documents(given, "q")
+    assert out == expected and [each.metadata["page"] for each in out] == [1, 2]
+    assert len(given) == 3
+
+
+def test_keys_that_are_no_strings_are_named() -> None:
+    compressor = CtxPruneCompressor(compressor=LetterCompressor())
+    with pytest.raises(InputError, match="the input's keys are 1, None"):
+        compressor.invoke({1: 2, None: 3})
+    with pytest.raises(InputError, match=r"the input's keys are \(none\)"):
+        compressor.invoke({})

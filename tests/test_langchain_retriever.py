@@ -46,6 +46,10 @@ def test_the_compressors_top_n_holds_without_k() -> None:
 def test_bad_options() -> None:
     with pytest.raises(ValueError, match="at least 1, got 0"):
         retriever(k=0)
+    with pytest.raises(ValueError, match="must be a whole number, got True"):
+        retriever(k=True)
+    with pytest.raises(InputError, match="must be a whole number, got True"):
+        retriever().invoke("q", k=True)
     with pytest.raises(InputError, match="at least 1, got 0"):
         retriever().invoke("q", k=0)
     with pytest.raises(InputError, match="query is empty"):

@@ -100,10 +100,22 @@ def test_top_n_and_empty_nodes() -> None:
     assert first.postprocess_nodes(nodes())[0].score == 0.9  # a compressor that does not judge leaves the score
 
 
+def test_nodes_that_can_be_read_once_and_what_is_none() -> None:
+    expected = postprocessor().postprocess_nodes(nodes(), query_str=QUERY)
+    out = postprocessor().postprocess_nodes((each for each in nodes()), query_str=QUERY)  # type: ignore[arg-type]
+    assert [each.node.node_id for each in out] == [each.node.node_id for each in expected]
+    for wrong, message in ((["a"], r"nodes\[0\] must be a NodeWithScore, got str: 'a'"), ("a", "wrap it in a list")):
+        with pytest.raises(InputError, match=message):
+            postprocessor().postprocess_nodes(wrong, query_str=QUERY)  # type: ignore[arg-type]
+
+
 def test_a_query_is_needed() -> None:
     with pytest.raises(InputError, match="query is empty"):
         postprocessor().postprocess_nodes(nodes())
     assert postprocessor().postprocess_nodes([]) == []
+    for wrong in ({"budget": True}, {"top_n": False}, {"threshold": True}):
+        with pytest.raises(ValueError, match=r"must be a .*number, got (True|False)"):
+            postprocessor(**wrong)
     with pytest.raises(ValueError, match="soft tokens"):
         CtxPrunePostprocessor(compressor="xrag")
 

@@ -73,7 +73,7 @@ def test_rerank(outputs):
 
     async def work(client):
         return await client.call_tool(
-            "rerank", {"question": "When was the bridge opened?", "documents": documents, "top_n": 2}
+            "rerank", {"question": "When was the bridge opened?", "documents": documents, "top_n": 2.0}
         )
 
     rows = in_client(create_server(Pruning(outputs)), work).structured_content["result"]
@@ -87,7 +87,16 @@ def test_rerank(outputs):
         ("prune", {"text": "a", "question": ""}, "at least 1 character"),
         ("prune", {"text": "a", "question": " "}, "question is empty"),
         ("prune", {"text": "a", "question": "b", "budget": 0}, "greater than 0"),
+        ("prune", {"text": "a", "question": "b", "budget": True}, "must be a whole number, got True"),
+        ("prune", {"text": "a", "question": "b", "threshold": True}, "must be a number, got True"),
         ("rerank", {"question": "b", "documents": []}, "at least 1 item"),
+        ("rerank", {"question": "b", "documents": ["a"], "top_n": 1.5}, "must be a whole number, got 1.5"),
+        (
+            "rerank",
+            {"question": "b", "documents": ["a"], "top_k": 1},
+            "rerank takes no top_k; it takes question, documents, top_n",
+        ),
+        ("prune", {"text": "a", "question": "b", "limit": 1, "k": 2}, "prune takes no limit, k; it takes text"),
         ("retrieve_original", {"hash": "0" * 24}, "no original under"),
         ("retrieve_original", {"hash": "../../etc/passwd"}, "match pattern"),
     ],

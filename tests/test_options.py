@@ -19,7 +19,7 @@ from ctxprune.compressors.llmlingua.compressor import ContentWords, RandomWords
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.eval.config import CompressorConfig, EvalConfig
 from ctxprune.integrations.adapter import Adapter
-from ctxprune.integrations.client.client import CompressOptions
+from ctxprune.integrations.client.calls import CompressOptions
 from ctxprune.integrations.langchain import CtxPruneCompressor
 from ctxprune.integrations.mapping import Work
 from ctxprune.integrations.mapping import run as map_run

@@ -212,6 +212,28 @@ def test_a_compressor_that_loses_a_context_is_caught():
         Pipeline([Losing()]).run([Context.of("q", [TEXT])])
 
 
+@pytest.mark.parametrize(
+    ("returned", "message"),
+    [
+        (lambda contexts: None, "letter returned NoneType, None; it owes a list of contexts"),
+        (lambda contexts: (each for each in contexts), "letter returned generator"),
+        (lambda contexts: ["text"] * len(contexts), "letter returned list, .'text'.; it owes a list of contexts"),
+        (lambda contexts: [], "letter returned 0 contexts for 1"),
+        (lambda contexts: [Context.of("q", [])] * len(contexts), "letter scored 0 of 2 documents"),
+        (lambda contexts: next(iter(())), r"letter raised StopIteration\(\)"),
+    ],
+)
+def test_a_compressor_that_gives_something_else_is_named(returned, message):
+    class Odd(LetterCompressor):
+        def score(self, contexts):
+            return returned(contexts)
+
+    with pytest.raises(CtxpruneError, match=message):
+        Pipeline(Odd()).run(Context.of("q", [TEXT, TEXT]))
+    result = Pipeline(Odd(), on_error="passthrough").run(Context.of("q", [TEXT, TEXT]))
+    assert result.status == "degraded" and result.text.count(TEXT) == 2
+
+
 def test_a_summary_in_place_of_the_documents_is_a_compression():
     class Summarizer:
         name = "summary"
@@ -278,7 +300,7 @@ def test_a_stream_is_read_one_batch_at_a_time():
     assert taken == [0, 1, 2]
     assert [result.before.id for result in results] == list("123456")
     assert Pipeline([letters()]).run([Context.of("q", [TEXT])], threshold=0.6)[0].text == "a cat sat. A bat ran."
-    with pytest.raises(InputError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(InputError, match="batch_size must be a whole number from 1 up, got 0"):
         Pipeline([]).iter_run([], batch_size=0)
 
 

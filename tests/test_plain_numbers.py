@@ -78,6 +78,47 @@ def test_a_score_that_is_none(score: Any) -> None:
     assert Document.of({"text": TEXT, "metadata": {"relevance_score": score}}).score is None
 
 
+def test_a_budget_that_no_float_holds_is_a_budget() -> None:
+    huge = 10**400
+    assert whole(huge) == huge and whole(-huge) == -huge
+    result = prune(QUESTION, TEXT, budget=huge)
+    assert result.budget == huge and NEEDED in result.text and not result.over_budget
+
+
+def test_nothing_of_a_dict_is_lost() -> None:
+    row = {
+        "text": TEXT,
+        "content": "A second text.",
+        "page_content": TEXT,
+        "id": "a",
+        "_id": "b",
+        "node_id": "a",
+        "score": "0.5",
+        "meta": ["x"],
+        "metadata": {"page": 3},
+        4: "four",
+    }
+    document = Document.of(row)
+    assert (document.text, document.id, document.score) == (TEXT, "a", None)
+    assert document.metadata == {
+        "content": "A second text.",
+        "_id": "b",
+        "score": "0.5",
+        "meta": ["x"],
+        "page": 3,
+        4: "four",
+    }
+    assert Document.of({"text": TEXT, "metadata": "guide.pdf"}).metadata == {"metadata": "guide.pdf"}
+    assert Document.of({"text": TEXT, "score": 0.5, "id": "a", "metadata": None}).metadata == {}
+    assert Document.of({"text": TEXT, "id": np.array([1, 2])}).metadata == {}
+
+
+@pytest.mark.parametrize("calibration", [3, "", b"c.json", ["c.json"], True])
+def test_what_is_no_calibration(calibration: Any) -> None:
+    with pytest.raises(InputError, match="calibration must be a file"):
+        load("provence", calibration=calibration)
+
+
 def test_whole_numbers() -> None:
     assert [whole(each) for each in (np.uint8(3), 3.0, 3.5, "3", np.bool_(True))] == [3, 3, None, None, None]
 

@@ -86,6 +86,51 @@ def test_no_documents_rank_to_nothing(client):
     assert client.post("/v2/rerank", json={"query": QUERY, "documents": []}).json()["results"] == []
 
 
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+@pytest.mark.parametrize("limit", [{"top_n": 1}, {"top_k": 1}, {"top_n": 1.0}, {"top_k": 1, "top_n": 1}])
+def test_every_dialect_takes_a_number_under_both_names(client, path, limit):
+    for field in ("documents", "texts") if path == "/rerank" else ("documents",):
+        answer = client.post(path, json={"query": QUERY, field: [FERRY, BRIDGE], **limit})
+        rows = answer.json() if isinstance(answer.json(), list) else answer.json()["results"]
+        assert [row["index"] for row in rows] == [1]
+        assert "x-ctxprune-ignored" not in answer.headers
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank", "/rerank"])
+def test_two_numbers_that_differ_and_numbers_that_are_none(client, path):
+    field = "texts" if path == "/rerank" else "documents"
+    for limit, message in (
+        ({"top_n": 1, "top_k": 2}, "give top_n or top_k, not both: got 1 and 2"),
+        ({"top_k": True}, "top_k: must be a whole number, got True"),
+        ({"top_k": 1.5}, "top_k: must be a whole number, got 1.5"),
+        ({"top_k": "3"}, "top_k: "),
+        ({"top_k": -1}, "top_k: "),
+    ):
+        answer = client.post(path, json={"query": QUERY, field: [FERRY], **limit})
+        assert answer.status_code == 422 and message in answer.json()["error"]
+
+
+def test_what_nobody_reads_is_named(client):
+    extra = {"rank_fields": ["text"], "truncation": True, "nothing": None, "odd name\n": 1}
+    jina, cohere, tei, highlight = (
+        client.post(path, json={"query": QUERY, field: [FERRY, BRIDGE], **extra})
+        for path, field in (
+            ("/v1/rerank", "documents"),
+            ("/v2/rerank", "documents"),
+            ("/rerank", "texts"),
+            ("/v1/highlight", "documents"),
+        )
+    )
+    for answer in (jina, cohere, tei, highlight):
+        assert (answer.status_code, answer.headers["x-ctxprune-ignored"]) == (200, "rank_fields, truncation, ?")
+    told = ["ignored, as this server has no such parameter: rank_fields, truncation, ?"]
+    assert jina.json()["warnings"] == cohere.json()["meta"]["warnings"] == told
+    many = client.post("/v1/rerank", json={"query": QUERY, "documents": [FERRY], **{f"f{n}": n for n in range(11)}})
+    assert many.headers["x-ctxprune-ignored"].endswith("f7, and 3 more")
+    plain = client.post("/v1/rerank", json={"query": QUERY, "documents": [FERRY], "model": "m"})
+    assert "x-ctxprune-ignored" not in plain.headers and "warnings" not in plain.json()
+
+
 def test_with_coheres_client(relevance):
     cohere, httpx = pytest.importorskip("cohere"), pytest.importorskip("httpx")
     app = create_app(Settings(**PATIENT, api_keys=["key"], compressors=("lead",), default_compressor="lead"))

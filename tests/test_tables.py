@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from docs_pages import commands
 
+from benchmarks.measure import repeating
 from benchmarks.quality.figures import read_figures, shown, write_figures
 from benchmarks.tables import __main__ as tables
 from benchmarks.tables import quality, readers, soft, speed
@@ -250,6 +251,17 @@ def test_a_run_without_answers_tells_what_is_kept_at_each_rate(tmp_path: Path) -
     ]
     with pytest.raises(InputError, match="the run has no answers"):
         readers.answers(figures)
+
+
+def test_a_command_is_shown_without_the_folders_of_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sets").mkdir()
+    (tmp_path / "sets" / "geese.jsonl").touch()
+    monkeypatch.chdir(tmp_path)
+    argv = ["--data", "/data/geese.jsonl", "sets/geese.jsonl", "--model", "org/model", "--out", "/tmp/o", "--top", "3"]
+    shown = "python -m benchmarks.x --data geese.jsonl geese.jsonl --model org/model --top 3"
+    assert repeating("x", argv) == shown
+    joined = ["--data=/data/geese.jsonl", "--scratch=/tmp/s", "--note", "a b/c", "--to=here/there"]
+    assert repeating("x", joined) == "python -m benchmarks.x --data=geese.jsonl --note 'a b/c' --to=here/there"
 
 
 def test_a_report_of_peers_becomes_a_table_without_the_folders_of_its_machine(tmp_path: Path) -> None:

@@ -70,8 +70,11 @@ def test_what_is_forgotten_is_read_again():
 def test_bad_options():
     with pytest.raises(InputError, match="ships stands in both only and never"):
         counted_results(only=["ships"], never=["ships"])
-    with pytest.raises(InputError, match="min_tokens must be 0 or more, a whole number, got -1"):
+    with pytest.raises(InputError, match="min_tokens must be a whole number from 0 up, got -1"):
         counted_results(min_tokens=-1)
+    for option in ("min_tokens", "remember"):
+        with pytest.raises(InputError, match=f"{option} must be a whole number from 0 up, got True"):
+            counted_results(**{option: True})
     with pytest.raises(InputError, match="list of tool names"):
         counted_results(only="ships")
     with pytest.raises(InputError, match="soft tokens"):
@@ -179,5 +182,5 @@ def test_strange_items_of_a_response_hold_no_results():
 @pytest.mark.parametrize("option", ["min_tokens", "remember"])
 @pytest.mark.parametrize("value", ["200", 1.5, float("nan"), None, True])
 def test_numbers_that_are_none(option, value):
-    with pytest.raises(InputError, match=f"{option} must be 0 or more, a whole number"):
+    with pytest.raises(InputError, match=f"{option} must be a whole number from 0 up"):
         ToolResults("lead", budget=9, **{option: value})

@@ -1,4 +1,4 @@
-"""The sidecar's load benchmark: `python -m benchmarks.server.__main__ [--quick] [--minutes N] --out DIR`."""
+"""The sidecar's load benchmark: `python -m benchmarks.server [--quick] [--minutes N] --out DIR`."""
 
 from __future__ import annotations
 
@@ -217,7 +217,7 @@ _MEASURES = {
 
 
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.server.__main__", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.server", description=__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the report goes")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it works, measures little")
     parser.add_argument("--minutes", type=float, help="how long the traffic with faults goes on (default: 1)")
@@ -226,7 +226,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _command(options: argparse.Namespace) -> str:
-    parts = ["python -m benchmarks.server.__main__", *(["--quick"] if options.quick else [])]
+    parts = ["python -m benchmarks.server", *(["--quick"] if options.quick else [])]
     parts += [f"--minutes {options.minutes:g}"] if options.minutes is not None else []
     parts += [f"--only {' '.join(options.only)}"] if options.only != PARTS else []
     return " ".join([*parts, "--out DIR"])

@@ -169,19 +169,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     args = _parser().parse_args(given)
     evaluation = Evaluation(args)
-    evaluation.report["command"] = _command(given)
+    evaluation.report["command"] = repeating("soft", given)
     args.out.mkdir(parents=True, exist_ok=True)
     for _ in evaluation.run():
         write_whole(args.out / "report.json", to_json(evaluation.report, indent=1) + "\n")
         write_whole(args.out / "report.md", render(evaluation.report))
     print(render(evaluation.report))
     return 0
-
-
-def _command(given: Sequence[str]) -> str:
-    """The command that repeats the run, with names of files in place of their paths."""
-    parts = [Path(part).name if Path(part).is_absolute() or Path(part).exists() else part for part in given]
-    return repeating("soft", parts)
 
 
 def _parser() -> argparse.ArgumentParser:

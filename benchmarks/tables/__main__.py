@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measure import portable
 from benchmarks.quality.figures import read_figures, shown, write_figures
 from benchmarks.tables import quality, readers, soft, speed
 from ctxprune.errors import CtxpruneError, InputError
@@ -60,9 +61,6 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "soft_asked": soft.asked,
 }
 
-#: Options that name a folder of the run, not what was measured.
-_PLACES = ("--out", "--environments", "--scratch")
-
 MADE = re.compile(r"<!-- made: (?P<maker>\w+) (?P<file>[\w.-]+) -->(?P<text>.*?)<!-- end -->", re.DOTALL)
 
 
@@ -99,18 +97,7 @@ def taken(report: Path) -> dict[str, Any]:
         return readers.shown(figures, read_figures(report.with_name("env.json"))["command"])
     if "sets" in figures and "bridge" not in figures:
         return shown(figures)
-    return {**figures, "command": _anywhere(figures["command"])}
-
-
-def _anywhere(command: str) -> str:
-    """The command without the folders of the machine that it was run on."""
-    words: list[str] = []
-    for word in shlex.split(command):
-        if words and words[-1] in _PLACES:
-            words.pop()
-        else:
-            words.append(word.rsplit("/", 1)[-1])
-    return shlex.join(words)
+    return {**figures, "command": portable(shlex.split(figures["command"]))}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

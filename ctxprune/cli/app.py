@@ -11,6 +11,7 @@ import typer
 
 from ctxprune.cli.options import Compression
 from ctxprune.cli.output import View, notes
+from ctxprune.files import checked_output
 from ctxprune.options import with_flags
 
 app = typer.Typer(
@@ -30,7 +31,10 @@ Everything = Annotated[
     bool, typer.Option("--all", help="Show everything, also of a long text (a terminal shows only what is kept).")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No notes and no progress bar on stderr.")]
-Html = Annotated[Path | None, typer.Option(metavar="FILE", help="Write a page that shows what was kept and removed.")]
+Html = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", callback=checked_output, help="Write a page that shows what was kept and removed."),
+]
 
 
 def _version(wanted: bool) -> None:
@@ -63,7 +67,10 @@ def compress(
     question: Annotated[str | None, typer.Option("--question", "-q", help="What the documents are to answer.")] = None,
     batch: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help='.jsonl[.gz] with {"question", "documents"} a line; writes a result a line.'),
+        typer.Option(
+            metavar="FILE",
+            help='.jsonl[.gz] with {"question", "documents"} a line, - for standard input; writes a result a line.',
+        ),
     ] = None,
     *,
     compression: Compression,
@@ -103,11 +110,15 @@ def run(
     question: Annotated[list[str] | None, typer.Option("--question", "-q", help="A question; may be repeated.")] = None,
     questions: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help='Questions: one a line, or .jsonl with {"question", "answers"?}.'),
+        typer.Option(
+            metavar="FILE", help='Questions: one a line, or .jsonl with {"question", "answers"?}; -: standard input.'
+        ),
     ] = None,
     corpus: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|FOLDER", help="Documents to retrieve from (default: the bundled sample)."),
+        typer.Option(
+            metavar="FILE|FOLDER", help="Documents to retrieve from (default: the bundled sample); -: standard input."
+        ),
     ] = None,
     retriever: Annotated[
         str, typer.Option(help="bm25, dense, hybrid, or a .jsonl file of retrieved documents.")
@@ -130,6 +141,8 @@ def run(
 ) -> None:
     """From question to prompt: retrieve, prune, render, and answer when a generator is given."""
     view = View.of(as_json=as_json, text=as_text, kept=kept, everything=everything, html=html, quiet=quiet)
+    if questions == corpus == Path("-"):
+        raise typer.BadParameter("standard input can be read once; give - to --questions or to --corpus, not to both")
     from ctxprune.cli.options import load_generator, load_questions, load_retriever
     from ctxprune.cli.run import Run
 
@@ -146,24 +159,32 @@ def run(
 @app.command()
 def index(
     inputs: Annotated[
-        list[Path], typer.Argument(metavar="FILE|FOLDER...", help="Documents, or a corpus (.jsonl[.gz]).")
+        list[Path],
+        typer.Argument(metavar="FILE|FOLDER...", help="Documents, or a corpus (.jsonl[.gz]); -: standard input."),
     ],
     scores: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help='Word scores (SQLite), for `load("llmlingua2", cache=FILE)`; made or added to.'
+            metavar="FILE",
+            callback=checked_output,
+            help='Word scores (SQLite), for `load("llmlingua2", cache=FILE)`; made or added to.',
         ),
     ] = None,
     sentences: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
+            callback=checked_output,
             help='Sentence vectors (SQLite), for `load("recomp-extractive", cache=FILE)`; made or added to.',
         ),
     ] = None,
     vectors: Annotated[
         Path | None,
-        typer.Option(metavar="FOLDER", help="A vector store, for retrieval and xRAG; made or appended to."),
+        typer.Option(
+            metavar="FOLDER",
+            callback=checked_output,
+            help="A vector store, for retrieval and xRAG; made or appended to.",
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="Word model of --scores: a folder or a hub id.")] = None,
     encoder: Annotated[

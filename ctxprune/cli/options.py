@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import codecs
-import gzip
 import io
 import json
 import re
-import sys
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ctxprune.cli.output import note, plural, printable
+from ctxprune.cli.stdin import STANDARD_INPUT, gunzipped, input_lines, input_rows, whole_input
 from ctxprune.data import SampleQuestion, sample_corpus, sample_questions
 from ctxprune.data.corpus import corpus_document, decode_page, is_page, read_corpus, read_page
 from ctxprune.data.questions import answers_from, question_from_row, read_jsonl
 from ctxprune.errors import InputError, UnknownNameError
-from ctxprune.files import constant, decoded, is_json_lines, json_object, read_lines, read_rows, split_lines
+from ctxprune.files import constant, decoded, is_json_lines, json_object, read_rows, split_lines
 from ctxprune.options import OWN, Options
 from ctxprune.pipeline import require_query
 from ctxprune.types import Compressor, Context, Document, TokenCounter
@@ -55,8 +53,6 @@ class Compression(Options):
             ) from None
 
 
-STANDARD_INPUT = Path("-")
-
 #: How web pages begin: comments and declarations may stand before <html>, and a byte-order mark before them.
 _PAGE = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(?:!doctype\s+html|html)\b", re.I | re.S)
 _PAGE_BEGINS = 4096
@@ -72,26 +68,28 @@ def read_documents(paths: Sequence[Path], *, tell: Callable[[str], None] = note)
     A .jsonl[.gz] file gives one document a line, `{"text" | "contents", "id"?, "title"?}`, and so does any other that
     begins like one, or holds a JSON list of such objects; else it is one document, a web page the text that it shows,
     also one that comes from standard input or has another suffix. tell:
-    takes a line that names what a folder holds of other kinds. Raises InputError for a path that is not there and for
-    what is no UTF-8 text.
+    takes a line that names what a folder holds of other kinds. Raises InputError for a path that is not there, for
+    what is no UTF-8 text, and for standard input named twice.
     """
+    if paths.count(STANDARD_INPUT) > 1:
+        raise InputError("standard input can be read once; name - only one time")
     return [document for path in paths for document in _documents(path, tell)]
 
 
 def read_contexts(path: Path, *, needs_query: bool) -> Iterator[Context]:
-    """The contexts of a batch file; one without an id is named by its line.
+    """The contexts of a batch file, "-" being standard input; one without an id is named by its line.
 
     Raises InputError, with file and line, for the first line that cannot be used.
     """
-    for number, row in read_rows(path):
+    for place, row in input_rows(path):
         try:
-            question = question_from_row(row, default_id=str(number))
+            question = question_from_row(row, default_id=place.rpartition(":")[2])
             documents = [labelled.document for labelled in question.documents]
             context = Context.of(question.text, documents, id=question.id)
             if needs_query:
                 require_query(context)
         except InputError as error:
-            raise InputError(f"{path}:{number}: {error}") from None
+            raise InputError(f"{place}: {error}") from None
         yield context
 
 
@@ -114,15 +112,12 @@ def _documents(path: Path, tell: Callable[[str], None]) -> Iterator[Document]:
     elif path.suffix in (".txt", ".md") or is_page(path):
         yield from read_corpus(path)
     else:
-        content = _gunzipped(path.read_bytes(), str(path))
+        content = gunzipped(path.read_bytes(), str(path))
         yield from _read_content(content, str(path), str(path), id=path.name, title=path.stem)
 
 
 def _standard_input() -> Iterator[Document]:
-    content = _gunzipped(sys.stdin.buffer.read(), "standard input")
-    if not content.removeprefix(codecs.BOM_UTF8).strip():
-        raise InputError("standard input is empty; pipe a text into the command, or name files")
-    yield from _read_content(content, "standard input", "stdin", id="stdin", title="")
+    yield from _read_content(whole_input(), "standard input", "stdin", id="stdin", title="")
 
 
 def _read_content(content: bytes, place: str, named: str, *, id: str, title: str) -> Iterator[Document]:
@@ -140,16 +135,6 @@ def _read_content(content: bytes, place: str, named: str, *, id: str, title: str
     for number, line in split_lines(io.BytesIO(content), named):
         at = f"{named}:{number}"
         yield _document(json_object(line, at), id, number, place=at)
-
-
-def _gunzipped(content: bytes, place: str) -> bytes:
-    """What gzip packed, told by its first bytes; anything else as it is."""
-    if not content.startswith(b"\x1f\x8b"):
-        return content
-    try:
-        return gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"cannot read {place} as gzip: {error}") from None
 
 
 def _listed_documents(content: bytes) -> list[dict[str, Any]]:
@@ -250,6 +235,8 @@ def load_retriever(name: str, corpus: Path | None, *, tell: Callable[[str], None
 
 
 def _corpus(path: Path, tell: Callable[[str], None]) -> Iterator[Document]:
+    if path == STANDARD_INPUT:
+        return _standard_input()
     return read_corpus(path, skipped=lambda names: tell(skipped_files(names)))
 
 
@@ -278,9 +265,9 @@ def _of_sample(question: SampleQuestion) -> Asked:
 
 
 def _read(path: Path) -> list[Asked]:
-    if is_file(path.name):
-        return [_asked(row, f"{path}:{number}") for number, row in read_rows(path)]
-    return [Asked(line.strip()) for _, line in read_lines(path)]
+    lines = list(input_lines(path))
+    rows = is_file(path.name) or (path == STANDARD_INPUT and lines[0][1].lstrip().startswith("{"))
+    return [_asked(json_object(line, place), place) if rows else Asked(line.strip()) for place, line in lines]
 
 
 def _asked(row: dict[str, Any], place: str) -> Asked:

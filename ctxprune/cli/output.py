@@ -128,8 +128,9 @@ def reading_progress(*, quiet: bool) -> Iterator[None]:
             yield
 
 
-def show_progress(items: Iterable[T], *, total: Callable[[], int], quiet: bool = False) -> Generator[T]:
-    """The items as they are; on a terminal, with a bar on stderr. total: how many, asked for only then."""
+def show_progress(items: Iterable[T], *, total: Callable[[], int | None], quiet: bool = False) -> Generator[T]:
+    """The items as they are; on a terminal, with a bar on stderr. total: how many, asked for only then; None: not
+    known."""
     if quiet or not sys.stderr.isatty():
         yield from items
         return

@@ -34,6 +34,7 @@ from ctxprune.cli.output import (
     tokens,
     write_html,
 )
+from ctxprune.cli.stdin import STANDARD_INPUT
 from ctxprune.data.questions import locate_answers
 from ctxprune.errors import GeneratorError, InputError
 from ctxprune.files import batched, open_text
@@ -98,7 +99,10 @@ class Readable:
             self.error = error
 
 
-def _lines(path: Path) -> int:
+def _lines(path: Path) -> int | None:
+    """None for standard input, which is read once."""
+    if path == STANDARD_INPUT:
+        return None
     with open_text(path) as lines:
         return sum(1 for line in lines if line.strip())
 

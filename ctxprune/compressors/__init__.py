@@ -184,6 +184,10 @@ def _calibrated(name: str, source: str | Path | Calibration, options: dict[str, 
     for option in ("threshold", "operating_point", "budget"):
         if options.get(option) is not None:
             raise InputError(f"{option}={options[option]} beside a calibration would void its guarantee; give only one")
+    if not isinstance(source, str | Path | Calibration) or not str(source):
+        raise InputError(
+            f"calibration must be a file of `ctxprune eval calibrate` or what it holds, got {source!r:.80}"
+        )
     calibration = source if isinstance(source, Calibration) else Calibration.read(source)
     made_for = calibration.model.get("name")
     if name == "provence" and made_for in (BUNDLED, MULTILINGUAL) and "other_languages" not in calibration.model:

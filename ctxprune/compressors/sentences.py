@@ -25,6 +25,7 @@ from ctxprune.compressors.base import (
     with_extracts,
 )
 from ctxprune.errors import InputError
+from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
 from ctxprune.runtime import sigmoid
 from ctxprune.select import Policy
@@ -198,29 +199,52 @@ class KnownRelevance:
 
 
 class RerankTruncate(ScoringCompressor):
-    """scorer: a DocumentScorer, a PairScorer, or "retriever" for the scores the documents came with.
+    """scorer: a DocumentScorer, a PairScorer, or "retriever" for the scores the documents came with. top_n: so many of
+    the most relevant documents, whole where no budget is given (None: as many as the budget holds).
 
-    The prompt holds the most relevant document first, unless `policy` says otherwise.
+    The prompt holds the most relevant document first, unless `policy` says otherwise. Raises InputError for a top_n
+    below 1, and for `Policy(top_n=...)`, which would count words.
     """
 
     name = "rerank-truncate"
 
-    def __init__(self, scorer: DocumentScorer | PairScorer | Literal["retriever"], **choice: Unpack[Choice]) -> None:
+    def __init__(
+        self,
+        scorer: DocumentScorer | PairScorer | Literal["retriever"],
+        *,
+        top_n: int | None = None,
+        **choice: Unpack[Choice],
+    ) -> None:
         policy = replace(choice.get("policy") or Policy(order="rank"), fill="stop")
         super().__init__(**(choice | {"policy": policy}))
         self.scorer = _document_scorer(scorer)
+        self.top_n = None if top_n is None else checked_whole("top_n", top_n, least=1)
+
+    def settled(self, policy: Policy) -> Policy:
+        if policy.top_n is not None:
+            raise InputError(
+                f"{self.name} cuts documents at words, so Policy(top_n={policy.top_n}) would count words; pass "
+                f"top_n={policy.top_n} to load({self.name!r}, ...) for so many documents"
+            )
+        return super().settled(policy)
 
     def score(self, contexts: Sequence[Context]) -> list[Context]:
         with stage("infer"):
             relevance = self.scorer.score_documents(contexts)
         with stage("tokenize"):
-            return [_best_first(*pair) for pair in zip(contexts, relevance, strict=True)]
+            return [_best_first(*pair, self.top_n) for pair in zip(contexts, relevance, strict=True)]
 
     def after(self, scored: Sequence[Context]) -> RerankTruncate:
         """A copy for the contexts that its scorer has read already, as the scorer's own `score` left them."""
         copied = copy.copy(self)
         copied.scorer = KnownRelevance(tuple(scored))
         return copied
+
+    def _default(self) -> tuple[float | None, str | None]:
+        return super()._default() if self.top_n is None else (None, None)
+
+    def _reads(self) -> dict[str, str]:
+        return {} if self.top_n is None else {"top_n": str(self.top_n)}
 
 
 def _document_scorer(scorer: DocumentScorer | PairScorer | Literal["retriever"]) -> DocumentScorer:
@@ -239,7 +263,8 @@ def _retriever_score(score: float | None, index: int) -> float:
     return score
 
 
-def _best_first(context: Context, relevance: Sequence[float]) -> Context:
+def _best_first(context: Context, relevance: Sequence[float], most: int | None) -> Context:
+    """The words of the most relevant document first; documents after so many are removed."""
     extracts = context.extracts
     if len(relevance) != len(extracts):
         raise InputError(
@@ -247,11 +272,14 @@ def _best_first(context: Context, relevance: Sequence[float]) -> Context:
         )
     if any(math.isnan(score) for score in relevance):
         raise InputError(f"the scorer gave nan for document {[*map(math.isnan, relevance)].index(True)}")
+    ranked = sorted(range(len(extracts)), key=lambda at: -relevance[at])  # stable: ties stay in document order
     words, place = {}, 0
-    for at in sorted(range(len(extracts)), key=lambda at: -relevance[at]):  # stable: ties stay in document order
+    for at in ranked:
         words[at] = falling_words(extracts[at], -float(place))
         place += len(words[at])
-    fresh = (narrow(extract, words[at], score=float(relevance[at])) for at, extract in enumerate(extracts))
+    fresh = [narrow(extract, words[at], score=float(relevance[at])) for at, extract in enumerate(extracts)]
+    for at in ranked[most:] if most is not None else ():
+        fresh[at] = replace(fresh[at], kept=(False,) * len(fresh[at].kept))
     return with_extracts(context, fresh)
 
 

@@ -1,6 +1,7 @@
 """A typed client of the REST sidecar, for programs that do not load a model themselves; needs only httpx2."""
 
-from ctxprune.integrations.client.client import AsyncClient, Client, CompressOptions, CompressRequest
+from ctxprune.integrations.client.calls import CompressOptions, CompressRequest
+from ctxprune.integrations.client.client import AsyncClient, Client
 from ctxprune.integrations.client.results import (
     Compressed,
     CompressedDocument,

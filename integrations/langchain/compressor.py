@@ -16,6 +16,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_validator
 from ctxprune.errors import InputError
 from ctxprune.integrations.adapter import Adapter, CopiesBuiltAnew, check_top_n
 from ctxprune.integrations.langchain.convert import from_langchain, to_langchain
+from ctxprune.integrations.numbers import Number, Whole
 from ctxprune.pipeline import OnError
 from ctxprune.prompt import DOCUMENT_SEPARATOR
 from ctxprune.text import UnitKind
@@ -51,10 +52,10 @@ class CtxPruneCompressor(
     model_config = ConfigDict(arbitrary_types_allowed=True, extra="forbid", frozen=True)
 
     compressor: Any = "provence"
-    threshold: float | None = None
+    threshold: Number | None = None
     operating_point: str | None = None
-    budget: int | None = None
-    top_n: int | None = None
+    budget: Whole | None = None
+    top_n: Whole | None = None
     query: str | None = None
     tokenizer: Any = None
     calibration: str | Path | Any = None
@@ -108,7 +109,7 @@ class CtxPruneCompressor(
         input: a list of documents (pruned for `query=` or this compressor's own query), which gives a list; or a
         mapping with the question under "question", "query" or "input" and the documents under "documents" or "context",
         which gives a copy of it with the documents pruned. Beside "documents" it also gets "context", the text for the
-        prompt. Raises InputError where a question or documents are missing.
+        prompt. Raises InputError where a question or documents are missing, and for keywords that nobody reads.
         """
         return self._call_with_config(self._step, input, config, run_type="chain", **kwargs)
 
@@ -117,8 +118,9 @@ class CtxPruneCompressor(
         return await self._acall_with_config(self._astep, input, config, run_type="chain", **kwargs)
 
     def _pruned(self, query: str, documents: Sequence[Document], top_n: int | None = None) -> list[Document]:
-        ours = from_langchain(documents, title_key=self.title_key)
-        return to_langchain(self._adapter.compress(query, ours, top_n=top_n), documents)
+        came = tuple(documents) if isinstance(documents, list) else documents  # the caller's list may change meanwhile
+        ours = from_langchain(came, title_key=self.title_key)
+        return to_langchain(self._adapter.compress(query, ours, top_n=top_n), came)
 
     # what LangChain's frame calls may take only the input, callbacks and config by position
 
@@ -131,6 +133,8 @@ class CtxPruneCompressor(
     def _step(self, input: Any, **kwargs: Any) -> Any:
         if not isinstance(input, Mapping):
             return self._pruned(self._query(**kwargs), input)
+        if kwargs:
+            raise InputError(f"unknown keyword {', '.join(kwargs)}; a mapping brings its question and takes no keyword")
         query_key, documents_key = _keys(input)
         pruned = self._pruned(input[query_key], input[documents_key])
         return {**input, **({"context": joined(pruned)} if documents_key != "context" else {}), documents_key: pruned}
@@ -164,7 +168,10 @@ def _keys(input: Mapping[str, Any]) -> tuple[str, str]:
     if query is None or documents is None:
         keys = QUERY_KEYS if query is None else DOCUMENT_KEYS
         missing = "question, a string," if query is None else "list of documents"
-        raise InputError(f"no {missing} under any of {', '.join(keys)}; the input's keys are {', '.join(input)}")
+        raise InputError(
+            f"no {missing} under any of {', '.join(keys)}; "
+            f"the input's keys are {', '.join(map(str, input)) or '(none)'}"
+        )
     return query, documents
 
 
@@ -180,7 +187,7 @@ class CtxPruneRetriever(CopiesBuiltAnew, BaseRetriever):
 
     retriever: BaseRetriever
     compressor: CtxPruneCompressor = Field(default_factory=CtxPruneCompressor)
-    k: int | None = None
+    k: Whole | None = None
 
     @field_validator("compressor", mode="before")
     @classmethod

@@ -19,6 +19,7 @@ from ctxprune.errors import InputError
 from ctxprune.files import JSON_LINES, LOCK, only_writer, remove_matching, write_whole
 from ctxprune.files import read_lines as file_lines
 from ctxprune.options import Options
+from ctxprune.plain import checked_whole
 
 SUFFIXES = (*JSON_LINES, ".parquet")
 
@@ -161,8 +162,7 @@ class Work(Options):
         if self.task not in get_args(TaskName):
             raise InputError(f"task must be one of {', '.join(get_args(TaskName))}, got {self.task!r}")
         for name in ("part_tokens", "batch_tokens"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+            checked_whole(name, getattr(self, name), least=1)
 
     def settings(self) -> dict[str, Any]:
         """What must be the same when a stopped run goes on, as JSON values; a calibration by its content."""

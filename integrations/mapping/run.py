@@ -19,9 +19,11 @@ from typing import Annotated, Literal, Protocol, get_args
 import typer
 
 from ctxprune.errors import CtxpruneError, InputError
+from ctxprune.files import checked_output
 from ctxprune.integrations.mapping.files import Failure, OutputFolder, Part, Work, input_files, parts, read_lines
 from ctxprune.integrations.mapping.worker import BadLine, Died, Done, Failed, Job, PartWorker, Reply
 from ctxprune.options import with_flags
+from ctxprune.plain import checked_whole
 
 
 class LocalCrew:
@@ -156,8 +158,7 @@ def map_file(
     workers cannot work; MissingExtraError without Ray.
     """
     source, output = Path(source), OutputFolder(Path(folder))
-    if workers < 1:
-        raise InputError(f"workers must be at least 1, got {workers}")
+    workers = checked_whole("workers", workers, least=1)
     for name, value, known in (("engine", engine, Engine), ("on_error", on_error, OnError)):
         if value not in get_args(known):
             raise InputError(f"{name} must be one of {', '.join(get_args(known))}, got {value!r}")
@@ -320,7 +321,10 @@ def main(argv: Sequence[str]) -> int:
 @with_flags
 def command(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A .jsonl[.gz] or .parquet file, or a folder.")],
-    output: Annotated[Path, typer.Argument(metavar="OUTPUT", help="A folder: new, empty, or of this very run.")],
+    output: Annotated[
+        Path,
+        typer.Argument(metavar="OUTPUT", callback=checked_output, help="A folder: new, empty, or of this very run."),
+    ],
     engine: Annotated[Engine, typer.Option(help="Processes on this machine, or a Ray cluster.")] = "local",
     workers: Annotated[int, typer.Option(help="How many; each loads the model once.")] = 1,
     *,

@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from ctxprune import __version__, load
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError, MissingExtraError
+from ctxprune.integrations.numbers import NUMBER, WHOLE
 from ctxprune.integrations.originals import Originals, OwnOriginals, for_an_hour
 from ctxprune.tools import ToolOutput, ToolOutputs
 from ctxprune.types import Context, Document
@@ -250,6 +251,8 @@ INSTRUCTIONS = (
 #: Characters of one text, and documents of one call.
 MAX_CHARACTERS, MAX_DOCUMENTS = 2_000_000, 1000
 
+Count = Annotated[int, Field(gt=0), WHOLE]
+Share = Annotated[float, Field(ge=0, le=1), NUMBER]
 Question = Annotated[str, Field(min_length=1, max_length=20_000, description="What you want to know from it.")]
 
 
@@ -261,16 +264,28 @@ class Ranked(BaseModel):
     text: str
 
 
+class OwnTools(MCPServer):
+    """Refuses arguments that a tool does not take; the SDK would leave them out without a word."""
+
+    async def call_tool(self, name: str, arguments: dict[str, Any], context: Any = None) -> Any:
+        taken = next(
+            (tool.input_schema["properties"] for tool in await self.list_tools() if tool.name == name), arguments
+        )
+        if unknown := [argument for argument in arguments if argument not in taken]:
+            raise ToolError(f"{name} takes no {', '.join(unknown):.80}; it takes {', '.join(taken)}")
+        return await super().call_tool(name, arguments, context)
+
+
 def create_server(pruning: Pruning) -> MCPServer:
     """The server over a loaded compressor, for any transport of the SDK."""
-    server = MCPServer("ctxprune", version=__version__, instructions=INSTRUCTIONS)
+    server = OwnTools("ctxprune", version=__version__, instructions=INSTRUCTIONS)
 
     @server.tool(structured_output=False)
     async def prune(
         text: Annotated[str, Field(max_length=MAX_CHARACTERS, description="What to prune.")],
         question: Question,
-        budget: Annotated[int | None, Field(gt=0, description="At most so many tokens.")] = None,
-        threshold: Annotated[float | None, Field(ge=0, le=1, description="Keep what scores at least this.")] = None,
+        budget: Annotated[Count | None, Field(description="At most so many tokens.")] = None,
+        threshold: Annotated[Share | None, Field(description="Keep what scores at least this.")] = None,
     ) -> list[TextContent]:
         """Keep what of a text answers a question. JSON, tables, logs, search hits, diffs and code stay valid."""
         try:
@@ -284,7 +299,7 @@ def create_server(pruning: Pruning) -> MCPServer:
     async def rerank(
         question: Question,
         documents: Annotated[list[str], Field(min_length=1, max_length=MAX_DOCUMENTS, description="Texts to order.")],
-        top_n: Annotated[int | None, Field(gt=0, description="Return only so many of the best.")] = None,
+        top_n: Annotated[Count | None, Field(description="Return only so many of the best.")] = None,
     ) -> list[Ranked]:
         """Order documents by how well they answer a question, the best first."""
         if sum(map(len, documents)) > MAX_CHARACTERS:

@@ -36,11 +36,13 @@ from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelErro
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
 from ctxprune.integrations.server.gate import Gate
 from ctxprune.integrations.server.gateway.dialects import Gateway, compresr_routes, gateway_routes
+from ctxprune.integrations.server.highlight import highlight_routes
+from ctxprune.integrations.server.lenient import IGNORED_HEADER
 from ctxprune.integrations.server.observe import Log, Metrics, Tracing, json_log, no_tracing, opentelemetry_tracing
 from ctxprune.integrations.server.pages import DOCS_PATH, PLAYGROUND_PATH, operation_routes, playground_routes
 from ctxprune.integrations.server.proxy.compress import ProxyOptions
 from ctxprune.integrations.server.proxy.routes import Upstream, proxy_routes
-from ctxprune.integrations.server.rerank import highlight_routes, rerank_routes
+from ctxprune.integrations.server.rerank import rerank_routes
 from ctxprune.integrations.server.service import Service
 from ctxprune.integrations.server.settings import Settings
 
@@ -124,6 +126,7 @@ def _stack(app: FastAPI, service: Service, tracing: Tracing) -> None:
                 "x-ctxprune-tokens-before",
                 "x-ctxprune-tokens-after",
                 "x-ctxprune-tokens-would-be",
+                IGNORED_HEADER,
             ],
         )
 

@@ -145,5 +145,6 @@ def _place(loc: Sequence[str | int]) -> str:
         if isinstance(part, int):
             place += f"[{part}]"
         elif part not in ("as_text", "as_object", "as_tei", "as_jina", "as_documents", "as_messages"):  # tags
-            place += f".{part[:60]}" if place else part[:60]
+            named = part[:60] or '""'
+            place += f".{named}" if place else named
     return place or "body"

@@ -1,40 +1,34 @@
-"""Ranking documents in three vendors' dialects, and highlighting the sentences of search hits that answer a question.
+"""Ranking documents in three vendors' dialects.
 
 Jina: /v1/rerank; Cohere: /v2/rerank; Text Embeddings Inference: /rerank. Shapes follow their public API references.
-Fields that they know and this server has no use for are ignored, as are unknown ones, so that their clients work as
-they are. `pruned_text: true` is ours: each result then carries the document with only what helps with the question.
-/v1/highlight has the shape that search back ends expect.
+Every dialect takes `top_n`, and `top_k` as Voyage and Mixedbread call it. Fields that they know and this server has no
+use for are ignored, as are unknown ones, which the answer names, so that their clients work as they are.
+`pruned_text: true` is ours: each result then carries the document with only what helps with the question.
 """
 
 from __future__ import annotations
 
-import html
 import math
 import re
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import numpy as np
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, FailFast, Field, Tag, model_validator
 
+from ctxprune.integrations.numbers import WHOLE
 from ctxprune.integrations.server.callers import caller_of
-from ctxprune.integrations.server.compress import job_from, scored, token_headers
+from ctxprune.integrations.server.compress import scored, token_headers
 from ctxprune.integrations.server.engine.catalog import RERANKER
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.engine.queue import public_name
 from ctxprune.integrations.server.errors import json_bytes
 from ctxprune.integrations.server.json_types import AnyText, Question
-from ctxprune.integrations.server.schemas import (
-    CohereResponse,
-    HighlightRequest,
-    HighlightResponse,
-    JinaResponse,
-    Options,
-    TeiRank,
-)
+from ctxprune.integrations.server.lenient import LENIENT, Lenient, ignored_header, ignored_warnings
+from ctxprune.integrations.server.schemas import CohereResponse, JinaResponse, TeiRank
 from ctxprune.integrations.server.service import Service
 from ctxprune.runtime import sigmoid
 from ctxprune.types import Document, Extract, TokenCounter
@@ -45,7 +39,7 @@ CHUNK_TOKENS = 512
 _LONGEST = 16
 _WORD = re.compile(r"\S+\s*")
 
-_LENIENT = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
+Count = Annotated[int, Field(gt=0), WHOLE]
 _EXAMPLE: dict[str, Any] = {
     "query": "When was the bridge opened?",
     "documents": ["The ferry runs every hour.", "The bridge was opened in 1911."],
@@ -87,7 +81,7 @@ def beginning(text: str, tokens: int, counter: TokenCounter) -> str:
 
 
 class TextDocument(BaseModel):
-    model_config = _LENIENT
+    model_config = ConfigDict(extra="ignore", strict=True, allow_inf_nan=False)
     text: AnyText
 
 
@@ -102,23 +96,35 @@ _Documents = Annotated[
 ]
 
 
-class _Rerank(BaseModel):
-    model_config = _LENIENT
+class _Rerank(Lenient):
     query: Question
+    top_n: Count | None = Field(default=None, description="Return only so many of the best (default: all).")
+    top_k: Count | None = Field(default=None, description="The same, under another name.")
     pruned_text: bool | None = Field(default=False, description="Give each document's text with only what helps.")
     language: str | None = Field(
         default=None, max_length=35, description="Of the documents, e.g. de or pt-BR; by default each one's is guessed."
     )
 
+    @model_validator(mode="after")
+    def _one_number(self) -> Self:
+        if self.top_n is not None and self.top_k is not None and self.top_n != self.top_k:
+            raise ValueError(f"give top_n or top_k, not both: got {self.top_n} and {self.top_k}")
+        return self
+
+    @property
+    def most(self) -> int | None:
+        """How many results are wanted; None: all."""
+        return self.top_k if self.top_n is None else self.top_n
+
 
 class _Cut(_Rerank):
     """What other servers cut long inputs by. A text that is cut is only ranked by its beginning."""
 
-    max_tokens_per_query: int | None = Field(default=None, gt=0, description="Read so many tokens of the query.")
-    truncate_prompt_tokens: int | None = Field(
-        default=None, ge=-1, description="Read so many tokens of query and document together; -1 and null: all."
+    max_tokens_per_query: Count | None = Field(default=None, description="Read so many tokens of the query.")
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1), WHOLE] | None = Field(
+        default=None, description="Read so many tokens of query and document together; -1 and null: all."
     )
-    max_chunks_per_doc: int | None = Field(default=None, gt=0, description=f"Read {CHUNK_TOKENS} tokens times that.")
+    max_chunks_per_doc: Count | None = Field(default=None, description=f"Read {CHUNK_TOKENS} tokens times that.")
 
     @property
     def cuts(self) -> Cuts:
@@ -128,25 +134,25 @@ class _Cut(_Rerank):
 
 
 class JinaRequest(_Cut):
-    model_config = ConfigDict(**_LENIENT, json_schema_extra={"examples": [_EXAMPLE]})
+    model_config = ConfigDict(**LENIENT, json_schema_extra={"examples": [_EXAMPLE]})
     model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
     documents: _Documents
-    top_n: int | None = Field(default=None, gt=0)
     return_documents: bool | None = True
 
 
 class CohereRequest(_Cut):
-    model_config = ConfigDict(**_LENIENT, json_schema_extra={"examples": [_EXAMPLE | {"model": "any"}]})
+    model_config = ConfigDict(**LENIENT, json_schema_extra={"examples": [_EXAMPLE | {"model": "any"}]})
     model: str | None = Field(default=None, description="Ignored: the server has one reranker.")
     documents: _Documents
-    top_n: int | None = Field(default=None, gt=0)
-    max_tokens_per_doc: int | None = Field(default=None, description="Ignored: long documents are read to their end.")
+    max_tokens_per_doc: Annotated[int, WHOLE] | None = Field(
+        default=None, description="Ignored: long documents are read to their end."
+    )
     return_documents: bool | None = False
 
 
 class TeiRequest(_Rerank):
     model_config = ConfigDict(
-        **_LENIENT, json_schema_extra={"examples": [{"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}]}
+        **LENIENT, json_schema_extra={"examples": [{"query": _EXAMPLE["query"], "texts": _EXAMPLE["documents"]}]}
     )
     texts: Annotated[list[AnyText], FailFast()]
     raw_scores: bool | None = Field(default=False, description="Log-odds instead of probabilities.")
@@ -177,17 +183,18 @@ class Reranking:
         tokens, with_text = outcome.result.tokens_before, body.return_documents is not False
 
         def answer() -> dict[str, Any]:
-            return {
+            row: dict[str, Any] = {
                 "model": outcome.result.model or public_name(self.service.engine.runner.catalog.pruner),
                 "object": "list",
                 "results": [
                     _result(extract, scores(extract), with_text=with_text, pruned=body.pruned_text)
-                    for extract in extracts[: body.top_n]
+                    for extract in extracts[: body.most]
                 ],
                 "usage": {"total_tokens": tokens, "prompt_tokens": tokens},
             }
+            return row | ignored_warnings(body.ignored)
 
-        return await _written(self.service, answer, outcome)
+        return await _written(self.service, answer, outcome, body)
 
     async def cohere(self, body: CohereRequest, request: Request) -> Response:
         """Cohere's dialect."""
@@ -197,12 +204,13 @@ class Reranking:
         def answer() -> dict[str, Any]:
             results = [
                 _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
-                for extract in extracts[: body.top_n]
+                for extract in extracts[: body.most]
             ]
             meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
-            return {"id": str(uuid.uuid4()), "results": results, "meta": meta}
+            told = meta | ignored_warnings(body.ignored)
+            return {"id": str(uuid.uuid4()), "results": results, "meta": told}
 
-        return await _written(self.service, answer, outcome)
+        return await _written(self.service, answer, outcome, body)
 
     async def tei(self, body: TeiOrJina, request: Request) -> Response:
         """The dialect of Text Embeddings Inference; with `documents` in place of `texts` Jina's, as other servers
@@ -218,7 +226,7 @@ class Reranking:
             named |= {"text": extract.source.text} if body.return_text else {}
             return named | ({"pruned_text": extract.text} if body.pruned_text else {})
 
-        return await _written(self.service, lambda: list(map(row, extracts)), outcome)
+        return await _written(self.service, lambda: list(map(row, extracts[: body.most])), outcome, body)
 
     async def _ranked(self, request: Request, body: _Rerank, texts: list[str]) -> tuple[list[Extract], Outcome]:
         cuts = body.cuts if isinstance(body, _Cut) else Cuts()
@@ -262,11 +270,12 @@ async def rank(
     return extracts, outcome
 
 
-async def _written(service: Service, answer: Callable[[], Any], outcome: Outcome) -> Response:
+async def _written(service: Service, answer: Callable[[], Any], outcome: Outcome, body: Lenient) -> Response:
     """The answer as JSON, put together in a thread when the texts in it are long."""
     size = sum(len(extract.source.text) for extract in outcome.result.after.extracts)
     content = await service.engine.in_thread(lambda: json_bytes(answer()), size=size)
-    return Response(content, headers=token_headers([outcome]), media_type="application/json")
+    headers = token_headers([outcome]) | ignored_header(body.ignored)
+    return Response(content, headers=headers, media_type="application/json")
 
 
 def probability_of(service: Service, outcome: Outcome) -> Callable[[Extract], float]:
@@ -305,60 +314,3 @@ def _text(document: str | TextDocument) -> str:
 def _log_odds(probability: float) -> float:
     inside = min(max(probability, 1e-9), 1 - 1e-9)
     return math.log(inside / (1 - inside))
-
-
-def highlight_routes(service: Service) -> APIRouter:
-    """The routes over one service."""
-    router = APIRouter(tags=["rerank"], route_class=service.route_class, responses=service.error_responses)
-
-    @router.post("/v1/highlight", response_model=HighlightResponse, response_model_exclude_none=True)
-    async def highlight(body: HighlightRequest, request: Request) -> Response:
-        """The sentences that answer the question, one result a document, in order.
-
-        Nothing is highlighted where nothing answers it. Fails, as reranking does, when the model fails.
-        """
-        options = Options(threshold=body.threshold, on_empty="drop", language=body.language)
-        documents = [Document(each) if isinstance(each, str) else each.document() for each in body.documents]
-        caller = caller_of(request.headers)
-        job = job_from(options, service, query=body.query, documents=documents, caller=caller)
-        outcome = await scored(service, request, job)
-        extracts = sorted(outcome.result.after.extracts, key=lambda extract: extract.index)
-        rows = await service.engine.in_thread(
-            lambda: json_bytes({"results": [highlighted(extract, body) for extract in extracts]})
-        )
-        return Response(rows, headers=token_headers([outcome]), media_type="application/json")
-
-    return router
-
-
-def highlighted(extract: Extract, body: HighlightRequest) -> dict[str, Any]:
-    """One document's row."""
-    text, spans = extract.source.text, list(extract.kept_units())
-    if body.number_of_fragments is not None:
-        best = sorted(spans, key=lambda span: -span.score)[: body.number_of_fragments]
-        spans = sorted(best, key=lambda span: span.start)
-    before, after = (body.pre_tags or ["<em>"])[0], (body.post_tags or ["</em>"])[0]
-    encoded = html.escape if body.encoder == "html" else str
-    offsets = [_trimmed(text, span.start, span.end) for span in spans]
-    fragments = [before + encoded(text[start:end]) + after for start, end in offsets]
-    row = {
-        "index": extract.index,
-        "id": extract.source.id,
-        "score": extract.score,
-        "fragments": fragments,
-        "scores": [span.score for span in spans],
-        "offsets": offsets,
-    }
-    if body.highlight_only:
-        return row
-    pieces, last = list[str](), 0
-    for (start, end), fragment in zip(offsets, fragments, strict=True):
-        pieces += [encoded(text[last:start]), fragment]
-        last = end
-    return row | {"text": "".join(pieces) + encoded(text[last:])}
-
-
-def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """Without the white space at the edges, which no tag should hold."""
-    inner = text[start:end]
-    return start + len(inner) - len(inner.lstrip()), start + len(inner.rstrip())

@@ -19,7 +19,9 @@ from pydantic import (
 )
 
 from ctxprune.calibration import PointName
+from ctxprune.integrations.numbers import WHOLE
 from ctxprune.integrations.server.json_types import AnyName, AnyObject, AnyQuestion, AnyText, Protected, Question
+from ctxprune.integrations.server.lenient import LENIENT, Lenient
 from ctxprune.select import OnEmpty, Order
 from ctxprune.text import UnitKind
 from ctxprune.types import Document
@@ -27,6 +29,7 @@ from ctxprune.types import Document
 STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 MAX_TOKENS = 100_000_000
 MAX_PATTERNS = 32
+Count = Annotated[int, Field(ge=1, le=MAX_TOKENS), WHOLE]
 
 EXAMPLE: dict[str, Any] = {
     "query": "When was the Harrow Bridge opened?",
@@ -72,21 +75,29 @@ class Options(BaseModel):
     threshold holds."""
 
     model_config = STRICT
-    compressor: str | None = Field(default=None, description="One of GET /v1/compressors; by default the server's.")
+    compressor: str | None = Field(
+        default=None, min_length=1, description="One of GET /v1/compressors; by default the server's."
+    )
     threshold: float | None = Field(default=None, ge=0, le=1, description="Keep what scores at least this.")
     operating_point: PointName | None = Field(
         default=None, description="In place of a threshold: one calibrated with the model, for contexts of this size."
     )
     rate: float | None = Field(default=None, gt=0, le=1, description="Keep at most floor(rate * tokens_before) tokens.")
-    budget: int | None = Field(default=None, gt=0, le=MAX_TOKENS, description="Keep at most so many tokens in all.")
-    tokenizer: str | None = Field(default="default", description="What counts tokens; GET /info lists the choices.")
+    budget: Annotated[int, Field(gt=0, le=MAX_TOKENS), WHOLE] | None = Field(
+        default=None, description="Keep at most so many tokens in all."
+    )
+    tokenizer: str | None = Field(
+        default="default", min_length=1, description="What counts tokens; GET /info lists the choices."
+    )
     protect: list[Protected] | None = Field(
         default=None,
         max_length=MAX_PATTERNS,
         description="Regular expressions as RE2 takes them; a sentence that one touches is kept.",
     )
     keep_title: bool | None = Field(default=None, description="Give the titles of kept documents too (default: yes).")
-    min_keep: int | None = Field(default=None, ge=0, le=MAX_TOKENS, description="Keep at least so many sentences.")
+    min_keep: Annotated[int, Field(ge=0, le=MAX_TOKENS), WHOLE] | None = Field(
+        default=None, description="Keep at least so many sentences."
+    )
     floor: float | None = Field(
         default=None, ge=0, le=1, description="What scores less does not fill up a budget; 0: all may."
     )
@@ -96,7 +107,7 @@ class Options(BaseModel):
     top_p: float | None = Field(
         default=None, gt=0, le=1, description="Keep the fewest sentences that hold this share of all scores."
     )
-    gap: Annotated[list[Annotated[int, Field(ge=1, le=MAX_TOKENS)]], Field(min_length=2, max_length=2)] | None = Field(
+    gap: Annotated[list[Count], Field(min_length=2, max_length=2)] | None = Field(
         default=None, description="[least, most]: keep so many sentences, down to the largest drop of the scores."
     )
     companions: bool | None = Field(
@@ -279,6 +290,7 @@ class JinaResponse(BaseModel):
     object: str = "list"
     usage: JinaUsage
     results: list[RankOut]
+    warnings: list[str] | None = Field(default=None, description="Names the parameters that nobody read.")
 
 
 class CohereResponse(BaseModel):
@@ -297,13 +309,11 @@ class TeiRank(BaseModel):
 Tags = Annotated[list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=16)]
 
 
-class HighlightRequest(BaseModel):
+class HighlightRequest(Lenient):
     """A question and the texts that were found for it; the first of the tags are those that are used."""
 
     model_config = ConfigDict(
-        extra="ignore",
-        strict=True,
-        allow_inf_nan=False,
+        **LENIENT,
         json_schema_extra={
             "examples": [
                 {
@@ -324,7 +334,9 @@ class HighlightRequest(BaseModel):
     encoder: Literal["default", "html"] | None = Field(
         default="default", description="html: the text between the tags is escaped, for pages that show it."
     )
-    number_of_fragments: int | None = Field(default=None, ge=1, description="The best so many of each text, in order.")
+    number_of_fragments: Annotated[int, Field(ge=1), WHOLE] | None = Field(
+        default=None, description="The best so many of each text, in order."
+    )
     language: str | None = Field(default=None, max_length=35)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
-from pydantic import AnyHttpUrl, Field, SecretStr, model_validator
+from pydantic import AnyHttpUrl, Field, SecretStr, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from ctxprune.integrations.server.gateway.policy import GatewayOptions, ModelInfo
+from ctxprune.plain import refuse_truth
 
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -148,6 +149,12 @@ class Settings(BaseSettings):
     originals_bytes: int = Field(default=64_000_000, ge=0, description="Originals that are kept for callers.")
     originals_seconds: Seconds = Field(default=86_400.0, description="An original can be had no longer than that.")
     originals_path: str | None = Field(default=None, description="A SQLite file for them; null: in memory.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers(cls, value: Any, info: ValidationInfo) -> Any:
+        name = str(info.field_name)
+        return refuse_truth(name, value, cls.model_fields[name].annotation)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -132,13 +132,12 @@ def load_word_model(
     revision, device, dtype: for checkpoints on torch; exports run on the CPU, and warn. Raises UnknownNameError for a
     path that is not there, CheckpointError for what cannot be loaded.
     """
-    if source == BUNDLED or (Path(source) / CONFIG).is_file():
-        only_on_cpu(source, device=device, dtype=dtype, revision=revision)
-    if source == BUNDLED:
-        with resources.as_file(resources.files("ctxprune.bundled") / BUNDLED) as folder:
-            return WordModel.from_export(folder)
-    path = Path(source)
-    if (path / CONFIG).is_file():
-        return WordModel.from_export(path)
-    check_source(source, bundled=BUNDLED)
-    return WordModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)
+    is_bundled = source == BUNDLED
+    if not is_bundled and not (Path(source) / CONFIG).is_file():
+        check_source(source, bundled=BUNDLED)
+        return WordModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)
+    only_on_cpu(source, device=device, dtype=dtype, revision=revision)
+    if not is_bundled:
+        return WordModel.from_export(Path(source))
+    with resources.as_file(resources.files("ctxprune.bundled") / BUNDLED) as folder:
+        return WordModel.from_export(folder)

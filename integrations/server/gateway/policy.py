@@ -6,11 +6,12 @@ import fnmatch
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from ctxprune.errors import InputError
+from ctxprune.integrations.numbers import NUMBER, WHOLE
 from ctxprune.integrations.server.gateway.messages import checked_blocks
 from ctxprune.integrations.server.schemas import MAX_TOKENS, Options
 
@@ -28,8 +29,8 @@ class GatewayOptions(Options):
         default=None,
         description="on; off; audit (measure and log, change nothing); shadow (audit, and compare with the answer).",
     )
-    min_tokens: int | None = Field(
-        default=None, ge=0, le=MAX_TOKENS, description="Tool results and blocks of fewer tokens stay (default 32)."
+    min_tokens: Annotated[int, Field(ge=0, le=MAX_TOKENS), WHOLE] | None = Field(
+        default=None, description="Tool results and blocks of fewer tokens stay (default 32)."
     )
     window_share: float | None = Field(
         default=None, gt=0, le=1, description="Prune only conversations above this share of the model's window."
@@ -62,14 +63,17 @@ class GatewayOptions(Options):
         return merged if self.mode in (None, "on") else merged.model_copy(update={"mode": self.mode})
 
 
+Price = Annotated[float, Field(ge=0), NUMBER]
+
+
 class ModelInfo(BaseModel):
     """What a model costs and holds, in the names of LiteLLM's table; dollars a token."""
 
     model_config = ConfigDict(extra="ignore", allow_inf_nan=False)
-    max_input_tokens: int | None = Field(default=None, gt=0)
-    input_cost_per_token: float = Field(default=0.0, ge=0)
-    output_cost_per_token: float = Field(default=0.0, ge=0)
-    cache_read_input_token_cost: float | None = Field(default=None, ge=0)
+    max_input_tokens: Annotated[int, Field(gt=0), WHOLE] | None = None
+    input_cost_per_token: Price = 0.0
+    output_cost_per_token: Price = 0.0
+    cache_read_input_token_cost: Price | None = None
 
 
 class ModelTable:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ctxprune.integrations.numbers import NUMBER, WHOLE
 from ctxprune.integrations.originals import with_tool
 from ctxprune.integrations.server.gateway.policy import GatewayOptions
 from ctxprune.integrations.server.gateway.work import Pruned
@@ -87,7 +88,9 @@ class PortkeyRequest(BaseModel):
 class HeadroomConfig(BaseModel):
     model_config = _LENIENT
     mode: str | None = Field(default=None, description="ccr: the caller offers the model a tool for originals.")
-    frozen_message_count: int | None = Field(default=None, ge=0, description="So many first messages stay.")
+    frozen_message_count: Annotated[int, Field(ge=0), WHOLE] | None = Field(
+        default=None, description="So many first messages stay."
+    )
 
 
 class HeadroomRequest(BaseModel):
@@ -119,10 +122,10 @@ class CompresrOptions(BaseModel):
     model finds right, within dynamic_min_ratio and dynamic_max_ratio (tokens before / after)."""
 
     model_config = _LENIENT
-    target_compression_ratio: float | None = Field(default=None, gt=0, le=1000)
+    target_compression_ratio: Annotated[float, Field(gt=0, le=1000), NUMBER] | None = None
     dynamic: bool | None = None
-    dynamic_min_ratio: float | None = Field(default=None, ge=1, le=1000)
-    dynamic_max_ratio: float | None = Field(default=None, ge=1, le=1000)
+    dynamic_min_ratio: Annotated[float, Field(ge=1, le=1000), NUMBER] | None = None
+    dynamic_max_ratio: Annotated[float, Field(ge=1, le=1000), NUMBER] | None = None
     ctxprune: GatewayOptions | None = _OWN
 
     @model_validator(mode="after")

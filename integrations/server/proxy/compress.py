@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from ctxprune.errors import BudgetError, CtxpruneError, InputError
+from ctxprune.integrations.numbers import Whole
 from ctxprune.integrations.server.compress import PATTERN_SIZE, job_from
 from ctxprune.integrations.server.engine.jobs import Job, Outcome
 from ctxprune.integrations.server.errors import ApiError
@@ -66,7 +67,7 @@ class ProxyOptions(Options):
         default=None, description="on; off; audit (measure and log, change nothing); shadow: as audit on the proxy."
     )
     question: str | None = Field(default=None, max_length=20_000, description="Instead of the last user message.")
-    messages: list[int] | None = Field(default=None, description="Indices of messages that are context.")
+    messages: list[Whole] | None = Field(default=None, description="Indices of messages that are context.")
 
     @field_validator("mode")
     @classmethod
