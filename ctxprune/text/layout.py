@@ -24,6 +24,7 @@ from ctxprune.text.titles import mark_clauses, mark_titles, tells_steps
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
 _MARKED = re.compile(r"[ \t]*(?:#{1,6}[ \t]|={2,6}[ \t]\S)")
 _LEADS_IN = re.compile(r"(?:\S+[ \t]+){4,}\S*[:：]$")  # "2.2 Either side may leave:" is a clause and no title
+_NO_HEADING = re.compile(r"[.,;](?:\(\w{1,2}\)|\[\d{1,3}\]|[*¹²³⁴-⁹]){0,3}$")  # a note's mark may stand last
 _CAPITALS = re.compile(r"[^\W\d_a-z](?=[^a-z]*[^\W\d_][^a-z]*[^\W\d_])[^a-z\n]{1,70}$")
 _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?:[=, ]|$)")
 _ENDPOINT = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE|HEAD)[ \t]+/[^\s]{0,150}$")  # of an interface on the web
@@ -147,7 +148,7 @@ def _is_wrapped(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> boo
 
 
 def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: bool, goes_on: bool) -> bool:
-    if len(text) > 90 or line.indent > 8 or text.endswith((".", ",", ";")):
+    if len(text) > 90 or line.indent > 8 or _NO_HEADING.search(text):
         return False
     alone = after == "blank" or deeper
     if _NUMBERED.match(text) and not _LEADS_IN.match(text):

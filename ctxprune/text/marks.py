@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from ctxprune.text.pages import SENTENCE_END
 
+_BULLETS = "-*+•‣◦▪●·–"
 _MARK = re.compile(
-    r"[ \t>]*(?:(?P<bullet>[-*+•‣◦▪●·–])(?=[ \t])|(?P<clause>\d{1,2}(?:\.\d{1,2})+)\.?(?=[ \t])"
+    rf"[ \t>]*(?:(?P<bullet>[{_BULLETS}])(?=[ \t])|(?P<clause>\d{1,2}(?:\.\d{1,2})+)\.?(?=[ \t])"
     r"|(?P<opens>[(（]?)(?:(?P<digits>\d{1,3})|(?P<lower>[a-z]|[ivx]{1,4})|(?P<upper>[A-Z]|[IVX]{1,4}))"
     r"(?P<closes>[.)）]{1,2})(?=[ \t]))"
 )
@@ -23,6 +24,12 @@ class Marks:
     """The marks of the items that are open, outermost first, as (column, family): a family's items look alike."""
 
     opened: list[tuple[int, str]] = field(default_factory=list)
+
+    def other_bullet(self, text: str, start: int, column: int) -> bool:
+        """Whether the item at `start` has another bullet than those that are open at its column."""
+        match = _MARK.match(text, start)
+        here = [name for at, name in self.opened if at == column]
+        return match is not None and bool(match["bullet"] and here) and match["bullet"] not in here and here[0] in _BULLETS
 
     def column(self, text: str, start: int, column: int) -> int:
         """The column of the item at `start`, moved to the right by one for each family at its margin that it is below.

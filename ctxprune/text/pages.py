@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from ctxprune.text.lines import Kind, Line, lines_of
 
-SENTENCE_END = re.compile(r"[.!?…:;。！？।][\"'”’)\]*_]*\s*$")
+SENTENCE_END = re.compile(r"[.!?…:;。！？।][\"'”’)\]*_¹²³⁴-⁹]*(?:\(\w{1,2}\)|\[\d{1,3}\])*\s*$")
 _PAGE_NUMBER = re.compile(
     r"[ \t\f]*(?:[-–—|\[]\s*)?(?:(?:page|seite|p\.)\s*)?\d{1,4}(?:\s*(?:of|/|von)\s*\d{1,4})?(?:\s*[-–—|\]])?\s*$", re.I
 )

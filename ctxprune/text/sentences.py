@@ -45,6 +45,13 @@ _PAIRS = {
 }
 #: The number of a note that extraction has set on the line: "of oak.2 It".
 _NOTE = r"(?<=[a-z]{3}[.?!])[1-9]\d?(?=\s+[A-Z\"“])"
+#: The same in brackets: "the results.(2) No method".
+_BRACKETED = r"(?<=[a-z\d%)]{2}[.?!])\((?:[1-9]\d?|[a-z]|\*{1,3})\)(?=\s|$)"
+#: Signs that somebody sets behind a sentence, not before the next: "We pay the postage. ✅".
+_SIGNS = re.compile(
+    r"[ \t]*(?:[\u2600-\u27bf\u2b50\u2b55\u203c\u2049\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]"
+    r"[\ufe0f\u200d\U0001f3fb-\U0001f3ff\u2640\u2642]*[ \t]*){1,20}(?=\n|$)"
+)
 _PAIR_LIMIT = 200  # characters; a longer quotation is split like other text
 
 
@@ -53,7 +60,7 @@ def _events(marks: str) -> re.Pattern[str]:
         rf"([{marks}{re.escape(''.join(_PAIRS))}])"
         rf"(?:(?<=[{marks}])([{marks}]*+)"
         # not possessive: in a group that captures, Python up to 3.11.4 then raises SystemError; the bound limits memory
-        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE}){{0,1000}}))?"
+        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE}|{_BRACKETED}){{0,1000}}))?"
     )
 
 
@@ -71,6 +78,11 @@ _ITEM_NUMBER = re.compile(r"\s*\(\w{1,4}\)\s*")
 _ARGUMENT = re.compile(r"(?<!\w)(?:\[[^\[\]\n]{1,60}\]|<[^<>\n]{1,60}>|[A-Z][A-Z_-]{1,30}|\*\w{1,30}\*)[)\]]?\s?\Z")
 _HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
+#: "a fuse of 10 A. Place it": a measure, not somebody's first name.
+_MEASURED = re.compile(
+    r"\b(?i:of|to|at|than|for|from|about|is|are|needs?|takes?|draws?|gives?|under|over|below|above|max|min|and|or)\.?"
+    r"[ \u00a0]\d{1,3}(?:[.,]\d{1,3})?[ \u00a0]?°?[AVWCFKNJ]\Z"
+)
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
 _INDENT = 80  # columns of white space before a line's first mark
@@ -153,6 +165,8 @@ def sentence_ends(prose: Prose) -> Iterator[int]:
         while (loose := _LOOSE_CLOSER.match(text, stop, end)) and (loose[1] != '"' or quoted):
             quoted = quoted and loose[1] != '"'
             stop = loose.end()
+        if not text.isascii() and (signs := _SIGNS.match(text, stop, end)):
+            stop = signs.start() + len(signs[0].rstrip())
         if stop >= whole_until and _ends(prose, last, event, stop, caseless):
             yield stop
             last = stop
@@ -263,6 +277,8 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
     if language in ("en", ""):
         if _NEVER_LAST.fullmatch(token) or (word[0].isdigit() and _BEFORE_NUMBER.fullmatch(token)):
             return True
+        if mark == "." and _MEASURED.search(before):
+            return False
         if _HOUR.search(before) and _WEEKDAY.fullmatch(word):
             return True
         if not word[0].isdigit() and _ORDINARY.fullmatch(token):

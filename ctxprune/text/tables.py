@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from ctxprune.text.column_names import names_columns
 from ctxprune.text.lines import Kind, Line, paragraphs
 
 _QUOTED_FIELD_LINES = 20  # lines that one quoted field of a CSV file may run over
@@ -19,11 +20,7 @@ _GAP = re.compile(r"\S(?: {2,}|[ ]*\t)\s*\S")
 _WIDE_GAP = re.compile(r"\S(?: {3,}|[ ]*\t)\s*\S")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")
 _FRAME = re.compile(r"\s*[+|┌├└╔╠╚┏┣┗][-=+─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛|]{3,}\s*$")
-_NUMBER = re.compile(r"[-+$€£]?\d[\d.,:/ %-]*\w{0,3}")
-_YEAR = re.compile(r"(?:19|20)\d\d(?:[/–-]\d\d(?:\d\d)?)?[ep]?")  # "2024", "2023/24", "2026e" of a forecast
-_OPTION = re.compile(r"--?\w[\w-]*")
 _SUM = re.compile(r"[^\W\d][^\t]{0,80}\S(?: {2}|\t)\s*[-+$€£]?\d[\d.,]*(?: ?[€$£%])?\s*$")  # "Total      1,190.00"
-_HEADER_WORDS = 6  # of a cell that names a column
 _WIDTH = 400  # columns looked at when gutters are sought
 
 
@@ -210,23 +207,9 @@ def _are_cells(rows: Sequence[str], gutters: Sequence[tuple[int, int]]) -> bool:
 
 def _write(kinds: list[Kind], rows: Sequence[Sequence[int]], cells: Sequence[Sequence[str]]) -> None:
     for number, places in enumerate(rows):
-        kinds[places[0]] = "header" if number == 0 and _is_header(cells) else "row"
+        kinds[places[0]] = "header" if number == 0 and names_columns(cells) else "row"
         for place in places[1:]:
             kinds[place] = "more"
-
-
-def _is_header(cells: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: no number in it but years, and its cells do not come again below."""
-    first = [cell.strip().strip('"') for cell in cells[0]]
-    if first[0].endswith(":") or _OPTION.match(first[0]):
-        return False  # a name with its value, an option with what it does
-    if sum(len(cell.split()) > _HEADER_WORDS for cell in first) * 2 >= len(first):
-        return False  # prose set in columns
-    below = {cell.strip().strip('"') for row in cells[1:200] for cell in row}
-    years = not any(map(_YEAR.fullmatch, below))  # then those of the first row name columns
-    if not all(first[1:]) or any(_NUMBER.fullmatch(cell) and not (years and _YEAR.fullmatch(cell)) for cell in first):
-        return False
-    return len(set(first)) == len(first) and not any(cell in below for cell in first)
 
 
 _RULE = re.compile(r"[ \t]*(?:={2,}[ \t]+)+={2,}\s*$")
