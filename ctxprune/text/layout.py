@@ -35,6 +35,14 @@ _DEFINES = re.compile(r" {0,3}:[ \t]+\S")
 _COLONS = re.compile(r"[ \t]{0,3}[^\W_][^\n:]{0,60}:{2,4}\s*$")
 _SIGNATURE = re.compile(r"[A-Za-z_][\w.]{0,80}\([^()\n]{0,200}\)(?: -> \S{1,60})?$")
 _HALF = re.compile(r"[,;–—-]\s*$")
+#: "History[edit]" of a wiki's page, and what stands over a picture that somebody paid for.
+_EDITED = re.compile(r"[ \t]{0,3}[^\W_][^\n\[\]]{0,80}\[(?:edit(?: \| edit source)?|Bearbeiten(?: \| Quelltext bearbeiten)?)\]$")
+_AD = re.compile(
+    r"\W{0,3}(?:advertisement|advertising|sponsored(?: content| post)?|anzeige|werbung|publicité|publicidad|pubblicità"
+    r"|reklama?|continue reading below|story continues below)\W{0,3}$",
+    re.IGNORECASE,
+)
+_RULE_MISSES = 3  # characters by which a rule may be longer or shorter than the title above it
 _FIRST_WORD = re.compile(r"\S{1,60}")
 _LONG_LINE = 45
 _NARROW = 32  # columns; nobody wraps prose at so few
@@ -85,6 +93,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
 def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Headings in capitals at the margin, numbered ones, and terms over a description that is indented deeper."""
     _mark_ruled(lines, kinds)
+    _mark_named(lines, kinds)
     for place, line in enumerate(lines):
         if kinds[place] not in ("plain", "turn", "item"):
             continue
@@ -125,6 +134,22 @@ def _mark_ruled(lines: Sequence[Line], kinds: list[Kind]) -> None:
             and (place == 0 or kinds[place - 1] == "blank")
         ):
             kinds[place : place + 3] = ["heading", "more", "more"]
+
+
+def _mark_named(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Titles of a page with its link for editors, counted ones that are underlined; what names an ad is no title."""
+    for place, line in enumerate(lines):
+        if kinds[place] in ("plain", "item") and _EDITED.match(line.text):
+            kinds[place] = "heading"
+        elif kinds[place] in ("plain", "item", "heading") and _AD.match(line.text):
+            kinds[place] = "furniture"
+        elif kinds[place] == "item" and kinds[place + 1 : place + 2] == ["under"] and _is_underlined(lines, place):
+            kinds[place] = "plain"  # with the line below it a heading
+
+
+def _is_underlined(lines: Sequence[Line], place: int) -> bool:
+    title, rule = lines[place].text.strip(), lines[place + 1].text.strip()
+    return len(set(rule)) == 1 and title[0].isdigit() and abs(len(title) - len(rule)) <= _RULE_MISSES
 
 
 def _is_answer(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:

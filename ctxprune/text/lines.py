@@ -65,7 +65,7 @@ _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
 #: Of a table of contents or a list of prices: dots, then a page or a price.
 _LEADERS = re.compile(
-    r"(?:(?:\.{4}|(?:\. ){4}|…{2})[ .…]*|[ \t]\.{3}[ \t](?=[ \t$€£¥]{0,3}\d{1,5}[.,]\d\d\b))\s*"
+    r"(?:(?:\.{4}|(?:\. ){4}|…{2})[ .…]*|[ \t]\.{3}[ \t](?=[ \t$€£¥]{0,3}\d{1,5}[.,]\d\d\b|\d{1,3}\s*$))\s*"
     r"(?:[\dIVXLivxl]{1,6}|(?:[$€£¥]|[A-Z]{2,3})?\s?\d[\d.,–-]{0,11}\s?(?:[$€£¥]|[^\W\d_]{1,4})?)\s*$"
 )
 #: How a line ends whose sentence goes on with a number: "... added under section" / "7. This requirement ...".

@@ -16,6 +16,11 @@ _MARK = re.compile(
 #: What the first item of a list has.
 _FIRST = re.compile(r"(?:1|[\d.]{1,8}\.1|a|i|A|I)\Z")
 _LEADS_IN = re.compile(r"[:：—–]\s*\Z")
+#: "-c, --create", and "--delete" set below the long name of such an option.
+_BOTH_NAMES = re.compile(r"[ \t]*-\w,? (?=--\w)")
+_NUMBER = re.compile(r"[ \t]*(?:\d{1,3}|[ivxIVX]{1,5})[.)][ \t]+")
+_SHORT_NAME = 4  # characters of "-c, "
+_LONG_NAME = re.compile(r"[ \t]*--\w")
 _NEAR = 40  # characters before an item that are looked at
 
 
@@ -24,6 +29,24 @@ class Marks:
     """The marks of the items that are open, outermost first, as (column, family): a family's items look alike."""
 
     opened: list[tuple[int, str]] = field(default_factory=list)
+    long_names: int = 0  # the column of the long names of options, to the right of the short ones
+    words: tuple[int, int] = (-1, 0)  # the columns of the words behind the last number, and of that number
+
+    def aligned_column(self, line: str, column: int) -> int:
+        """The column of the number or name above that a line's is set flush right with: "ix." below "viii.".
+
+        A long name of an option that stands alone is set below the others' long names.
+        """
+        if number := _NUMBER.match(line):
+            behind = len(number[0].expandtabs())
+            if behind != self.words[0]:
+                self.words = (behind, column)
+            return self.words[1]
+        if both := _BOTH_NAMES.match(line):
+            self.long_names = len(both[0].expandtabs())
+        elif self.long_names == column and _LONG_NAME.match(line):
+            return max(0, column - _SHORT_NAME)
+        return column
 
     def other_bullet(self, text: str, start: int, column: int) -> bool:
         """Whether the item at `start` has another bullet than those that are open at its column."""

@@ -220,7 +220,8 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False
     if caseless and mark == "." and _MEASURE.search(text[max(last, place - 10) : place]):
         return False
-    if place - last < 12 and _MARKER.fullmatch(text, last, place):
+    begin = _behind_tag(text, last, place)
+    if place - begin < 12 and _MARKER.fullmatch(text, begin, place):
         return False  # "1." of an enumeration
     if last == prose.start and event[1] == "." and is_part(text, last, place):
         return False  # "HAMLET. To be"
@@ -236,6 +237,13 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
     if mark not in (".", "!"):
         return True
     return not _abbreviated(prose, place, mark, word.capitalize() if caseless else word)
+
+
+def _behind_tag(text: str, start: int, end: int) -> int:
+    """Where text[start:end] begins behind the last tag of HTML in it, if that ends within a dozen characters."""
+    last = text.rfind(">", max(start, end - 12), end)
+    opened = text.rfind("<", max(start, last - 300), last) if last >= 0 else -1
+    return last + 1 if opened >= 0 and (text[opened + 1].isalpha() or text[opened + 1] == "/") else start
 
 
 def _is_argument(text: str, last: int, place: int, word: str) -> bool:

@@ -180,6 +180,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         if html:
             column = _nesting(text, unit, kind, depths)
         elif kind in ("list item", "term"):
+            column = state.marks.aligned_column(line.text, column) if first else column
             column = state.marks.column(text, unit.start, column)
         if tables is not None and kind in ("table row", "table header"):
             state.header = tables.header(text, unit, index, is_header=kind == "table header")
@@ -306,7 +307,8 @@ def _role(
         state.sentence = None
         if state.header is not None:
             return Role(kind, state.header, "needed")
-        return Role(kind, state.intro if state.intro is not None else heading)
+        above = [*(item for at, item in state.items if at < indent), *([] if state.intro is None else [state.intro])]
+        return Role(kind, max(above, default=heading))
     if kind in ("list item", "record", "term"):
         return _item_role(state, kind, index, indent, heading)
     if kind in ("code", "blob"):
@@ -339,7 +341,8 @@ def _item_role(state: _Open, kind: RoleKind, index: int, indent: int, heading: i
     state.term, state.defined_at = (index if kind == "term" else None), 0
     level = len(state.items)
     if parent is not None:
-        return Role(kind, parent, "needed", level)
+        within = state.intro is not None and state.intro > parent and kind == "list item"
+        return Role(kind, state.intro if within else parent, "needed", level)
     if state.section is not None:
         return Role(kind, state.section, "needed", level)
     if state.intro is not None and kind == "list item":
@@ -371,7 +374,8 @@ def _prose_role(
         if state.items and state.intro is not None and state.intro < state.items[0][1]:
             state.outer_intro = state.intro
         state.intro, state.introduced_at = index, indent
-        return Role("list intro", before if before is not None and state.leans(text, unit.start) else heading)
+        below = state.items[-1][1] if state.items else heading
+        return Role("list intro", before if before is not None and state.leans(text, unit.start) else below)
     if first and state.intro is not None and state.intro == index - 1 and indent > state.introduced_at + 1:
         return Role("prose", state.intro)  # what "run this:" speaks of, set in below
     if first and not state.items:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ctxprune.text.lines import Kind, Line, paragraphs
 from ctxprune.text.pages import SENTENCE_END
 
-_COUNTS = re.compile(r"[ \t]*(?:\d{1,2}\.\d|[a-z]?\.[ \t])")  # a quick look at what clauses begin with
+_COUNTS = re.compile(r"[ \t]*(?:\d{1,2}\.\d|[a-z]?\.[ \t]|[ivx]{2,4}\.[ \t]|§)")  # a quick look at what clauses begin with
 _CLAUSE = re.compile(r"[ \t]*(\d{1,2}(?:\.\d{1,2}){1,4})\.?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
 _LETTER = re.compile(r"[ \t]*([a-z])\.[ \t]+(?=\S)")
+_ROMAN = re.compile(r"[ \t]*([ivx]{1,4})\.[ \t]+(?=\S)")
+_ROMANS = {name: number for number, name in enumerate("i ii iii iv v vi vii viii ix x xi xii xiii xiv xv".split(), 1)}
+_PARAGRAPH = re.compile(r"[ \t]*§ ?(\d{1,3})[.)]?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
 _DOTTED = re.compile(r"\.[ \t]+(?=[^\W_])")
 _HAN_NUMBER = r"[(（]?[一二三四五六七八九十]{1,3}[、）)]"
 _NUMBER = re.compile(rf"[ \t]*(?:(?:\d{{1,3}}|[IVX]{{1,5}}|[A-Z])[.)]?[ \t]+|{_HAN_NUMBER}[ \t]*)(?=[^\W\d_a-z])")
@@ -54,26 +57,36 @@ _ROOM = 0.6  # share of the width up to which a line ends only if somebody meant
 
 
 def mark_clauses(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Lines that begin with the numbers of clauses, "2.1" before "2.2", with letters in turn, "a." before "b.", or with
-    the full stop that counts steps in AsciiDoc, are items; one alone may be of a sentence.
+    """Lines that begin with the numbers of clauses, "2.1" before "2.2", "§ 3", with letters or Roman numbers in turn,
+    "a." before "b.", or with the full stop that counts steps in AsciiDoc, are items; one alone may be of a sentence.
     """
-    numbers: dict[int, tuple[int, ...]] = {}
-    for place, line in enumerate(lines):
-        if kinds[place] != "plain" or not _COUNTS.match(line.text) or kinds[place + 1 : place + 2] == ["under"]:
-            continue
-        if match := _CLAUSE.match(line.text):
-            numbers[place] = tuple(map(int, match[1].split(".")))
-        elif match := _LETTER.match(line.text):
-            numbers[place] = (-1, line.indent, ord(match[1]))
-        elif _DOTTED.match(line.text):
-            numbers[place] = (-2, place)
-    some = set(numbers.values())
+    numbers = [
+        (place, number)
+        for place, line in enumerate(lines)
+        if kinds[place] == "plain" and _COUNTS.match(line.text) and kinds[place + 1 : place + 2] != ["under"]
+        for number in _readings(place, line)
+    ]
+    some = {number for _, number in numbers}
     if sum(number[0] == -2 for number in some) > 1:
-        some.update((-2, place + 1) for place in numbers)
-    for place, number in numbers.items():
+        some.update((-2, place + 1) for place, _ in numbers)
+    for place, number in numbers:
         before, after = ((*number[:-1], number[-1] + step) for step in (-1, 1))
         if before in some or after in some:
             kinds[place] = "item"
+
+
+def _readings(place: int, line: Line) -> Iterator[tuple[int, ...]]:
+    """What a line may count: a clause, a letter, a Roman number, a paragraph, or a step by its full stop alone."""
+    if match := _CLAUSE.match(line.text):
+        yield tuple(map(int, match[1].split(".")))
+    if match := _LETTER.match(line.text):
+        yield (-1, line.indent, ord(match[1]))
+    elif _DOTTED.match(line.text):
+        yield (-2, place)
+    if (match := _ROMAN.match(line.text)) and match[1] in _ROMANS:
+        yield (-3, _ROMANS[match[1]])  # these stand where their full stops are below each other
+    if match := _PARAGRAPH.match(line.text):
+        yield (-4, int(match[1]))
 
 
 def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> None:
