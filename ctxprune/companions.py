@@ -1,25 +1,28 @@
 """What a kept unit brings along: what it cannot be read without, and the other steps of its procedure.
 
 A table row wants its header, a definition its term and a term the beginning of its definition, a list item the line
-that introduces the list, a sentence that opens with "It" or "However" the one before, and all of them the heading of
-their section. A numbered list is a procedure, and so is a bulleted one that says what comes when: when what introduces
-it answers the question, or most of its steps do, its steps are worth keeping only together, or, where a budget is too
-small, the first of them. Lists of HTML are told by their tags; the numbered paragraphs of a law are no steps. A
-question that is a heading, as those of a FAQ are, keeps its answer together in the same way.
+that introduces the list, a sentence that opens with "It" or "However" the one before, what points at a note that note,
+and all of them the heading of their section. A numbered list is a procedure, and so is a bulleted one that says what
+comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping only
+together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML are
+told by their tags; the numbered paragraphs of a law are no steps. A question that is a heading or named so, as those of
+a FAQ are, keeps its answer together in the same way.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ctxprune.budget import Group, Mask, Offers, Units, extracts
+from ctxprune.text.footnotes import footnotes
+from ctxprune.text.speakers import answers, asks
 from ctxprune.text.structure import Role, companions, structure
 from ctxprune.text.titles import TELLS_HOW
-from ctxprune.types import Context, Extract
+from ctxprune.types import Context, Extract, Span
 
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
 _OF_LAW = re.compile(r"[ \t>]*\(\d{1,3}\)")
@@ -35,6 +38,14 @@ _WHEN = re.compile(
     r"|nachdem|sobald|attend|puis|ensuite|enfin|esper|luego|después|finalmente|poi|infine|daarna|wacht)",
     re.IGNORECASE,
 )
+#: What a sentence between a procedure's heading and its steps says that belongs to them.
+_BEFOREHAND = re.compile(
+    r"\b(?:before|first of all|beforehand|make sure|ensure|be sure|never|do not|don't|warning|caution|danger|important"
+    r"|you need|you will need|required|bevor|vorher|achtung|vorsicht|wichtig|stellen sie sicher|avant|attention|antes"
+    r"|atención|cuidado|prima|attenzione|voordat|let op|przed|uwaga)\b",
+    re.IGNORECASE,
+)
+_LONGEST_LEAD = 4  # units between a heading and the first step
 _FIRST_STEPS = 30  # so many are tried at most
 _QUESTION = re.compile(r"(?:[?？؟]|[\u0370-\u03ff];)\W{0,9}\Z")
 _NEAR = 200  # characters at the end of a heading that are looked at
@@ -66,7 +77,9 @@ def offers_of(context: Context, units: Units, chosen: Mask, level: float | None)
         if chosen[mine.start : mine.stop].any():
             alive = {int(units.unit[at]): at for at in mine}
             roles = structure(extract.source.text, extract.units)
-            _Choice(extract, roles, alive, units, chosen, good=good, level=level).add_to(offers)
+            entries = [role.kind == "record" for role in roles]
+            notes = footnotes(extract.source.text, extract.units, entries)
+            _Choice(extract, roles, notes, alive, units, chosen, good=good, level=level).add_to(offers)
     return offers
 
 
@@ -74,11 +87,12 @@ def offers_of(context: Context, units: Units, chosen: Mask, level: float | None)
 class _Choice:
     """One document's part of a choice. alive: from its units to their places among all that are still kept.
 
-    good: half of the best score. level: as `offers_of` has it.
+    notes: the units of the notes that its units point at. good: half of the best score. level: as `offers_of` has it.
     """
 
     extract: Extract
     roles: Sequence[Role]
+    notes: Mapping[int, Group]
     alive: Mapping[int, int]
     units: Units
     chosen: Mask
@@ -125,8 +139,8 @@ class _Choice:
                 yield each
 
     def _groups(self, unit: int, block: Group, content: Sequence[int]) -> Iterator[Group]:
-        """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs;
-        each once, never alone.
+        """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs,
+        and each of these but the steps with the notes it points at; each once, never alone.
         """
         at = self.alive[unit]
         block = tuple(each for each in block if each != at)
@@ -136,10 +150,19 @@ class _Choice:
         least = [self.alive[each] for each in (*needs, *needed) if each in self.alive]
         seen: set[frozenset[int]] = {frozenset()}
         firsts = [(*block[:number], *leaning) for number in _first_steps(at, block, self.units)]
-        for brought in ((*block, *leaning), *firsts, leaning, least):
+        noted = [self.alive[each] for each in self._noted(unit) if each in self.alive]
+        whole = [*block, *leaning]
+        for brought in ([*whole, *noted], whole, *firsts, [*leaning, *noted], leaning, [*least, *noted], least):
             if (members := frozenset(brought)) not in seen:
                 seen.add(members)
                 yield (at, *dict.fromkeys(brought))
+
+    def _noted(self, unit: int) -> Iterator[int]:
+        """The notes of a unit, and of the header that names its columns."""
+        yield from self.notes.get(unit, ())
+        for each in companions(self.roles, unit, needed_only=True):
+            if self.roles[each].kind == "table header":
+                yield from self.notes.get(each, ())
 
     def _blocks(self, offers: Offers) -> dict[int, Group]:
         """For each unit of a procedure or answer that is worth keeping whole, and of what is above it, all of it."""
@@ -152,7 +175,7 @@ class _Choice:
                 if self._answers(procedure, max(self.good, self.level)):
                     offers.steps.append(tuple(self.alive[each] for each in procedure.steps if each in self.alive))
         for answer in answered(self.extract, self.roles):
-            if self._scores(answer.above[0], max(self.good, self.level)):
+            if any(self._scores(each, max(self.good, self.level)) for each in answer.above):
                 self._keep_whole(blocks, answer, offers)
         return blocks
 
@@ -189,18 +212,31 @@ def _definition(roles: Sequence[Role], unit: int) -> Sequence[int]:
 
 
 def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The questions that are headings, each with all that stands below it as its answer, where that is short."""
-    text = extract.source.text
-    for first, role in enumerate(roles):
-        end = extract.units[first].end
-        if role.kind != "heading" or not _QUESTION.search(_TAG.sub("", text[max(0, end - _NEAR) : end])):
+    """The questions that are headings or named so, "Q: ...", each with its answer below where that is short."""
+    for first in range(len(roles)):
+        if not (named := _is_named(extract, roles, first, asks)) and not _is_asking_heading(extract, roles, first):
             continue
         last = first + 1
         while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and roles[last].kind != "heading":
+            if _is_named(extract, roles, last, asks):
+                break
             last += 1
-        if 0 < last - first - 1 <= _LONGEST_ANSWER:
-            below = tuple(range(first + 1, last))
-            yield Procedure(below, below, (first,))
+        answer = next((at for at in range(first + 1, last) if _is_named(extract, roles, at, answers)), None)
+        if named and answer is None:
+            continue
+        begins = answer if named and answer is not None else first + 1
+        if 0 < last - begins <= _LONGEST_ANSWER:
+            yield Procedure(tuple(range(begins, last)), tuple(range(first + 1, last)), tuple(range(first, begins)))
+
+
+def _is_asking_heading(extract: Extract, roles: Sequence[Role], at: int) -> bool:
+    text, end = extract.source.text, extract.units[at].end
+    return roles[at].kind == "heading" and bool(_QUESTION.search(_TAG.sub("", text[max(0, end - _NEAR) : end])))
+
+
+def _is_named(extract: Extract, roles: Sequence[Role], at: int, name: Callable[[str, int, int], bool]) -> bool:
+    unit = extract.units[at]
+    return roles[at].kind == "prose" and name(extract.source.text, unit.start, unit.end)
 
 
 def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
@@ -223,8 +259,22 @@ def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
         if len(steps) > 1 and (
             _is_numbered(text, extract, first, mark, above) or _tells_how(text, extract, steps, above)
         ):
-            yield Procedure(tuple(steps), tuple(range(first, last)), above)
+            yield Procedure(tuple(steps), (*_first_of_all(extract, roles, first, above), *range(first, last)), above)
         first = last
+
+
+def _first_of_all(extract: Extract, roles: Sequence[Role], first: int, above: Sequence[int]) -> Iterator[int]:
+    """What is to be done or known before the steps: sentences below their heading that say so."""
+    head = next((at for at in above if roles[at].kind == "heading"), None)
+    if head is None or first - head - 1 > _LONGEST_LEAD:
+        return
+    for at in range(head + 1, first):
+        if roles[at].kind == "prose" and _BEFOREHAND.search(extract.source.text, *_edges(extract.units[at])):
+            yield at
+
+
+def _edges(unit: Span) -> tuple[int, int]:
+    return unit.start, unit.end
 
 
 def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequence[int]) -> bool:

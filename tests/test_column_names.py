@@ -47,3 +47,25 @@ def test_rows_lean_on_the_words_above_them(gap: str) -> None:
 def test_a_sentence_above_rows_is_no_title_of_them() -> None:
     rows = "Upper lock    07:10  09:10\nMill          07:25  09:25\nBasin         07:40  09:40"
     assert leaning(f"The boat leaves at these hours.\n\n{rows}")["Mill          07:25  09:25"] is None
+
+
+FRAME = """\
+┌──────────┬──────────────────────┐
+│Gate      │ What it is for       │
+├──────────┼──────────────────────┤
+│upper     │ keeps the water of   │
+│          │ the pool from the    │
+│          │ mill                 │
+├──────────┼──────────────────────┤
+│lower     │ lets boats into the  │
+│          │ basin                │
+└──────────┴──────────────────────┘"""
+
+
+@pytest.mark.parametrize("frame", [FRAME, FRAME.translate(str.maketrans("┌├└─│┼┬┴┐┤┘", "╔╠╚═║╬╦╩╗╣╝"))])
+def test_the_lines_of_a_cell_in_a_frame_are_one_row(frame: str) -> None:
+    found = leaning(f"There are two gates.\n\n{frame}\n\nThey are of oak.")
+    header = "\n".join(frame.split("\n")[:3])
+    rows = [unit for unit in found if "mill" in unit or "basin" in unit]
+    assert [len(row.split("\n")) for row in rows] == [4, 3]
+    assert [found[row] for row in rows] == [header, header]

@@ -33,6 +33,4 @@ def _is_alike(first: str, cells: Sequence[Sequence[str]]) -> bool:
     if _SIGNED.match(first):
         return 2 * sum(_SIGNED.match(cell) is not None for cell in below) > len(below)
     counted = _COUNTED.fullmatch(first)
-    return counted is not None and any(
-        match[1] == counted[1] for cell in below if (match := _COUNTED.fullmatch(cell))
-    )
+    return counted is not None and any(match[1] == counted[1] for cell in below if (match := _COUNTED.fullmatch(cell)))

@@ -36,7 +36,9 @@ _COLONS = re.compile(r"[ \t]{0,3}[^\W_][^\n:]{0,60}:{2,4}\s*$")
 _SIGNATURE = re.compile(r"[A-Za-z_][\w.]{0,80}\([^()\n]{0,200}\)(?: -> \S{1,60})?$")
 _HALF = re.compile(r"[,;–—-]\s*$")
 #: "History[edit]" of a wiki's page, and what stands over a picture that somebody paid for.
-_EDITED = re.compile(r"[ \t]{0,3}[^\W_][^\n\[\]]{0,80}\[(?:edit(?: \| edit source)?|Bearbeiten(?: \| Quelltext bearbeiten)?)\]$")
+_EDITED = re.compile(
+    r"[ \t]{0,3}[^\W_][^\n\[\]]{0,80}\[(?:edit(?: \| edit source)?|Bearbeiten(?: \| Quelltext bearbeiten)?)\]\s*$"
+)
 _AD = re.compile(
     r"\W{0,3}(?:advertisement|advertising|sponsored(?: content| post)?|anzeige|werbung|publicité|publicidad|pubblicità"
     r"|reklama?|continue reading below|story continues below)\W{0,3}$",
@@ -139,7 +141,7 @@ def _mark_ruled(lines: Sequence[Line], kinds: list[Kind]) -> None:
 def _mark_named(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Titles of a page with its link for editors, counted ones that are underlined; what names an ad is no title."""
     for place, line in enumerate(lines):
-        if kinds[place] in ("plain", "item") and _EDITED.match(line.text):
+        if kinds[place] in ("plain", "item", "row") and _EDITED.match(line.text):
             kinds[place] = "heading"
         elif kinds[place] in ("plain", "item", "heading") and _AD.match(line.text):
             kinds[place] = "furniture"

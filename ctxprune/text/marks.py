@@ -9,7 +9,7 @@ from ctxprune.text.pages import SENTENCE_END
 
 _BULLETS = "-*+•‣◦▪●·–"
 _MARK = re.compile(
-    rf"[ \t>]*(?:(?P<bullet>[{_BULLETS}])(?=[ \t])|(?P<clause>\d{1,2}(?:\.\d{1,2})+)\.?(?=[ \t])"
+    rf"[ \t>]*(?:(?P<bullet>[{_BULLETS}])(?=[ \t])|(?P<clause>\d{1, 2}(?:\.\d{1, 2})+)\.?(?=[ \t])"
     r"|(?P<opens>[(（]?)(?:(?P<digits>\d{1,3})|(?P<lower>[a-z]|[ivx]{1,4})|(?P<upper>[A-Z]|[IVX]{1,4}))"
     r"(?P<closes>[.)）]{1,2})(?=[ \t]))"
 )
@@ -52,7 +52,9 @@ class Marks:
         """Whether the item at `start` has another bullet than those that are open at its column."""
         match = _MARK.match(text, start)
         here = [name for at, name in self.opened if at == column]
-        return match is not None and bool(match["bullet"] and here) and match["bullet"] not in here and here[0] in _BULLETS
+        if match is None or not match["bullet"] or not here:
+            return False
+        return match["bullet"] not in here and here[0] in _BULLETS
 
     def column(self, text: str, start: int, column: int) -> int:
         """The column of the item at `start`, moved to the right by one for each family at its margin that it is below.

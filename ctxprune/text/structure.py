@@ -115,6 +115,7 @@ class _Open:
     section: int | None = None
     sentence: int | None = None
     question: int | None = None
+    answering: bool = False  # what stands here answers the question
     turn: int | None = None  # the unit that says who speaks
     marks: Marks = field(default_factory=Marks)
     voices: list[tuple[int, int]] = field(default_factory=list)  # (depth, unit that says who is quoted so deep)
@@ -288,6 +289,16 @@ def _role(
 ) -> Role:
     heading = state.headings[-1][1] if state.headings else None
     heading = state.voices[-1][1] if state.voices else heading
+    if kind == "prose" and first and asks(text, unit.start, unit.end):
+        state.question, state.answering = index, False
+        state.close_items()
+        state.intro = state.outer_intro = state.term = None
+        state.sentence = index
+        return Role(kind, heading)
+    if kind == "prose" and first and state.question is not None and answers(text, unit.start, unit.end):
+        state.answering, state.sentence = True, index
+        return Role(kind, state.question)
+    heading = state.question if state.question is not None and (state.answering or kind == "prose") else heading
     if kind != "record":
         state.section = None
     elif _SECTION.fullmatch(text, unit.start, unit.end):
@@ -326,6 +337,7 @@ def _heading_role(state: _Open, index: int, level: int) -> Role:
     state.headings.append((level, index))
     state.close_items()
     state.intro = state.outer_intro = state.header = state.term = state.sentence = state.question = None
+    state.answering = False
     return Role("heading", parent, "helpful", level)
 
 
@@ -366,10 +378,6 @@ def _prose_role(
     if first and not (state.items and indent > state.items[-1][0]):
         state.close_items()
         state.term = None
-    if first and asks(text, unit.start, unit.end):
-        state.question = index
-    elif first and state.question is not None and answers(text, unit.start, unit.end):
-        return Role("prose", state.question)
     if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")) and text[unit.start : unit.start + 2] != "..":
         if state.items and state.intro is not None and state.intro < state.items[0][1]:
             state.outer_intro = state.intro

@@ -213,8 +213,9 @@ def _write(kinds: list[Kind], rows: Sequence[Sequence[int]], cells: Sequence[Seq
 
 
 _RULE = re.compile(r"[ \t]*(?:={2,}[ \t]+)+={2,}\s*$")
-_GRID = re.compile(r"[ \t]*\+(?:[-=]{2,}\+)+\s*$")
-_GRID_ROW = re.compile(r"[ \t]*\|")
+_GRID = re.compile(r"[ \t]*(?:\+(?:[-=]{2,}\+)+|[┌├└╔╠╚┏┣┗╒╞╘╟┡][─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛╤╪╧╡╕╛╫╢╇┩]{3,})\s*$")
+_GRID_ROW = re.compile(r"[ \t]*[|│┃║]")
+_GRID_HEADED = re.compile(r"=|[╞┡]")
 _WIKI_OPENS, _WIKI_ROW, _WIKI_ENDS = re.compile(r"\s*\{\|"), re.compile(r"\s*\|-"), re.compile(r"\s*\|\}")
 _ADOC = re.compile(r"\|={3,}\s*$")
 _ADOC_CELL = re.compile(r"(?:^|\s)(?:[\d.+*^<>a-z]{1,6})?\|")
@@ -290,18 +291,18 @@ def _mark_simple(lines: Sequence[Line], kinds: list[Kind], first: int, places: _
 
 
 def _mark_grid(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
-    """Between two rules with "+" stands one row, however many lines its cells take."""
+    """Between two rules with "+", or of a frame, stands one row, however many lines its cells take."""
     rules, end = [first], first + 1
     while end < len(lines) and (_GRID.match(lines[end].text) or _GRID_ROW.match(lines[end].text)):
         if _GRID.match(lines[end].text):
             rules.append(end)
         end += 1
-    doubled = any("=" in lines[at].text for at in rules)
+    doubled = any(_GRID_HEADED.search(lines[at].text) for at in rules)
     if len(rules) < 3 or (len(rules) == 3 and not doubled) or all(b - a < 3 for a, b in pairwise(rules)):
         return end  # one line a row, or no rule between the rows: what the bars say holds
     for number, (left, right) in enumerate(pairwise(rules)):
         opening = left if number == 0 else left + 1
-        header = number == 0 and ("=" in lines[right].text or not doubled)
+        header = number == 0 and (_GRID_HEADED.search(lines[right].text) is not None or not doubled)
         kinds[opening] = "header" if header else "row"
         kinds[opening + 1 : right + 1] = ["more"] * (right - opening)
     return end

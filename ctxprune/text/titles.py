@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from ctxprune.text.lines import Kind, Line, paragraphs
 from ctxprune.text.pages import SENTENCE_END
 
-_COUNTS = re.compile(r"[ \t]*(?:\d{1,2}\.\d|[a-z]?\.[ \t]|[ivx]{2,4}\.[ \t]|§)")  # a quick look at what clauses begin with
+#: A quick look at what clauses begin with.
+_COUNTS = re.compile(r"[ \t]*(?:\d{1,2}\.\d|[a-z]?\.[ \t]|[ivx]{2,4}\.[ \t]|§)")
 _CLAUSE = re.compile(r"[ \t]*(\d{1,2}(?:\.\d{1,2}){1,4})\.?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
 _LETTER = re.compile(r"[ \t]*([a-z])\.[ \t]+(?=\S)")
 _ROMAN = re.compile(r"[ \t]*([ivx]{1,4})\.[ \t]+(?=\S)")
-_ROMANS = {name: number for number, name in enumerate("i ii iii iv v vi vii viii ix x xi xii xiii xiv xv".split(), 1)}
+_ROMANS = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv")
 _PARAGRAPH = re.compile(r"[ \t]*§ ?(\d{1,3})[.)]?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
 _DOTTED = re.compile(r"\.[ \t]+(?=[^\W_])")
 _HAN_NUMBER = r"[(（]?[一二三四五六七八九十]{1,3}[、）)]"
@@ -47,6 +48,8 @@ TELLS_HOW = re.compile(
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"[ \t]*([■□◆◇▼▽▶])[ \t\u3000]?")
+#: What some set before a title: "📌 Where do you deliver?"
+_PICTURE = re.compile(r"\A(?:[\u2600-\u27bf\u2b50\U0001f300-\U0001faff]\ufe0f?\s*){1,3}")
 _ASKS = ("?", "？", "؟")
 _GREEK_ASKS = re.compile(r"[\u0370-\u03ff];\s*$")
 _TEXT = ("plain", "turn")  # what may stand below a title
@@ -84,7 +87,7 @@ def _readings(place: int, line: Line) -> Iterator[tuple[int, ...]]:
     elif _DOTTED.match(line.text):
         yield (-2, place)
     if (match := _ROMAN.match(line.text)) and match[1] in _ROMANS:
-        yield (-3, _ROMANS[match[1]])  # these stand where their full stops are below each other
+        yield (-3, _ROMANS.index(match[1]))  # these stand where their full stops are below each other
     if match := _PARAGRAPH.match(line.text):
         yield (-4, int(match[1]))
 
@@ -254,7 +257,7 @@ def _first_word(text: str) -> int:
 
 def is_title_text(line: Line, number: re.Match[str] | None) -> bool:
     """Whether a line by itself may be a title."""
-    title = line.text[number.end() if number else 0 :].strip()
+    title = _PICTURE.sub("", line.text[number.end() if number else 0 :].strip(), count=1)
     if _GREEK_ASKS.search(title):
         title = title[:-1]
     if line.indent > _MARGIN or line.quote or len(title) > _TITLE_LENGTH or len(title.split()) > _TITLE_WORDS:
