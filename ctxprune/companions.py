@@ -2,8 +2,8 @@
 
 A table row wants its header, a definition its term and a term the beginning of its definition, a list item the line
 that introduces the list, a sentence that opens with "It" or "However" the one before, what points at a note that note,
-and all of them the heading of their section. A numbered list is a procedure, and so is a bulleted one that says what
-comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping only
+and all of them the heading of their section. A numbered list is a procedure, and so is one with bullets or letters that
+says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping only
 together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML are
 told by their tags; the numbered paragraphs of a law are no steps. A question that is a heading or named so, as those of
 a FAQ are, keeps its answer together in the same way.
@@ -27,11 +27,19 @@ from ctxprune.types import Context, Extract, Span
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
 _OF_LAW = re.compile(r"[ \t>]*\(\d{1,3}\)")
 _CLAUSE = re.compile(r"[ \t>]*\d{1,3}[.)][ \t]+(?=[A-ZÀ-ÖØ-Þ]{2})[A-ZÀ-ÖØ-Þ ,&/-]{3,60}[.:][ \t]+\S")
+#: Words of contracts and licences; a list with several of them has clauses and no steps.
+_LEGAL = re.compile(
+    r"\b(?:shall|hereby|herein|hereof|thereof|hereunder|parties|party|agreement|licensee|licensor|lessee|lessor|landlord"
+    r"|tenant|copyright holder|indemnify|indemnity|liable|liability|notwithstanding|warranty|warranties)\b",
+    re.IGNORECASE,
+)
+_FEWEST_LEGAL = 3
 _ARTICLE = re.compile(r"[#\s*_]{0,9}(?:§|art(?:icle|ikel|ículo|icolo|\.)|clause)\s?\d", re.IGNORECASE)
-_BULLET = re.compile(r"[ \t>]*[-*+•‣◦–][ \t]")
+_BULLET = re.compile(r"[ \t>]*[-*+•‣◦–▪●○▢☐][ \t]")
+_LETTERED = re.compile(r"[ \t>]*\(?(?:[a-z]|[ivx]{1,4})[.)][ \t]")
 _TAGGED = re.compile(r"(?:<(?!li\b|/)[^<>]{0,300}>\s*)*?(?P<list><[ou]l\b[^<>]{0,300}>\s*)?<li\b", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,300}>")
-_MARKS = (_NUMBERED, _BULLET, _TAGGED)
+_MARKS = (_NUMBERED, _BULLET, _LETTERED, _TAGGED)
 #: What tells steps from things side by side: an item that says when, or a heading that says how.
 _WHEN = re.compile(
     r"\W{0,9}(?:wait|then|next|finally|afterwards?|after|before|once|until|repeat|when|first|warte|dann|danach|zuletzt"
@@ -115,13 +123,13 @@ class _Choice:
                     offers.needy.add(at)
 
     def _content(self, unit: int) -> Sequence[int] | None:
-        """What a weak heading comes with, the best that is chosen right below it, if any; or a table's header.
+        """What a weak heading or title of rows comes with, the best that is chosen right below it, if any; or a header.
 
         A header comes with its best row where that scores at least half as much. None for what may come alone.
         """
         at, kind = self.alive[unit], self.roles[unit].kind
         weak = bool(self.units.score[at] < self.good)
-        if kind != "table header" and not (weak and kind == "heading"):
+        if kind != "table header" and not (weak and (kind == "heading" or self._is_title_of_rows(unit))):
             return None
         below = [each for each in self._below(unit) if each in self.alive]
         some = [each for each in below if self.chosen[self.alive[each]]]
@@ -129,6 +137,12 @@ class _Choice:
         if best is None:
             return () if weak and below else None
         return (best,) if weak or 2 * self.units.score[self.alive[best]] >= self.units.score[at] else None
+
+    def _is_title_of_rows(self, unit: int) -> bool:
+        """Whether a unit is a few words above rows, and no sentence that introduces a list."""
+        text = self.extract.source.text
+        end = self.extract.units[unit].end
+        return self.roles[unit].kind == "list intro" and text[end - 1] not in ":：*_>"
 
     def _below(self, unit: int) -> Iterator[int]:
         """What leans on a heading or header, up to the next heading or one of its own kind."""
@@ -240,7 +254,7 @@ def _is_named(extract: Extract, roles: Sequence[Role], at: int, name: Callable[[
 
 
 def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The numbered lists of at least two steps, and the bulleted ones that say what comes when, or how."""
+    """The numbered lists of at least two steps, and those with bullets or letters that say what comes when, or how."""
     text, first = extract.source.text, 0
     while first < len(roles):
         mark = next((each for each in _MARKS if _is_step(text, extract, roles, first, each)), None)
@@ -257,7 +271,7 @@ def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
         steps = [at for at in steps if roles[at].level == outer]
         above = tuple(_above(roles, first))
         if len(steps) > 1 and (
-            _is_numbered(text, extract, first, mark, above) or _tells_how(text, extract, steps, above)
+            _is_numbered(text, extract, range(first, last), mark, above) or _tells_how(text, extract, steps, above)
         ):
             yield Procedure(tuple(steps), (*_first_of_all(extract, roles, first, above), *range(first, last)), above)
         first = last
@@ -283,19 +297,26 @@ def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequenc
     return any(map(_WHEN.match, items)) or any(map(TELLS_HOW.search, heads))
 
 
-def _is_numbered(text: str, extract: Extract, first: int, mark: re.Pattern[str], above: Sequence[int]) -> bool:
+def _is_numbered(text: str, extract: Extract, units: range, mark: re.Pattern[str], above: Sequence[int]) -> bool:
     """Whether a list that begins with the unit `first` counts its items, and is no paragraphs of a law.
 
-    In HTML its tag says so; laws number in brackets, below an article, and contracts name their clauses in capitals:
+    units: those of the list. In HTML its tag says so; laws number in brackets, below an article, and contracts name their clauses in capitals:
     "2. RENT. Tenant pays".
     """
+    first = units.start
     opening = mark.match(text, extract.units[first].start)
     if mark is not _NUMBERED:
         return bool(opening and mark is _TAGGED and (opening["list"] or "")[:3].lower() == "<ol")
     start = extract.units[first].start
+    if len(_legal_words(text, start, extract.units[units.stop - 1].end)) >= _FEWEST_LEGAL:
+        return False
     return not (_OF_LAW.match(text, start) or _CLAUSE.match(text, start)) and not any(
         _ARTICLE.match(text, extract.units[at].start) for at in above
     )
+
+
+def _legal_words(text: str, start: int, end: int) -> set[str]:
+    return {match[0].lower() for match in _LEGAL.finditer(text, start, end)}
 
 
 def _above(roles: Sequence[Role], first: int) -> Iterator[int]:

@@ -92,3 +92,27 @@ def test_what_comes_before_the_steps_comes_with_them() -> None:
         "2. Wait an hour.",
         "3. Sweep the floor.",
     ]
+
+
+def test_lettered_steps_that_say_when_stay_together() -> None:
+    text = "## Draining\n\na) Shut the upper gate.\nb) Wait an hour.\nc) Sweep the floor.\n\nKim keeps the weir."
+    assert lines(choose(scored(text, {"## Drain": 0.9}), threshold=0.5)) == text.split("\n\nKim")[0].split("\n")[:1] + [
+        "a) Shut the upper gate.",
+        "b) Wait an hour.",
+        "c) Sweep the floor.",
+    ]
+
+
+def test_clauses_of_a_contract_are_no_steps() -> None:
+    text = (
+        "## Lease of the mill\n\n1. Rent. The tenant shall pay in advance.\n2. Care. The landlord shall mend the roof.\n"
+        "3. End. Either party may end this agreement in May.\n"
+    )
+    assert lines(choose(scored(text, {"## Lease": 0.9}), threshold=0.5)) == ["## Lease of the mill"]
+
+
+def test_words_above_rows_fill_no_budget_without_a_row() -> None:
+    rows = "Upper lock    07:10  09:10\nMill          07:25  09:25\nBasin         07:40  09:40"
+    text = f"Kim keeps the weir in the valley.\n\nSummer hours of boats\n{rows}\n\nThe boat is old."
+    context = scored(text, {"Kim": 0.9, "Summer": 0.2, "old": 0.15})
+    assert lines(choose(context, budget=14, floor=0.1)) == ["Kim keeps the weir in the valley.", "The boat is old."]

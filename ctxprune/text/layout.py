@@ -55,11 +55,11 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
 
     shapes: look for records, settings, tables and verse; without, what a line begins with decides.
     """
-    lines = lines_of(text)
+    tags = is_html(text)
+    lines = lines_of(text, quotes=not tags)
     kinds = kinds_of(lines, fences(text))
     if len(lines) < 2:
         return lines, kinds
-    tags = is_html(text)
     if shapes and not tags:
         mark_grids(lines, kinds)
     if shapes:

@@ -94,15 +94,18 @@ class Line:
     quote: int = 0
 
 
-def lines_of(text: str) -> list[Line]:
-    """The lines of `text`, each up to the next; together they are the whole text."""
-    return [_line(match) for match in _LINE.finditer(text) if match.end() > match.start()]
+def lines_of(text: str, *, quotes: bool = True) -> list[Line]:
+    """The lines of `text`, each up to the next; together they are the whole text.
+
+    quotes: ">" at the beginning of a line says that a mail quotes it; in HTML it ends a tag.
+    """
+    return [_line(match, quotes) for match in _LINE.finditer(text) if match.end() > match.start()]
 
 
-def _line(match: re.Match[str]) -> Line:
+def _line(match: re.Match[str], quotes: bool) -> Line:
     start, end = match.span()
     content = match.group().rstrip("\n\r\u2028\u2029")
-    quote = _QUOTE.match(content) if ">" in content[:4] else None
+    quote = _QUOTE.match(content) if quotes and ">" in content[:4] else None
     white = _INDENTATION.match(content, quote.end() if quote else 0)
     indent = len(white.group().expandtabs()) if white else 0
     return Line(start, end, content, indent, quote.group().count(">") if quote else 0)

@@ -225,7 +225,8 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False  # "1." of an enumeration
     if last == prose.start and event[1] == "." and is_part(text, last, place):
         return False  # "HAMLET. To be"
-    if last == prose.start and mark == "." and "\n" not in gap and _COUNTED.fullmatch(text, last, place):
+    begins = last == prose.start or begin > last
+    if begins and mark == "." and "\n" not in gap and _COUNTED.fullmatch(text, begin, place):
         return False
     line = text[max(prose.start, place - _INDENT) : place].rstrip(" \t>")
     if not line or line[-1] == "\n" or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
