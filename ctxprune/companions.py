@@ -3,10 +3,10 @@
 A table row wants its header, a definition its term and a term the beginning of its definition, a list item the line
 that introduces the list, a sentence that opens with "It" or "However" the one before, what points at a note that note,
 and all of them the heading of their section. A numbered list is a procedure, and so is one with bullets or letters that
-says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping only
-together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML are
-told by their tags; the numbered paragraphs of a law are no steps. A question that is a heading or named so, as those of
-a FAQ are, keeps its answer together in the same way.
+says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping
+only together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML
+are told by their tags; the numbered paragraphs of a law or clauses of a contract are no steps. A question that is a
+heading or named so, as those of a FAQ are, keeps its answer together in the same way.
 """
 
 from __future__ import annotations
@@ -293,6 +293,7 @@ def _edges(unit: Span) -> tuple[int, int]:
 
 def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequence[int]) -> bool:
     items = (_TAG.sub("", text[extract.units[at].start : extract.units[at].end]) for at in steps)
+    items = (_LETTERED.sub("", item, count=1) for item in items)
     heads = (text[extract.units[at].start : extract.units[at].end] for at in above)
     return any(map(_WHEN.match, items)) or any(map(TELLS_HOW.search, heads))
 
@@ -300,8 +301,8 @@ def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequenc
 def _is_numbered(text: str, extract: Extract, units: range, mark: re.Pattern[str], above: Sequence[int]) -> bool:
     """Whether a list that begins with the unit `first` counts its items, and is no paragraphs of a law.
 
-    units: those of the list. In HTML its tag says so; laws number in brackets, below an article, and contracts name their clauses in capitals:
-    "2. RENT. Tenant pays".
+    units: those of the list. In HTML its tag says so; laws number in brackets, below an article, and contracts name
+    their clauses in capitals, "2. RENT. Tenant pays", or say "shall" and "party".
     """
     first = units.start
     opening = mark.match(text, extract.units[first].start)

@@ -96,7 +96,8 @@ def test_what_comes_before_the_steps_comes_with_them() -> None:
 
 def test_lettered_steps_that_say_when_stay_together() -> None:
     text = "## Draining\n\na) Shut the upper gate.\nb) Wait an hour.\nc) Sweep the floor.\n\nKim keeps the weir."
-    assert lines(choose(scored(text, {"## Drain": 0.9}), threshold=0.5)) == text.split("\n\nKim")[0].split("\n")[:1] + [
+    assert lines(choose(scored(text, {"## Drain": 0.9}), threshold=0.5)) == [
+        "## Draining",
         "a) Shut the upper gate.",
         "b) Wait an hour.",
         "c) Sweep the floor.",
