@@ -106,7 +106,7 @@ def test_lettered_steps_that_say_when_stay_together() -> None:
 
 def test_clauses_of_a_contract_are_no_steps() -> None:
     text = (
-        "## Lease of the mill\n\n1. Rent. The tenant shall pay in advance.\n2. Care. The landlord shall mend the roof.\n"
+        "## Lease of the mill\n\n1. Rent. The tenant shall pay at once.\n2. Care. The landlord shall mend the roof.\n"
         "3. End. Either party may end this agreement in May.\n"
     )
     assert lines(choose(scored(text, {"## Lease": 0.9}), threshold=0.5)) == ["## Lease of the mill"]

@@ -37,7 +37,7 @@ def mark_citations(lines: Sequence[Line], kinds: list[Kind]) -> None:
 
 
 def _mark_entries(lines: Sequence[Line], kinds: list[Kind], below: range) -> bool:
-    """Whether the lines `below` are entries, by years (lines of wrapped ones have fewer) or links; they are marked then."""
+    """Whether the lines `below` are entries, by years (wrapped ones have fewer) or links; then they are marked."""
     starts = _starts(lines, kinds, below)
     years = sum(_YEAR.search(_entry(lines, first, end)) is not None for first, end in starts)
     backward = sum(_BACKWARD.match(lines[first].text) is not None for first, _ in starts)

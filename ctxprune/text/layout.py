@@ -16,6 +16,7 @@ from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
 from ctxprune.text.records import mark_records, mark_references
+from ctxprune.text.sessions import mark_sessions
 from ctxprune.text.spaced_tables import mark_spaced_tables
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_grids, mark_tables
@@ -68,6 +69,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
             mark_references(lines, kinds)
         mark_records(lines, kinds, tags=tags)
     if shapes and not tags:
+        mark_sessions(lines, kinds)
         mark_senders(lines, kinds)
         mark_settings(lines, kinds)
         mark_columns(lines, kinds)

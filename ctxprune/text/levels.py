@@ -13,7 +13,7 @@ _MARKDOWN = re.compile(r"[ \t]*(#{1,6}|={1,6})[ \t]")
 _LOWEST = 7  # below those of Markdown and HTML
 _FOLDED = 8  # of what opens a part of a page that is folded away
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
-_NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
+_NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?(?:\s|$)")
 HEADED = re.compile(rf"\s*(?:{OPENED}\s*)*?<h([1-6])\b", re.IGNORECASE)
 _SUMMARY = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<summary\b", re.IGNORECASE)
 UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")

@@ -54,6 +54,7 @@ _ASKS = ("?", "？", "؟")
 _GREEK_ASKS = re.compile(r"[\u0370-\u03ff];\s*$")
 _TEXT = ("plain", "turn")  # what may stand below a title
 _TITLE_LENGTH, _TITLE_WORDS = 70, 10
+_LABEL_WORDS = 3  # of a title between two lists
 _MARGIN = 3  # columns; what is set in deeper belongs to something above
 _WIDTH = 100  # columns at most that a line is thought to have had
 _ROOM = 0.6  # share of the width up to which a line ends only if somebody meant it to
@@ -99,6 +100,7 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> Non
     tells steps, so that "2. Drain the tank" is one.
     """
     room = _room(lines, kinds)
+    listed = _ROOM * max((len(line.text) for line, kind in zip(lines, kinds, strict=True) if kind == "item"), default=0)
     some = list(paragraphs(kinds))
     for paragraph in some:
         for place in paragraph:
@@ -113,9 +115,10 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> Non
                     _may_be(lines, kinds, paragraph, place, steps)
                     and _is_title(lines, kinds, range(place, paragraph.stop), room)
                 )
-                or (place > paragraph.start and _parts_lists(lines, kinds, place))
+                or (place > paragraph.start and _parts_lists(lines, kinds, place, listed))
             ):
                 kinds[place] = "heading"
+        _mark_above(lines, kinds, paragraph)
     if not steps:
         _mark_series(lines, kinds, some)
 
@@ -165,10 +168,21 @@ def _may_be(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, plac
     return numbered and text.isupper() and bool(SENTENCE_END.search(lines[place - 1].text))
 
 
-def _parts_lists(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
-    """Whether a line in capitals stands between the items of two lists."""
+def _mark_above(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> None:
+    """What stands right above a heading is one too: "2.1.0 - 2026-04-05" over "Fixed"."""
+    first = paragraph.start
+    if kinds[first : first + 2] == ["plain", "heading"] and is_title_text(lines[first], None):
+        kinds[first] = "heading"
+
+
+def _parts_lists(lines: Sequence[Line], kinds: Sequence[Kind], place: int, room: float) -> bool:
+    """Whether a line in capitals, or of a few words that had room above, stands between the items of two lists."""
     line, above, below = lines[place], lines[place - 1], lines[place + 1]
-    if kinds[place] != "plain" or not line.text.isupper() or kinds[place + 1] != "item" or below.indent < line.indent:
+    if kinds[place] != "plain" or kinds[place + 1] != "item" or below.indent < line.indent:
+        return False
+    few = len(line.text.split()) <= _LABEL_WORDS and below.indent == line.indent and line.text.strip()[0].isalpha()
+    few = few and kinds[place - 1] in ("item", "plain", "heading")
+    if not line.text.isupper() and not (few and len(above.text) + 1 + _first_word(line.text) <= room):
         return False
     return above.indent >= line.indent and not above.text.rstrip().endswith((",", "-")) and is_title_text(line, None)
 
