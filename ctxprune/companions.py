@@ -6,7 +6,8 @@ and all of them the heading of their section. A numbered list is a procedure, an
 says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping
 only together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML
 are told by their tags; the numbered paragraphs of a law or clauses of a contract are no steps. A question that is a
-heading or named so, as those of a FAQ are, keeps its answer together in the same way.
+heading or named so, as those of a FAQ are, keeps its answer together in the same way, and so does what introduces a
+list, a command or a few rows, where it answers better than each of them.
 """
 
 from __future__ import annotations
@@ -191,7 +192,15 @@ class _Choice:
         for answer in answered(self.extract, self.roles):
             if any(self._scores(each, max(self.good, self.level)) for each in answer.above):
                 self._keep_whole(blocks, answer, offers)
+        for listed in introduced(self.roles):
+            if self._scores(listed.above[0], max(self.good, self.level)) and self._outdoes(listed):
+                self._keep_whole(blocks, listed, offers)
         return blocks
+
+    def _outdoes(self, listed: Procedure) -> bool:
+        """Whether what introduces a list answers better than each of its items, so that it is all of them together."""
+        intro, *items = (self.units.score[self.alive[at]] for at in (*listed.above, *listed.units) if at in self.alive)
+        return all(item <= intro for item in items)
 
     def _answers(self, procedure: Procedure, least: float) -> bool:
         """Whether what is above the steps scores at least so much, or most of the steps do."""
@@ -241,6 +250,19 @@ def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
         begins = answer if named and answer is not None else first + 1
         if 0 < last - begins <= _LONGEST_ANSWER:
             yield Procedure(tuple(range(begins, last)), tuple(range(first + 1, last)), tuple(range(first, begins)))
+
+
+def introduced(roles: Sequence[Role]) -> Iterator[Procedure]:
+    """The lines that introduce something, each with what leans on it right below: a list, a command, rows."""
+    for first, role in enumerate(roles):
+        if role.kind != "list intro":
+            continue
+        last = first + 1
+        while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and first in companions(roles, last):
+            last += 1
+        if 0 < last - first - 1 <= _LONGEST_ANSWER:
+            below = tuple(range(first + 1, last))
+            yield Procedure(below, below, (first,))
 
 
 def _is_asking_heading(extract: Extract, roles: Sequence[Role], at: int) -> bool:

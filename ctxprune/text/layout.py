@@ -45,6 +45,8 @@ _AD = re.compile(
     r"|reklama?|continue reading below|story continues below)\W{0,3}$",
     re.IGNORECASE,
 )
+_LONGEST_NAME = 110  # characters
+_NAMED_KINDS = frozenset({"plain", "item", "row", "heading"})
 _RULE_MISSES = 3  # characters by which a rule may be longer or shorter than the title above it
 _FIRST_WORD = re.compile(r"\S{1,60}")
 _LONG_LINE = 45
@@ -143,9 +145,10 @@ def _mark_ruled(lines: Sequence[Line], kinds: list[Kind]) -> None:
 def _mark_named(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Titles of a page with its link for editors, counted ones that are underlined; what names an ad is no title."""
     for place, line in enumerate(lines):
-        if kinds[place] in ("plain", "item", "row") and _EDITED.match(line.text):
+        short = len(line.text) <= _LONGEST_NAME
+        if short and line.text.rstrip().endswith("]") and kinds[place] in _NAMED_KINDS and _EDITED.match(line.text):
             kinds[place] = "heading"
-        elif kinds[place] in ("plain", "item", "heading") and _AD.match(line.text):
+        elif short and kinds[place] in _NAMED_KINDS and _AD.match(line.text):
             kinds[place] = "furniture"
         elif kinds[place] == "item" and kinds[place + 1 : place + 2] == ["under"] and _is_underlined(lines, place):
             kinds[place] = "plain"  # with the line below it a heading
