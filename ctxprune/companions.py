@@ -1,40 +1,60 @@
 """What a kept unit brings along: what it cannot be read without, and the other steps of its procedure.
 
 A table row wants its header, a definition its term and a term the beginning of its definition, a list item the line
-that introduces the list, a sentence that opens with "It" or "However" the one before, and all of them the heading of
-their section. A numbered list is a procedure, and so is a bulleted one that says what comes when: when what introduces
-it answers the question, or most of its steps do, its steps are worth keeping only together, or, where a budget is too
-small, the first of them. Lists of HTML are told by their tags; the numbered paragraphs of a law are no steps. A
-question that is a heading, as those of a FAQ are, keeps its answer together in the same way.
+that introduces the list, a sentence that opens with "It" or "However" the one before, what points at a note that note,
+and all of them the heading of their section. A numbered list is a procedure, and so is one with bullets or letters that
+says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping
+only together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML
+are told by their tags; the numbered paragraphs of a law or clauses of a contract are no steps. A question that is a
+heading or named so, as those of a FAQ are, keeps its answer together in the same way, and so does what introduces a
+list, a command or a few rows, where it answers better than each of them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from ctxprune.budget import Group, Mask, Offers, Units, extracts
+from ctxprune.text.footnotes import footnotes
+from ctxprune.text.speakers import answers, asks
 from ctxprune.text.structure import Role, companions, structure
 from ctxprune.text.titles import TELLS_HOW
-from ctxprune.types import Context, Extract
+from ctxprune.types import Context, Extract, Span
 
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
 _OF_LAW = re.compile(r"[ \t>]*\(\d{1,3}\)")
 _CLAUSE = re.compile(r"[ \t>]*\d{1,3}[.)][ \t]+(?=[A-ZÀ-ÖØ-Þ]{2})[A-ZÀ-ÖØ-Þ ,&/-]{3,60}[.:][ \t]+\S")
+#: Words of contracts and licences; a list with several of them has clauses and no steps.
+_LEGAL = re.compile(
+    r"\b(?:shall|hereby|herein|hereof|thereof|hereunder|parties|party|agreement|licensee|licensor|lessee|lessor|landlord"
+    r"|tenant|copyright holder|indemnify|indemnity|liable|liability|notwithstanding|warranty|warranties)\b",
+    re.IGNORECASE,
+)
+_FEWEST_LEGAL = 3
 _ARTICLE = re.compile(r"[#\s*_]{0,9}(?:§|art(?:icle|ikel|ículo|icolo|\.)|clause)\s?\d", re.IGNORECASE)
-_BULLET = re.compile(r"[ \t>]*[-*+•‣◦–][ \t]")
+_BULLET = re.compile(r"[ \t>]*[-*+•‣◦–▪●○▢☐][ \t]")
+_LETTERED = re.compile(r"[ \t>]*\(?(?:[a-z]|[ivx]{1,4})[.)][ \t]")
 _TAGGED = re.compile(r"(?:<(?!li\b|/)[^<>]{0,300}>\s*)*?(?P<list><[ou]l\b[^<>]{0,300}>\s*)?<li\b", re.IGNORECASE)
 _TAG = re.compile(r"<[^<>]{0,300}>")
-_MARKS = (_NUMBERED, _BULLET, _TAGGED)
+_MARKS = (_NUMBERED, _BULLET, _LETTERED, _TAGGED)
 #: What tells steps from things side by side: an item that says when, or a heading that says how.
 _WHEN = re.compile(
     r"\W{0,9}(?:wait|then|next|finally|afterwards?|after|before|once|until|repeat|when|first|warte|dann|danach|zuletzt"
     r"|nachdem|sobald|attend|puis|ensuite|enfin|esper|luego|después|finalmente|poi|infine|daarna|wacht)",
     re.IGNORECASE,
 )
+#: What a sentence between a procedure's heading and its steps says that belongs to them.
+_BEFOREHAND = re.compile(
+    r"\b(?:before|first of all|beforehand|make sure|ensure|be sure|never|do not|don't|warning|caution|danger|important"
+    r"|you need|you will need|required|bevor|vorher|achtung|vorsicht|wichtig|stellen sie sicher|avant|attention|antes"
+    r"|atención|cuidado|prima|attenzione|voordat|let op|przed|uwaga)\b",
+    re.IGNORECASE,
+)
+_LONGEST_LEAD = 4  # units between a heading and the first step
 _FIRST_STEPS = 30  # so many are tried at most
 _QUESTION = re.compile(r"(?:[?？؟]|[\u0370-\u03ff];)\W{0,9}\Z")
 _NEAR = 200  # characters at the end of a heading that are looked at
@@ -66,7 +86,9 @@ def offers_of(context: Context, units: Units, chosen: Mask, level: float | None)
         if chosen[mine.start : mine.stop].any():
             alive = {int(units.unit[at]): at for at in mine}
             roles = structure(extract.source.text, extract.units)
-            _Choice(extract, roles, alive, units, chosen, good=good, level=level).add_to(offers)
+            entries = [role.kind == "record" for role in roles]
+            notes = footnotes(extract.source.text, extract.units, entries)
+            _Choice(extract, roles, notes, alive, units, chosen, good=good, level=level).add_to(offers)
     return offers
 
 
@@ -74,11 +96,12 @@ def offers_of(context: Context, units: Units, chosen: Mask, level: float | None)
 class _Choice:
     """One document's part of a choice. alive: from its units to their places among all that are still kept.
 
-    good: half of the best score. level: as `offers_of` has it.
+    notes: the units of the notes that its units point at. good: half of the best score. level: as `offers_of` has it.
     """
 
     extract: Extract
     roles: Sequence[Role]
+    notes: Mapping[int, Group]
     alive: Mapping[int, int]
     units: Units
     chosen: Mask
@@ -101,13 +124,13 @@ class _Choice:
                     offers.needy.add(at)
 
     def _content(self, unit: int) -> Sequence[int] | None:
-        """What a weak heading comes with, the best that is chosen right below it, if any; or a table's header.
+        """What a weak heading or title of rows comes with, the best that is chosen right below it, if any; or a header.
 
         A header comes with its best row where that scores at least half as much. None for what may come alone.
         """
         at, kind = self.alive[unit], self.roles[unit].kind
         weak = bool(self.units.score[at] < self.good)
-        if kind != "table header" and not (weak and kind == "heading"):
+        if kind != "table header" and not (weak and (kind == "heading" or self._is_title_of_rows(unit))):
             return None
         below = [each for each in self._below(unit) if each in self.alive]
         some = [each for each in below if self.chosen[self.alive[each]]]
@@ -115,6 +138,12 @@ class _Choice:
         if best is None:
             return () if weak and below else None
         return (best,) if weak or 2 * self.units.score[self.alive[best]] >= self.units.score[at] else None
+
+    def _is_title_of_rows(self, unit: int) -> bool:
+        """Whether a unit is a few words above rows, and no sentence that introduces a list."""
+        text = self.extract.source.text
+        end = self.extract.units[unit].end
+        return self.roles[unit].kind == "list intro" and text[end - 1] not in ":：*_>"
 
     def _below(self, unit: int) -> Iterator[int]:
         """What leans on a heading or header, up to the next heading or one of its own kind."""
@@ -125,8 +154,8 @@ class _Choice:
                 yield each
 
     def _groups(self, unit: int, block: Group, content: Sequence[int]) -> Iterator[Group]:
-        """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs;
-        each once, never alone.
+        """The unit with its procedure, with the first steps of it, with all that it leans on, and with what it needs,
+        and each of these but the steps with the notes it points at; each once, never alone.
         """
         at = self.alive[unit]
         block = tuple(each for each in block if each != at)
@@ -136,10 +165,19 @@ class _Choice:
         least = [self.alive[each] for each in (*needs, *needed) if each in self.alive]
         seen: set[frozenset[int]] = {frozenset()}
         firsts = [(*block[:number], *leaning) for number in _first_steps(at, block, self.units)]
-        for brought in ((*block, *leaning), *firsts, leaning, least):
+        noted = [self.alive[each] for each in self._noted(unit) if each in self.alive]
+        whole = [*block, *leaning]
+        for brought in ([*whole, *noted], whole, *firsts, [*leaning, *noted], leaning, [*least, *noted], least):
             if (members := frozenset(brought)) not in seen:
                 seen.add(members)
                 yield (at, *dict.fromkeys(brought))
+
+    def _noted(self, unit: int) -> Iterator[int]:
+        """The notes of a unit, and of the header that names its columns."""
+        yield from self.notes.get(unit, ())
+        for each in companions(self.roles, unit, needed_only=True):
+            if self.roles[each].kind == "table header":
+                yield from self.notes.get(each, ())
 
     def _blocks(self, offers: Offers) -> dict[int, Group]:
         """For each unit of a procedure or answer that is worth keeping whole, and of what is above it, all of it."""
@@ -152,9 +190,17 @@ class _Choice:
                 if self._answers(procedure, max(self.good, self.level)):
                     offers.steps.append(tuple(self.alive[each] for each in procedure.steps if each in self.alive))
         for answer in answered(self.extract, self.roles):
-            if self._scores(answer.above[0], max(self.good, self.level)):
+            if any(self._scores(each, max(self.good, self.level)) for each in answer.above):
                 self._keep_whole(blocks, answer, offers)
+        for listed in introduced(self.roles):
+            if self._scores(listed.above[0], max(self.good, self.level)) and self._outdoes(listed):
+                self._keep_whole(blocks, listed, offers)
         return blocks
+
+    def _outdoes(self, listed: Procedure) -> bool:
+        """Whether what introduces a list answers better than each of its items, so that it is all of them together."""
+        intro, *items = (self.units.score[self.alive[at]] for at in (*listed.above, *listed.units) if at in self.alive)
+        return all(item <= intro for item in items)
 
     def _answers(self, procedure: Procedure, least: float) -> bool:
         """Whether what is above the steps scores at least so much, or most of the steps do."""
@@ -189,22 +235,48 @@ def _definition(roles: Sequence[Role], unit: int) -> Sequence[int]:
 
 
 def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The questions that are headings, each with all that stands below it as its answer, where that is short."""
-    text = extract.source.text
-    for first, role in enumerate(roles):
-        end = extract.units[first].end
-        if role.kind != "heading" or not _QUESTION.search(_TAG.sub("", text[max(0, end - _NEAR) : end])):
+    """The questions that are headings or named so, "Q: ...", each with its answer below where that is short."""
+    for first in range(len(roles)):
+        if not (named := _is_named(extract, roles, first, asks)) and not _is_asking_heading(extract, roles, first):
             continue
         last = first + 1
         while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and roles[last].kind != "heading":
+            if _is_named(extract, roles, last, asks):
+                break
+            last += 1
+        answer = next((at for at in range(first + 1, last) if _is_named(extract, roles, at, answers)), None)
+        if named and answer is None:
+            continue
+        begins = answer if named and answer is not None else first + 1
+        if 0 < last - begins <= _LONGEST_ANSWER:
+            yield Procedure(tuple(range(begins, last)), tuple(range(first + 1, last)), tuple(range(first, begins)))
+
+
+def introduced(roles: Sequence[Role]) -> Iterator[Procedure]:
+    """The lines that introduce something, each with what leans on it right below: a list, a command, rows."""
+    for first, role in enumerate(roles):
+        if role.kind != "list intro":
+            continue
+        last = first + 1
+        while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and first in companions(roles, last):
             last += 1
         if 0 < last - first - 1 <= _LONGEST_ANSWER:
             below = tuple(range(first + 1, last))
             yield Procedure(below, below, (first,))
 
 
+def _is_asking_heading(extract: Extract, roles: Sequence[Role], at: int) -> bool:
+    text, end = extract.source.text, extract.units[at].end
+    return roles[at].kind == "heading" and bool(_QUESTION.search(_TAG.sub("", text[max(0, end - _NEAR) : end])))
+
+
+def _is_named(extract: Extract, roles: Sequence[Role], at: int, name: Callable[[str, int, int], bool]) -> bool:
+    unit = extract.units[at]
+    return roles[at].kind == "prose" and name(extract.source.text, unit.start, unit.end)
+
+
 def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The numbered lists of at least two steps, and the bulleted ones that say what comes when, or how."""
+    """The numbered lists of at least two steps, and those with bullets or letters that say what comes when, or how."""
     text, first = extract.source.text, 0
     while first < len(roles):
         mark = next((each for each in _MARKS if _is_step(text, extract, roles, first, each)), None)
@@ -221,31 +293,53 @@ def procedures(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
         steps = [at for at in steps if roles[at].level == outer]
         above = tuple(_above(roles, first))
         if len(steps) > 1 and (
-            _is_numbered(text, extract, first, mark, above) or _tells_how(text, extract, steps, above)
+            _is_numbered(text, extract, range(first, last), mark, above) or _tells_how(text, extract, steps, above)
         ):
-            yield Procedure(tuple(steps), tuple(range(first, last)), above)
+            yield Procedure(tuple(steps), (*_first_of_all(extract, roles, first, above), *range(first, last)), above)
         first = last
+
+
+def _first_of_all(extract: Extract, roles: Sequence[Role], first: int, above: Sequence[int]) -> Iterator[int]:
+    """What is to be done or known before the steps: sentences below their heading that say so."""
+    head = next((at for at in above if roles[at].kind == "heading"), None)
+    if head is None or first - head - 1 > _LONGEST_LEAD:
+        return
+    for at in range(head + 1, first):
+        if roles[at].kind == "prose" and _BEFOREHAND.search(extract.source.text, *_edges(extract.units[at])):
+            yield at
+
+
+def _edges(unit: Span) -> tuple[int, int]:
+    return unit.start, unit.end
 
 
 def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequence[int]) -> bool:
     items = (_TAG.sub("", text[extract.units[at].start : extract.units[at].end]) for at in steps)
+    items = (_LETTERED.sub("", item, count=1) for item in items)
     heads = (text[extract.units[at].start : extract.units[at].end] for at in above)
     return any(map(_WHEN.match, items)) or any(map(TELLS_HOW.search, heads))
 
 
-def _is_numbered(text: str, extract: Extract, first: int, mark: re.Pattern[str], above: Sequence[int]) -> bool:
+def _is_numbered(text: str, extract: Extract, units: range, mark: re.Pattern[str], above: Sequence[int]) -> bool:
     """Whether a list that begins with the unit `first` counts its items, and is no paragraphs of a law.
 
-    In HTML its tag says so; laws number in brackets, below an article, and contracts name their clauses in capitals:
-    "2. RENT. Tenant pays".
+    units: those of the list. In HTML its tag says so; laws number in brackets, below an article, and contracts name
+    their clauses in capitals, "2. RENT. Tenant pays", or say "shall" and "party".
     """
+    first = units.start
     opening = mark.match(text, extract.units[first].start)
     if mark is not _NUMBERED:
         return bool(opening and mark is _TAGGED and (opening["list"] or "")[:3].lower() == "<ol")
     start = extract.units[first].start
+    if len(_legal_words(text, start, extract.units[units.stop - 1].end)) >= _FEWEST_LEGAL:
+        return False
     return not (_OF_LAW.match(text, start) or _CLAUSE.match(text, start)) and not any(
         _ARTICLE.match(text, extract.units[at].start) for at in above
     )
+
+
+def _legal_words(text: str, start: int, end: int) -> set[str]:
+    return {match[0].lower() for match in _LEGAL.finditer(text, start, end)}
 
 
 def _above(roles: Sequence[Role], first: int) -> Iterator[int]:

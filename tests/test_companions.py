@@ -289,3 +289,23 @@ def test_a_compressor_of_sentences_has_them_as_it_says_and_one_of_words_refuses_
     for name in ("lead", "random-words"):
         with pytest.raises(InputError, match=f"{name} does not choose sentences, and only they have companions"):
             load(name, policy=Policy(companions=True))
+
+
+def test_what_introduces_a_list_brings_it_where_it_answers_better_than_each_item():
+    text = "The weir is old.\n\nAn appeal must have:\n\n(i) a name;\n(ii) a date; and\n(iii) a place.\n\nKim reads it.\n"
+    listed = ["An appeal must have:", "(i) a name;", "(ii) a date; and", "(iii) a place."]
+    assert lines(choose(scored(text, {"appeal": 0.8}), threshold=0.3)) == listed
+    assert lines(choose(scored(text, {"appeal": 0.8, "date": 0.9}), threshold=0.3)) == [listed[0], listed[2]]
+    assert lines(choose(scored(text, {"Kim": 0.9, "appeal": 0.4}), threshold=0.5)) == ["Kim reads it."]
+
+
+def test_what_introduces_a_command_brings_it():
+    text = "The weir is old.\n\nTo see what was lost run this:\n\n    gatectl list --lost\n\nKim looks at it.\n"
+    kept = lines(choose(scored(text, {"To see": 0.8}), threshold=0.3))
+    assert kept == ["To see what was lost run this:", "gatectl list --lost"]
+
+
+def test_a_long_list_does_not_come_with_the_line_above_it():
+    items = [f"- gate {number}" for number in range(12)]
+    text = "\n".join(["The keeper has these gates:", "", *items])
+    assert lines(choose(scored(text, {"keeper": 0.8}), threshold=0.3)) == ["The keeper has these gates:"]

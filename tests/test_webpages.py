@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ctxprune.data.corpus import WebPage, decode_page, read_page
+from ctxprune.text import split_sentences
 
 PAGE = """<!DOCTYPE html><html><head><title>Opening
  hours</title><style>p { color: red }</style><script>if (a < b) document.write("<p>no</p>")</script></head><body>
@@ -98,3 +99,39 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         decode_page(b"caf\xe9")
     with pytest.raises(LookupError):
         decode_page(b"<meta charset=klingon>x")
+
+
+OLD_STYLE = """\
+<HTML
+><BODY
+CLASS="BOOK"
+><H1
+><A
+NAME="GATES"
+></A
+>Chapter 2. Gates</H1
+><P
+>      The keeper opens the <B
+CLASS="NAME"
+>upper gate</B
+> at seven, when the boats have
+      gone through to the basin.
+    </P
+><DL
+><DT
+>sill</DT
+><DD
+>What a gate stands on.</DD
+></DL
+></BODY
+></HTML
+>
+"""
+
+
+def test_tags_that_run_over_lines_are_never_torn() -> None:
+    spans = split_sentences(OLD_STYLE)
+    found = [OLD_STYLE[span.start : span.end] for span in spans]
+    assert [unit for unit in found if unit.count("<") != unit.count(">")] == []
+    assert sum("gone through to the basin." in unit and "The keeper opens" in unit for unit in found) == 1
+    assert any("Chapter 2. Gates" in unit for unit in found)

@@ -26,7 +26,7 @@ from ctxprune.text.atoms import (
     trim,
 )
 from ctxprune.text.language import checked_language, guess_language
-from ctxprune.text.markup import APART, blobs, closes, is_html, preformatted, tag_cuts, xml_records
+from ctxprune.text.markup import APART, blobs, closes, in_tag, is_html, preformatted, tag_cuts, xml_records
 from ctxprune.text.normal import NormalText, normalise
 from ctxprune.text.patterns import on_use
 from ctxprune.text.sentences import HAN, HAN_CHARACTER, Block, Prose, UnitKind, blocks, sentence_ends
@@ -122,8 +122,8 @@ def _cuts(text: str, divided: Sequence[Block], language: str, *, tags: bool, sha
     for block in divided:
         if block.divisible:
             cuts.extend(sentence_ends(Prose(text, block.start, block.end, language)))
-    if tags:  # closing tags stay with what they close
-        cuts = [*(cut for cut in cuts if not closes(text, cut)), *tag_cuts(text)]
+    if tags:  # closing tags stay with what they close, and no tag is torn
+        cuts = [*(cut for cut in cuts if not closes(text, cut) and not in_tag(text, cut)), *tag_cuts(text)]
     if records := xml_records(text) if shapes else []:
         edges = [edge for record in records for edge in record]
         cuts = [*(cut for cut in cuts if enclosing(records, cut) is None), *edges]

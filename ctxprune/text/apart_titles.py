@@ -25,6 +25,9 @@ _MARKS = re.compile(r"[:*#|<>\[\]{}=@/\\]|[.,;]\s|\d{4}|\d:\d")
 _UNMARKED = ("plain", "verse")  # what may be a title though nothing marks it
 _SHORTEST_TEXT = 30  # characters; below a title stands at least so much
 _SHORTEST, _LONGEST = 3, 50  # characters of a title without a number
+_ASKS = ("?", "？", "؟")
+_LONGEST_QUESTION = 110  # characters
+_FEWEST_QUESTIONS = 3  # of a FAQ; fewer may be asked in passing
 _BODY_INDENT = (2, 3)  # columns by which a release's notes are set in below its name
 _BLANKS = 2  # lines that may part a title from its text
 
@@ -36,6 +39,7 @@ def mark_apart_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) 
     """
     some = list(paragraphs(kinds))
     plain: list[int] = []
+    asked: list[int] = []
     for number, (title, body) in enumerate(pairwise(some)):
         if len(title) > 1 or body.start - title.stop > _BLANKS:
             continue
@@ -43,8 +47,12 @@ def mark_apart_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) 
         if kinds[title.start] == "item":
             if not steps and _is_counted_title(lines, kinds, above, title.start, body):
                 kinds[title.start] = "heading"
+        elif _is_question(lines, kinds, title.start, body):
+            asked.append(title.start)
         elif _is_set_in(lines, kinds, title.start, body) or _is_plain_title(lines, kinds, above, title.start, body):
             plain.append(title.start)
+    for place in asked if len(asked) >= _FEWEST_QUESTIONS else []:
+        kinds[place] = "heading"
     again = Counter(lines[place].text.strip() for place in plain)
     plain = [place for place in plain if again[lines[place].text.strip()] == 1]
     if len(plain) > 1 or (plain and plain[0] == some[0].start):
@@ -94,6 +102,17 @@ def _is_set_in(lines: Sequence[Line], kinds: Sequence[Kind], place: int, body: r
     if kinds[body.start] == "item":
         return first.indent > 0
     return kinds[body.start] == "plain" and first.indent in _BODY_INDENT
+
+
+def _is_question(lines: Sequence[Line], kinds: Sequence[Kind], place: int, body: range) -> bool:
+    """Whether a line asks what the sentences or the list below it answer."""
+    text, first = lines[place].text.strip(), lines[body.start]
+    if kinds[place] not in _UNMARKED or lines[place].quote or not text.endswith(_ASKS) or len(text) > _LONGEST_QUESTION:
+        return False
+    if not _CAPITAL.match(text) or lines[place].indent > first.indent or kinds[body.start] not in ("plain", "item"):
+        return False
+    ended = lines[body.stop - 1].text.rstrip()
+    return not ended.endswith(_ASKS) and (kinds[body.start] == "item" or SENTENCE_END.search(ended) is not None)
 
 
 def _is_plain_title(lines: Sequence[Line], kinds: Sequence[Kind], above: range | None, place: int, body: range) -> bool:

@@ -14,6 +14,7 @@ _LIST = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"[ \t]*(?:\[\w{1,12}\]|\d{1,3}\.)[ \t]+\S")
+_BACKWARD = re.compile(r"[ \t]*(?:\d{1,3}\.[ \t]+)?(?:\^|↑)[ \t]")  # leads back to where a wiki's page cites it
 _YEAR = re.compile(r"(?<!\d)(?:1[5-9]|20)\d\d[a-z]?(?!\d)")
 _FREE = frozenset({"plain", "item", "verse", "row"})
 _FEWEST = 2
@@ -36,10 +37,11 @@ def mark_citations(lines: Sequence[Line], kinds: list[Kind]) -> None:
 
 
 def _mark_entries(lines: Sequence[Line], kinds: list[Kind], below: range) -> bool:
-    """Whether the lines `below` are entries; then they are marked."""
+    """Whether the lines `below` are entries, by years (wrapped ones have fewer) or links; then they are marked."""
     starts = _starts(lines, kinds, below)
     years = sum(_YEAR.search(_entry(lines, first, end)) is not None for first, end in starts)
-    if len(starts) < _FEWEST or 10 * years < 7 * len(starts):  # lines of wrapped entries have fewer
+    backward = sum(_BACKWARD.match(lines[first].text) is not None for first, _ in starts)
+    if len(starts) < _FEWEST or (10 * years < 7 * len(starts) and 2 * backward <= len(starts)):
         return False
     for first, end in starts:
         kinds[first] = "record"

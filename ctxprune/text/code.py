@@ -18,6 +18,8 @@ _SETTING = on_use(
 _ALIGNED = re.compile(
     r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){0,3}:(?=[ \t]{2,}\S|[ \t]*$)[ \t]*(?P<value>.*)"
 )
+#: "--width=COLS   sets the width" of a help text.
+_OPTION = re.compile(r"[ \t]*--?\w[\w-]{0,60}(?:\[?[= ]\S{1,60}|, --\S{1,60}){0,2}(?:[ \t]{2,}\S|$)")
 _SPOKEN = on_use(r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){1,3}:[ \t]+(?P<value>.+)")
 _COLUMNS = re.compile(r"[ \t]*\S+(?: \S+){0,3} {2,}\S.{0,300}? {2,}\S")
 #: A block's opening line ("server {", 'resource "x" "y" {'), and instructions without a sign between name and value.
@@ -134,6 +136,8 @@ def _is_settings(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range)
 
 def _setting(line: str, column: int | None) -> re.Match[str] | None:
     """A key with its value; one of several words where its value stands at the `column` of others."""
+    if _OPTION.match(line):
+        return None
     if match := _SETTING.match(line) or _ALIGNED.match(line):
         return match
     match = _SPOKEN.match(line)

@@ -10,9 +10,11 @@ from ctxprune.text.atoms import Offsets, merge
 from ctxprune.types import Span
 
 _TAG = re.compile(r"<(/?)(table|thead|tbody|tfoot|tr|td|th)\b[^<>]{0,2000}>", re.IGNORECASE)
+#: A tag before the one that says what a unit is, or an element without text, such as a place to link to.
+OPENED = r"(?:<(?:a|p|span)\b[^<>]{0,300}>\s*</(?:a|p|span)\s*>|<(?!/)[^<>]{0,300}>)"
 #: The tag that says what a unit is, behind others that open before it.
 UNIT_TAG = re.compile(
-    r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|summary|pre|script|style)\b", re.IGNORECASE
+    rf"\s*(?:{OPENED}\s*)*?<(h[1-6]|th|tr|td|li|dt|dd|caption|summary|pre|script|style)\b", re.IGNORECASE
 )
 _ANY_TAG = re.compile(r"<[^<>]{0,2000}>")
 _WORD = re.compile(r"[^\W_]")

@@ -16,6 +16,7 @@ from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
 from ctxprune.text.records import mark_records, mark_references
+from ctxprune.text.sessions import mark_sessions
 from ctxprune.text.spaced_tables import mark_spaced_tables
 from ctxprune.text.speakers import mark_numbered, mark_questions, mark_senders
 from ctxprune.text.tables import mark_grids, mark_tables
@@ -24,6 +25,7 @@ from ctxprune.text.titles import mark_clauses, mark_titles, tells_steps
 _NUMBERED = re.compile(r"(?:\d{1,3}(?:\.\d{1,3}){1,5}\.?|§ ?\d{1,4}\.?|[IVX]{1,5}\.)[ \t]{1,4}[^\W\d_a-z][^\n]{0,90}$")
 _MARKED = re.compile(r"[ \t]*(?:#{1,6}[ \t]|={2,6}[ \t]\S)")
 _LEADS_IN = re.compile(r"(?:\S+[ \t]+){4,}\S*[:：]$")  # "2.2 Either side may leave:" is a clause and no title
+_NO_HEADING = re.compile(r"[.,;](?:\(\w{1,2}\)|\[\d{1,3}\]|[*¹²³⁴-⁹]){0,3}$")  # a note's mark may stand last
 _CAPITALS = re.compile(r"[^\W\d_a-z](?=[^a-z]*[^\W\d_][^a-z]*[^\W\d_])[^a-z\n]{1,70}$")
 _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?:[=, ]|$)")
 _ENDPOINT = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE|HEAD)[ \t]+/[^\s]{0,150}$")  # of an interface on the web
@@ -34,6 +36,18 @@ _DEFINES = re.compile(r" {0,3}:[ \t]+\S")
 _COLONS = re.compile(r"[ \t]{0,3}[^\W_][^\n:]{0,60}:{2,4}\s*$")
 _SIGNATURE = re.compile(r"[A-Za-z_][\w.]{0,80}\([^()\n]{0,200}\)(?: -> \S{1,60})?$")
 _HALF = re.compile(r"[,;–—-]\s*$")
+#: "History[edit]" of a wiki's page, and what stands over a picture that somebody paid for.
+_EDITED = re.compile(
+    r"[ \t]{0,3}[^\W_][^\n\[\]]{0,80}\[(?:edit(?: \| edit source)?|Bearbeiten(?: \| Quelltext bearbeiten)?)\]\s*$"
+)
+_AD = re.compile(
+    r"\W{0,3}(?:advertisement|advertising|sponsored(?: content| post)?|anzeige|werbung|publicité|publicidad|pubblicità"
+    r"|reklama?|continue reading below|story continues below)\W{0,3}$",
+    re.IGNORECASE,
+)
+_LONGEST_NAME = 110  # characters
+_NAMED_KINDS = frozenset({"plain", "item", "row", "heading"})
+_RULE_MISSES = 3  # characters by which a rule may be longer or shorter than the title above it
 _FIRST_WORD = re.compile(r"\S{1,60}")
 _LONG_LINE = 45
 _NARROW = 32  # columns; nobody wraps prose at so few
@@ -44,11 +58,11 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
 
     shapes: look for records, settings, tables and verse; without, what a line begins with decides.
     """
-    lines = lines_of(text)
+    tags = is_html(text)
+    lines = lines_of(text, quotes=not tags)
     kinds = kinds_of(lines, fences(text))
     if len(lines) < 2:
         return lines, kinds
-    tags = is_html(text)
     if shapes and not tags:
         mark_grids(lines, kinds)
     if shapes:
@@ -57,6 +71,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
             mark_references(lines, kinds)
         mark_records(lines, kinds, tags=tags)
     if shapes and not tags:
+        mark_sessions(lines, kinds)
         mark_senders(lines, kinds)
         mark_settings(lines, kinds)
         mark_columns(lines, kinds)
@@ -84,6 +99,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
 def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Headings in capitals at the margin, numbered ones, and terms over a description that is indented deeper."""
     _mark_ruled(lines, kinds)
+    _mark_named(lines, kinds)
     for place, line in enumerate(lines):
         if kinds[place] not in ("plain", "turn", "item"):
             continue
@@ -126,6 +142,23 @@ def _mark_ruled(lines: Sequence[Line], kinds: list[Kind]) -> None:
             kinds[place : place + 3] = ["heading", "more", "more"]
 
 
+def _mark_named(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Titles of a page with its link for editors, counted ones that are underlined; what names an ad is no title."""
+    for place, line in enumerate(lines):
+        short = len(line.text) <= _LONGEST_NAME
+        if short and line.text.rstrip().endswith("]") and kinds[place] in _NAMED_KINDS and _EDITED.match(line.text):
+            kinds[place] = "heading"
+        elif short and kinds[place] in _NAMED_KINDS and _AD.match(line.text):
+            kinds[place] = "furniture"
+        elif kinds[place] == "item" and kinds[place + 1 : place + 2] == ["under"] and _is_underlined(lines, place):
+            kinds[place] = "plain"  # with the line below it a heading
+
+
+def _is_underlined(lines: Sequence[Line], place: int) -> bool:
+    title, rule = lines[place].text.strip(), lines[place + 1].text.strip()
+    return len(set(rule)) == 1 and title[0].isdigit() and abs(len(title) - len(rule)) <= _RULE_MISSES
+
+
 def _is_answer(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
     """Whether a line that looks like a title is all that a marked heading has below it: "## Licence", then "MIT"."""
     if place + 1 < len(lines) and kinds[place + 1] != "blank":
@@ -147,7 +180,7 @@ def _is_wrapped(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> boo
 
 
 def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: bool, goes_on: bool) -> bool:
-    if len(text) > 90 or line.indent > 8 or text.endswith((".", ",", ";")):
+    if len(text) > 90 or line.indent > 8 or _NO_HEADING.search(text):
         return False
     alone = after == "blank" or deeper
     if _NUMBERED.match(text) and not _LEADS_IN.match(text):

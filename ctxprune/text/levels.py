@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from ctxprune.text.html_tables import OPENED
 from ctxprune.text.lines import Kind, Line
 from ctxprune.types import Span
 
@@ -12,8 +13,8 @@ _MARKDOWN = re.compile(r"[ \t]*(#{1,6}|={1,6})[ \t]")
 _LOWEST = 7  # below those of Markdown and HTML
 _FOLDED = 8  # of what opens a part of a page that is folded away
 _TEX = re.compile(r"\s*\\(?:(part|chapter|section)|(subsection)|(subsubsection|paragraph))\b")
-_NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?\s")
-HEADED = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<h([1-6])\b", re.IGNORECASE)
+_NUMBERED = re.compile(r"\s*(\d{1,3}(?:\.\d{1,3})*)\.?(?:\s|$)")
+HEADED = re.compile(rf"\s*(?:{OPENED}\s*)*?<h([1-6])\b", re.IGNORECASE)
 _SUMMARY = re.compile(r"\s*(?:<(?!/)[^<>]{0,300}>\s*)*?<summary\b", re.IGNORECASE)
 UNDERLINE = re.compile(r"\n[ \t>]*([=-])\1{2,}\s*$")
 

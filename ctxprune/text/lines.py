@@ -65,7 +65,7 @@ _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
 #: Of a table of contents or a list of prices: dots, then a page or a price.
 _LEADERS = re.compile(
-    r"(?:(?:\.{4}|(?:\. ){4}|…{2})[ .…]*|[ \t]\.{3}[ \t](?=[ \t$€£¥]{0,3}\d{1,5}[.,]\d\d\b))\s*"
+    r"(?:(?:\.{4}|(?:\. ){4}|…{2})[ .…]*|[ \t]\.{3}[ \t](?=[ \t$€£¥]{0,3}\d{1,5}[.,]\d\d\b|\d{1,3}\s*$))\s*"
     r"(?:[\dIVXLivxl]{1,6}|(?:[$€£¥]|[A-Z]{2,3})?\s?\d[\d.,–-]{0,11}\s?(?:[$€£¥]|[^\W\d_]{1,4})?)\s*$"
 )
 #: How a line ends whose sentence goes on with a number: "... added under section" / "7. This requirement ...".
@@ -94,15 +94,18 @@ class Line:
     quote: int = 0
 
 
-def lines_of(text: str) -> list[Line]:
-    """The lines of `text`, each up to the next; together they are the whole text."""
-    return [_line(match) for match in _LINE.finditer(text) if match.end() > match.start()]
+def lines_of(text: str, *, quotes: bool = True) -> list[Line]:
+    """The lines of `text`, each up to the next; together they are the whole text.
+
+    quotes: ">" at the beginning of a line says that a mail quotes it; in HTML it ends a tag.
+    """
+    return [_line(match, quotes) for match in _LINE.finditer(text) if match.end() > match.start()]
 
 
-def _line(match: re.Match[str]) -> Line:
+def _line(match: re.Match[str], quotes: bool) -> Line:
     start, end = match.span()
     content = match.group().rstrip("\n\r\u2028\u2029")
-    quote = _QUOTE.match(content) if ">" in content[:4] else None
+    quote = _QUOTE.match(content) if quotes and ">" in content[:4] else None
     white = _INDENTATION.match(content, quote.end() if quote else 0)
     indent = len(white.group().expandtabs()) if white else 0
     return Line(start, end, content, indent, quote.group().count(">") if quote else 0)

@@ -7,14 +7,20 @@ from dataclasses import dataclass, field
 
 from ctxprune.text.pages import SENTENCE_END
 
+_BULLETS = "-*+•‣◦▪●·–"
 _MARK = re.compile(
-    r"[ \t>]*(?:(?P<bullet>[-*+•‣◦▪●·–])(?=[ \t])|(?P<clause>\d{1,2}(?:\.\d{1,2})+)\.?(?=[ \t])"
+    rf"[ \t>]*(?:(?P<bullet>[{_BULLETS}])(?=[ \t])|(?P<clause>\d{1, 2}(?:\.\d{1, 2})+)\.?(?=[ \t])"
     r"|(?P<opens>[(（]?)(?:(?P<digits>\d{1,3})|(?P<lower>[a-z]|[ivx]{1,4})|(?P<upper>[A-Z]|[IVX]{1,4}))"
     r"(?P<closes>[.)）]{1,2})(?=[ \t]))"
 )
 #: What the first item of a list has.
 _FIRST = re.compile(r"(?:1|[\d.]{1,8}\.1|a|i|A|I)\Z")
 _LEADS_IN = re.compile(r"[:：—–]\s*\Z")
+#: "-c, --create", and "--delete" set below the long name of such an option.
+_BOTH_NAMES = re.compile(r"[ \t]*-\w,? (?=--\w)")
+_NUMBER = re.compile(r"[ \t]*(?:\d{1,3}|[ivxIVX]{1,5})[.)][ \t]+")
+_SHORT_NAME = 4  # characters of "-c, "
+_LONG_NAME = re.compile(r"[ \t]*--\w")
 _NEAR = 40  # characters before an item that are looked at
 
 
@@ -23,6 +29,32 @@ class Marks:
     """The marks of the items that are open, outermost first, as (column, family): a family's items look alike."""
 
     opened: list[tuple[int, str]] = field(default_factory=list)
+    long_names: int = 0  # the column of the long names of options, to the right of the short ones
+    words: tuple[int, int] = (-1, 0)  # the columns of the words behind the last number, and of that number
+
+    def aligned_column(self, line: str, column: int) -> int:
+        """The column of the number or name above that a line's is set flush right with: "ix." below "viii.".
+
+        A long name of an option that stands alone is set below the others' long names.
+        """
+        if number := _NUMBER.match(line):
+            behind = len(number[0].expandtabs())
+            if behind != self.words[0]:
+                self.words = (behind, column)
+            return self.words[1]
+        if both := _BOTH_NAMES.match(line):
+            self.long_names = len(both[0].expandtabs())
+        elif self.long_names == column and _LONG_NAME.match(line):
+            return max(0, column - _SHORT_NAME)
+        return column
+
+    def other_bullet(self, text: str, start: int, column: int) -> bool:
+        """Whether the item at `start` has another bullet than those that are open at its column."""
+        match = _MARK.match(text, start)
+        here = [name for at, name in self.opened if at == column]
+        if match is None or not match["bullet"] or not here:
+            return False
+        return match["bullet"] not in here and here[0] in _BULLETS
 
     def column(self, text: str, start: int, column: int) -> int:
         """The column of the item at `start`, moved to the right by one for each family at its margin that it is below.

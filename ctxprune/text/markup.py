@@ -26,6 +26,7 @@ _BLOCK = re.compile(f"(?:{_BLOCK_NAMES})$", re.IGNORECASE)
 _CLOSING_BLOCK = re.compile(f"</(?:{_BLOCK_NAMES})\\s{{0,9}}>|<br ?/?>", re.IGNORECASE)
 _CLOSING = re.compile(r"\s*</[a-zA-Z]")
 _PAGE = re.compile(r"<!doctype html|<html[\s>]|<body[\s>]", re.IGNORECASE)
+_LONGEST_TAG = 4000  # characters
 _LONGEST_PRE = 1500  # characters
 _ELEMENT_LIMIT = 600  # characters; a longer element of XML is divided into those that it holds
 _IN_ROW = frozenset({"td", "th", "br", "p", "div", "table", "thead", "tbody", "tfoot", "tr"})
@@ -149,6 +150,15 @@ def list_depths(text: str) -> tuple[list[int], list[int]]:
 def closes(text: str, place: int) -> bool:
     """Whether the next thing after `place` is a closing tag."""
     return _CLOSING.match(text, place) is not None
+
+
+def in_tag(text: str, place: int) -> bool:
+    """Whether a cut at `place` would tear a tag, whose attributes stand on lines of their own."""
+    start = text.rfind("<", max(0, place - _LONGEST_TAG), place)
+    if start < 0 or text.find(">", start, place) >= 0:
+        return False
+    tag = _TAG.match(text, start)
+    return tag is not None and tag.end() > place
 
 
 def _cut_of(run: list[re.Match[str]], rows: list[Offsets]) -> list[int]:

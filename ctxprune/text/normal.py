@@ -97,7 +97,8 @@ _AFTER_HYPHEN = frozenset(_AFTER_HYPHEN_WORDS.split())
 _MIN_LINE = 40  # characters of a line in a manuscript typed with every second line empty
 _BLANK_LINE = re.compile(r"\n[ \t]*\n")
 _BARS = 4  # lines with a bar at the margin from which it is no table
-_BAR = re.compile(r"^ \|(?=  |[ \t]*$)", re.MULTILINE)
+_BAR = re.compile(r"^ {1,12}\|(?=  |[ \t]*$)", re.MULTILINE)
+_BARRED = re.compile(r"\n {1,12}\|  (?! *[-+=|])[^|\n]{1,300}(?=\n)")
 _GAP = re.compile(r"(?<! ) {2,}+(?=\S)")
 _WIDEST_GAP = 5
 
@@ -252,8 +253,8 @@ def _characters(text: str) -> Iterator[Edit]:
 
 
 def _barred(text: str) -> Iterator[Edit]:
-    """The bars that pydoc sets at the margin of a class."""
-    if text.count("\n |  ") >= _BARS:
+    """The bars that pydoc sets at the margin of a class, deeper in the page of a module."""
+    if " |  " in text and len(_BARRED.findall(text)) >= _BARS:
         yield from ((match.end() - 1, match.end(), " ") for match in _BAR.finditer(text))
 
 

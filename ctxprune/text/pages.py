@@ -9,7 +9,11 @@ from itertools import pairwise
 
 from ctxprune.text.lines import Kind, Line, lines_of
 
-SENTENCE_END = re.compile(r"[.!?…:;。！？।][\"'”’)\]*_]*\s*$")
+#: With marks of notes and pictures behind the full stop.
+SENTENCE_END = re.compile(
+    r"[.!?…:;。！？।][\"'”’)\]*_¹²³⁴-⁹]*(?:\(\w{1,2}\)|\[\d{1,3}\]){0,4}"
+    r"(?:[ ]?[\u2600-\u27bf\ufe0f\U0001f1e6-\U0001faff]){0,20}\s*$"
+)
 _PAGE_NUMBER = re.compile(
     r"[ \t\f]*(?:[-–—|\[]\s*)?(?:(?:page|seite|p\.)\s*)?\d{1,4}(?:\s*(?:of|/|von)\s*\d{1,4})?(?:\s*[-–—|\]])?\s*$", re.I
 )

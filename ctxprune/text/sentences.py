@@ -45,6 +45,13 @@ _PAIRS = {
 }
 #: The number of a note that extraction has set on the line: "of oak.2 It".
 _NOTE = r"(?<=[a-z]{3}[.?!])[1-9]\d?(?=\s+[A-Z\"“])"
+#: The same in brackets: "the results.(2) No method".
+_BRACKETED = r"(?<=[a-z\d%)]{2}[.?!])\((?:[1-9]\d?|[a-z]|\*{1,3})\)(?=\s|$)"
+#: Signs that somebody sets behind a sentence, not before the next: "We pay the postage. ✅".
+_SIGNS = re.compile(
+    r"[ \t]*(?:[\u2600-\u27bf\u2b50\u2b55\u203c\u2049\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]"
+    r"[\ufe0f\u200d\U0001f3fb-\U0001f3ff\u2640\u2642]*[ \t]*){1,20}(?=\n|$)"
+)
 _PAIR_LIMIT = 200  # characters; a longer quotation is split like other text
 
 
@@ -53,7 +60,7 @@ def _events(marks: str) -> re.Pattern[str]:
         rf"([{marks}{re.escape(''.join(_PAIRS))}])"
         rf"(?:(?<=[{marks}])([{marks}]*+)"
         # not possessive: in a group that captures, Python up to 3.11.4 then raises SystemError; the bound limits memory
-        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE}){{0,1000}}))?"
+        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE}|{_BRACKETED}){{0,1000}}))?"
     )
 
 
@@ -71,6 +78,11 @@ _ITEM_NUMBER = re.compile(r"\s*\(\w{1,4}\)\s*")
 _ARGUMENT = re.compile(r"(?<!\w)(?:\[[^\[\]\n]{1,60}\]|<[^<>\n]{1,60}>|[A-Z][A-Z_-]{1,30}|\*\w{1,30}\*)[)\]]?\s?\Z")
 _HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
+#: "a fuse of 10 A. Place it": a measure, not somebody's first name.
+_MEASURED = re.compile(
+    r"\b(?i:of|to|at|than|for|from|about|is|are|needs?|takes?|draws?|gives?|under|over|below|above|max|min|and|or)\.?"
+    r"[ \u00a0]\d{1,3}(?:[.,]\d{1,3})?[ \u00a0]?°?[AVWCFKNJ]\Z"
+)
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
 _INDENT = 80  # columns of white space before a line's first mark
@@ -153,6 +165,8 @@ def sentence_ends(prose: Prose) -> Iterator[int]:
         while (loose := _LOOSE_CLOSER.match(text, stop, end)) and (loose[1] != '"' or quoted):
             quoted = quoted and loose[1] != '"'
             stop = loose.end()
+        if not text.isascii() and (signs := _SIGNS.match(text, stop, end)):
+            stop = signs.start() + len(signs[0].rstrip())
         if stop >= whole_until and _ends(prose, last, event, stop, caseless):
             yield stop
             last = stop
@@ -206,11 +220,13 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False
     if caseless and mark == "." and _MEASURE.search(text[max(last, place - 10) : place]):
         return False
-    if place - last < 12 and _MARKER.fullmatch(text, last, place):
+    begin = _behind_tag(text, last, place)
+    if place - begin < 12 and _MARKER.fullmatch(text, begin, place):
         return False  # "1." of an enumeration
     if last == prose.start and event[1] == "." and is_part(text, last, place):
         return False  # "HAMLET. To be"
-    if last == prose.start and mark == "." and "\n" not in gap and _COUNTED.fullmatch(text, last, place):
+    begins = last == prose.start or begin > last
+    if begins and mark == "." and "\n" not in gap and _COUNTED.fullmatch(text, begin, place):
         return False
     line = text[max(prose.start, place - _INDENT) : place].rstrip(" \t>")
     if not line or line[-1] == "\n" or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
@@ -222,6 +238,13 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
     if mark not in (".", "!"):
         return True
     return not _abbreviated(prose, place, mark, word.capitalize() if caseless else word)
+
+
+def _behind_tag(text: str, start: int, end: int) -> int:
+    """Where text[start:end] begins behind the last tag of HTML in it, if that ends within a dozen characters."""
+    last = text.rfind(">", max(start, end - 12), end)
+    opened = text.rfind("<", max(start, last - 300), last) if last >= 0 else -1
+    return last + 1 if opened >= 0 and (text[opened + 1].isalpha() or text[opened + 1] == "/") else start
 
 
 def _is_argument(text: str, last: int, place: int, word: str) -> bool:
@@ -263,6 +286,8 @@ def _abbreviated(prose: Prose, place: int, mark: str, word: str) -> bool:
     if language in ("en", ""):
         if _NEVER_LAST.fullmatch(token) or (word[0].isdigit() and _BEFORE_NUMBER.fullmatch(token)):
             return True
+        if mark == "." and _MEASURED.search(before):
+            return False
         if _HOUR.search(before) and _WEEKDAY.fullmatch(word):
             return True
         if not word[0].isdigit() and _ORDINARY.fullmatch(token):

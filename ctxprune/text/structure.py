@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ctxprune.text.captions import is_caption
 from ctxprune.text.html_tables import UNIT_TAG, TableHeaders, tables_of
 from ctxprune.text.layout import layout
 from ctxprune.text.levels import HEADED, UNDERLINE, heading_levels, tag_level, unfold
@@ -62,7 +63,6 @@ _RUN_IN = re.compile(r"(\*{1,3}|_{1,3})[^\s*_][^*_\n]{0,40}\1[.:]?(?=[ \t]+\S)")
 _SECTION = re.compile(r"(?:[#;][^\n]{0,200}\n)*\[{1,2}[^\W\d][\w .:/\"'@-]{0,100}\]{1,2}")
 #: The words of a subtitle that begin in small letters.
 _CUE_TEXT = re.compile(r"-->[^\n]{0,80}\n[a-zß-öø-ÿ]")
-_CAPTION = re.compile(r"[*_]{0,3}(?:Tab(?:le|elle|l[ae]|el[al]?|ella|elka)?\.?|Таблица|表)\s?[\dA-Z]", re.IGNORECASE)
 _LONGEST_TURN = 160  # characters of what is brought along to say who speaks
 _BOXES = ("tr", "td", "li")  # what may hold a heading
 _GAP = re.compile(r"\S {2,}\S")
@@ -108,11 +108,14 @@ class _Open:
     items: list[tuple[int, int]]  # (indent, unit) of the items and records above
     intro: int | None = None
     introduced_at: int = 0  # the column of the intro
+    outer_intro: int | None = None  # what introduces the list in one of whose items the intro stands
     header: int | None = None
     term: int | None = None
+    defined_at: int = 0  # the column of its definition
     section: int | None = None
     sentence: int | None = None
     question: int | None = None
+    answering: bool = False  # what stands here answers the question
     turn: int | None = None  # the unit that says who speaks
     marks: Marks = field(default_factory=Marks)
     voices: list[tuple[int, int]] = field(default_factory=list)  # (depth, unit that says who is quoted so deep)
@@ -157,10 +160,13 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         kind = _kind(text, unit, kinds[place], first=first, html=html)
         if silent[index]:
             kind = "blob"
-        elif kind == "prose" and first and _CAPTION.match(text, unit.start) and _is_over_rows(kinds, place):
+        elif kind == "prose" and first and is_caption(text, unit, kinds, place):
             kind = "list intro"
         if last_line >= 0 and any(kinds[at] == "blank" for at in range(last_line + 1, place)):
             header = state.header
+            if kind == "list item" and not html and state.marks.other_bullet(text, unit.start, line.indent):
+                state.close_items()
+                state.intro = None
             _close_paragraph(state, line.indent)
             below = kind == "table row" and roles[-1].kind in ("table header", "table row")
             if below and header is not None and _has_columns(text, units[header], unit):
@@ -175,6 +181,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         if html:
             column = _nesting(text, unit, kind, depths)
         elif kind in ("list item", "term"):
+            column = state.marks.aligned_column(line.text, column) if first else column
             column = state.marks.column(text, unit.start, column)
         if tables is not None and kind in ("table row", "table header"):
             state.header = tables.header(text, unit, index, is_header=kind == "table header")
@@ -188,15 +195,6 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
             unfold(state.headings, text, unit)
         last_line = bisect_right(starts, max(unit.start, unit.end - 1)) - 1
     return tuple(roles)
-
-
-def _is_over_rows(kinds: Sequence[Kind], place: int) -> bool:
-    """Whether a table begins below the paragraph of a line, perhaps after a blank line."""
-    below = next((at for at in range(place + 1, min(place + 5, len(kinds))) if kinds[at] != "plain"), place)
-    return any(
-        kind in ("header", "row")
-        for kind in (kinds[below : below + 2] if kinds[below] == "blank" else kinds[below : below + 1])
-    )
 
 
 def _goes_on(text: str, before: Span, unit: Span) -> bool:
@@ -272,6 +270,9 @@ def _close_paragraph(state: _Open, indent: int) -> None:
     """A blank line ends a table, and the list above when the text goes on further left."""
     state.header = None
     state.sentence = state.turn = None
+    if state.term is not None and indent < state.defined_at:
+        state.items = [item for item in state.items if item[1] < state.term]
+        state.term = None
     while state.items and state.items[-1][0] > indent:
         state.items.pop()
 
@@ -288,6 +289,16 @@ def _role(
 ) -> Role:
     heading = state.headings[-1][1] if state.headings else None
     heading = state.voices[-1][1] if state.voices else heading
+    if kind == "prose" and first and asks(text, unit.start, unit.end):
+        state.question, state.answering = index, False
+        state.close_items()
+        state.intro = state.outer_intro = state.term = None
+        state.sentence = index
+        return Role(kind, heading)
+    if kind == "prose" and first and state.question is not None and answers(text, unit.start, unit.end):
+        state.answering, state.sentence = True, index
+        return Role(kind, state.question)
+    heading = state.question if state.question is not None and (state.answering or kind == "prose") else heading
     if kind != "record":
         state.section = None
     elif _SECTION.fullmatch(text, unit.start, unit.end):
@@ -307,7 +318,8 @@ def _role(
         state.sentence = None
         if state.header is not None:
             return Role(kind, state.header, "needed")
-        return Role(kind, state.intro if state.intro is not None else heading)
+        above = [*(item for at, item in state.items if at < indent), *([] if state.intro is None else [state.intro])]
+        return Role(kind, max(above, default=heading))
     if kind in ("list item", "record", "term"):
         return _item_role(state, kind, index, indent, heading)
     if kind in ("code", "blob"):
@@ -324,21 +336,25 @@ def _heading_role(state: _Open, index: int, level: int) -> Role:
     parent = state.headings[-1][1] if state.headings else None
     state.headings.append((level, index))
     state.close_items()
-    state.intro = state.header = state.term = state.sentence = state.question = None
+    state.intro = state.outer_intro = state.header = state.term = state.sentence = state.question = None
+    state.answering = False
     return Role("heading", parent, "helpful", level)
 
 
 def _item_role(state: _Open, kind: RoleKind, index: int, indent: int, heading: int | None) -> Role:
     """An item below a deeper-set one leans on it; one at the top on the line that introduces the list."""
     while state.items and state.items[-1][0] >= indent:
-        state.items.pop()
+        _, closed = state.items.pop()
+        if state.intro is not None and state.intro > closed:  # it introduced something within that item
+            state.intro, state.outer_intro = state.outer_intro, None
     parent = state.items[-1][1] if state.items else None
     state.items.append((indent, index))
     state.sentence = index if kind == "list item" else None
-    state.term = index if kind == "term" else None
+    state.term, state.defined_at = (index if kind == "term" else None), 0
     level = len(state.items)
     if parent is not None:
-        return Role(kind, parent, "needed", level)
+        within = state.intro is not None and state.intro > parent and kind == "list item"
+        return Role(kind, state.intro if within else parent, "needed", level)
     if state.section is not None:
         return Role(kind, state.section, "needed", level)
     if state.intro is not None and kind == "list item":
@@ -355,23 +371,23 @@ def _prose_role(
 ) -> Role:
     before, state.sentence = state.sentence, index
     if state.term is not None and state.items and (not first or indent > state.items[-1][0]):
+        state.defined_at = state.defined_at or indent
         return Role("definition", state.term, "needed")
     if kind == "definition":
         return Role(kind, state.term, "needed" if state.term is not None else "helpful")
     if first and not (state.items and indent > state.items[-1][0]):
         state.close_items()
         state.term = None
-    if first and asks(text, unit.start, unit.end):
-        state.question = index
-    elif first and state.question is not None and answers(text, unit.start, unit.end):
-        return Role("prose", state.question)
     if text[unit.start : unit.end].rstrip("*_ \t").endswith((":", "：")) and text[unit.start : unit.start + 2] != "..":
+        if state.items and state.intro is not None and state.intro < state.items[0][1]:
+            state.outer_intro = state.intro
         state.intro, state.introduced_at = index, indent
-        return Role("list intro", before if before is not None and state.leans(text, unit.start) else heading)
+        below = state.items[-1][1] if state.items else heading
+        return Role("list intro", before if before is not None and state.leans(text, unit.start) else below)
     if first and state.intro is not None and state.intro == index - 1 and indent > state.introduced_at + 1:
         return Role("prose", state.intro)  # what "run this:" speaks of, set in below
     if first and not state.items:
-        state.intro = None
+        state.intro = state.outer_intro = None
     if before is not None and (state.leans(text, unit.start) or _refers(text, unit)):
         return Role("prose", before)
     if state.items:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from ctxprune.text.column_names import names_columns
 from ctxprune.text.lines import Kind, Line, paragraphs
 
 _QUOTED_FIELD_LINES = 20  # lines that one quoted field of a CSV file may run over
@@ -19,11 +20,7 @@ _GAP = re.compile(r"\S(?: {2,}|[ ]*\t)\s*\S")
 _WIDE_GAP = re.compile(r"\S(?: {3,}|[ ]*\t)\s*\S")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")
 _FRAME = re.compile(r"\s*[+|┌├└╔╠╚┏┣┗][-=+─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛|]{3,}\s*$")
-_NUMBER = re.compile(r"[-+$€£]?\d[\d.,:/ %-]*\w{0,3}")
-_YEAR = re.compile(r"(?:19|20)\d\d(?:[/–-]\d\d(?:\d\d)?)?[ep]?")  # "2024", "2023/24", "2026e" of a forecast
-_OPTION = re.compile(r"--?\w[\w-]*")
 _SUM = re.compile(r"[^\W\d][^\t]{0,80}\S(?: {2}|\t)\s*[-+$€£]?\d[\d.,]*(?: ?[€$£%])?\s*$")  # "Total      1,190.00"
-_HEADER_WORDS = 6  # of a cell that names a column
 _WIDTH = 400  # columns looked at when gutters are sought
 
 
@@ -210,28 +207,15 @@ def _are_cells(rows: Sequence[str], gutters: Sequence[tuple[int, int]]) -> bool:
 
 def _write(kinds: list[Kind], rows: Sequence[Sequence[int]], cells: Sequence[Sequence[str]]) -> None:
     for number, places in enumerate(rows):
-        kinds[places[0]] = "header" if number == 0 and _is_header(cells) else "row"
+        kinds[places[0]] = "header" if number == 0 and names_columns(cells) else "row"
         for place in places[1:]:
             kinds[place] = "more"
 
 
-def _is_header(cells: Sequence[Sequence[str]]) -> bool:
-    """Whether the first row names the columns: no number in it but years, and its cells do not come again below."""
-    first = [cell.strip().strip('"') for cell in cells[0]]
-    if first[0].endswith(":") or _OPTION.match(first[0]):
-        return False  # a name with its value, an option with what it does
-    if sum(len(cell.split()) > _HEADER_WORDS for cell in first) * 2 >= len(first):
-        return False  # prose set in columns
-    below = {cell.strip().strip('"') for row in cells[1:200] for cell in row}
-    years = not any(map(_YEAR.fullmatch, below))  # then those of the first row name columns
-    if not all(first[1:]) or any(_NUMBER.fullmatch(cell) and not (years and _YEAR.fullmatch(cell)) for cell in first):
-        return False
-    return len(set(first)) == len(first) and not any(cell in below for cell in first)
-
-
 _RULE = re.compile(r"[ \t]*(?:={2,}[ \t]+)+={2,}\s*$")
-_GRID = re.compile(r"[ \t]*\+(?:[-=]{2,}\+)+\s*$")
-_GRID_ROW = re.compile(r"[ \t]*\|")
+_GRID = re.compile(r"[ \t]*(?:\+(?:[-=]{2,}\+)+|[┌├└╔╠╚┏┣┗╒╞╘╟┡][─═━┬┴┼┐┤┘╦╩╬╗╣╝┳┻╋┓┫┛╤╪╧╡╕╛╫╢╇┩]{3,})\s*$")
+_GRID_ROW = re.compile(r"[ \t]*[|│┃║]")
+_GRID_HEADED = re.compile(r"=|[╞┡]")
 _WIKI_OPENS, _WIKI_ROW, _WIKI_ENDS = re.compile(r"\s*\{\|"), re.compile(r"\s*\|-"), re.compile(r"\s*\|\}")
 _ADOC = re.compile(r"\|={3,}\s*$")
 _ADOC_CELL = re.compile(r"(?:^|\s)(?:[\d.+*^<>a-z]{1,6})?\|")
@@ -307,18 +291,18 @@ def _mark_simple(lines: Sequence[Line], kinds: list[Kind], first: int, places: _
 
 
 def _mark_grid(lines: Sequence[Line], kinds: list[Kind], first: int) -> int:
-    """Between two rules with "+" stands one row, however many lines its cells take."""
+    """Between two rules with "+", or of a frame, stands one row, however many lines its cells take."""
     rules, end = [first], first + 1
     while end < len(lines) and (_GRID.match(lines[end].text) or _GRID_ROW.match(lines[end].text)):
         if _GRID.match(lines[end].text):
             rules.append(end)
         end += 1
-    doubled = any("=" in lines[at].text for at in rules)
+    doubled = any(_GRID_HEADED.search(lines[at].text) for at in rules)
     if len(rules) < 3 or (len(rules) == 3 and not doubled) or all(b - a < 3 for a, b in pairwise(rules)):
         return end  # one line a row, or no rule between the rows: what the bars say holds
     for number, (left, right) in enumerate(pairwise(rules)):
         opening = left if number == 0 else left + 1
-        header = number == 0 and ("=" in lines[right].text or not doubled)
+        header = number == 0 and (_GRID_HEADED.search(lines[right].text) is not None or not doubled)
         kinds[opening] = "header" if header else "row"
         kinds[opening + 1 : right + 1] = ["more"] * (right - opening)
     return end

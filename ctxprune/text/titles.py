@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ctxprune.text.lines import Kind, Line, paragraphs
 from ctxprune.text.pages import SENTENCE_END
 
-_COUNTS = re.compile(r"[ \t]*(?:\d{1,2}\.\d|[a-z]?\.[ \t])")  # a quick look at what clauses begin with
+#: A quick look at what clauses begin with.
+_COUNTS = re.compile(r"[ \t]*(?:\d{1,2}\.\d|[a-z]?\.[ \t]|[ivx]{2,4}\.[ \t]|§)")
 _CLAUSE = re.compile(r"[ \t]*(\d{1,2}(?:\.\d{1,2}){1,4})\.?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
 _LETTER = re.compile(r"[ \t]*([a-z])\.[ \t]+(?=\S)")
+_ROMAN = re.compile(r"[ \t]*([ivx]{1,4})\.[ \t]+(?=\S)")
+_ROMANS = ("", "i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi", "xii", "xiii", "xiv", "xv")
+_PARAGRAPH = re.compile(r"[ \t]*§ ?(\d{1,3})[.)]?[ \t]+(?=\S+(?:[ \t]+\S+){3})")
 _DOTTED = re.compile(r"\.[ \t]+(?=[^\W_])")
 _HAN_NUMBER = r"[(（]?[一二三四五六七八九十]{1,3}[、）)]"
 _NUMBER = re.compile(rf"[ \t]*(?:(?:\d{{1,3}}|[IVX]{{1,5}}|[A-Z])[.)]?[ \t]+|{_HAN_NUMBER}[ \t]*)(?=[^\W\d_a-z])")
@@ -44,36 +48,49 @@ TELLS_HOW = re.compile(
     re.IGNORECASE,
 )
 _SIGN = re.compile(r"[ \t]*([■□◆◇▼▽▶])[ \t\u3000]?")
+#: What some set before a title: "📌 Where do you deliver?"
+_PICTURE = re.compile(r"\A(?:[\u2600-\u27bf\u2b50\U0001f300-\U0001faff]\ufe0f?\s*){1,3}")
 _ASKS = ("?", "？", "؟")
 _GREEK_ASKS = re.compile(r"[\u0370-\u03ff];\s*$")
 _TEXT = ("plain", "turn")  # what may stand below a title
 _TITLE_LENGTH, _TITLE_WORDS = 70, 10
+_LABEL_WORDS = 3  # of a title between two lists
 _MARGIN = 3  # columns; what is set in deeper belongs to something above
 _WIDTH = 100  # columns at most that a line is thought to have had
 _ROOM = 0.6  # share of the width up to which a line ends only if somebody meant it to
 
 
 def mark_clauses(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Lines that begin with the numbers of clauses, "2.1" before "2.2", with letters in turn, "a." before "b.", or with
-    the full stop that counts steps in AsciiDoc, are items; one alone may be of a sentence.
+    """Lines that begin with the numbers of clauses, "2.1" before "2.2", "§ 3", with letters or Roman numbers in turn,
+    "a." before "b.", or with the full stop that counts steps in AsciiDoc, are items; one alone may be of a sentence.
     """
-    numbers: dict[int, tuple[int, ...]] = {}
-    for place, line in enumerate(lines):
-        if kinds[place] != "plain" or not _COUNTS.match(line.text) or kinds[place + 1 : place + 2] == ["under"]:
-            continue
-        if match := _CLAUSE.match(line.text):
-            numbers[place] = tuple(map(int, match[1].split(".")))
-        elif match := _LETTER.match(line.text):
-            numbers[place] = (-1, line.indent, ord(match[1]))
-        elif _DOTTED.match(line.text):
-            numbers[place] = (-2, place)
-    some = set(numbers.values())
+    numbers = [
+        (place, number)
+        for place, line in enumerate(lines)
+        if kinds[place] == "plain" and _COUNTS.match(line.text) and kinds[place + 1 : place + 2] != ["under"]
+        for number in _readings(place, line)
+    ]
+    some = {number for _, number in numbers}
     if sum(number[0] == -2 for number in some) > 1:
-        some.update((-2, place + 1) for place in numbers)
-    for place, number in numbers.items():
+        some.update((-2, place + 1) for place, _ in numbers)
+    for place, number in numbers:
         before, after = ((*number[:-1], number[-1] + step) for step in (-1, 1))
         if before in some or after in some:
             kinds[place] = "item"
+
+
+def _readings(place: int, line: Line) -> Iterator[tuple[int, ...]]:
+    """What a line may count: a clause, a letter, a Roman number, a paragraph, or a step by its full stop alone."""
+    if match := _CLAUSE.match(line.text):
+        yield tuple(map(int, match[1].split(".")))
+    if match := _LETTER.match(line.text):
+        yield (-1, line.indent, ord(match[1]))
+    elif _DOTTED.match(line.text):
+        yield (-2, place)
+    if (match := _ROMAN.match(line.text)) and match[1] in _ROMANS:
+        yield (-3, _ROMANS.index(match[1]))  # these stand where their full stops are below each other
+    if match := _PARAGRAPH.match(line.text):
+        yield (-4, int(match[1]))
 
 
 def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> None:
@@ -83,6 +100,7 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> Non
     tells steps, so that "2. Drain the tank" is one.
     """
     room = _room(lines, kinds)
+    listed = _ROOM * max((len(line.text) for line, kind in zip(lines, kinds, strict=True) if kind == "item"), default=0)
     some = list(paragraphs(kinds))
     for paragraph in some:
         for place in paragraph:
@@ -97,9 +115,10 @@ def mark_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) -> Non
                     _may_be(lines, kinds, paragraph, place, steps)
                     and _is_title(lines, kinds, range(place, paragraph.stop), room)
                 )
-                or (place > paragraph.start and _parts_lists(lines, kinds, place))
+                or (place > paragraph.start and _parts_lists(lines, kinds, place, listed))
             ):
                 kinds[place] = "heading"
+        _mark_above(lines, kinds, paragraph)
     if not steps:
         _mark_series(lines, kinds, some)
 
@@ -149,10 +168,21 @@ def _may_be(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, plac
     return numbered and text.isupper() and bool(SENTENCE_END.search(lines[place - 1].text))
 
 
-def _parts_lists(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> bool:
-    """Whether a line in capitals stands between the items of two lists."""
+def _mark_above(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> None:
+    """What stands right above a heading is one too: "2.1.0 - 2026-04-05" over "Fixed"."""
+    first = paragraph.start
+    if kinds[first : first + 2] == ["plain", "heading"] and is_title_text(lines[first], None):
+        kinds[first] = "heading"
+
+
+def _parts_lists(lines: Sequence[Line], kinds: Sequence[Kind], place: int, room: float) -> bool:
+    """Whether a line in capitals, or of a few words that had room above, stands between the items of two lists."""
     line, above, below = lines[place], lines[place - 1], lines[place + 1]
-    if kinds[place] != "plain" or not line.text.isupper() or kinds[place + 1] != "item" or below.indent < line.indent:
+    if kinds[place] != "plain" or kinds[place + 1] != "item" or below.indent < line.indent:
+        return False
+    few = len(line.text.split()) <= _LABEL_WORDS and below.indent == line.indent and line.text.strip()[0].isalpha()
+    few = few and kinds[place - 1] in ("item", "plain", "heading")
+    if not line.text.isupper() and not (few and len(above.text) + 1 + _first_word(line.text) <= room):
         return False
     return above.indent >= line.indent and not above.text.rstrip().endswith((",", "-")) and is_title_text(line, None)
 
@@ -241,7 +271,7 @@ def _first_word(text: str) -> int:
 
 def is_title_text(line: Line, number: re.Match[str] | None) -> bool:
     """Whether a line by itself may be a title."""
-    title = line.text[number.end() if number else 0 :].strip()
+    title = _PICTURE.sub("", line.text[number.end() if number else 0 :].strip(), count=1)
     if _GREEK_ASKS.search(title):
         title = title[:-1]
     if line.indent > _MARGIN or line.quote or len(title) > _TITLE_LENGTH or len(title.split()) > _TITLE_WORDS:
