@@ -72,10 +72,15 @@ _ARGUMENT = re.compile(r"(?<!\w)(?:\[[^\[\]\n]{1,60}\]|<[^<>\n]{1,60}>|[A-Z][A-Z
 _HOUR = re.compile(r"\d ?[ap]\.m$", re.IGNORECASE)
 _WEEKDAY = re.compile(r"(?:Mon|Tues|Wednes|Thurs|Fri|Satur|Sun)days?|[ECMP][SD]?T|GMT|UTC")
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
+_YEAR = re.compile(r"\b[12]\d{3} ?[rгр]\Z")
+_LATE = 30  # characters from a sentence's beginning
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
 _INDENT = 80  # columns of white space before a line's first mark
 #: Measures before what they measure, which lists write without capitals: "1/2 tsp. cinnamon".
-_MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt)\Z")
+_MEASURE = re.compile(
+    r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt|geh|gem|ger|min|pers|env|łyż"
+    r"|c|c\. ?à ?[sc]|cuill?|cucch|stk)\Z"
+)
 _MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z#]|[ivxIVX]{1,4})\)?\s*")
 
 #: What a paragraph begins with to be called by: "Table 4. Heights of the tide", "3. UTILITIES. Tenant pays".
@@ -83,7 +88,7 @@ _CALLED = (
     "Table|Figure|Plate|Map|Chart|Exhibit|Box|Line|Item|Field|Row|Rule|Step|Part|Section|Chapter|Article|Clause|Schedule"
     "|Annex|Appendix|Note|Question|Problem|Exercise|Example|Theorem|Lemma|Definition|Proposition|Corollary|Remark"
     "|Abbildung|Tabelle|Zeile|Feld|Regel|Satz|Beispiel|Aufgabe|Frage|Anlage|Kapitel|Teil|Artikel|Tableau|Ligne|Case"
-    "|Règle|Exemple|Annexe|Chapitre|Figura|Tabla|Línea|Casilla|Regla|Ejemplo|Artículo|Capítulo|Tabella|Rigo|Regola"
+    "|Schritt|Krok|Paso|Passo|Stap|[ÉE]tape|Шаг|Règle|Exemple|Annexe|Chapitre|Figura|Tabla|Línea|Casilla|Regla|Ejemplo|Artículo|Capítulo|Tabella|Rigo|Regola"
     "|Esempio|Articolo|Capitolo|Tabel|Tabela|Rysunek|Rubryka|Таблица|Рисунок|Пример"
 )
 _CAPITALS = r"[^\W\d_a-zß-öø-ÿ]{1,20}"
@@ -212,6 +217,10 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False  # "HAMLET. To be"
     if last == prose.start and mark == "." and "\n" not in gap and _COUNTED.fullmatch(text, last, place):
         return False
+    if mark == "." and text.startswith(" ./", place - 3):
+        return False  # the parties of a case: "Holm ./. Berg"
+    if mark == "." and _is_late_year(prose, last, place, word):
+        return True
     line = text[max(prose.start, place - _INDENT) : place].rstrip(" \t>")
     if not line or line[-1] == "\n" or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
         return False  # ".. note" of reStructuredText, "cp . /tmp"
@@ -222,6 +231,13 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
     if mark not in (".", "!"):
         return True
     return not _abbreviated(prose, place, mark, word.capitalize() if caseless else word)
+
+
+def _is_late_year(prose: Prose, last: int, place: int, word: str) -> bool:
+    """Whether "2024 r." or "2024 г." ends a sentence: late in it, and before a word with a capital that names no law."""
+    if prose.language not in ("pl", "ru", "uk") or place - last < _LATE or not word[0].isupper() or word.isupper():
+        return False
+    return _YEAR.search(prose.text, last, place) is not None and word not in ("Nr", "Prawo", "Kodeks", "Ordynacja")
 
 
 def _is_argument(text: str, last: int, place: int, word: str) -> bool:
