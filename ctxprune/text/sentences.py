@@ -234,7 +234,7 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
 
 
 def _is_late_year(prose: Prose, last: int, place: int, word: str) -> bool:
-    """Whether "2024 r." or "2024 г." ends a sentence: late in it, and before a word with a capital that names no law."""
+    """Whether "2024 r." or "2024 г." ends a sentence: late in it, before a capital that names no law."""
     if prose.language not in ("pl", "ru", "uk") or place - last < _LATE or not word[0].isupper() or word.isupper():
         return False
     return _YEAR.search(prose.text, last, place) is not None and word not in ("Nr", "Prawo", "Kodeks", "Ordynacja")
