@@ -292,7 +292,9 @@ def test_a_compressor_of_sentences_has_them_as_it_says_and_one_of_words_refuses_
 
 
 def test_what_introduces_a_list_brings_it_where_it_answers_better_than_each_item():
-    text = "The weir is old.\n\nAn appeal must have:\n\n(i) a name;\n(ii) a date; and\n(iii) a place.\n\nKim reads it.\n"
+    text = (
+        "The weir is old.\n\nAn appeal must have:\n\n(i) a name;\n(ii) a date; and\n(iii) a place.\n\nKim reads it.\n"
+    )
     listed = ["An appeal must have:", "(i) a name;", "(ii) a date; and", "(iii) a place."]
     assert lines(choose(scored(text, {"appeal": 0.8}), threshold=0.3)) == listed
     assert lines(choose(scored(text, {"appeal": 0.8, "date": 0.9}), threshold=0.3)) == [listed[0], listed[2]]

@@ -41,3 +41,25 @@ def test_a_greeting_stands_apart_from_the_letter_that_goes_on_in_small_letters()
         "Bitte fahren Sie in dieser Zeit über den alten Kanal, der im Norden liegt.¶\n\n"
         "Das Boot von Frau Holt liegt dort schon seit einigen Tagen.¶\n\nMit freundlichen Grüßen¶\n\nKim Ott¶"
     )
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "Die Wunde heilte am 3. postop. Tag, und die dt. Kollegen gaben eine schriftl. Auskunft.¶\n\ngez. Holm¶",
+        "In der Sache Holm ./. Reederei Nord wird der Zeuge gehört.¶ Er kommt.¶",
+        "Unter Tel. +49 30 1234 erfährt man die Kundennr. 71 und die Adresse, die Uferstr. 8 in Kiel.¶ Er wartet.¶",
+        "Der Balken ist 9 mm.¶ Die Schleuse ist dicht.¶",
+        "Il canone è dovuto ai sensi dell'art. 9 c.c.¶ Scaduto il termine, la chiusa resta chiusa tre ore.¶ Chiude.¶",
+        "La barca è della società e ha il C.F. A-77 presso l'Uff. Porto.¶ Non parte mai.¶ Resta qui.¶",
+        "El barco tiene el N.I.F. A-880 y consta en el libro 3, f. 12 del puerto.¶ No sale.¶",
+        "Przystań działa dla wszystkich od 1 maja 2021 r.¶ Opłata jest stała.¶ W 2021 r. Kowal kupił łódź od p. Ewy.¶",
+        "Шлюз работает для всех судов с 1 мая 2021 г.¶ Плата составляет два рубля.¶ В 2021 г. Иванов купил лодку.¶",
+        "Pacjent codziennie bierze lek.¶ Potem czeka na lekarza.¶",
+        "Krok 1. Otwórz bramę.¶\nKrok 2. Wpuść łódź.¶",
+        "- 1 c. à s. de miel¶\n- 2 œufs¶",
+        "The lock is up.¶ Then it went down.¶",
+    ],
+)
+def test_full_stops_of_letters_and_bills(marked: str) -> None:
+    assert_split(marked)

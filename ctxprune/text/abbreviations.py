@@ -18,10 +18,12 @@ _LEADING = {
         "supt"
     ),
     "de": (
-        "anschl apl.prof ausschl bes betr bspw bzgl bzw ca d.h dipl dipl.-ing dr dres einschl entspr etw evtl exkl "
-        "fam fr geb gem gen gest ggf ggfs hl hr hrn i.a i.d.f i.d.r i.e i.h.v i.s i.s.d i.s.v i.v.m ing inkl insb "
-        "insbes jur kath lt m.a.w m.e max med mind mr mtl nat o.g phil priv.-doz prof rer s.o s.u sog st stv u.u "
-        "urspr v.a verf verh verst vgl vorm z.b z.hd z.t z.zt zit zw zzgl"
+        "allg amtl anschl apl.prof ausschl bayer bes betr betriebl bspw bzgl bzw ca chem d.h dipl dipl.-ing dr dres "
+        "dt durchschn ehem einschl entspr etw ev evang evtl exkl fam fr frz geb gem gen geschäftl gesetzl gest gez "
+        "ggf ggfs griech hl hr hrn i.a i.d.f i.d.r i.e i.h.v i.s i.s.d i.s.v i.v.m ing inh inkl insb insbes ital jur "
+        "jährl kath kfm lt m.a.w m.e max med mind monatl mr mtl mündl nat o.g phil poln postop ppa priv priv.-doz "
+        "prof präop rer russ röm s.o s.u schriftl sog st staatl stellv stv städt techn telef türk u.u urspr v.a verf "
+        "verh versch verst vgl vorm wiss wöchentl württ z.b z.hd z.t z.zt zit zul zust zw zzgl ärztl öffentl übl"
     ),
     "fr": "apr av c.-à-d c.à.d cf dr env ex mgr mlle mlles mm mme mmes me p.ex pr st ste vve",
     "es": (
@@ -29,20 +31,20 @@ _LEADING = {
         "sra sres srta sta sto ud uds vd vds"
     ),
     "pt": (
-        "apto aprox arq av cel cfr d dr dra drs eng exma exmo ilma ilmo p.ex prof profa r sr sra sres srs srta sto sta "
-        "trav v.g"
+        "aprox apto arq av cel cfr cons d dr dra drs eng exma exmo hosp ilma ilmo p.ex prof profa r sr sra sres srs "
+        "srta sta sto trav v.g"
     ),
     "it": (
-        "all arch avv cav cfr comm dott dott.ssa es geom gent ing mons on p.es prof prof.ssa prot rag rev sig sig.na "
-        "sig.ra sigg spett"
+        "all arch avv cav cfr comm dott dott.ssa es gent geom ing mons on p.es prof prof.ssa prot rag resp rev "
+        "sig sig.na sig.ra sigg spett uff"
     ),
     "nl": (
-        "bijv bv ca d.w.z dhr dr drs excl fam i.c i.p.v i.v.m incl ing ir jhr m.b.t m.i.v mevr mr mw n.a.v o.a o.b.v "
-        "prof resp st t.a.v t.b.v t.o.v v.d zgn"
+        "afd bijv bv ca contactpers d.w.z dhr dr drs excl fam i.c i.p.v i.v.m incl ing ir jhr m.b.t m.i.v mevr mr mw "
+        "n.a.v o.a o.b.v prof ref resp st t.a.v t.b.v t.o.v v.d zgn"
     ),
     "pl": (
-        "abp al bp dr ds gen hab im inż kpt ks lek m.in mgr min np ok os pl płk por prof ps red św tj tzn tzw ul wyd "
-        "zob"
+        "abp adw al bp dr ds dyr gen hab im inż kpt ks m.in mgr min np ok os p pl por prof ps płk red sz tj tzn "
+        "tzw ul up wyd zob św"
     ),
     "tr": "alb av bkz bn cad doç dr hz mah müh op ord öğr örn prof sn sok uzm yrd",
     "sv": "bl.a ca d.v.s dr dvs ev f.d fr hr inkl jfr prof resp s.k st t.ex t.o.m",
@@ -78,18 +80,18 @@ _NUMBERED = {
         "vol"
     ),
     "es": (
-        "apdo apdos art arts cap caps cf ed fasc fig figs fol inc km lib lit n núm núms nro nros p pág págs párr pp "
-        "s sec ss t tab tel tít tom vol vols"
+        "apdo apdos art arts cap caps cf dpto ed exp f fasc fig figs fol fs inc km lib lit n nro nros núm núms p pol "
+        "pp pág págs párr reg s sec ss t tab tel tlf tom tít vol vols"
     ),
     "pt": (
-        "al art arts cap caps fig figs fl fls inc km liv n nº nr num p pág págs par pp proc q rel s sec séc t tab "
-        "tel tít vol vols"
+        "al ap art arts cap caps fig figs fl fls inc km liv n nr num nº p par pp proc pág págs q rel s sec séc "
+        "t tab tel tít vol vols"
     ),
     "it": (
-        "art artt c cap capp cass cod co d.l d.lgs d.p.r doc fasc fig figg l lett lit n nn nr ord p pag pagg par "
-        "parr pp punt r.d s sent sez ss t tab tel tit vol voll"
+        "art artt c cap capp cass co cod d.l d.lgs d.p.r doc fasc fg fig figg int l lett lit mapp n nn nr ord p pag "
+        "pagg par parr pp punt r.d s sent sez ss sub t tab tel tit vol voll"
     ),
-    "nl": "afb afd art artt bijl blz dl fig hfdst jg k.b lid nr nrs p par pag pp r.o rov sub tab tel vol",
+    "nl": "afb afd art artt bijl blz dl fig hfdst jg k.b lid nr nrs p pag par pp r.o rov sub tab tel vol",
     "pl": (
         "art cz dn godz gru kw lip lis lit lok lut m mar nr par paź pkt pow poz r rozdz rys s sier st str sty sygn t "
         "tab tel tom ust w wrz ww z zał"
@@ -129,6 +131,19 @@ _TRAILING = {
     "el": "αι κ.α κ.ά κ.λπ κ.τ.λ κλπ κτλ μ.χ π.μ μ.μ χλμ",
     "hi": "ई ई.पू कि.मी मी रु",
 }
+#: As those above, but what goes on after them with a capital is a sentence: nouns have none in these languages.
+_CLOSING = {"it": "c.c c.m c.p c.p.c c.p.p p.v s.m u.s", "pl": "k.c k.k k.p.a k.p.c br"}
+#: Words that `sentencex` takes for abbreviations, which they are before a number at most.
+_ORDINARY = {
+    "de": "may mm no re",
+    "it": "app mai mm ore pc re su va via è",
+    "nl": "bel pan u volg",
+    "pl": "lek",
+    "es": "contra mg",
+    "pt": "é",
+}
+#: Compounds that end in an abbreviation, before their number: "Lindenstr. 4", "Kundennr. 10".
+_COMPOUND = re.compile(r"[^\W\d_]{3,}(?:str|nr)\Z", re.IGNORECASE)
 _ROMAN = re.compile(r"[IVXLC]{1,7}")
 _MONTHS = (
     "jan jän january januar jänner janvier janeiro enero gennaio januari january ocak ianuarie feb february februar "
@@ -155,8 +170,9 @@ _COUNTED_WORDS = (
 _COUNTED = frozenset(_COUNTED_WORDS.split())
 # Before a name these are words of their own in some other language, so they say nothing where the language is unknown.
 _AMBIGUOUS_WORDS = (
-    "a al all allg as av bes bn col d do es ex f fam fed fr gem gen im in ing ir it jl jur lic m max me med min mm "
-    "mr mt no od on op os pen pl por pr r red rep ref resp sen sp st std u ved verf w z zw"
+    "a al all allg as av bayer bes bn chem col cons d do es ev ex f fam fed fr gem gen im in ing ir it ital jl jur lic "
+    "m max me med min mm mr mt no od on op os p pen pl por pr priv r red ref rep resp sen sp st std tech techn u up "
+    "ved verf w z zw"
 )
 _AMBIGUOUS = frozenset(_AMBIGUOUS_WORDS.split())
 # Case reporters, codes and courts of English citations, each before a capital or a number.
@@ -187,6 +203,12 @@ def _table(kind: str, language: str) -> frozenset[str]:
     )
 
 
+@cache
+def _own(kind: str, language: str) -> frozenset[str]:
+    """Words of a table that says nothing where the language is unknown."""
+    return frozenset({"closing": _CLOSING, "ordinary": _ORDINARY}[kind].get(language, "").split())
+
+
 def is_abbreviation(before: str, word: str, after: str, language: str) -> bool | None:
     """Whether the full stop after `before` belongs to its last word; None where no rule of `language` ("": any) says.
 
@@ -209,11 +231,16 @@ def is_abbreviation(before: str, word: str, after: str, language: str) -> bool |
     names = {token.lower()} | ({chain[0].replace(" ", "").lower()} if chain else set())
     if language == "en":
         return _is_cited(names, token, word, after) or (bool(chain) and _is_source(before, word)) or None
-    opens = word.lower() in function_words(language)
+    counted = _is_counted(word, after)
+    if token.lower() in _own("ordinary", language) and not counted:
+        return False
+    opens = word.lower() in function_words(language) and not _is_code(word, after)
     if any(name in _table("leading", language) for name in names):
         return True
-    if _is_counted(word, after) and names & _table("numbered", language):
+    if counted and (names & _table("numbered", language) or _COMPOUND.search(token)):
         return True
+    if names & _own("closing", language):
+        return not (opens or word[1:2].islower())
     if language and names & _table("trailing", language):
         return not opens
     if language and chain and _SHORT_CHAIN.fullmatch(chain[0]):
@@ -233,9 +260,15 @@ def _is_plural(token: str, word: str) -> bool:
     return len(token) == 2 == len(word) and len(set(token)) == 1 == len(set(word)) and word.isupper()
 
 
+def _is_code(word: str, after: str) -> bool:
+    """Whether a letter goes on with a hyphen or digits: "C.I.F. A-4600"."""
+    rest = after[after.find(word) + 1 :]
+    return len(word) == 1 and rest[:1] in ("-", "–", "/", *"0123456789")
+
+
 def _is_counted(word: str, after: str) -> bool:
     """Whether a number, a section sign, a letter or another abbreviation follows."""
-    if word[0].isdecimal() or word[0] in "§¶№°" or (_ROMAN.fullmatch(word) and len(word) < 7):
+    if word[0].isdecimal() or word[0] in "§¶№°+" or (_ROMAN.fullmatch(word) and len(word) < 7):
         return True
     rest = after[after.find(word) + len(word) :]
     return len(word) <= 3 and word[0].isalpha() and rest[:1] in (".", ")", ",")

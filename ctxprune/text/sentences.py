@@ -84,10 +84,15 @@ _MEASURED = re.compile(
     r"[ \u00a0]\d{1,3}(?:[.,]\d{1,3})?[ \u00a0]?°?[AVWCFKNJ]\Z"
 )
 _KOREAN_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d(?:\. ?\d{1,2}){0,2}$")
+_YEAR = re.compile(r"\b[12]\d{3} ?[rгр]\Z")
+_LATE = 30  # characters from a sentence's beginning
 _LEADERS = re.compile(r"(?:\. ){3,}\.$")
 _INDENT = 80  # columns of white space before a line's first mark
 #: Measures before what they measure, which lists write without capitals: "1/2 tsp. cinnamon".
-_MEASURE = re.compile(r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt)\Z")
+_MEASURE = re.compile(
+    r"\b(?:tb?sps?|ozs?|lbs?|pkgs?|pkts?|pts?|qts?|approx|ca|el|tl|msp|pck|cd[lt]?as?|szt|geh|gem|ger|min|pers|env|łyż"
+    r"|c|c\. ?à ?[sc]|cuill?|cucch|stk)\Z"
+)
 _MARKER = re.compile(r"\s*(?:\d{1,2}[ \t]+(?=[QA]))?\(?(?:\d{1,3}(?:\.\d{1,3}){0,4}|[A-Za-z#]|[ivxIVX]{1,4})\)?\s*")
 
 #: What a paragraph begins with to be called by: "Table 4. Heights of the tide", "3. UTILITIES. Tenant pays".
@@ -95,7 +100,7 @@ _CALLED = (
     "Table|Figure|Plate|Map|Chart|Exhibit|Box|Line|Item|Field|Row|Rule|Step|Part|Section|Chapter|Article|Clause|Schedule"
     "|Annex|Appendix|Note|Question|Problem|Exercise|Example|Theorem|Lemma|Definition|Proposition|Corollary|Remark"
     "|Abbildung|Tabelle|Zeile|Feld|Regel|Satz|Beispiel|Aufgabe|Frage|Anlage|Kapitel|Teil|Artikel|Tableau|Ligne|Case"
-    "|Règle|Exemple|Annexe|Chapitre|Figura|Tabla|Línea|Casilla|Regla|Ejemplo|Artículo|Capítulo|Tabella|Rigo|Regola"
+    "|Schritt|Krok|Paso|Passo|Stap|[ÉE]tape|Шаг|Règle|Exemple|Annexe|Chapitre|Figura|Tabla|Línea|Casilla|Regla|Ejemplo|Artículo|Capítulo|Tabella|Rigo|Regola"
     "|Esempio|Articolo|Capitolo|Tabel|Tabela|Rysunek|Rubryka|Таблица|Рисунок|Пример"
 )
 _CAPITALS = r"[^\W\d_a-zß-öø-ÿ]{1,20}"
@@ -228,6 +233,10 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
     begins = last == prose.start or begin > last
     if begins and mark == "." and "\n" not in gap and _COUNTED.fullmatch(text, begin, place):
         return False
+    if mark == "." and text.startswith(" ./", place - 3):
+        return False  # the parties of a case: "Holm ./. Berg"
+    if mark == "." and _is_late_year(prose, last, place, word):
+        return True
     line = text[max(prose.start, place - _INDENT) : place].rstrip(" \t>")
     if not line or line[-1] == "\n" or (text[place - 1].isspace() and following[2][0] in "/\\-~"):
         return False  # ".. note" of reStructuredText, "cp . /tmp"
@@ -245,6 +254,13 @@ def _behind_tag(text: str, start: int, end: int) -> int:
     last = text.rfind(">", max(start, end - 12), end)
     opened = text.rfind("<", max(start, last - 300), last) if last >= 0 else -1
     return last + 1 if opened >= 0 and (text[opened + 1].isalpha() or text[opened + 1] == "/") else start
+
+
+def _is_late_year(prose: Prose, last: int, place: int, word: str) -> bool:
+    """Whether "2024 r." or "2024 г." ends a sentence: late in it, before a capital that names no law."""
+    if prose.language not in ("pl", "ru", "uk") or place - last < _LATE or not word[0].isupper() or word.isupper():
+        return False
+    return _YEAR.search(prose.text, last, place) is not None and word not in ("Nr", "Prawo", "Kodeks", "Ordynacja")
 
 
 def _is_argument(text: str, last: int, place: int, word: str) -> bool:

@@ -11,6 +11,7 @@ from typing import Literal
 from ctxprune.text.captions import is_caption
 from ctxprune.text.html_tables import UNIT_TAG, TableHeaders, tables_of
 from ctxprune.text.layout import layout
+from ctxprune.text.leaning import Leaning
 from ctxprune.text.levels import HEADED, UNDERLINE, heading_levels, tag_level, unfold
 from ctxprune.text.lines import Kind, Line
 from ctxprune.text.marks import Marks
@@ -35,25 +36,6 @@ RoleKind = Literal[
 ]
 Strength = Literal["needed", "helpful"]
 
-# What a sentence begins with that means something said before it.
-_LEANS = re.compile(
-    r"[\"'“‘(\[*_]{0,3}(?:However|Therefore|Thus|Hence|Moreover|Furthermore|Also|Instead|Otherwise|Then|Consequently"
-    r"|Nevertheless|Nonetheless|Besides|Similarly|Likewise|In contrast|By contrast|In addition|As a result"
-    r"|For example|For instance|That is|On the other hand|But|And|So|Yet|Still|Dagegen|Deshalb|Daher|Jedoch|Aber"
-    r"|Außerdem|Cependant|Donc|Mais|Sin embargo|Pero"
-    r"|(?:In|For|At|After|Before|With|By|From|Under|Until|Without|Because of|Due to|Despite|Beyond|Above)"
-    r" (?:this|that|these|those|such)(?=,| (?!section|chapter|article|paper|document|guide|manual|page|book)[a-z])"
-    r"|If (?:so|not)|To do so|In (?:both|either|all) cases|In (?:dies|solch)e[mnr]|Dabei|Dadurch|Hierzu|Andernfalls"
-    r"|Dans ce(?:tte|s)?|Au-delà|Sinon|En es[ate]|Además|In (?:questo|quel) caso|W (?:takim|tym) przypadku"
-    r"|It|Its|He|She|They|His|Her|Their|This|These|That|Those|Such|Both|Neither|The (?:former|latter|same)|There"
-    r"|Er|Sie|Es|Dies\w{0,2}|Ihr\w{0,2}|Il|Elle|Ils|Elles|Ce|Cette|Ces|Él|Ella|Ellos|Esto|Esta|Este)\b"
-)
-#: "We reject that claim.": short, and about something said before.
-_REFERS = re.compile(r"\b(?:this|that|these|those|dies\w{0,2})\s+[^\W\d_]{2,20}[.!]\W{0,3}\Z")
-_SHORT = 60  # characters
-#: German letters write "you" with a capital within a sentence; there a capital "Sie" or "Ihr" points at nobody before.
-_ADDRESSED = re.compile(r"[\w,] (?:Sie|Ihnen|Ihr(?:e[mnrs]?)?)\b")
-_YOU = re.compile(r"[\"“„(*_]{0,3}(?:Sie|Ihr\w{0,2})\b")
 _STARS = re.compile(r"[ \t>]*\*(\*{1,4})[ \t]")
 _NAME = re.compile(r"<th\b", re.IGNORECASE)
 _CELL = re.compile(r"<t[dh]\b", re.IGNORECASE)
@@ -104,6 +86,7 @@ class Role:
 class _Open:
     """What is open at a place of the text: indices of units, None for none."""
 
+    leaning: Leaning
     headings: list[tuple[int, int]]  # (level, unit), outermost first
     items: list[tuple[int, int]]  # (indent, unit) of the items and records above
     intro: int | None = None
@@ -119,7 +102,6 @@ class _Open:
     turn: int | None = None  # the unit that says who speaks
     marks: Marks = field(default_factory=Marks)
     voices: list[tuple[int, int]] = field(default_factory=list)  # (depth, unit that says who is quoted so deep)
-    addressed: bool = False  # the text says "Sie" to its reader
 
     def quote(self, depth: int, above: int, introduced: bool) -> None:
         """Go to a line that is quoted so deep; `above` is the unit before, which may introduce the quotation."""
@@ -131,10 +113,6 @@ class _Open:
     def close_items(self) -> None:
         self.items.clear()
         self.marks.opened.clear()
-
-    def leans(self, text: str, start: int) -> bool:
-        """Whether what begins at `start` means something said before it."""
-        return _LEANS.match(text, start) is not None and not (self.addressed and _YOU.match(text, start))
 
 
 def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
@@ -152,7 +130,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     depths = list_depths(text) if html else ([0], [0])
     tables = TableHeaders(tables_of(text)) if html else None
     levels, speakers = heading_levels(text, lines, kinds), names_in_turn(lines, kinds)
-    state, roles, last_line = _Open([], [], addressed=_ADDRESSED.search(text) is not None), list[Role](), -1
+    state, roles, last_line = _Open(Leaning(text), [], []), list[Role](), -1
     for index, unit in enumerate(units):
         place = bisect_right(starts, unit.start) - 1
         line = lines[place]
@@ -362,10 +340,6 @@ def _item_role(state: _Open, kind: RoleKind, index: int, indent: int, heading: i
     return Role(kind, state.intro if state.intro is not None else heading, "helpful", level)
 
 
-def _refers(text: str, unit: Span) -> bool:
-    return unit.end - unit.start <= _SHORT and _REFERS.search(text[unit.start : unit.end]) is not None
-
-
 def _prose_role(
     state: _Open, kind: RoleKind, index: int, indent: int, heading: int | None, *, first: bool, text: str, unit: Span
 ) -> Role:
@@ -383,12 +357,12 @@ def _prose_role(
             state.outer_intro = state.intro
         state.intro, state.introduced_at = index, indent
         below = state.items[-1][1] if state.items else heading
-        return Role("list intro", before if before is not None and state.leans(text, unit.start) else below)
+        return Role("list intro", before if before is not None and state.leaning.begins(unit.start) else below)
     if first and state.intro is not None and state.intro == index - 1 and indent > state.introduced_at + 1:
         return Role("prose", state.intro)  # what "run this:" speaks of, set in below
     if first and not state.items:
         state.intro = state.outer_intro = None
-    if before is not None and (state.leans(text, unit.start) or _refers(text, unit)):
+    if before is not None and (state.leaning.begins(unit.start) or state.leaning.refers(unit.start, unit.end)):
         return Role("prose", before)
     if state.items:
         return Role("prose", state.items[-1][1])
