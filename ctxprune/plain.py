@@ -17,7 +17,9 @@ def finite(value: object) -> float | None:
 
 def whole(value: object) -> int | None:
     """A whole number, as 300.0 is one too; None for anything else."""
-    if isinstance(value, Integral) and not isinstance(value, bool):  # of any size, also one that no float holds
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Integral):  # of any size, also one that no float holds
         return int(value)
     number = finite(value)
     return int(number) if number is not None and number.is_integer() else None
