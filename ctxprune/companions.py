@@ -6,8 +6,8 @@ and all of them the heading of their section. A numbered list is a procedure, an
 says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping
 only together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML
 are told by their tags; the numbered paragraphs of a law or clauses of a contract are no steps. A question that is a
-heading or named so, as those of a FAQ are, keeps its answer together in the same way, and so does what introduces a
-list, a command or a few rows, where it answers better than each of them.
+heading or named so, as those of a FAQ are, keeps its answer together in the same way, and so does a line with a
+colon what stands below it, if that is short and the line answers better than each part of it.
 """
 
 from __future__ import annotations
@@ -55,9 +55,12 @@ _BEFOREHAND = re.compile(
     re.IGNORECASE,
 )
 _LONGEST_LEAD = 4  # units between a heading and the first step
+_OR_ELSE = re.compile(r"[;,] (?:or|oder|ou|o|of|lub)\Z")  # of clauses side by side
 _FIRST_STEPS = 30  # so many are tried at most
 _QUESTION = re.compile(r"(?:[?？؟]|[\u0370-\u03ff];)\W{0,9}\Z")
 _NEAR = 200  # characters at the end of a heading that are looked at
+_INTRODUCES = ("list intro", "list item", "term")
+_COLON = re.compile(r"[:：][*_\s]{0,3}\Z")
 _LONGEST_ANSWER = 8  # units of what a question has below it
 #: What the step of a procedure may stand in, beside what leans on a step.
 _STEP_KINDS = ("list item", "code")
@@ -192,9 +195,9 @@ class _Choice:
         for answer in answered(self.extract, self.roles):
             if any(self._scores(each, max(self.good, self.level)) for each in answer.above):
                 self._keep_whole(blocks, answer, offers)
-        for listed in introduced(self.roles):
+        for listed in introduced(self.extract, self.roles):
             if self._scores(listed.above[0], max(self.good, self.level)) and self._outdoes(listed):
-                self._keep_whole(blocks, listed, offers)
+                self._keep_together(blocks, listed)  # in part where another answer wants the room
         return blocks
 
     def _outdoes(self, listed: Procedure) -> bool:
@@ -212,8 +215,11 @@ class _Choice:
         return unit in self.alive and bool(self.units.score[self.alive[unit]] >= least)
 
     def _keep_whole(self, blocks: dict[int, Group], procedure: Procedure, offers: Offers) -> None:
+        self._keep_together(blocks, procedure)
+        offers.whole.update(self.alive[each] for each in procedure.units if each in self.alive)
+
+    def _keep_together(self, blocks: dict[int, Group], procedure: Procedure) -> None:
         block = tuple(self.alive[each] for each in procedure.units if each in self.alive)
-        offers.whole.update(block)
         for each in (*procedure.above, *procedure.units):
             if each in self.alive and self.chosen[self.alive[each]]:
                 blocks.setdefault(self.alive[each], block)
@@ -252,16 +258,16 @@ def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
             yield Procedure(tuple(range(begins, last)), tuple(range(first + 1, last)), tuple(range(first, begins)))
 
 
-def introduced(roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The lines that introduce something, each with what leans on it right below: a list, a command, rows."""
+def introduced(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
+    """The lines with a colon, each with what leans on it right below: a list, a command, rows, no blob."""
     for first, role in enumerate(roles):
-        if role.kind != "list intro":
+        if role.kind not in _INTRODUCES or not _COLON.search(extract.source.text, *_edges(extract.units[first])):
             continue
         last = first + 1
         while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and first in companions(roles, last):
             last += 1
-        if 0 < last - first - 1 <= _LONGEST_ANSWER:
-            below = tuple(range(first + 1, last))
+        below = tuple(range(first + 1, last))
+        if 0 < len(below) <= _LONGEST_ANSWER and all(roles[at].kind != "blob" for at in below):
             yield Procedure(below, below, (first,))
 
 
@@ -314,8 +320,11 @@ def _edges(unit: Span) -> tuple[int, int]:
 
 
 def _tells_how(text: str, extract: Extract, steps: Sequence[int], above: Sequence[int]) -> bool:
-    items = (_TAG.sub("", text[extract.units[at].start : extract.units[at].end]) for at in steps)
-    items = (_LETTERED.sub("", item, count=1) for item in items)
+    items = [
+        _LETTERED.sub("", _TAG.sub("", text[extract.units[at].start : extract.units[at].end]), count=1) for at in steps
+    ]
+    if any(map(_OR_ELSE.search, items)):
+        return False
     heads = (text[extract.units[at].start : extract.units[at].end] for at in above)
     return any(map(_WHEN.match, items)) or any(map(TELLS_HOW.search, heads))
 
@@ -361,7 +370,7 @@ def _is_step(text: str, extract: Extract, roles: Sequence[Role], at: int, mark: 
 def _goes_on(text: str, extract: Extract, roles: Sequence[Role], first: int, at: int) -> bool:
     """Whether the unit belongs to the list that begins at `first`."""
     role = roles[at]
-    if role.kind == "heading":
+    if role.kind == "heading" or (role.kind == "list item" and role.level < roles[first].level):
         return False
     if role.kind in _STEP_KINDS or (role.leans_on is not None and role.leans_on >= first):
         return True
