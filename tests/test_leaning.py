@@ -60,7 +60,7 @@ def test_an_article_of_another_language_leans_on_nothing():
 
 
 def test_a_letter_that_says_you_with_a_capital_points_at_nobody():
-    text = "Wir haben die Pumpe für Sie geprüft. Ihnen entstehen keine Kosten. Sie erhalten eine Rechnung. Er wohnt da."
+    text = "Die Pumpe ist für Sie da. Ihnen entstehen keine Kosten. Sie erhalten eine Rechnung. Er wohnt hier."
     assert [role.leans_on for role in structure(text, split_sentences(text))] == [None, None, None, 2]
 
 
@@ -76,3 +76,12 @@ def test_what_a_page_says_of_itself_leans_on_nothing():
         text := "Die Stadt kauft den Kanal und die Mühle. Diese Satzung gilt für alle. Diese Mühle ist alt."
     )
     assert [leaning.begins(text.index(word)) for word in ("Diese Satzung", "Diese Mühle")] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("above", "introduces"), [("No abra la compuerta", True), ("Öffnen Sie das Tor nicht", True), ("Es ist zu.", False)]
+)
+def test_a_sentence_that_goes_on_in_a_list_introduces_it(above: str, introduces: bool) -> None:
+    text = f"Hier steht ein Satz. {above}\n- sin permiso\n- de noche\n"
+    role = structure(text, split_sentences(text))[2]
+    assert (role.leans_on, role.strength) == ((1, "needed") if introduces else (None, "helpful"))

@@ -164,3 +164,36 @@ def test_a_line_with_a_full_stop_alone_parts_paragraphs() -> None:
 )
 def test_work_grows_with_the_length_of_odd_titles(piece: str) -> None:
     assert_structure_grows_with_length(piece)
+
+
+def titles(text: str) -> list[str]:
+    spans = split_sentences(text)
+    roles = structure(text, spans)
+    return [text[at.start : at.end] for at, role in zip(spans, roles, strict=True) if role.kind == "heading"]
+
+
+@pytest.mark.parametrize("title", ["TOP 2: Gebühren", "Punkt 2: Opłaty", "Punto 2 – Cuotas", "Agenda item 2: Fees"])
+def test_the_points_of_minutes_are_titles(title: str) -> None:
+    first = title.replace("2", "1")
+    text = f"{first}\nThe chair opens the meeting.\n\n{title}\nThe fee rises to nine crowns.\n"
+    assert titles(text) == [first, title]
+
+
+@pytest.mark.parametrize(
+    ("line", "is_title"),
+    [
+        ("ПОРЯДОК ОПЛАТЫ", True),
+        ("Уважаемые соседи!", False),
+        ("ΚΑΝΟΝΙΣΜΟΣ", True),
+        ("Βόλος, 8 Μαΐου", False),
+        ("水門の規則", True),
+        ("水門は夜に閉じます。", False),
+        ("令和5年3月1日", False),
+        ("السادة الجيران،", False),
+    ],
+)
+def test_a_line_alone_in_another_script_is_a_title_unless_it_is_a_sentence_or_greeting(
+    line: str, is_title: bool
+) -> None:
+    text = f"abc.\n\n{line}\n\nabc def.\n"
+    assert (line in titles(text)) == is_title

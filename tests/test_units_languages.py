@@ -50,7 +50,7 @@ def test_a_greeting_stands_apart_from_the_letter_that_goes_on_in_small_letters()
         "In der Sache Holm ./. Reederei Nord wird der Zeuge gehört.¶ Er kommt.¶",
         "Unter Tel. +49 30 1234 erfährt man die Kundennr. 71 und die Adresse, die Uferstr. 8 in Kiel.¶ Er wartet.¶",
         "Der Balken ist 9 mm.¶ Die Schleuse ist dicht.¶",
-        "Il canone è dovuto ai sensi dell'art. 9 c.c.¶ Scaduto il termine, la chiusa resta chiusa tre ore.¶ Chiude.¶",
+        "Il canone è dovuto ai sensi dell'art. 9 c.c.¶ Scaduto il termine, resta chiusa tre ore.¶ Poi chiude.¶",
         "La barca è della società e ha il C.F. A-77 presso l'Uff. Porto.¶ Non parte mai.¶ Resta qui.¶",
         "El barco tiene el N.I.F. A-880 y consta en el libro 3, f. 12 del puerto.¶ No sale.¶",
         "Przystań działa dla wszystkich od 1 maja 2021 r.¶ Opłata jest stała.¶ W 2021 r. Kowal kupił łódź od p. Ewy.¶",

@@ -27,6 +27,8 @@ _MARKED = re.compile(r"[ \t]*(?:#{1,6}[ \t]|={2,6}[ \t]\S)")
 _LEADS_IN = re.compile(r"(?:\S+[ \t]+){4,}\S*[:：]$")  # "2.2 Either side may leave:" is a clause and no title
 _NO_HEADING = re.compile(r"[.,;](?:\(\w{1,2}\)|\[\d{1,3}\]|[*¹²³⁴-⁹]){0,3}$")  # a note's mark may stand last
 _CAPITALS = re.compile(r"[^\W\d_a-z](?=[^a-z]*[^\W\d_][^a-z]*[^\W\d_])[^a-z\n]{1,70}$")
+#: How sentences, greetings and dates end in scripts without capitals.
+_NO_CAPITALS = re.compile(r"[。।،，、؛۔]\W{0,2}$|\d ?[日일]\W{0,2}$|[:：]\s?\d")
 _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?:[=, ]|$)")
 _ENDPOINT = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE|HEAD)[ \t]+/[^\s]{0,150}$")  # of an interface on the web
 _ARGUMENT = re.compile(r"[ \t]+\*{0,2}[A-Za-z_][\w.]{0,40}(?: ?\([^()\n]{1,60}\))?:[ \t]+\S")
@@ -185,11 +187,18 @@ def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: boo
     alone = after == "blank" or deeper
     if _NUMBERED.match(text) and not _LEADS_IN.match(text):
         return not goes_on and (alone or before in ("blank", "heading"))
-    if before in ("blank", "heading") and alone and _CAPITALS.match(text):
+    if before in ("blank", "heading") and alone and _CAPITALS.match(text) and _is_capital(text):
         return deeper or len(text.split()) < 12
     # a sub-heading of a manual: set back less than what it stands over
     short = len(text) < 40 and text[:1].isupper() and not SENTENCE_END.search(text)
     return short and deeper and before in ("blank", "heading") and 0 < line.indent < 5
+
+
+def _is_capital(text: str) -> bool:
+    """Whether no letter of any script is a small one, and nothing ends as a sentence does."""
+    if text.isascii():
+        return True
+    return not any(map(str.islower, text.replace("ß", ""))) and not _NO_CAPITALS.search(text)
 
 
 def _is_term(lines: Sequence[Line], place: int, text: str) -> bool:

@@ -165,6 +165,8 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
             state.header = tables.header(text, unit, index, is_header=kind == "table header")
         if first and kinds[place] == "turn" and line.text.split(":")[0] in speakers:
             state.turn = index if unit.end - unit.start <= _LONGEST_TURN else None
+        if kind == "list item" and _introduces(state, roles, text, units, index):
+            state.intro, state.introduced_at = index - 1, line.indent
         role = _role(state, kind, index, column, levels.get(place, 0), first=first, text=text, unit=unit)
         if index and kind == "record" and _goes_on(text, units[index - 1], unit):
             role = replace(role, leans_on=index - 1)
@@ -173,6 +175,15 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
             unfold(state.headings, text, unit)
         last_line = bisect_right(starts, max(unit.start, unit.end - 1)) - 1
     return tuple(roles)
+
+
+def _introduces(state: _Open, roles: Sequence[Role], text: str, units: Sequence[Span], index: int) -> bool:
+    """Whether the unit before an item, right above it, ends no sentence: "Do not take it" over "- if you are ill"."""
+    if state.items or state.intro is not None or not roles or roles[-1].kind != "prose":
+        return False
+    above = units[index - 1]
+    between = text[above.end : units[index].start]
+    return between.strip(" \t>") == "\n" and SENTENCE_END.search(text, above.start, above.end) is None
 
 
 def _goes_on(text: str, before: Span, unit: Span) -> bool:

@@ -26,8 +26,13 @@ _ITEM_MARK = re.compile(r"[ \t]*\([a-z1]\)")
 _NAMED = re.compile(
     r"(?:section|article|artikel|art\.|čl\.|статья|clause|chapter|part|schedule|annex|appendix|kapitel|abschnitt|anlage|titre"
     r"|chapitre|question|exercise|problem|lesson|frage|aufgabe|übung|exercice|pregunta|ejercicio|domanda|esercizio"
-    r"|pytanie|zadanie|capítulo|sección|artículo|articolo|capitolo|rozdział|§)\s{0,2}(?:\d{1,3}|[IVX]{1,6}|[A-Z])(?!\w)",
+    r"|pytanie|zadanie|top|tagesordnungspunkt|agenda item"
+    r"|agendapunt|punto|ponto|point|punkt|capítulo|sección|artículo|articolo|capitolo|rozdział|§)\s{0,2}(?:\d{1,3}|[IVX]{1,6}|[A-Z])(?!\w)",
     re.IGNORECASE,
+)
+#: "TOP 2: Fees" of minutes, which is said by nobody.
+_AGENDA = re.compile(
+    r"(?:top|tagesordnungspunkt|agenda item|agendapunt|punto|ponto|point|punkt)\s\d{1,2}\s?[:.–-]\s", re.IGNORECASE
 )
 _NUMBER_ALONE = re.compile(r"[ \t]*(?:§|[^\W\d_]{2,10}\.?)\s{0,2}(?:\d{1,3}|[IVX]{1,6})[.:]?\s*$")
 _BULLET = re.compile(r"[ \t]*(?:(?:[-*+•‣◦–]|1[.)])[ \t]|[・○◎■□◆●])")
@@ -227,7 +232,9 @@ def _is_named_below(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: ran
 def _is_named(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range, place: int) -> bool:
     """Whether a line says "Section 2 - Orders", between sentences."""
     line = lines[place]
-    if kinds[place] not in ("plain", "verse") or not _NAMED.match(line.text):
+    if not _NAMED.match(line.text) or not (
+        kinds[place] in ("plain", "verse") or (kinds[place] == "turn" and _AGENDA.match(line.text))
+    ):
         return False
     if not _NUMBER_ALONE.match(line.text) and not is_title_text(line, None):
         return False
