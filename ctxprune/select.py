@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ctxprune.budget import Fill, Fitting, Group, Mask, Offers, Units, extracts
 from ctxprune.companions import offers_of
 from ctxprune.errors import BudgetError, InputError
+from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
 from ctxprune.text import split_words
 from ctxprune.types import Context, Extract, Piece, SoftTokens, Span, TokenCounter
@@ -89,11 +90,13 @@ class Policy:
         for name, choices in (("on_empty", get_args(OnEmpty)), ("order", get_args(Order)), ("fill", get_args(Fill))):
             if getattr(self, name) not in choices:
                 raise InputError(f"Policy.{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
-        if not isinstance(self.min_keep, int) or self.min_keep < 0:
-            raise InputError(f"Policy.min_keep must be a whole number from 0 up, got {self.min_keep!r}")
-        if self.top_n is not None and (not isinstance(self.top_n, int) or self.top_n < max(1, self.min_keep)):
-            limit = f"min_keep={self.min_keep}" if self.min_keep > 1 else "1"
-            raise InputError(f"Policy.top_n must be a whole number from {limit} up, got {self.top_n!r}")
+        object.__setattr__(self, "min_keep", checked_whole("Policy.min_keep", self.min_keep, least=0))
+        if self.top_n is not None:
+            object.__setattr__(self, "top_n", checked_whole("Policy.top_n", self.top_n, least=1))
+            if self.top_n < self.min_keep:
+                raise InputError(f"Policy.top_n must be at least min_keep={self.min_keep}, got {self.top_n}")
+        if not isinstance(self.keep_title, bool):
+            raise InputError(f"Policy.keep_title must be true or false, got {self.keep_title!r:.80}")
         self._check_shape()
         for name in ("floor", "empty_below"):
             value = getattr(self, name)

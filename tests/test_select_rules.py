@@ -4,6 +4,7 @@ import math
 import re
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -228,13 +229,21 @@ def test_protection_equals_a_slow_scan_of_every_character(context, threshold):
             assert now == (was and (unit.score >= threshold or not touched.isdisjoint(range(unit.start, unit.end))))
 
 
+def test_whole_numbers_of_other_types_become_plain_ones():
+    policy = Policy(min_keep=np.int64(2), top_n=3.0)
+    assert [type(policy.min_keep), type(policy.top_n)] == [int, int] and (policy.min_keep, policy.top_n) == (2, 3)
+
+
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
         ({"min_keep": -1}, "min_keep must be a whole number from 0 up, got -1"),
         ({"top_n": 0}, "top_n must be a whole number from 1 up, got 0"),
         ({"top_n": 1.5}, "top_n must be a whole number from 1 up, got 1.5"),
-        ({"top_n": 2, "min_keep": 3}, "top_n must be a whole number from min_keep=3 up, got 2"),
+        ({"top_n": 2, "min_keep": 3}, "top_n must be at least min_keep=3, got 2"),
+        ({"top_n": True}, "top_n must be a whole number from 1 up, got True"),
+        ({"min_keep": 1.5}, "min_keep must be a whole number from 0 up, got 1.5"),
+        ({"keep_title": "no"}, "keep_title must be true or false, got 'no'"),
         ({"on_empty": "panic"}, "on_empty must be one of drop, keep_top1, original, got 'panic'"),
         ({"order": "score"}, "order must be one of"),
         ({"fill": "all"}, "fill must be one of"),
