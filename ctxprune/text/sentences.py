@@ -68,8 +68,7 @@ _EVENT, _GREEK_EVENT = _events(_MARKS), _events(f"{_MARKS};")  # ";" asks in Gre
 _LOOSE_CLOSER = re.compile(r"[ \t]+([)\]}”»\"]|'')(?=\s|$)")
 _NEXT = re.compile(r"(\s*)(?:</?\w[^<>\n]{0,80}>|[\s\"'“‘«»‹›„‚(\[{*_~`#<¿¡「『（【《〈•–—>-])*+(\w[\w'’]{0,23}|\S)")
 _LISTED = re.compile(r"(?:[:;,]|\b(?:and|or))\s+\d{1,2}$")  # "are: 1. this; 2. that, and 3. those"
-# A letter of a script whose initials sentencex does not know; Thai and Lao have no full stop but the abbreviation's.
-# A syllable of Hangul or a Han or kana character is a word.
+# A letter of a script whose initials sentencex does not know; Thai and Lao have no other full stop; syllables are words
 _INITIAL = re.compile(r"[^\W\d_A-Za-z\u1100-\u11ff\u3040-\u9fff\uac00-\ud7ff]|.*[\u0e00-\u0eff]")
 _HANGUL = re.compile(r"[\u1100-\u11ff\uac00-\ud7ff]\Z")
 # Where the danda ends sentences, a full stop after a short word shortens it.
