@@ -5,8 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from ctxprune.eval.config import config_from
-
 TOWNS = ("Arbon", "Belm", "Corvo", "Durn", "Esker", "Fjall")
 
 
@@ -58,6 +56,10 @@ def settings(data: Path, **more):
 
 
 def checked(data: Path, **more):
+    from ctxprune.eval.config import (
+        config_from,
+    )  # not above: every test loads this file, those of the sources' tree too
+
     return config_from(settings(data, **more), source="test")
 
 
