@@ -96,3 +96,26 @@ def test_a_paragraph_that_a_sentence_speaks_of_is_no_item() -> None:
         "nobody else has to."
     )
     assert units(text) == [text]
+
+
+def test_names_over_what_is_said_of_them_are_terms_though_no_empty_line_parts_them() -> None:
+    text = (
+        "The pump takes:\n"
+        "  pressure (in bar)\n    How hard it pushes. Above nine\n    the valve opens.\n"
+        "  stroke (in mm)\n    How far the piston goes.\n"
+        "  seal\n    Rubber or felt. Felt leaks.\n"
+        "It is oiled in May.\n"
+    )
+    assert [unit.split("\n")[0] for unit in units(text)] == [
+        *("The pump takes:", "pressure (in bar)", "How hard it pushes.", "Above nine"),
+        *("stroke (in mm)", "How far the piston goes.", "seal", "Rubber or felt.", "Felt leaks."),
+        "It is oiled in May.",
+    ]
+    found = leaning(text)
+    assert found["How hard it pushes."] == "pressure (in bar)" and found["Rubber or felt."] == "seal"
+    assert found["How far the piston goes."] == "stroke (in mm)"
+
+
+def test_one_line_set_out_in_a_letter_is_no_term() -> None:
+    text = "Dear Ann,\n    we leave on Monday.\nBring the tent\n    and the lamp, as it will be dark by then.\n"
+    assert len(units(text)) <= 3

@@ -214,11 +214,34 @@ def mark_terms(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Terms at the margin with their definition set in below, or behind a colon, where there are several."""
     terms = [each.start for each in paragraphs(kinds) if _defines(lines, kinds, each)]
     terms += _with_colons(lines, kinds)
+    terms += _series(lines, kinds)
     _mark_arguments(lines, kinds)
     for some in (terms, _before_colons(lines, kinds)):
         if len(some) > 1:
             for place in some:
                 kinds[place] = "term"
+
+
+def _series(lines: Sequence[Line], kinds: Sequence[Kind]) -> list[int]:
+    """The lines of names that each stand over what is said of them, in a paragraph with several: "width (70)"."""
+    found: list[int] = []
+    for paragraph in paragraphs(kinds):
+        over: dict[int, list[int]] = {}
+        for place in paragraph[:-1]:
+            line, below = lines[place], lines[place + 1]
+            plain = kinds[place] == kinds[place + 1] == "plain"
+            if plain and below.indent > line.indent + 1 and _is_name(line.text.strip()):
+                over.setdefault(line.indent, []).append(place)
+        for indent, places in over.items():
+            parted = [place for place in places if place > paragraph.start and _has_ended(lines[place - 1], indent)]
+            if len(parted) > 1:
+                found += [place for place in places if place in parted or lines[place - 1].indent <= indent]
+    return found
+
+
+def _has_ended(line: Line, indent: int) -> bool:
+    """Whether the line is set in deeper and ends a sentence."""
+    return line.indent > indent and SENTENCE_END.search(line.text) is not None
 
 
 def _mark_arguments(lines: Sequence[Line], kinds: list[Kind]) -> None:
