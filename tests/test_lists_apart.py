@@ -6,6 +6,8 @@ import pytest
 from test_units import units
 from test_units_field import leaning
 
+from ctxprune.text.marks import Marks
+
 
 def test_a_list_with_another_bullet_is_not_introduced_by_what_introduced_the_one_above() -> None:
     found = leaning("## Weir\n\nBring with you:\n- boots\n- a coat\n\n▪ Cars: 3 euros\n▪ Boats: 5 euros")
@@ -119,3 +121,9 @@ def test_names_over_what_is_said_of_them_are_terms_though_no_empty_line_parts_th
 def test_one_line_set_out_in_a_letter_is_no_term() -> None:
     text = "Dear Ann,\n    we leave on Monday.\nBring the tent\n    and the lamp, as it will be dark by then.\n"
     assert len(units(text)) <= 3
+
+
+def test_clause_numbers_are_a_list_below_the_number_that_leads_to_them() -> None:
+    text = "3. Berths:\n3.1 Dues are paid.\n3.2 June is free.\n4. Fuel\n"
+    marks = Marks()
+    assert [marks.column(text, text.index(mark), 0) for mark in ("3. ", "3.1", "3.2", "4. ")] == [0, 1, 1, 0]

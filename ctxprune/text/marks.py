@@ -9,7 +9,8 @@ from ctxprune.text.pages import SENTENCE_END
 
 _BULLETS = "-*+•‣◦▪●·–"
 _MARK = re.compile(
-    rf"[ \t>]*(?:(?P<bullet>[{_BULLETS}])(?=[ \t])|(?P<clause>\d{1, 2}(?:\.\d{1, 2})+)\.?(?=[ \t])"
+    rf"[ \t>]*(?:(?P<bullet>[{_BULLETS}])(?=[ \t])"
+    r"|(?P<clause>\d{1,2}(?:\.\d{1,2})+)\.?(?=[ \t])"
     r"|(?P<opens>[(（]?)(?:(?P<digits>\d{1,3})|(?P<lower>[a-z]|[ivx]{1,4})|(?P<upper>[A-Z]|[IVX]{1,4}))"
     r"(?P<closes>[.)）]{1,2})(?=[ \t]))"
 )
