@@ -233,15 +233,11 @@ def _series(lines: Sequence[Line], kinds: Sequence[Kind]) -> list[int]:
             if plain and below.indent > line.indent + 1 and _is_name(line.text.strip()):
                 over.setdefault(line.indent, []).append(place)
         for indent, places in over.items():
-            parted = [place for place in places if place > paragraph.start and _has_ended(lines[place - 1], indent)]
-            if len(parted) > 1:
-                found += [place for place in places if place in parted or lines[place - 1].indent <= indent]
+            deeper = [place for place in places if place > paragraph.start and lines[place - 1].indent > indent]
+            inside = {place for place in deeper if not SENTENCE_END.search(lines[place - 1].text)}
+            if len(deeper) - len(inside) > 1:
+                found += [place for place in places if place not in inside]
     return found
-
-
-def _has_ended(line: Line, indent: int) -> bool:
-    """Whether the line is set in deeper and ends a sentence."""
-    return line.indent > indent and SENTENCE_END.search(line.text) is not None
 
 
 def _mark_arguments(lines: Sequence[Line], kinds: list[Kind]) -> None:
