@@ -20,7 +20,7 @@ from ctxprune.data.questions import LabelledDocument, Question, answer_sentences
 from ctxprune.errors import InputError
 from ctxprune.eval.metrics import Offsets, answer_places
 from ctxprune.eval.run.datasets import evenly_spaced
-from ctxprune.eval.run.retrieval import Pool, shuffled
+from ctxprune.eval.run.retrieval import UNCUT, Pool, shuffled
 from ctxprune.files import read_rows
 from ctxprune.text import split_sentences
 from ctxprune.types import Compressor, Document
@@ -29,7 +29,6 @@ SHORT_RUNGS = ("1 sentence", "3 sentences", "1 paragraph", "10 paragraphs")
 LONG_RUNGS = ("whole article", "5 articles")
 
 _NUMBER_AT_THE_END = re.compile(r"^(.*?)[:#/_-](\d+)$", re.DOTALL)
-_WHOLE = 1_000_000  # words of a pool's chunk: paragraphs are not cut
 _BETWEEN = "\n\n"
 #: Chunks that a passage is one of, where nothing else is said.
 POOL_SIZE = 10
@@ -66,7 +65,7 @@ class Ladder:
         self.seed = seed
         self.articles = _articles(questions)
         self.of_paragraph = {text: name for name, article in self.articles.items() for text in article.places}
-        paragraphs = Pool([q.documents[0].document for q in questions if len(q.documents) == 1], size=_WHOLE)
+        paragraphs = Pool([q.documents[0].document for q in questions if len(q.documents) == 1], size=UNCUT)
         suited = evenly_spaced([question for question in questions if _is_suited(question)], limit)
         self.among_ten = {question.id: question for question in paragraphs.hide(suited, count=10, seed=seed)}
         self.questions = [question for question in suited if question.id in self.among_ten]
@@ -101,7 +100,7 @@ class Ladder:
         return replace(marked, documents=(labelled,))
 
     def _among_articles(self) -> Iterator[Question]:
-        nearest = Pool([article.document for article in self.articles.values()], size=_WHOLE)
+        nearest = Pool([article.document for article in self.articles.values()], size=UNCUT)
         for question, ranked in zip(self.long, nearest.nearest(self.long, len(self.articles)), strict=True):
             inside = self._in_article(question)
             own = inside.documents[0].document.id

@@ -20,7 +20,7 @@ from ctxprune.errors import InputError
 from ctxprune.eval.metrics import answer_in_context, substring_match
 from ctxprune.eval.run.datasets import evenly_spaced
 from ctxprune.eval.run.folder import key, to_json, write_whole
-from ctxprune.eval.run.retrieval import Pool
+from ctxprune.eval.run.retrieval import UNCUT, Pool
 from ctxprune.eval.run.runner import progress
 from ctxprune.files import batched
 from ctxprune.generators import LocalGenerator, Reply
@@ -33,7 +33,6 @@ from ctxprune.vectors import shard_text
 
 #: Shorter documents are left out of the passages: too little is said to be told apart.
 MIN_TOKENS = 16
-_WHOLE = 1_000_000  # words of a pool's chunk: documents are not cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,8 @@ def read_asked(path: Path, *, limit: int, max_tokens: int, among: int | None = N
         if document and count <= max_tokens
     ]
     if among is not None:
-        short = list(_whole_passages(questions).hide(short, count=among, seed=seed))
+        pool = Pool([item.document for question in questions for item in question.documents], size=UNCUT)
+        short = list(pool.hide(short, count=among, seed=seed))
     taken = tuple(_asked(question) for question in evenly_spaced(short, limit))
     if (distinct := len({document for asked in taken for document in asked.documents})) < 2:
         raise InputError(
@@ -94,11 +94,6 @@ def read_asked(path: Path, *, limit: int, max_tokens: int, among: int | None = N
         )
     name = path.name.removesuffix(".gz").removesuffix(".jsonl")
     return AskedSet(name if among is None else f"{name}-among-{among}", taken, len(questions) - len(short))
-
-
-def _whole_passages(questions: Sequence[Question]) -> Pool:
-    """All documents of the questions behind an index, uncut."""
-    return Pool([item.document for question in questions for item in question.documents], size=_WHOLE)
 
 
 def _asked(question: Question) -> Asked:

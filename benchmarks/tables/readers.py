@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from benchmarks.tables.cells import percent, signed
 from ctxprune.errors import InputError
 from ctxprune.eval.report.folder import RERANK, by_dataset, is_baseline, is_reference, is_tested
 from ctxprune.eval.report.markdown import compact
@@ -62,8 +63,8 @@ def answers(figures: Figures) -> str:
 
 
 def _line(row: Figures, others: Sequence[str]) -> list[str]:
-    against = [_signed(row["against"].get(name)) for name in others]
-    return [_name(row), f"{row['tokens_after']:,.0f}", *map(_percent, _cells(row)), *against]
+    against = [_points(row["against"].get(name)) for name in others]
+    return [_name(row), f"{row['tokens_after']:,.0f}", *map(percent, _cells(row)), *against]
 
 
 def _cells(row: Figures) -> Iterator[Figures]:
@@ -80,7 +81,7 @@ def kept_at_rates(figures: Figures) -> str:
     for rows in sets.values():
         for rate in rates:
             for row in (row for row in rows if row["settings"].get("rate") == rate):
-                cells.setdefault(row["compressor"], []).append(_percent(row["metrics"]["answer_in_context"]))
+                cells.setdefault(row["compressor"], []).append(percent(row["metrics"]["answer_in_context"]))
     head = [f"{name}, {100 * rate:.0f}% of tokens" for name in sets for rate in rates]
     return compact(["", *head], [[f"`{name}`", *row] for name, row in cells.items()])
 
@@ -88,7 +89,7 @@ def kept_at_rates(figures: Figures) -> str:
 def answers_short(figures: Figures) -> str:
     """Tokens and match of the first set, without the baselines of shared words."""
     rows = [row for row in next(iter(figures["sets"].values())) if row["compressor"] != _BM25]
-    lines = [[_name(row), f"{row['tokens_after']:,.0f}", _percent(row["metrics"]["match"])] for row in rows]
+    lines = [[_name(row), f"{row['tokens_after']:,.0f}", percent(row["metrics"]["match"])] for row in rows]
     return compact(["context", "tokens", "match"], lines)
 
 
@@ -130,17 +131,6 @@ def _name(row: Figures) -> str:
     return name or f"`{row['arm']}`"
 
 
-def _percent(figure: Figures) -> str:
-    """Of a mean, with its interval; a dash where nothing was measured."""
-    if not figure["n"]:
-        return "–"
-    mean, low, high = (round(100 * figure[name]) for name in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
-
-
-def _signed(difference: Figures | None) -> str:
-    """In points with its interval, bold where that excludes 0."""
-    if difference is None:
-        return ""
-    text = "{:+.0f} [{:+.0f}, {:+.0f}]".format(*(100 * difference[name] for name in ("difference", "low", "high")))
-    return f"**{text}**" if difference["low"] > 0 or difference["high"] < 0 else text
+def _points(difference: Figures | None) -> str:
+    """Of a difference, in points."""
+    return "" if difference is None else signed(difference["difference"], difference["low"], difference["high"])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.soft.names import CLOSED, CONSTANT, LENT, MIXED, PRUNED, SENTENCE, SHUFFLED, TEXT, XRAG
+from benchmarks.tables.cells import percent, signed
 from ctxprune.eval.report.markdown import compact
 
 Figures = Mapping[str, Any]
@@ -43,7 +44,9 @@ def answers(figures: Figures) -> str:
 def _cells(sets: Figures, arm: str) -> Iterator[str]:
     for each in sets.values():
         row = each["arms"].get(arm)
-        yield from ["", "", ""] if row is None else [f"{row['prompt_tokens']:.0f}", _nats(row["nats"]), _match(row)]
+        yield from (
+            ["", "", ""] if row is None else [f"{row['prompt_tokens']:.0f}", _nats(row["nats"]), percent(row["match"])]
+        )
 
 
 def differences(figures: Figures) -> str:
@@ -70,7 +73,7 @@ def passages(figures: Figures) -> str:
     for name, shown in names.items():
         if name in found["nats"]:
             more, better = found["minus_true"].get(name), found["true_better"].get(name)
-            share = "" if better is None else f"{_percent(better)}%"
+            share = "" if better is None else f"{percent(better)}%"
             lines.append([shown, _nats(found["nats"][name]), "" if more is None else _signed(more, 1, 3), share])
     return compact(["soft token", "nats per token", "this − its own", "its own is better"], lines)
 
@@ -78,7 +81,7 @@ def passages(figures: Figures) -> str:
 def named(figures: Figures) -> str:
     """How often a passage's own token, of several, makes it likeliest: "70% [59, 81] of 64 passages"."""
     found = figures["identification"]
-    return f"{_percent(found['right'], sign='%')} of {found['passages']} passages"
+    return f"{percent(found['right'], sign='%')} of {found['passages']} passages"
 
 
 def asked(figures: Figures) -> str:
@@ -94,16 +97,5 @@ def _nats(figure: Figures) -> str:
     return f"{figure['mean']:.2f} [{figure['low']:.2f}, {figure['high']:.2f}]"
 
 
-def _match(row: Figures) -> str:
-    return _percent(row["match"])
-
-
-def _percent(figure: Figures, sign: str = "") -> str:
-    mean, low, high = (round(100 * figure[name]) for name in ("mean", "low", "high"))
-    return f"{mean}{sign} [{low}, {high}]"
-
-
 def _signed(figure: Figures, scale: float, digits: int) -> str:
-    mean, low, high = (f"{scale * figure[name]:+.{digits}f}" for name in ("mean", "low", "high"))
-    text = f"{mean} [{low}, {high}]"
-    return f"**{text}**" if figure["low"] > 0 or figure["high"] < 0 else text
+    return signed(figure["mean"], figure["low"], figure["high"], scale=scale, digits=digits)

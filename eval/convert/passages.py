@@ -29,12 +29,11 @@ from ctxprune.eval.convert.made import (
     trimmed,
     wrong_file,
 )
-from ctxprune.eval.run.retrieval import Pool
+from ctxprune.eval.run.retrieval import UNCUT, Pool
 from ctxprune.files import batched, open_text
 from ctxprune.types import Document
 
 SQUAD_FORM = '{"data": [{"paragraphs": [{"context", "qas"}]}]}'
-_WHOLE = 1_000_000  # words of a pool's chunk: paragraphs are not cut
 #: Languages of XQuAD whose sentences no rule tells; they get no sentence labels.
 _NO_SENTENCES = ("th",)
 
@@ -106,7 +105,7 @@ def among_nearest(made: Sequence[Made], shape: Shape, leave_out: LeaveOut) -> It
     distractor is there; their answers become `removed_answers`. Documents are shuffled by seed and id.
     """
     assert shape.passages is not None  # the caller asks
-    pool = Pool([each.question.documents[0].document for each in made], size=_WHOLE)
+    pool = Pool([each.question.documents[0].document for each in made], size=UNCUT)
     for batch in batched(made, 256):
         hidden: dict[str, Question] = {}
         for emptied in (False, True):

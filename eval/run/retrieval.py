@@ -25,6 +25,8 @@ from ctxprune.retrievers import BM25Retriever, DenseRetriever, HybridRetriever, 
 from ctxprune.types import Document
 
 _WORD = re.compile(r"\S+")
+#: Words of a pool's chunk where passages are not to be cut.
+UNCUT = 1_000_000
 
 
 def chunk_spans(text: str, size: int = 100) -> list[Offsets]:
