@@ -293,16 +293,20 @@ def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
     timing = {"median": 0.0123, "p95": 0.02, "low": 0.01, "high": 0.03}
     contender = {"passage_tokens_per_second": 4321.0, "flops_per_second": 3e9, "dtype": "int8", "speed_up": None}
     fast = {**contender, "name": "b", "seconds": {"median": 3.6}, "speed_up": {"median": 2.04, "low": 1.0, "high": 3.0}}
-    grown = [{"exponent": None}, {"exponent": 0.875}]
+    grown = [{"size": 5, "exponent": None}, {"size": 5000, "exponent": 0.875}]
     report = {
         "command": "python -m benchmarks.speed --quick",
         "cold_start": {"rows": [{"name": "import"}, {"name": "start", "seconds": timing, "peak_mb": 98.7}]},
         "warm": [{"name": "ours", "seconds": timing}],
         "throughput": {
             "peaks": {"int8": 12e9},
-            "sizes": [{"rows": [{**contender, "name": "a", "seconds": {"median": 4.0}}, fast]}],
+            "sizes": [
+                {"passages": 70},
+                {"passages": 4000, "rows": [{**contender, "name": "a", "seconds": {"median": 4.0}}, fast]},
+            ],
         },
-        "growth": {"documents": grown, "words": [{"exponent": 1.04}]},
+        "growth": {"documents": grown, "words": [{"size": 20, "exponent": 1.04}]},
+        "threads": {"threads": 3, "seconds": 2.0, "requests": 1234, "mismatches": 5},
     }
     write_figures(report, tmp_path / "bench.json")
     figures = tables.taken(tmp_path / "bench.json")
@@ -315,4 +319,7 @@ def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
         "| b | 4,321 | 2.0 [1.0, 3.0] | 25% of int8 |",
     ]
     assert (speed.growth(figures), speed.second_look(figures)) == ("0.88 to 1.04", "10%")
+    assert speed.timed(figures) == "4,000 passages"
+    assert speed.grown(figures) == "documents (5 to 5,000) and of words in one document (20 to 20)"
+    assert speed.threads(figures) == "3 threads made 1,234 requests in 2 seconds, 5 answers unlike those of one thread"
     assert (speed.warm(figures), speed.cold(figures)) == ("12 ms", "0.01 s")
