@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docs_pages import commands
@@ -251,6 +252,26 @@ def test_a_run_without_answers_tells_what_is_kept_at_each_rate(tmp_path: Path) -
     ]
     with pytest.raises(InputError, match="the run has no answers"):
         readers.answers(figures)
+
+
+def test_a_run_of_best_sentences_has_a_line_for_each_set_and_compressor(tmp_path: Path) -> None:
+    path = run_folder(tmp_path / "run")
+    results = json.loads(path.read_text())
+
+    def row(name: str, mean: float, settings: dict[str, int]) -> dict[str, Any]:
+        kept = {"answer_in_context": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 50}}
+        return {**results["rows"][0], "compressor": name, "arm": name, "settings": settings, "metrics": kept}
+
+    choices = [(", top 1", 0.5, {}), (", top 4", 1.0, {}), ("", 0.25, {"budget": 30}), ("", 0.76, {"budget": 90})]
+    results["rows"] = [row(f"{name}{end}", mean, chosen) for name in ("b", "a") for end, mean, chosen in choices]
+    results["rows"].append(row("gold", 0.9, {}))
+    path.write_text(json.dumps(results))
+    assert readers.kept_by_sentences(tables.taken(path)).splitlines() == [
+        "| set | sentences by | top 1 / 4 | 30 / 90 tokens | 95% interval of top 1 |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| geese | `b` | .50 / 1.00 | .25 / .76 | [0.40, 0.60] |",
+        "|  | `a` | .50 / 1.00 | .25 / .76 | [0.40, 0.60] |",
+    ]
 
 
 def test_a_command_is_shown_without_the_folders_of_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,6 +44,7 @@ MAKERS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "more_than_bm25": readers.more_than_bm25,
     "first_token": readers.first_token,
     "kept_at_rates": readers.kept_at_rates,
+    "kept_by_sentences": readers.kept_by_sentences,
     "latency": speed.latency,
     "warm": speed.warm,
     "cold": speed.cold,
