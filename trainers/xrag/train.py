@@ -5,11 +5,11 @@
     python -m ctxprune.trainers.xrag.train --stage 2 --init FOLDER --generator MODEL --data FILE[:LIMIT[:REPEAT]] ...
 
 Stage 1, paraphrase pretraining: the model writes a passage out of its soft token. Stage 2, context-aware instruction
-tuning: it answers questions from soft tokens as it does from the text (NLL + alpha * KL); --paraphrase mixes stage 1 in,
-so that the bridge does not forget it. A constant token is trained
-beside the bridge as a control. FOLDER gets the bridge, history.json (the evaluations) and report.json. With --lora the
-language model gets low-rank updates, which belong to the bridge (FOLDER/reader). The same command resumes a stopped
-run. Several processes: torchrun or accelerate.
+tuning: it answers questions from soft tokens as it does from the text (NLL + alpha * KL); --paraphrase mixes stage 1
+in, so that the bridge does not forget it. A constant token is trained beside the bridge as a control. FOLDER gets the
+bridge, history.json (the evaluations) and report.json. With --lora the language model gets low-rank updates, which
+belong to the bridge (FOLDER/reader). The same command resumes a stopped run. Several processes: torchrun or
+accelerate.
 """
 
 from __future__ import annotations
