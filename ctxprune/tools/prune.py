@@ -65,8 +65,9 @@ def prune_tool_output(
     """What of a tool's output answers the question; it is still of the form that it came in.
 
     budget: tokens of the text that comes out, its note included; where the best element fits only without the note,
-    there is none. threshold, operating_point: as of the compressor, which scores the elements. What holds an identifier of the question (an id, a path, a code, what it quotes) stays
-    whatever it scores and costs, unless it stands in more than half of the elements.
+    there is none. threshold, operating_point: as of the compressor, which scores the elements. What holds an identifier
+    of the question (an id, a path, a code, what it quotes) stays whatever it scores and costs, unless it stands in more
+    than half of the elements.
     Raises InputError for a compressor that scores no text and for an empty question, BudgetError for a budget below 1
     and for a compressor that only ranks and gets none.
     """
