@@ -203,18 +203,17 @@ def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 def _own(value: Any, copies: dict[int, Any]) -> Any:
     """copies: by the identity of what they are of, since metadata may hold itself."""
-    if type(value) not in (dict, list, set):
-        return value
-    if (copied := copies.get(id(value))) is not None:
-        return copied
-    if isinstance(value, set):
+    if type(value) is set:
         return set(value)  # what a set holds cannot change
-    copies[id(value)] = copied = {} if isinstance(value, dict) else []
+    if type(value) not in (dict, list) or id(value) in copies:
+        return copies.get(id(value), value)
     if isinstance(value, dict):
-        copied.update((key, _own(each, copies)) for key, each in value.items())
-    else:
-        copied.extend(_own(each, copies) for each in value)
-    return copied
+        fields = copies[id(value)] = dict[Any, Any]()
+        fields.update((key, _own(each, copies)) for key, each in value.items())
+        return fields
+    entries = copies[id(value)] = list[Any]()
+    entries.extend(_own(each, copies) for each in value)
+    return entries
 
 
 def check_top_n(top_n: int | None) -> None:
