@@ -56,6 +56,7 @@ def test_a_short_line_alone_over_its_text_is_a_heading(text: str, titles: list[s
         "Kim Bell\n\nMill Lane 4\n\nYard Town",
         "1. Hens\n\n2. Ducks\n\n3. Geese\n\nAll of them are fed by Kim in the morning.",
         f"What we keep:\n\n1. Hens\n\n{DUCKS}",
+        f"3. Juni 2024\n\n{HENS}",
         f"How to feed them\n{HENS}\n\n1. Fill the trough\n\n{DUCKS}\n\n2. Shut the gate\n\n{HENS}",
         "Run the mill with\n\n    grind oats\n\nor, if it is wet, with\n\n    grind peas",
     ],

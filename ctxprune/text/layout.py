@@ -12,6 +12,7 @@ from ctxprune.text.citations import mark_citations
 from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.columns import mark_columns
 from ctxprune.text.entries import mark_entries
+from ctxprune.text.letters import mark_letters
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
@@ -75,6 +76,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
     if shapes and not tags:
         mark_sessions(lines, kinds)
         mark_senders(lines, kinds)
+        mark_letters(lines, kinds)
         mark_settings(lines, kinds)
         mark_columns(lines, kinds)
         mark_tables(lines, kinds)
