@@ -27,7 +27,7 @@ _UNMARKED = ("plain", "verse")  # what may be a title though nothing marks it
 _SHORTEST_TEXT = 30  # characters; below a title stands at least so much
 _SHORTEST, _LONGEST = 3, 50  # characters of a title without a number
 #: A sentence that goes on, a link, a credit, and the number of a figure: no title of a whole line.
-_NO_LONG_TITLE = re.compile(r"[|<>\[\]{}=@/\\*#_`]|[.!?;]\s|^\w+\.? \d+\b|[,;–-]$")
+_NO_LONG_TITLE = re.compile(r"[|<>\[\]{}=@/\\*#_`]|[.!?;]\s|^\w+\.? \d|[,;–-]$|\([^()]*$")
 _LONGEST_LINE = 120  # characters of such a title
 _ASKS = ("?", "？", "؟")
 _LONGEST_QUESTION = 110  # characters
@@ -153,6 +153,8 @@ def _is_long_title(lines: Sequence[Line], kinds: Sequence[Kind], above: range | 
     """Whether most of a line, which ends no sentence, stands over more text than itself that ends one."""
     line, text, first = lines[place], lines[place].text.strip(), lines[body.start]
     if kinds[place] not in _UNMARKED or line.quote or not _LONGEST < len(text) <= _LONGEST_LINE:
+        return False
+    if line.text.endswith(" "):  # of a sentence that a program broke here
         return False
     if not _CAPITAL.match(text) or _NO_LONG_TITLE.search(text) or _NO_TITLE.match(text) or line.indent != first.indent:
         return False
