@@ -100,6 +100,11 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
     return lines, kinds
 
 
+def in_columns(text: str) -> bool:
+    """Whether running text stands in two columns somewhere, so that its lines are not in the order to read them in."""
+    return _SAME_LINE.search(text) is not None and "columns" in layout(text)[1]
+
+
 def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Headings in capitals at the margin, numbered ones, and terms over a description that is indented deeper."""
     _mark_ruled(lines, kinds)
