@@ -16,6 +16,7 @@ from ctxprune.text.letters import mark_letters
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
+from ctxprune.text.recipes import mark_recipes
 from ctxprune.text.records import mark_records, mark_references
 from ctxprune.text.sessions import mark_sessions
 from ctxprune.text.spaced_tables import mark_spaced_tables
@@ -82,6 +83,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_tables(lines, kinds)
         mark_spaced_tables(lines, kinds)
         mark_entries(lines, kinds)
+        mark_recipes(lines, kinds)
         mark_questions(lines, kinds)
         mark_numbered(lines, kinds)
     if not tags:
