@@ -151,3 +151,32 @@ def test_sentences_of_long_texts_take_no_longer_than_those_of_short_ones() -> No
         return time.process_time() - started
 
     assert any(seconds(3200) <= 28 * seconds(200) for _ in range(4))
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "The weir leaks.😀 ¶The miller knows!🎉🎉 ¶Nobody mends it?👍🏽 ¶It is late.",
+        "The weir leaks.† ¶The miller knows.‡ ¶It is late.",
+        "1\ufe0f\u20e3 Boats must be kept on a rope\n¶2\ufe0f\u20e3 The weir was mended by the miller\n"
+        "¶3\ufe0f\u20e3 The ferry runs",
+    ],
+)
+def test_signs_behind_a_sentence_belong_to_it(marked: str) -> None:
+    assert_split(marked)
+
+
+def test_a_blank_that_somebody_left_out() -> None:
+    assert_split("The miller came home.¶He had seen the weir and the gate!¶It is late.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The option is set in gates.toml and read by weir.Open when the program begins, and user.Name is shown below.",
+        "We wrote the site in the Next.js framework and the rest in ASP.NET, of which the old program was made.",
+        "It says e.g.The Gate or similar on the board that stands by the river, and nobody has read it for years.",
+    ],
+)
+def test_names_with_a_full_stop_in_them_stay_whole(text: str) -> None:
+    assert units(text) == [text]
