@@ -259,19 +259,13 @@ def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
 
 
 def introduced(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The lines with a colon, each with what leans on it right below: a list, a command, rows, no blob; and lines
-    without one that introduce a list."""
+    """Lines with a colon, each with what leans on it right below: a list, a command, rows; and lines over a list."""
     for first, role in enumerate(roles):
-        if role.kind == "prose":
-            opens = first + 1 < len(roles) and (roles[first + 1].kind, roles[first + 1].leans_on) == (
-                "list item",
-                first,
-            )
-        else:
-            opens = role.kind in _INTRODUCES and bool(_COLON.search(extract.source.text, *_edges(extract.units[first])))
-        if not opens:
+        last, after = first + 1, roles[first + 1 : first + 2]
+        listed = role.kind == "prose" and [(each.kind, each.leans_on) for each in after] == [("list item", first)]
+        named = role.kind in _INTRODUCES and _COLON.search(extract.source.text, *_edges(extract.units[first]))
+        if not listed and not named:
             continue
-        last = first + 1
         while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and first in companions(roles, last):
             last += 1
         below = tuple(range(first + 1, last))
