@@ -112,6 +112,20 @@ def test_speech_without_marks_is_cut_at_clauses_of_a_sensible_size() -> None:
     assert all(each.split()[0] in ("so", "and", "when") for each in found)
 
 
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "โรงสีเก่าริมแม่น้ำเปิดให้เข้าชมทุกวันยกเว้นวันจันทร์ ตั้งแต่เวลา 9 โมงเช้าถึง 4 โมงเย็น¶"
+        " ผู้เข้าชมต้องซื้อบัตรที่ประตูทางทิศเหนือ ราคาใบละ 40 บาทสำหรับผู้ใหญ่¶"
+        " เด็กที่มีอายุต่ำกว่าเจ็ดปีไม่ต้องเสียค่าเข้าชมแต่ต้องมีผู้ปกครองมาด้วยเสมอ",
+        "ໂຮງສີເກົ່າແຄມແມ່ນ້ຳເປີດໃຫ້ເຂົ້າຊົມທຸກມື້ຍົກເວັ້ນວັນຈັນ ຕັ້ງແຕ່ 9 ໂມງເຊົ້າ¶ ຜູ້ເຂົ້າຊົມຕ້ອງຊື້ປີ້ຢູ່ປະຕູທາງທິດເໜືອຊຶ່ງຢູ່ໃກ້ກັບຂົວໄມ້ ລາຄາໃບລະ 40 ກີບ",
+        "กังหันหมุนทั้งวัน น้ำไหลแรง เสียงดัง",
+    ],
+)
+def test_thai_and_lao_are_cut_at_blanks_between_letters(marked: str) -> None:
+    assert_split(marked)
+
+
 def test_thai_without_full_stops_is_cut_at_blanks() -> None:
     found = units("กังหันน้ำหมุนตลอดทั้งวัน " * 60)
     assert all(len(each) <= 240 for each in found)

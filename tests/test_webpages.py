@@ -87,6 +87,11 @@ def test_any_source_is_read(source: str) -> None:
             "<meta content='text/html; charset=koi8-r'>да".encode("koi8-r"),
             "<meta content='text/html; charset=koi8-r'>да",
         ),
+        # signs that only the vendors' supersets of the declared charset have, as pages do
+        ("<meta charset=Shift_JIS>㈱①".encode("cp932"), "<meta charset=Shift_JIS>㈱①"),
+        ("<meta charset=EUC-KR>뷁".encode("cp949"), "<meta charset=EUC-KR>뷁"),
+        ("<meta charset=gb2312>镕€".encode("gb18030"), "<meta charset=gb2312>镕€"),
+        ("<meta charset=windows-874>ไทย…".encode("cp874"), "<meta charset=windows-874>ไทย…"),
         (b"<meta charset=utf-16>\xc3\xa9", "<meta charset=utf-16>é"),
     ],
 )
