@@ -122,7 +122,7 @@ def json_object(line: str, place: str = "") -> dict[str, Any]:
     """The object of one line; InputError, beginning with `place` if there is one, for anything else."""
     where = f"{place}: " if place else ""
     try:
-        row = json.loads(line, parse_constant=constant)
+        row = json.loads(line, parse_constant=constant, object_pairs_hook=unique_fields)
     except json.JSONDecodeError as error:
         raise InputError(f"{where}not JSON ({error.msg} at column {error.colno})") from None
     except (ValueError, RecursionError) as error:  # integers of thousands of digits, brackets nested as deep
@@ -130,6 +130,16 @@ def json_object(line: str, place: str = "") -> dict[str, Any]:
     if not isinstance(row, dict):
         raise InputError(f"{where}expected a JSON object, got {type(row).__name__}")
     return row
+
+
+def unique_fields(fields: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON. Raises ValueError for two fields of one name: Python would take the last without a word."""
+    values = dict[str, Any]()
+    for name, value in fields:
+        if name in values:
+            raise ValueError(f"the field {name[:60]!r} stands twice in one object")
+        values[name] = value
+    return values
 
 
 def constant(name: str) -> float | None:

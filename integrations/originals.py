@@ -22,6 +22,8 @@ HASH = re.compile(r"[0-9a-f]{24}", re.ASCII)
 TOOL_NAME = "ctxprune_retrieve"
 #: Tools whose results are originals that the model asked to have back: shortened again, it would ask for ever.
 RETRIEVE_TOOLS = (TOOL_NAME, "headroom_retrieve", "compresr_retrieve", "retrieve_original")
+#: Clients set a server's name before a tool's, with marks of all kinds between, or behind it: "tool_mcp_server".
+_RETRIEVES = re.compile(rf"(?:.*[^A-Za-z0-9])?(?:{'|'.join(RETRIEVE_TOOLS)})(?:_mcp_.*)?", re.DOTALL)
 #: In brackets, with what a table, a comment or a fence has after them; or in the note of a JSON text.
 _MARKER = re.compile(
     r"\[ctxprune: [^\[\]\n]{1,200} hash=([0-9a-f]{24})\][\s|,;`~]*\Z"
@@ -67,8 +69,8 @@ def marked_hash(text: str) -> str | None:
 
 
 def gives_originals(*names: str) -> bool:
-    """Whether one of these names of a tool is that of a tool for originals, also as a gateway or MCP spells it."""
-    return any(name == tool or name.endswith(f"__{tool}") for name in names for tool in RETRIEVE_TOOLS)
+    """Whether one of these names of a tool is that of a tool for originals, also with a server's name beside it."""
+    return any(_RETRIEVES.fullmatch(name) for name in names)
 
 
 class Originals:

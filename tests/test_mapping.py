@@ -173,6 +173,7 @@ def test_a_line_that_fails_is_named_and_its_neighbours_are_not(source, tmp_path,
     ("line", "message"),
     [
         ("{", "not JSON"),
+        ('{"id": "a", "documents": [], "documents": ["b"]}', "the field 'documents' stands twice"),
         ("[1]", "expected a JSON object, got list"),
         ('{"question": "q", "documents": "d"}', "field 'documents' must be a list"),
         ('{"question": 3, "documents": []}', "field 'question'"),

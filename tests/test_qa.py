@@ -80,6 +80,7 @@ def test_jsonl_takes_strings_gzip_byte_order_marks_and_blank_lines(tmp_path: Pat
     [
         ("{", "q.jsonl:2: not JSON"),
         ("[" * 100_000, "q.jsonl:2: unusable JSON"),
+        ('{"id": "a", "question": "Q?", "question": "R?"}', r"q.jsonl:2: unusable JSON \(the field 'question' stands"),
         ("[1]", "q.jsonl:2: expected a JSON object, got list"),
         ({"documents": []}, "'question'"),
         ({"question": "q"}, "'documents' must be a list, got NoneType"),

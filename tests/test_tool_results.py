@@ -100,7 +100,8 @@ def test_originals_come_back_to_whoever_holds_them():
 
 def test_what_the_tool_for_originals_gives_stays_whole():
     results, _ = counted_results(originals=True)
-    for tool in ("ctxprune_retrieve", "mcp__shop__retrieve_original"):
+    beside = ("box_ctxprune_retrieve", "box-retrieve_original", "box.headroom_retrieve", "retrieve_original_mcp_box")
+    for tool in ("ctxprune_retrieve", "mcp__shop__retrieve_original", *beside):
         assert results.prune(SHIPMENTS, ASKED, tool=tool) is None
 
 

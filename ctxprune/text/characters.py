@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from collections.abc import Iterator
@@ -85,6 +84,10 @@ def references(text: str) -> Iterator[Edit]:
     spans = [match.span() for match in _REFERENCE.finditer(text)] if "&" in text else []
     if "<" in text and (tags := [match.span() for match in _BREAK.finditer(text)]) and not is_html(text):
         spans = sorted([*spans, *tags])
+    if not spans:
+        return
+    import html  # its table of names takes longer to load than most texts to read
+
     for start, end in spans:
         name, before, after = text[start:end], text[start - 1 : start] or " ", text[end : end + 1] or " "
         shown = " " if name[0] == "<" else html.unescape(name)

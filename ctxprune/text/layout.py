@@ -369,13 +369,3 @@ def _fits(left: str, right: str, width: float) -> bool:
     """Whether the next line's first word would have had room: then somebody meant the break."""
     word = _FIRST_WORD.match(right)
     return len(left) + 1 + (len(word.group()) if word else 0) <= width
-
-
-def force_records(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Make a record of every line, with the deeper indented ones below it; what is a record by its shape stays so."""
-    for paragraph in paragraphs(kinds):
-        margin = min(lines[place].indent for place in paragraph)
-        for place in paragraph:
-            if kinds[place] not in ("record", "more", "header", "row"):
-                deeper = lines[place].indent > margin and place > paragraph[0]
-                kinds[place] = "more" if deeper else "record"

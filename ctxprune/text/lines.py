@@ -162,3 +162,13 @@ def paragraphs(kinds: Sequence[Kind]) -> Iterator[range]:
             first = None
         elif first is None:
             first = place
+
+
+def force_records(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Make a record of every line, with the deeper indented ones below it; what is a record by its shape stays so."""
+    for paragraph in paragraphs(kinds):
+        margin = min(lines[place].indent for place in paragraph)
+        for place in paragraph:
+            if kinds[place] not in ("record", "more", "header", "row"):
+                deeper = lines[place].indent > margin and place > paragraph[0]
+                kinds[place] = "more" if deeper else "record"

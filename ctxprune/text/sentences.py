@@ -11,8 +11,8 @@ import sentencex
 
 from ctxprune.text.abbreviations import is_abbreviation
 from ctxprune.text.language import function_words
-from ctxprune.text.layout import force_records, layout
-from ctxprune.text.lines import Kind, Line
+from ctxprune.text.layout import layout
+from ctxprune.text.lines import Kind, Line, force_records
 from ctxprune.text.patterns import on_use
 from ctxprune.text.speakers import is_part
 

@@ -14,6 +14,8 @@ from typing import Any
 
 from starlette.responses import Response
 
+from ctxprune.files import unique_fields
+
 #: Routes whose callers are clients of Anthropic, and those of OpenAI's clients.
 ANTHROPIC_PATH = "/v1/messages"
 PROXY_PATHS = (
@@ -111,7 +113,7 @@ def parse_json(body: bytes, *, unique: bool = False) -> Any:
 
     unique: refuse two fields of one name in an object too, of which Python would take the last without a word.
     """
-    hook = _unique if unique else None
+    hook = unique_fields if unique else None
     try:
         return json.loads(body, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=hook)
     except RecursionError:
@@ -130,15 +132,6 @@ def _finite(literal: str) -> float:
     if math.isinf(number):  # it could not be written as JSON again
         raise ValueError(f"{literal[:40]} is too large a number")
     return number
-
-
-def _unique(fields: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict[str, Any]()
-    for name, value in fields:
-        if name in values:
-            raise ValueError(f"the field {name[:60]!r} stands twice in one object")
-        values[name] = value
-    return values
 
 
 def _refuse(constant: str) -> Any:
