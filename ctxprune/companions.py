@@ -13,17 +13,18 @@ colon what stands below it, if that is short and the line answers better than ea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ctxprune.budget import Group, Mask, Offers, Units, extracts
-from ctxprune.procedures import Procedure, answered, introduced, procedures
+from ctxprune.procedures import Procedure, answered, beginning, defined, introduced, procedures
 from ctxprune.text.footnotes import footnotes
 from ctxprune.text.structure import Role, companions, structure
 from ctxprune.types import Context, Extract
 
 _FIRST_STEPS = 30  # so many are tried at most
+_LONGEST_ANSWERS = 1200  # characters of the answers that a document's questions bring along
 
 
 def offers_of(context: Context, units: Units, chosen: Mask, level: float | None) -> Offers:
@@ -143,13 +144,31 @@ class _Choice:
                 self._keep_whole(blocks, procedure, offers)
                 if self._answers(procedure, max(self.good, self.level)):
                     offers.steps.append(tuple(self.alive[each] for each in procedure.steps if each in self.alive))
-        for answer in answered(self.extract, self.roles):
-            if any(self._scores(each, max(self.good, self.level)) for each in answer.above):
-                self._keep_whole(blocks, answer, offers)
-        for listed in introduced(self.extract, self.roles):
+        for answer in self._answers_within(_LONGEST_ANSWERS, max(self.good, self.level)):
+            self._keep_whole(blocks, answer, offers)
+        for listed in (*introduced(self.extract, self.roles), *defined(self.extract, self.roles)):
             if self._scores(listed.above[0], max(self.good, self.level)) and self._outdoes(listed):
                 self._keep_together(blocks, listed)  # in part where another answer wants the room
         return blocks
+
+    def _answers_within(self, room: int, least: float) -> Iterator[Procedure]:
+        """The answers whose questions score at least so much, the best first; `room`: their characters together.
+
+        Of one that is longer its beginning, and nothing of those after it: a page of questions that are all alike would
+        come whole.
+        """
+        some = [
+            (max(float(self.units.score[self.alive[each]]) for each in answer.above if each in self.alive), answer)
+            for answer in answered(self.extract, self.roles)
+            if any(self._scores(each, least) for each in answer.above)
+        ]
+        for _, answer in sorted(some, key=lambda each: -each[0]):
+            units = beginning(self.extract, answer.units, room)
+            if units:
+                yield replace(answer, units=units)
+            if len(units) < len(answer.units):
+                return
+            room -= sum(self.extract.units[at].end - self.extract.units[at].start for at in units)
 
     def _outdoes(self, listed: Procedure) -> bool:
         """Whether what introduces a list answers better than each of its items, so that it is all of them together."""

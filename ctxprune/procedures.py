@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ctxprune.text.speakers import answers, asks
 from ctxprune.text.structure import Role, companions
@@ -47,6 +48,7 @@ _NEAR = 200  # characters at the end of a heading that are looked at
 _INTRODUCES = ("list intro", "list item", "term")
 _COLON = re.compile(r"[:：][*_\s]{0,3}\Z")
 _LONGEST_ANSWER = 8  # units of what a question has below it
+_DEFINITION = 200  # characters of the beginning of a definition, which its term stands for
 #: What the step of a procedure may stand in, beside what leans on a step.
 _STEP_KINDS = ("list item", "code")
 
@@ -89,6 +91,24 @@ def introduced(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
         below = tuple(range(first + 1, last))
         if 0 < len(below) <= _LONGEST_ANSWER and all(roles[at].kind != "blob" for at in below):
             yield Procedure(below, below, (first,))
+
+
+def defined(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
+    """The terms, each with the beginning of its definition: "Takes a number" alone does not say what it is for."""
+    for first, role in enumerate(roles):
+        last = first + 1
+        if role.kind != "term":
+            continue
+        while last < len(roles) and roles[last].kind == "definition" and roles[last].leans_on == first:
+            last += 1
+        if below := beginning(extract, range(first + 1, last), _DEFINITION):
+            yield Procedure(below, below, (first,))
+
+
+def beginning(extract: Extract, units: Sequence[int], limit: int) -> tuple[int, ...]:
+    """The first of the units, as many as have so many characters together."""
+    ends = accumulate(extract.units[at].end - extract.units[at].start for at in units)
+    return tuple(at for at, end in zip(units, ends, strict=True) if end <= limit)
 
 
 def _is_asking_heading(extract: Extract, roles: Sequence[Role], at: int) -> bool:

@@ -6,11 +6,12 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from ctxprune.text.apart_titles import mark_apart_titles
+from ctxprune.text.apart_titles import mark_apart_titles, mark_contents
 from ctxprune.text.atoms import fences
 from ctxprune.text.citations import mark_citations
 from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.columns import mark_columns
+from ctxprune.text.dumps import mark_dumps
 from ctxprune.text.entries import mark_entries
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
@@ -47,6 +48,7 @@ _AD = re.compile(
 _LONGEST_NAME = 110  # characters
 _NAMED_KINDS = frozenset({"plain", "item", "row", "heading"})
 _RULE_MISSES = 3  # characters by which a rule may be longer or shorter than the title above it
+_OPENING_QUOTES = " \t'\"‘“(["
 _FIRST_WORD = re.compile(r"\S{1,60}")
 _LONG_LINE = 45
 _NARROW = 32  # columns; nobody wraps prose at so few
@@ -70,6 +72,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
             mark_references(lines, kinds)
         mark_records(lines, kinds, tags=tags)
     if shapes and not tags:
+        mark_dumps(lines, kinds)
         mark_sessions(lines, kinds)
         mark_senders(lines, kinds)
         mark_settings(lines, kinds)
@@ -86,6 +89,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
             steps = tells_steps(lines)
             mark_titles(lines, kinds, steps=steps)
             mark_apart_titles(lines, kinds, steps=steps)
+            mark_contents(lines, kinds)
             mark_citations(lines, kinds)
         mark_terms(lines, kinds)
         mark_comments(lines, kinds)
@@ -109,7 +113,7 @@ def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
         if kinds[place] == "plain" and _ENDPOINT.match(text):
             kinds[place] = "heading"
             continue
-        goes_on = after == "plain" and lines[place + 1].text.lstrip()[:1].islower()
+        goes_on = after == "plain" and lines[place + 1].text.lstrip(_OPENING_QUOTES)[:1].islower()
         if kinds[place] == "plain" and _is_heading(
             text, line, before=before, after=after, deeper=deeper, goes_on=goes_on
         ):
