@@ -65,8 +65,14 @@ def test_prose_about_statements_is_no_dump() -> None:
     ]
 
 
+def test_the_copies_of_an_images_recipe_are_no_dump() -> None:
+    found = leaning("FROM barn:1\nCOPY . /barn\nCOPY --chown=kim oats /barn/oats\nRUN feed --all\n")
+    assert "COPY . /barn" in found
+    assert found["COPY --chown=kim oats /barn/oats"] != "COPY . /barn"
+
+
 @pytest.mark.parametrize(
-    "piece", ["INSERT INTO a\n", "CREATE TABLE a (\n", "INSERT INTO a VALUES (1);\n", "COPY a\n1\t2\n"]
+    "piece", ["INSERT INTO a\n", "CREATE TABLE a (\n", "INSERT INTO a VALUES (1);\n", "COPY a FROM stdin;\n1\t2\n"]
 )
 def test_work_grows_with_the_length_of_dumps(piece: str) -> None:
     assert_structure_grows_with_length(piece)

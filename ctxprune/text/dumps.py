@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from ctxprune.text.lines import Kind, Line
 
 _STATEMENT = re.compile(
-    r"(?P<table>CREATE(?: TEMP| TEMPORARY| UNLOGGED)? TABLE(?: IF NOT EXISTS)?|COPY)\s+(?P<name>[\w.\"`]{1,120})"
+    r"(?P<table>CREATE(?: TEMP| TEMPORARY| UNLOGGED)? TABLE(?: IF NOT EXISTS)?|COPY(?=[^;\n]{1,2000}\bFROM stdin))\s+"
+    r"(?P<name>[\w.\"`]{1,120})"
     r"|(?:INSERT|REPLACE)(?: OR \w+| IGNORE)? INTO\s+(?P<row>[\w.\"`]{1,120})"
     r"|(?:CREATE|ALTER|DROP|SET|SELECT|BEGIN|COMMIT|LOCK|UNLOCK|UPDATE|DELETE|USE|PRAGMA|START|GRANT)\b[^.?!]{0,300};\s*$",
     re.IGNORECASE,

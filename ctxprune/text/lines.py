@@ -63,7 +63,7 @@ _FILL_IN = re.compile(r"[ \t>]*(?:\.{8,}|_{8,}|…{4,}|(?:\. ){8,})[ .]*$")
 _CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
 #: A remark in code that is set in; Markdown's titles are no deeper than three blanks.
 _REMARK = re.compile(r"(?: {4}| {0,3}\t)[ \t]*#+[ \t]")
-_PIPED = re.compile(r"[ \t]*[^\s|│┃].*\|\s*$")  # a command of a shell that goes on with the next line
+_PIPED = re.compile(r"[ \t]*[^\s|│┃].*[^:\s][ \t]*\|\s*$")  # a command of a shell that goes on with the next line
 _WIDEST_GAP = 5  # columns between two words of a line that is stretched to the margin
 _FEWEST_WORDS = 5  # of such a line
 _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")

@@ -11,7 +11,7 @@ _PROMPT = re.compile(
     r"[ \t]*(?:\([\w.-]{1,30}\)[ ])?(?:\$|[\w.-]{1,32}@[\w.-]{1,64}[: ][^\s$#%]{0,80}[$#%])[ ]{1,4}"
     r"(?=[A-Za-z./~_(\"'-])"
 )
-_PIPED = re.compile(r"[ \t]*[\w./$~(-][^\n]*[^|\s][ \t]*\|[ \t]*$")  # goes on with the next line
+_PIPED = re.compile(r"[ \t]*[\w./$~(-][^\n]*[^|:\s][ \t]*\|[ \t]*$")  # goes on with the next line; no "key: |"
 _FEWEST = 2  # prompts in a text
 _LONGEST = 8  # lines of output that stay with their command; each further one is a record of its own
 _FREE = frozenset({"plain", "turn", "item", "row", "term", "under"})
