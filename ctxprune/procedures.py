@@ -81,9 +81,17 @@ def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
 
 
 def introduced(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The lines with a colon, each with what leans on it right below: a list, a command, rows, no blob."""
+    """The lines with a colon, each with what leans on it right below: a list, a command, rows, no blob; and lines
+    without one that introduce a list."""
     for first, role in enumerate(roles):
-        if role.kind not in _INTRODUCES or not _COLON.search(extract.source.text, *_edges(extract.units[first])):
+        if role.kind == "prose":
+            opens = first + 1 < len(roles) and (roles[first + 1].kind, roles[first + 1].leans_on) == (
+                "list item",
+                first,
+            )
+        else:
+            opens = role.kind in _INTRODUCES and bool(_COLON.search(extract.source.text, *_edges(extract.units[first])))
+        if not opens:
             continue
         last = first + 1
         while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and first in companions(roles, last):
@@ -180,15 +188,12 @@ def _is_numbered(text: str, extract: Extract, units: range, mark: re.Pattern[str
     if mark is not _NUMBERED:
         return bool(opening and mark is _TAGGED and (opening["list"] or "")[:3].lower() == "<ol")
     start = extract.units[first].start
-    if len(_legal_words(text, start, extract.units[units.stop - 1].end)) >= _FEWEST_LEGAL:
+    legal = {match[0].lower() for match in _LEGAL.finditer(text, start, extract.units[units.stop - 1].end)}
+    if len(legal) >= _FEWEST_LEGAL:
         return False
     return not (_OF_LAW.match(text, start) or _CLAUSE.match(text, start)) and not any(
         _ARTICLE.match(text, extract.units[at].start) for at in above
     )
-
-
-def _legal_words(text: str, start: int, end: int) -> set[str]:
-    return {match[0].lower() for match in _LEGAL.finditer(text, start, end)}
 
 
 def _above(roles: Sequence[Role], first: int) -> Iterator[int]:

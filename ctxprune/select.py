@@ -17,6 +17,7 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
 from ctxprune.text import split_words
+from ctxprune.text.letters import greets
 from ctxprune.types import Context, Extract, Piece, SoftTokens, Span, TokenCounter
 
 OnEmpty = Literal["drop", "keep_top1", "original"]
@@ -322,8 +323,8 @@ def _filling(context: Context, units: Units, floor: float, level: float | None) 
 
 
 def _says_something(text: str) -> bool:
-    """False for a rule, for empty cells, and for a word or two that end no sentence and hold no number."""
-    if not _CONTENT.search(text):
+    """False for a rule, empty cells, a greeting, and for a word or two that end no sentence and hold no number."""
+    if not _CONTENT.search(text) or greets(text):
         return False
     text = _NUMBERED.sub("", text, count=1)
     if len(text) > _LABEL_CHARACTERS or _STATEMENT.search(text):

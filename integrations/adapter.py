@@ -195,6 +195,27 @@ def all_of(kind: type[T], given: object, *, name: str) -> list[T]:
     return items
 
 
+def own_metadata(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy whose dicts, lists and sets are its own, at any depth, so that what a caller writes into what came out
+    does not show in what went in. Other values, which may not be made to be copied, are the same objects."""
+    return {key: _own(value, {}) for key, value in metadata.items()}
+
+
+def _own(value: Any, copies: dict[int, Any]) -> Any:
+    """copies: by the identity of what they are of, since metadata may hold itself."""
+    if type(value) is set:
+        return set(value)  # what a set holds cannot change
+    if type(value) not in (dict, list) or id(value) in copies:
+        return copies.get(id(value), value)
+    if isinstance(value, dict):
+        fields = copies[id(value)] = dict[Any, Any]()
+        fields.update((key, _own(each, copies)) for key, each in value.items())
+        return fields
+    entries = copies[id(value)] = list[Any]()
+    entries.extend(_own(each, copies) for each in value)
+    return entries
+
+
 def check_top_n(top_n: int | None) -> None:
     """Raises InputError for less than one document, and for no whole number of them."""
     if top_n is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, all_of
+from ctxprune.integrations.adapter import Adapter, Compressed, all_of, own_metadata
 from ctxprune.pipeline import OnError
 from ctxprune.plain import finite, plain_budget, plain_threshold
 from ctxprune.text import UnitKind
@@ -140,5 +140,5 @@ def _pruned(compressed: Compressed, sources: Sequence[HaystackDocument]) -> Hays
         return HaystackDocument(content=compressed.text, meta={"ctxprune": compressed.report}, score=compressed.score)
     [source] = sources
     score = source.score if compressed.score is None else compressed.score
-    meta = {**source.meta, "ctxprune": compressed.report}
+    meta = {**own_metadata(source.meta), "ctxprune": compressed.report}
     return replace(source, content=compressed.text, meta=meta, score=score)

@@ -10,7 +10,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, field_serializer
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError, MissingExtraError
-from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, all_of
+from ctxprune.integrations.adapter import Adapter, Compressed, CopiesBuiltAnew, all_of, own_metadata
 from ctxprune.integrations.numbers import Number, Whole
 from ctxprune.pipeline import OnError
 from ctxprune.plain import finite
@@ -111,7 +111,8 @@ def _node(compressed: Compressed, sources: Sequence[NodeWithScore]) -> NodeWithS
     node = sources[0].node
     update = {
         **_text_fields(node, compressed.text),
-        "metadata": {**node.metadata, **added},
+        "metadata": {**own_metadata(node.metadata), **added},
+        "relationships": dict(node.relationships),
         "excluded_llm_metadata_keys": _excluded(node.excluded_llm_metadata_keys),
         "excluded_embed_metadata_keys": _excluded(node.excluded_embed_metadata_keys),
     }

@@ -56,6 +56,7 @@ def test_a_short_line_alone_over_its_text_is_a_heading(text: str, titles: list[s
         "Kim Bell\n\nMill Lane 4\n\nYard Town",
         "1. Hens\n\n2. Ducks\n\n3. Geese\n\nAll of them are fed by Kim in the morning.",
         f"What we keep:\n\n1. Hens\n\n{DUCKS}",
+        f"3. Juni 2024\n\n{HENS}",
         f"How to feed them\n{HENS}\n\n1. Fill the trough\n\n{DUCKS}\n\n2. Shut the gate\n\n{HENS}",
         "Run the mill with\n\n    grind oats\n\nor, if it is wet, with\n\n    grind peas",
     ],
@@ -64,7 +65,34 @@ def test_other_lines_alone_are_no_headings(text: str) -> None:
     assert [title for title in headings(text) if not title.startswith("How to")] == []
 
 
-@pytest.mark.parametrize("piece", ["A b\n\nC d e.\n\n", "1. A\n\n", "a 1\n\n  b\n\n", "A\n\n- b\n- c\n\n"])
+GATE = "What the keeper of the upper gate asks of everybody who brings a boat at night"
+HOURS = "The bell is rung twice. Nobody passes before the lamp\nat the bow is lit, and the toll is paid by day."
+
+
+@pytest.mark.parametrize(
+    ("text", "titles"),
+    [
+        (f"{GATE}\n\n{HOURS}\n\n{HENS}", [GATE]),
+        (f"Geese\n\n{HENS}\n\n{GATE}, and of swimmers\n\n{HOURS}", ["Geese", f"{GATE}, and of swimmers"]),
+        (f"{GATE}\n\n- a lamp\n- a rope\n\n{HENS}", [GATE]),
+        (f"{HENS}\n\n{GATE}\n\n{HOURS}", []),  # the only one, and not the first
+        (f"{GATE}.\n\n{HOURS}", []),
+        (f"{GATE} \n\n{HOURS}", []),
+        (f"{GATE},\n\n{HOURS}", []),
+        (f"{GATE} (if it is dark\n\n{HOURS}", []),
+        (f"{GATE}\n\nA lamp.", []),
+        (f"{GATE}\n\nand not only then, but whenever the bell is rung a second time from the upper gate.", []),
+        (f"Figure 2. {GATE}\n\n{HOURS}", []),
+        (f"{GATE * 2}\n\n{HOURS}", []),
+    ],
+)
+def test_a_whole_line_that_ends_no_sentence_is_a_heading_over_more_text(text: str, titles: list[str]) -> None:
+    assert headings(text) == titles
+
+
+@pytest.mark.parametrize(
+    "piece", ["A b\n\nC d e.\n\n", "1. A\n\n", "a 1\n\n  b\n\n", "A\n\n- b\n- c\n\n", f"{GATE}\n\n{HOURS}\n\n"]
+)
 def test_work_grows_with_the_length_of_odd_titles(piece: str) -> None:
     assert_structure_grows_with_length(piece)
 

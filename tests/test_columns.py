@@ -9,6 +9,7 @@ import pytest
 from fixtures_growth import assert_work_grows_with_length
 from test_units import units
 
+from ctxprune import Context, Policy, load
 from ctxprune.text import split_sentences
 from ctxprune.text.structure import structure
 
@@ -63,6 +64,16 @@ def test_cells_of_tables_are_no_columns_of_text(text: str) -> None:
     spans = split_sentences(text)
     assert len(spans) > 1
     assert {role.kind for role in structure(text, spans)} <= {"table row", "table header", "term", "list item"}
+
+
+@pytest.mark.parametrize("budget", [None, 200])
+def test_a_warning_names_the_documents_in_two_columns_of_which_something_is_kept(budget: int | None) -> None:
+    texts = ["The keeper rings a bell.", beside(LEFT, RIGHT), beside("Nothing", "else"), "Grapes grow in the south."]
+    compressor = load("bm25-sentences", policy=Policy(top_n=2))
+    [after] = compressor.compress([Context.of("Who rings the bell of the keeper?", texts)], budget=budget)
+    assert [warning[:14] for warning in after.warnings] == ["in document 2 "]
+    [after] = compressor.compress([Context.of("Who rings the bell?", texts[:1] + texts[2:])], budget=budget)
+    assert after.warnings == ()
 
 
 @pytest.mark.parametrize("piece", ["aa bb cc dd    ee ff gg hh\n", "a  b\n", "aa bb cc dd  ee ff gg hh\n\n"])

@@ -42,6 +42,13 @@ def compressor(**options: Any) -> CtxPruneCompressor:
     return CtxPruneCompressor(LetterCompressor(), **options)
 
 
+def test_what_is_written_into_a_result_stays_there() -> None:
+    source = Document(content="a a.", meta={"pages": [4]})
+    [out] = compressor().run(QUERY, [source])["documents"]
+    out.meta["pages"].append(5)
+    assert source.meta == {"pages": [4]}
+
+
 def test_fresh_documents_under_their_ids() -> None:
     given = documents()
     before = copy.deepcopy(given)

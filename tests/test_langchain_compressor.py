@@ -120,6 +120,22 @@ def test_every_text_is_slices_of_its_source_and_nothing_is_changed(texts: list[s
         assert "".join("".join(kept).split()) == "".join(document.page_content.split())
 
 
+def test_what_is_written_into_a_result_stays_there() -> None:
+    lock, shared = threading.Lock(), {"pages": [4, 5], "seen": {"ann"}, "where": {"shelf": ["b"]}}
+    shared["self"] = shared
+    sources = [Document(text, metadata={"of": shared, "lock": lock, "pair": (1, 2)}) for text in (BRIDGE, FERRY)]
+    first, second = CtxPruneCompressor(compressor=LetterCompressor(), threshold=0).compress_documents(sources, "q")
+    inner = first.metadata["of"]
+    assert inner is not shared and inner["self"] is inner and first.metadata["lock"] is lock
+    inner["pages"].append(6)
+    inner["seen"].add("bo")
+    inner["where"]["shelf"].clear()
+    for metadata in (sources[0].metadata, second.metadata):
+        found = metadata["of"]
+        assert (found["pages"], found["seen"], found["where"]) == ([4, 5], {"ann"}, {"shelf": ["b"]})
+        assert metadata["pair"] == (1, 2)
+
+
 def test_the_best_documents_share_the_whole_budget() -> None:
     sources = [Document("a b. " * 4), Document("a a. a c."), Document("b b. a b.")]
     [best] = CtxPruneCompressor(compressor=LetterCompressor(), threshold=0.1, budget=6, top_n=1).compress_documents(

@@ -20,8 +20,10 @@ from llama_index.core.schema import (
     ImageNode,
     IndexNode,
     MetadataMode,
+    NodeRelationship,
     NodeWithScore,
     QueryBundle,
+    RelatedNodeInfo,
     TextNode,
 )
 
@@ -53,6 +55,14 @@ def test_fresh_nodes_under_their_ids() -> None:
     assert (second.node.get_content(), second.score) == ("a a.", 1.0)
     assert first.node.metadata["ctxprune"]["kept_spans"] == [{"start": 5, "end": 9, "score": 0.5}]
     assert image.node is given[2].node and image.score == 0.5
+
+
+def test_what_is_written_into_a_result_stays_there() -> None:
+    source = NodeWithScore(node=TextNode(text="a a.", metadata={"pages": [4]}, relationships={}), score=0.1)
+    [out] = postprocessor().postprocess_nodes([source], query_str=QUERY)
+    out.node.metadata["pages"].append(5)
+    out.node.relationships[NodeRelationship.SOURCE] = RelatedNodeInfo(node_id="book")
+    assert source.node.metadata == {"pages": [4]} and source.node.relationships == {}
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,12 @@ PIECES = [
     ),
     *(
         "\u200b",
+        "\x00",
+        "\x93",
+        "&nbsp;",
+        "&quot;",
+        "&lt;",
+        "<br>",
         "\ufeff",
         "\u00a0",
         "\u3000",
@@ -197,3 +203,30 @@ def test_already_normal_text_in_any_script_is_the_source_itself() -> None:
     for text in ("Größe und Straße.", "これは本です。", "यह हिन्दी है।", "هذا كتاب.", "Ещё раз.", "한국어입니다."):
         assert unicodedata.is_normalized("NFC", text)
         assert readable(text) is text
+
+
+@pytest.mark.parametrize(
+    ("source", "read"),
+    [
+        ("The bar\x00ley\x07 is ripe.\x01 Cut it.\x7f", "The barley is ripe. Cut it."),
+        ("Die Gerste\x00 ist schön reif.\x1b Mäht sie.", "Die Gerste ist schön reif. Mäht sie."),
+        ("\x93It\x92s ripe\x94 \x97 he said.", "“It’s ripe” — he said."),
+        ("A&amp;B&nbsp;is&#160;&#xe9;t&eacute; &mdash; &ldquo;so&rdquo; &amp; more.", "A&B is été — “so” & more."),
+        ("soft&shy;ly", "softly"),
+    ],
+)
+def test_controls_and_references_are_read_as_they_are_meant(source: str, read: str) -> None:
+    assert readable(source) == read
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Write &nbsp; for a blank and `&amp;` for the sign, or (&quot;) for the mark.",
+        "a &lt;b&gt;c&#124;d&#x60;e &unheard; f; AT&T; x&y",
+        "Set <br> where a line ends, and `<br>` in a cell.",
+        "\t\n\x0b\x0c\x1c words",
+    ],
+)
+def test_what_is_spoken_of_or_would_be_markup_stays(text: str) -> None:
+    assert normalise(text).text == text

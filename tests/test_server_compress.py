@@ -174,6 +174,8 @@ def test_a_loaded_compressor_does_not_wait_for_a_model_that_is_loading(client, m
         (b'{"query":"a","documents":["b"],"threshold":NaN}', 400, "NaN"),
         (b'{"query":"a","documents":["b"],"budget":' + b"9" * 5000 + b"}", 400, "JSON"),
         (b'{"query":"a","documents":["b"],"threshold":1e999}', 400, "1e999"),
+        (b'{"query":"a","documents":["b"],"rate":0.5,"rate":0.9}', 400, "the field 'rate' stands twice"),
+        (b'{"query":"a","documents":[{"text":"b","id":"c","id":"d"}]}', 400, "the field 'id' stands twice"),
         ([], 422, "dictionary"),
         ({"query": QUERY}, 422, "documents: Field required"),
         (BODY | {"query": None}, 422, "query"),

@@ -29,6 +29,33 @@ def test_the_root_leads_to_the_playground(keys: list[str]) -> None:
     assert (answer.status_code, answer.headers["location"]) == (307, "playground/")
 
 
+@pytest.mark.parametrize("upstream", [None, "http://127.0.0.1:9/v1"])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/compress", {}),
+        ("/v1/rerank", {"documents": []}),
+        ("/v2/rerank", {}),
+        ("/rerank", {"texts": []}),
+        ("/v1/highlight", {}),
+        ("/api/compress/question-specific", {}),
+        ("/livez", None),
+        ("/v1/retrieve", None),
+    ],
+)
+def test_a_slash_more_or_less_leads_nowhere_else(path: str, body: object, upstream: str | None) -> None:
+    client = app_client(upstream_url=upstream)
+    for address in (path, f"{path}/"):
+        answer = client.get(address) if body is None else client.post(address, json=body)
+        assert answer.status_code == (200 if body is None else 422), (address, answer.headers.get("location"))
+
+
+def test_the_playground_keeps_the_slash_that_its_links_need() -> None:
+    client = app_client()
+    assert client.get("/playground").headers["location"] == "playground/"
+    assert client.get("/playground/").status_code == 200
+
+
 def test_the_page_of_the_api_is_off_unless_it_is_switched_on() -> None:
     assert app_client().get("/docs").status_code == 404
     page = app_client(docs=True, api_keys=["secret"]).get("/docs")

@@ -44,6 +44,8 @@ def test_cohere(client, relevance):
     assert [result["index"] for result in row["results"]] == [1, 0, 2]
     assert row["results"][0] == {"index": 1, "relevance_score": relevance[1]}
     assert row["results"][2]["relevance_score"] == 0.0
+    counted = client.post("/v1/rerank", json={"query": QUERY, "documents": TEXTS}).json()["usage"]["total_tokens"]
+    assert row["meta"]["tokens"] == {"input_tokens": counted} and counted > 0
 
 
 def test_tei(client, relevance):
@@ -80,6 +82,12 @@ def test_bad_input(client, path, body, status):
     response = client.post(path, json=body)
     assert response.status_code == status
     assert response.json()["error_type"] == "Validation"
+
+
+def test_of_two_fields_of_one_name_none_is_taken_in_silence(client):
+    body = b'{"query": "a", "documents": ["b", "c"], "top_n": 1, "top_n": 2}'
+    response = client.post("/v1/rerank", content=body, headers={"content-type": "application/json"})
+    assert response.status_code == 400 and "'top_n' stands twice" in response.json()["error"]
 
 
 def test_no_documents_rank_to_nothing(client):

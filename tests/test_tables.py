@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from docs_pages import commands
@@ -253,6 +254,26 @@ def test_a_run_without_answers_tells_what_is_kept_at_each_rate(tmp_path: Path) -
         readers.answers(figures)
 
 
+def test_a_run_of_best_sentences_has_a_line_for_each_set_and_compressor(tmp_path: Path) -> None:
+    path = run_folder(tmp_path / "run")
+    results = json.loads(path.read_text())
+
+    def row(name: str, mean: float, settings: dict[str, int]) -> dict[str, Any]:
+        kept = {"answer_in_context": {"mean": mean, "low": mean - 0.1, "high": mean + 0.1, "n": 50}}
+        return {**results["rows"][0], "compressor": name, "arm": name, "settings": settings, "metrics": kept}
+
+    choices = [(", top 1", 0.5, {}), (", top 4", 1.0, {}), ("", 0.25, {"budget": 30}), ("", 0.76, {"budget": 90})]
+    results["rows"] = [row(f"{name}{end}", mean, chosen) for name in ("b", "a") for end, mean, chosen in choices]
+    results["rows"].append(row("gold", 0.9, {}))
+    path.write_text(json.dumps(results))
+    assert readers.kept_by_sentences(tables.taken(path)).splitlines() == [
+        "| set | sentences by | top 1 / 4 | 30 / 90 tokens | 95% interval of top 1 |",
+        "| --- | ---: | ---: | ---: | ---: |",
+        "| geese | `b` | .50 / 1.00 | .25 / .76 | [0.40, 0.60] |",
+        "|  | `a` | .50 / 1.00 | .25 / .76 | [0.40, 0.60] |",
+    ]
+
+
 def test_a_command_is_shown_without_the_folders_of_its_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "sets").mkdir()
     (tmp_path / "sets" / "geese.jsonl").touch()
@@ -293,16 +314,20 @@ def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
     timing = {"median": 0.0123, "p95": 0.02, "low": 0.01, "high": 0.03}
     contender = {"passage_tokens_per_second": 4321.0, "flops_per_second": 3e9, "dtype": "int8", "speed_up": None}
     fast = {**contender, "name": "b", "seconds": {"median": 3.6}, "speed_up": {"median": 2.04, "low": 1.0, "high": 3.0}}
-    grown = [{"exponent": None}, {"exponent": 0.875}]
+    grown = [{"size": 5, "exponent": None}, {"size": 5000, "exponent": 0.875}]
     report = {
         "command": "python -m benchmarks.speed --quick",
         "cold_start": {"rows": [{"name": "import"}, {"name": "start", "seconds": timing, "peak_mb": 98.7}]},
         "warm": [{"name": "ours", "seconds": timing}],
         "throughput": {
             "peaks": {"int8": 12e9},
-            "sizes": [{"rows": [{**contender, "name": "a", "seconds": {"median": 4.0}}, fast]}],
+            "sizes": [
+                {"passages": 70},
+                {"passages": 4000, "rows": [{**contender, "name": "a", "seconds": {"median": 4.0}}, fast]},
+            ],
         },
-        "growth": {"documents": grown, "words": [{"exponent": 1.04}]},
+        "growth": {"documents": grown, "words": [{"size": 20, "exponent": 1.04}]},
+        "threads": {"threads": 3, "seconds": 2.0, "requests": 1234, "mismatches": 5},
     }
     write_figures(report, tmp_path / "bench.json")
     figures = tables.taken(tmp_path / "bench.json")
@@ -315,4 +340,7 @@ def test_a_report_of_speed_becomes_tables(tmp_path: Path) -> None:
         "| b | 4,321 | 2.0 [1.0, 3.0] | 25% of int8 |",
     ]
     assert (speed.growth(figures), speed.second_look(figures)) == ("0.88 to 1.04", "10%")
+    assert speed.timed(figures) == "4,000 passages"
+    assert speed.grown(figures) == "documents (5 to 5,000) and of words in one document (20 to 20)"
+    assert speed.threads(figures) == "3 threads made 1,234 requests in 2 seconds, 5 answers unlike those of one thread"
     assert (speed.warm(figures), speed.cold(figures)) == ("12 ms", "0.01 s")

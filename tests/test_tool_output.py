@@ -17,9 +17,9 @@ from ctxprune import Context, Document, Pipeline, Policy, load
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.tokens import WordCounter
 from ctxprune.tools import ToolOutputs, prune_tool_output
+from ctxprune.tools.choice import READ_CHARACTERS
 from ctxprune.tools.elements import identifiers
 from ctxprune.tools.json_shape import NOTE
-from ctxprune.tools.prune import READ_CHARACTERS
 from ctxprune.tools.shapes import frame, shape_of
 from ctxprune.types import Span
 
@@ -145,6 +145,42 @@ def test_a_named_element_costs_what_it_costs():
     assert output.over_budget and "exceeded" in output.warnings[0]
 
 
+#: Three of each, of which the second has most letters that count; a note takes six words of a text and of lines.
+SMALL = {
+    "text": "Trams stop at noon.\nQuick queues quit.\nParcels wait outside.",
+    "log": "".join(f"2026-03-0{at} INFO {word} here\n" for at, word in enumerate(["slow", "quick", "late"], 1)),
+    "search": "a.py:1: slow\na.py:7: quick q\na.py:9: late",
+    "json": json.dumps([{"word": "slow"}, {"word": "quick q"}, {"word": "late"}]),
+}
+
+
+@pytest.mark.parametrize("budget", range(4, 10))
+@pytest.mark.parametrize("kind", SMALL)
+def test_the_note_never_takes_the_place_of_the_best(kind: str, budget: int) -> None:
+    output = LETTERS.prune(SMALL[kind], "anything?", budget=budget, threshold=0)
+    assert output.kind == kind and not output.over_budget
+    assert "uick" in output.text
+    assert output.tokens_after <= budget
+    if kind == "json":
+        assert {"word": "quick q"} in json.loads(output.text)
+
+
+def test_the_note_stays_where_the_best_fits_beside_it() -> None:
+    assert LETTERS.prune(SMALL["log"], "?", budget=11, threshold=0).text == (
+        "2026-03-02 INFO quick here\n[ctxprune: 2 of 3 records left out]\n"
+    )
+    longer = SMALL["text"] + "\nNobody knew when the next tram would come that day."
+    assert LETTERS.prune(longer, "?", budget=11, threshold=0).text == (
+        "Quick queues quit.\n[ctxprune: 3 of 4 sentences left out]"
+    )
+
+
+def test_a_sentence_in_parts_is_not_counted_as_several_sentences() -> None:
+    text = "The tram to the harbour, the quay and the mill stops at noon, at three and at nine at night. It rains."
+    output = BM25.prune(text, "When does the tram to the mill stop?", budget=12)
+    assert re.search(r"\[ctxprune: \d+ of \d+ parts left out]", output.text) and output.tokens_after <= 12
+
+
 def test_arrays_within_arrays_lose_elements_of_their_own():
     nested = [
         {"shop": f"shop {at}", "parcels": [{"note": f"{'quick quiet' if at == each else 'slow'}"} for each in range(4)]}
@@ -188,7 +224,7 @@ def test_hits_keep_their_file_and_the_lines_around():
 
 
 def test_a_listing_keeps_the_folders_of_what_it_keeps():
-    assert BM25.prune(TREE, "mail.py", budget=14).text.startswith(".\n├── shop\n│   └── mail.py\n")
+    assert BM25.prune(TREE, "mail.py", budget=16).text.startswith(".\n├── shop\n│   └── mail.py\n")
     output = prune_tool_output(LISTING, "Which script makes the backup?")
     assert output.text.startswith("total 88\n") and "backup.sh" in output.text and "readme.md" not in output.text
 

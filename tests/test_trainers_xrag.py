@@ -98,6 +98,26 @@ def test_stage_2_goes_on_from_stage_1_and_brings_the_teacher_nearer(
     assert load_bridge(tmp_path).config.scale == load_bridge(first).config.scale
 
 
+def test_stage_2_forgets_less_of_stage_1_where_passages_are_mixed_in(
+    first: Path, generator: Path, files: tuple[Path, Path], tmp_path: Path
+) -> None:
+    def nats_of_passages(out: Path, *more: str) -> float:
+        main(command(generator, files, out, 2, "--init", str(first), "--epochs", "8", "--lr", "2e-2", *more))
+        # one step of stage 1 that learns nothing, for its figures
+        again = ["--init", str(out), "--max-steps", "1", "--lr", "1e-12", "--identify", "0"]
+        main(command(generator, files, out / "again", 1, *again))
+        return history(out / "again")[-1]["true"]
+
+    mixed = nats_of_passages(tmp_path / "mixed", "--paraphrase", str(files[0]))
+    assert mixed < nats_of_passages(tmp_path / "apart") - 0.1
+
+
+def test_passages_cannot_be_mixed_into_stage_1(generator: Path, files: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--paraphrase is for stage 2"):
+        main(command(generator, files, tmp_path / "out", 1, "--paraphrase", str(files[0])))
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_repeated_command_goes_on_where_it_stopped(generator: Path, files: tuple[Path, Path], tmp_path: Path) -> None:
     def run(steps: str) -> dict[str, Any]:
         more = ("--evaluate-every", "2", "--identify", "0", "--validation-items", "2", "--epochs", "2")

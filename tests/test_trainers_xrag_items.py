@@ -157,7 +157,7 @@ def test_losses_are_those_of_single_rows_and_the_tenth_has_the_constant_token(
     _, model = loaded
     table = model.get_input_embeddings()
     targets = ["sun", "moon star sea", "rock cell", "vote", "mat </s>"]
-    batch = [item(n, targets[n % 5], "the rock sea and the moon") for n in range(11)]
+    batch = [item(n, targets[n % 5], "the rock sea and the moon" if n % 4 else "") for n in range(11)]
     losses = batch_losses(model, trained, batch, alpha=2.0)
     nll: dict[bool, list[float]] = {True: [], False: []}
     kl: list[float] = []
@@ -166,9 +166,10 @@ def test_losses_are_those_of_single_rows_and_the_tenth_has_the_constant_token(
             token = trained.projector(torch.from_numpy(each.vectors)) if place != 9 else trained.constant[None] * 3.0
             around = [table(torch.tensor(each.before)), token, table(torch.tensor(each.after))]
             student = slow_distributions(model, around, each.target)
-            teacher = slow_distributions(model, [table(torch.tensor(each.told))], each.target)
             nll[place == 9] += (-student[range(len(each.target)), list(each.target)]).tolist()
-            kl += (teacher.exp() * (teacher - student)).sum(-1).tolist()
+            if each.told:
+                teacher = slow_distributions(model, [table(torch.tensor(each.told))], each.target)
+                kl += (teacher.exp() * (teacher - student)).sum(-1).tolist()
     assert losses.nll == pytest.approx(np.mean(nll[False]), abs=1e-4)
     assert losses.constant == pytest.approx(np.mean(nll[True]), abs=1e-4)
     assert losses.kl == pytest.approx(np.mean(kl), abs=1e-4)
@@ -180,7 +181,7 @@ def test_losses_are_those_of_single_rows_and_the_tenth_has_the_constant_token(
 
 
 def test_a_small_batch_leaves_the_constant_token_alone(loaded: tuple[Any, Any], trained: Trained) -> None:
-    losses = batch_losses(loaded[1], trained, [item(1, "sun"), item(2, "moon")], alpha=0.0)
+    losses = batch_losses(loaded[1], trained, [item(1, "sun"), item(2, "moon")], alpha=2.0)
     losses.total.backward()
     assert np.isnan(losses.constant) and losses.kl == 0.0
     assert trained.constant.grad is not None and not trained.constant.grad.any()

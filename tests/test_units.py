@@ -260,10 +260,10 @@ print(wheel.turn(3))¶
         "The wheel goes round¶\nBelow the hill¶\nIt makes no sound¶\nThe night is still¶\n\n"
         "The wheel goes round¶\nAs ever will¶",
         "mill¶\nwater wheel¶\ngrinding stones¶\nflour dust¶",
-        "The Upper Mill¶\n3 Weir Street¶\nMilltown M1 1AA¶",
+        "The Upper Mill¶\nBelow the Weir¶\nMilltown¶",
     ],
 )
-def test_lines_of_verse_lists_and_addresses_are_units(marked: str) -> None:
+def test_lines_of_verse_lists_and_captions_are_units(marked: str) -> None:
     assert_split(marked)
 
 

@@ -115,6 +115,20 @@ def test_speech_without_marks_is_cut_at_clauses_of_a_sensible_size() -> None:
     assert all(each.split()[0] in ("so", "and", "when") for each in found)
 
 
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "โรงสีเก่าริมแม่น้ำเปิดให้เข้าชมทุกวันยกเว้นวันจันทร์ ตั้งแต่เวลา 9 โมงเช้าถึง 4 โมงเย็น¶"
+        " ผู้เข้าชมต้องซื้อบัตรที่ประตูทางทิศเหนือ ราคาใบละ 40 บาทสำหรับผู้ใหญ่¶"
+        " เด็กที่มีอายุต่ำกว่าเจ็ดปีไม่ต้องเสียค่าเข้าชมแต่ต้องมีผู้ปกครองมาด้วยเสมอ",
+        "ໂຮງສີເກົ່າແຄມແມ່ນ້ຳເປີດໃຫ້ເຂົ້າຊົມທຸກມື້ຍົກເວັ້ນວັນຈັນ ຕັ້ງແຕ່ 9 ໂມງເຊົ້າ¶ ຜູ້ເຂົ້າຊົມຕ້ອງຊື້ປີ້ຢູ່ປະຕູທາງທິດເໜືອຊຶ່ງຢູ່ໃກ້ກັບຂົວໄມ້ ລາຄາໃບລະ 40 ກີບ",
+        "กังหันหมุนทั้งวัน น้ำไหลแรง เสียงดัง",
+    ],
+)
+def test_thai_and_lao_are_cut_at_blanks_between_letters(marked: str) -> None:
+    assert_split(marked)
+
+
 def test_thai_without_full_stops_is_cut_at_blanks() -> None:
     found = units("กังหันน้ำหมุนตลอดทั้งวัน " * 60)
     assert all(len(each) <= 240 for each in found)
@@ -182,3 +196,32 @@ def test_a_remark_in_code_that_is_set_in_is_no_heading() -> None:
 def test_commands_that_a_pipe_joins_are_one_unit() -> None:
     command = "grep flour |\n  sort -u |\n  head -3"
     assert units(f"Count the sacks so:\n\n  {command}\n\nThen rest.") == ["Count the sacks so:", command, "Then rest."]
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "The weir leaks.😀 ¶The miller knows!🎉🎉 ¶Nobody mends it?👍🏽 ¶It is late.",
+        "The weir leaks.† ¶The miller knows.‡ ¶It is late.",
+        "1\ufe0f\u20e3 Boats must be kept on a rope\n¶2\ufe0f\u20e3 The weir was mended by the miller\n"
+        "¶3\ufe0f\u20e3 The ferry runs",
+    ],
+)
+def test_signs_behind_a_sentence_belong_to_it(marked: str) -> None:
+    assert_split(marked)
+
+
+def test_a_blank_that_somebody_left_out() -> None:
+    assert_split("The miller came home.¶He had seen the weir and the gate!¶It is late.")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The option is set in gates.toml and read by weir.Open when the program begins, and user.Name is shown below.",
+        "We wrote the site in the Next.js framework and the rest in ASP.NET, of which the old program was made.",
+        "It says e.g.The Gate or similar on the board that stands by the river, and nobody has read it for years.",
+    ],
+)
+def test_names_with_a_full_stop_in_them_stay_whole(text: str) -> None:
+    assert units(text) == [text]

@@ -87,6 +87,11 @@ def test_any_source_is_read(source: str) -> None:
             "<meta content='text/html; charset=koi8-r'>да".encode("koi8-r"),
             "<meta content='text/html; charset=koi8-r'>да",
         ),
+        # signs that only the vendors' supersets of the declared charset have, as pages do
+        ("<meta charset=Shift_JIS>㈱①".encode("cp932"), "<meta charset=Shift_JIS>㈱①"),
+        ("<meta charset=EUC-KR>뷁".encode("cp949"), "<meta charset=EUC-KR>뷁"),
+        ("<meta charset=gb2312>镕€".encode("gb18030"), "<meta charset=gb2312>镕€"),
+        ("<meta charset=windows-874>ไทย…".encode("cp874"), "<meta charset=windows-874>ไทย…"),
         (b"<meta charset=utf-16>\xc3\xa9", "<meta charset=utf-16>é"),
     ],
 )
@@ -135,3 +140,19 @@ def test_tags_that_run_over_lines_are_never_torn() -> None:
     assert [unit for unit in found if unit.count("<") != unit.count(">")] == []
     assert sum("gone through to the basin." in unit and "The keeper opens" in unit for unit in found) == 1
     assert any("Chapter 2. Gates" in unit for unit in found)
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "<p>The lock is open.¶&nbsp; Boats wait.¶&#160;The keeper eats.</p>¶<p>It rains.</p>",
+        "<p>She said &ldquo;The lock is open.&rdquo; ¶Boats wait &amp; turn.&quot; ¶He eats.</p>¶<p>It rains.</p>",
+        '<p>The lock opens.<sup id="c"><a href="#n1">[1]</a></sup> ¶Boats wait.<sup>2</sup> ¶It rains.</p>¶<p>I.</p>',
+        "The lock is open.¶<br>Boats wait.¶<br/>\nThe keeper eats.",
+    ],
+)
+def test_what_a_browser_shows_as_blanks_and_quotes_parts_sentences(marked: str) -> None:
+    text = marked.replace("¶", "")
+    assert [text[unit.start : unit.end] for unit in split_sentences(text)] == [
+        part.strip() for part in marked.split("¶")
+    ]

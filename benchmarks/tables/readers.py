@@ -14,6 +14,8 @@ Figures = Mapping[str, Any]
 
 _METRICS = ("match", "f1", "answer_in_context", "failed", "compress_seconds", "generate_seconds")
 _BM25 = "bm25-sentences"
+#: Between a compressor's name and how many sentences it keeps.
+_TOP = ", top "
 _NAMES = {
     "none": "no context",
     "full": "all passages",
@@ -84,6 +86,38 @@ def kept_at_rates(figures: Figures) -> str:
                 cells.setdefault(row["compressor"], []).append(percent(row["metrics"]["answer_in_context"]))
     head = [f"{name}, {100 * rate:.0f}% of tokens" for name in sets for rate in rates]
     return compact(["", *head], [[f"`{name}`", *row] for name, row in cells.items()])
+
+
+def kept_by_sentences(figures: Figures) -> str:
+    """The share of questions whose answer still stands in the best n sentences ("NAME, top n") and in budgets of
+    tokens, set by set and compressor by compressor; the interval is that of the first choice."""
+    chosen: dict[tuple[str, str], dict[str, Figures]] = {}
+    for name, rows in figures["sets"].items():
+        for row in filter(is_tested, rows):
+            compressor, _, count = row["compressor"].partition(_TOP)
+            choice = f"{_TOP}{count}" if count else f"{row['settings']['budget']}"
+            chosen.setdefault((name, compressor), {})[choice] = row["metrics"]["answer_in_context"]
+    first = next(iter(chosen.values()))
+    tops, budgets = ([each for each in first if each.startswith(_TOP) is flag] for flag in (True, False))
+    numbers = " / ".join(each.removeprefix(_TOP) for each in tops)
+    head = [
+        "set",
+        "sentences by",
+        f"top {numbers}",
+        f"{' / '.join(budgets)} tokens",
+        f"95% interval of top {numbers[0]}",
+    ]
+    lines, above = [], ""
+    for (name, compressor), cells in chosen.items():
+        shares = (" / ".join(_share(cells[each]["mean"]) for each in choices) for choices in (tops, budgets))
+        interval = f"[{cells[tops[0]]['low']:.2f}, {cells[tops[0]]['high']:.2f}]"
+        lines.append(["" if name == above else name, f"`{compressor}`", *shares, interval])
+        above = name
+    return compact(head, lines)
+
+
+def _share(mean: float) -> str:
+    return f"{mean:.2f}".removeprefix("0")
 
 
 def answers_short(figures: Figures) -> str:

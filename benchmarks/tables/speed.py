@@ -69,6 +69,29 @@ def growth(figures: Figures) -> str:
     return f"{min(powers):.2f} to {max(powers):.2f}"
 
 
+def timed(figures: Figures) -> str:
+    """How many passages `throughput` and `second_look` are of."""
+    return f"{figures['throughput']['sizes'][-1]['passages']:,} passages"
+
+
+def grown(figures: Figures) -> str:
+    """The sizes that the powers of `growth` are of."""
+    documents, words = (
+        f"{rows[0]['size']:,} to {rows[-1]['size']:,}"
+        for rows in (figures["growth"][of] for of in ("documents", "words"))
+    )
+    return f"documents ({documents}) and of words in one document ({words})"
+
+
+def threads(figures: Figures) -> str:
+    """What many threads were asked at once, and how many of their answers were not those of one."""
+    run = figures["threads"]
+    return (
+        f"{run['threads']} threads made {run['requests']:,} requests in {run['seconds']:.0f} seconds, "
+        f"{run['mismatches']:,} answers unlike those of one thread"
+    )
+
+
 def peers(figures: Figures) -> str:
     """A line a peer, ours first; one that did not run has its reason in place of figures."""
     budgets = [str(budget) for budget in figures["budgets"]]

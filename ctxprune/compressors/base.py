@@ -15,6 +15,7 @@ from ctxprune.plain import plain_budget, plain_threshold
 from ctxprune.select import Policy, note_untouched, select
 from ctxprune.text import UnitKind, checked_units, split_sentences
 from ctxprune.text.language import checked_language, guess_language
+from ctxprune.text.layout import in_columns
 from ctxprune.text.normal import normalise
 from ctxprune.text.quiet import hushed
 from ctxprune.timing import stage
@@ -211,6 +212,8 @@ class ScoringCompressor(ABC):
             policy=policy,
             relevant=None if self.default_companions is None else relevant,
         )
+        if self.default_companions is not None:
+            chosen = _note_columns(chosen)
         return note_untouched(scored, chosen, threshold) if budget is None else chosen
 
     def rules(self, scored: Context) -> Rules:
@@ -306,6 +309,19 @@ def narrow(extract: Extract, units: Iterable[Span], *, score: float | None = Non
         units=tuple(unit for unit, _ in merged),
         kept=tuple(kept for _, kept in merged),
         score=extract.score if score is None else score,
+    )
+
+
+def _note_columns(after: Context) -> Context:
+    """`after`, with a warning when a document of which something is kept is set in two columns."""
+    places = [
+        str(extract.index + 1) for extract in after.extracts if any(extract.kept) and in_columns(extract.source.text)
+    ]
+    if not places:
+        return after
+    return after.warn(
+        f"in document {', '.join(places)} two columns of text stand side by side, line by line; text extracted without "
+        "its layout (pdftotext without -layout) has one after the other, which is easier to prune and to read"
     )
 
 

@@ -215,6 +215,17 @@ _BLOCKS = _APART | set(
 _CELLS = {"td", "th"}
 _CELL_MARK = " | "
 _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
+#: What browsers read under these names (WHATWG, Encoding Standard): supersets, which pages use, and names of their own.
+_MEANT = {
+    **dict.fromkeys(("iso-8859-1", "latin1", "us-ascii", "ascii"), "cp1252"),
+    "iso-8859-9": "cp1254",
+    **dict.fromkeys(("tis-620", "iso-8859-11", "windows-874"), "cp874"),
+    **dict.fromkeys(("shift_jis", "shift-jis", "sjis", "x-sjis"), "cp932"),
+    **dict.fromkeys(("euc-kr", "ks_c_5601-1987"), "cp949"),
+    **dict.fromkeys(("gb2312", "gbk", "x-gbk"), "gb18030"),
+    "iso-8859-8-i": "iso-8859-8",
+    "x-mac-cyrillic": "mac-cyrillic",
+}
 #: A declared charset stands in this many bytes at the beginning, as browsers look for it.
 _DECLARED = 1024
 
@@ -260,11 +271,9 @@ def decode_page(content: bytes) -> str:
         if content.startswith(mark):
             return content.decode(encoding)
     declared = _CHARSET.search(content[:_DECLARED])
-    name = declared.group(1).decode("ascii") if declared else "utf-8"
-    # a page that browsers read by its bytes can be no UTF-16 whatever it says, and latin-1 means windows-1252 there
-    if name.lower().startswith("utf-16"):
-        name = "utf-8"
-    return content.decode("cp1252" if name.lower() in {"iso-8859-1", "latin1", "us-ascii", "ascii"} else name)
+    name = declared.group(1).decode("ascii").lower() if declared else "utf-8"
+    # a page whose declaration can be read byte by byte is no UTF-16, whatever it says
+    return content.decode("utf-8" if name.startswith("utf-16") else _MEANT.get(name, name))
 
 
 class _Parser(HTMLParser):

@@ -17,11 +17,13 @@ from ctxprune.text.atoms import (
     clauses,
     enclosing,
     inline_code,
+    is_spaced,
     is_unmarked,
     merge,
     names,
     numbers,
     pieces,
+    spaced_clauses,
     spaced_spans,
     trim,
 )
@@ -143,12 +145,15 @@ def _is_long(text: str, unit: Offsets, prose: Sequence[Offsets], apart: Sequence
     if end - start > max_characters:
         around = enclosing(apart, start + 1)
         return around is None or around[1] < end
-    if end - start < UNMARKED:
+    if end - start < UNMARKED and not is_spaced(text, unit):
         return False
     place = bisect_right(prose, start, key=itemgetter(0)) - 1
-    return place >= 0 and end <= prose[place][1] and is_unmarked(text, unit)
+    return place >= 0 and end <= prose[place][1] and (is_unmarked(text, unit) or is_spaced(text, unit))
 
 
 def _cut(text: str, unit: Offsets, limit: int, held: Sequence[Offsets]) -> Iterable[Offsets]:
-    parts = clauses(text, unit, held) if limit >= UNMARKED and is_unmarked(text, unit) else [unit]
+    if limit >= UNMARKED and is_spaced(text, unit):
+        parts: Iterable[Offsets] = spaced_clauses(text, unit, held)
+    else:
+        parts = clauses(text, unit, held) if limit >= UNMARKED and is_unmarked(text, unit) else [unit]
     return (piece for part in parts for piece in pieces(text, part, limit, held))

@@ -12,6 +12,7 @@ from ctxprune.text.pages import SENTENCE_END
 from ctxprune.text.titles import is_title_text
 
 _COUNTED = re.compile(r"[ \t]*(\d{1,2})[.)]?[ \t]+(?=[^\W\d_a-z])")
+_DATE = re.compile(r"[ \t]*\d{1,2}\.?[ \t]+[^\W\d_]{3,12}\.?[ \t]+(?:19|20)\d\d\s*$")
 _CAPITAL = re.compile(r"[¿¡\"“„«]?[^\W\d_a-z]")
 #: How a list begins that a title may stand over.
 _FIRST_ITEM = re.compile(r"[ \t]*(?:[-*+•‣◦–·]|\(?(?:1|a|i)[.)]|1\.1\.?)[ \t]")
@@ -25,6 +26,9 @@ _MARKS = re.compile(r"[:*#|<>\[\]{}=@/\\]|[.,;]\s|\d{4}|\d:\d")
 _UNMARKED = ("plain", "verse")  # what may be a title though nothing marks it
 _SHORTEST_TEXT = 30  # characters; below a title stands at least so much
 _SHORTEST, _LONGEST = 3, 50  # characters of a title without a number
+#: A sentence that goes on, a link, a credit, and the number of a figure: no title of a whole line.
+_NO_LONG_TITLE = re.compile(r"[|<>\[\]{}=@/\\*#_`]|[.!?;]\s|^\w+\.? \d|[,;–-]$|\([^()]*$")
+_LONGEST_LINE = 120  # characters of such a title
 _ASKS = ("?", "？", "؟")
 _LONGEST_QUESTION = 110  # characters
 _FEWEST_QUESTIONS = 3  # of a FAQ; fewer may be asked in passing
@@ -51,7 +55,11 @@ def mark_apart_titles(lines: Sequence[Line], kinds: list[Kind], *, steps: bool) 
                 kinds[title.start] = "heading"
         elif _is_question(lines, kinds, title.start, body):
             asked.append(title.start)
-        elif _is_set_in(lines, kinds, title.start, body) or _is_plain_title(lines, kinds, above, title.start, body):
+        elif (
+            _is_set_in(lines, kinds, title.start, body)
+            or _is_plain_title(lines, kinds, above, title.start, body)
+            or _is_long_title(lines, kinds, above, title.start, body)
+        ):
             plain.append(title.start)
     for place in asked if len(asked) >= _FEWEST_QUESTIONS else []:
         kinds[place] = "heading"
@@ -67,7 +75,9 @@ def _is_counted_title(
 ) -> bool:
     """Whether "2. Fees" stands alone over text, or over "2.1", and is not one of a list with blank lines."""
     number, first = _COUNTED.match(lines[place].text), lines[body.start]
-    if number is None or not is_title_text(lines[place], number) or first.indent > lines[place].indent:
+    if number is None or _DATE.match(lines[place].text):
+        return False
+    if not is_title_text(lines[place], number) or first.indent > lines[place].indent:
         return False
     if kinds[body.start] not in ("plain", "item", "heading", "turn") or _is_item_beside(
         lines, above, int(number[1]) - 1
@@ -172,3 +182,28 @@ def _is_entry(line: Line, kind: Kind) -> bool:
 def _depth(line: Line) -> int:
     number = _ENTRY.match(line.text)
     return number[1].count(".") if number else 0
+
+
+def _is_long_title(lines: Sequence[Line], kinds: Sequence[Kind], above: range | None, place: int, body: range) -> bool:
+    """Whether most of a line, which ends no sentence, stands over more text than itself that ends one."""
+    line, text, first = lines[place], lines[place].text.strip(), lines[body.start]
+    if kinds[place] not in _UNMARKED or line.quote or not _LONGEST < len(text) <= _LONGEST_LINE:
+        return False
+    if line.text.endswith(" "):  # of a sentence that a program broke here
+        return False
+    if not _CAPITAL.match(text) or _NO_LONG_TITLE.search(text) or _NO_TITLE.match(text) or line.indent != first.indent:
+        return False
+    if SENTENCE_END.search(text) or (above is not None and not _may_stand_above(lines, kinds, above)):
+        return False
+    if kinds[body.start] == "item":
+        return _FIRST_ITEM.match(first.text) is not None and len(body) > 1
+    if kinds[body.start] != "plain" or not _CAPITAL.match(first.text.strip()):
+        return False
+    length = sum(len(lines[at].text.strip()) for at in body)
+    return length > len(text) and SENTENCE_END.search(lines[body.stop - 1].text) is not None
+
+
+def _may_stand_above(lines: Sequence[Line], kinds: Sequence[Kind], above: range) -> bool:
+    """Whether a paragraph is at its end where it stops, so that a title may follow."""
+    last = above.stop - 1
+    return kinds[last] not in _UNMARKED or SENTENCE_END.search(lines[last].text) is not None

@@ -158,6 +158,16 @@ def trim(text: str, start: int, end: int) -> Offsets | None:
 UNMARKED, PIECE = 400, 240
 _SHORTEST = 90  # characters; a piece is not cut shorter to end at a better place
 
+#: Letters of the scripts whose sentences end with a blank and no mark: Thai and Lao.
+_SPACED_LETTER = "[\u0e01-\u0e4e\u0e81-\u0ecd\u0edc-\u0edf]"
+_SPACED_LETTERS = re.compile(_SPACED_LETTER)
+#: A blank that may end one: between letters, for those beside numbers and names part no clauses. ๆ, ฯ and ໆ repeat
+#: and shorten the word before them.
+_SPACED_END = re.compile(rf"(?<={_SPACED_LETTER})[ \t]*(?:\n|[ \t])\s*(?!ๆ|ฯ|ໆ)(?={_SPACED_LETTER})")
+#: Characters of a clause or two in these scripts: shorter ones are joined.
+SPACED = 60
+_SPACED_SHARE = 0.5  # of the characters of a unit
+
 _MARKED = re.compile(r"[.!?…:;。！？।॥؟۔][\"'”’»)\]*_]*$|[;,] (?:and|or)$")
 _UNPUNCTUATED = re.compile(r"[^.,;:!?()…–—、，。；：！？«»“”؟،।]{400}")
 # What a clause begins with where no comma says so; of speech, whose transcripts have no marks at all.
@@ -176,6 +186,26 @@ def is_unmarked(text: str, unit: Offsets) -> bool:
     """Whether no mark ends the unit, or none at all stands in much of it: then it is no sentence."""
     last = text[max(unit[0], unit[1] - 12) : unit[1]]
     return _MARKED.search(last) is None or _UNPUNCTUATED.search(text, *unit) is not None
+
+
+def is_spaced(text: str, unit: Offsets) -> bool:
+    """Whether a unit is in a script whose sentences end with a blank and no mark, and long enough to hold several."""
+    if unit[1] - unit[0] < 2 * SPACED or text.isascii():
+        return False
+    return len(_SPACED_LETTERS.findall(text, *unit)) >= _SPACED_SHARE * (unit[1] - unit[0])
+
+
+def spaced_clauses(text: str, unit: Offsets, held: Sequence[Offsets] = ()) -> Iterator[Offsets]:
+    """`unit`, which `is_spaced`, cut at the blanks between its letters, in trimmed pieces of at least `SPACED`."""
+    start = unit[0]
+    for blank in _SPACED_END.finditer(text, *unit):
+        cut = blank.end()
+        if min(cut - start, unit[1] - cut) >= SPACED and enclosing(held, cut) is None:
+            if piece := trim(text, start, cut):
+                yield piece
+            start = cut
+    if piece := trim(text, start, unit[1]):
+        yield piece
 
 
 def clauses(text: str, unit: Offsets, held: Sequence[Offsets] = (), *, size: int = PIECE) -> Iterator[Offsets]:

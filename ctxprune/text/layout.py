@@ -13,9 +13,11 @@ from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.columns import mark_columns
 from ctxprune.text.dumps import mark_dumps
 from ctxprune.text.entries import mark_entries
+from ctxprune.text.letters import mark_letters
 from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
+from ctxprune.text.recipes import mark_recipes
 from ctxprune.text.records import mark_records, mark_references
 from ctxprune.text.sessions import mark_sessions
 from ctxprune.text.spaced_tables import mark_spaced_tables
@@ -75,11 +77,13 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_dumps(lines, kinds)
         mark_sessions(lines, kinds)
         mark_senders(lines, kinds)
+        mark_letters(lines, kinds)
         mark_settings(lines, kinds)
         mark_columns(lines, kinds)
         mark_tables(lines, kinds)
         mark_spaced_tables(lines, kinds)
         mark_entries(lines, kinds)
+        mark_recipes(lines, kinds)
         mark_questions(lines, kinds)
         mark_numbered(lines, kinds)
     if not tags:
@@ -97,6 +101,11 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_verse(lines, kinds)
     mark_pages(text, lines, kinds)
     return lines, kinds
+
+
+def in_columns(text: str) -> bool:
+    """Whether running text stands in two columns somewhere, so that its lines are not in the order to read them in."""
+    return _SAME_LINE.search(text) is not None and "columns" in layout(text)[1]
 
 
 def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
@@ -267,3 +276,13 @@ def _fits(left: str, right: str, width: float) -> bool:
     """Whether the next line's first word would have had room: then somebody meant the break."""
     word = _FIRST_WORD.match(right)
     return len(left) + 1 + (len(word.group()) if word else 0) <= width
+
+
+def force_records(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Make a record of every line, with the deeper indented ones below it; what is a record by its shape stays so."""
+    for paragraph in paragraphs(kinds):
+        margin = min(lines[place].indent for place in paragraph)
+        for place in paragraph:
+            if kinds[place] not in ("record", "more", "header", "row"):
+                deeper = lines[place].indent > margin and place > paragraph[0]
+                kinds[place] = "more" if deeper else "record"

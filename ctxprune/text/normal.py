@@ -8,7 +8,6 @@ kept is always a slice of the source.
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -17,56 +16,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.text.atoms import Offsets
-from ctxprune.text.patterns import on_use
+from ctxprune.text.characters import Edit, other_characters, references, terminal_codes
 
 IntArray = npt.NDArray[np.int64]
-#: A stretch of the text before, [start, end), and what stands in its place.
-Edit = tuple[int, int, str]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
+#: The steps that exchange characters, before those that look at words and lines.
+_CHARACTERS = (terminal_codes, references, other_characters)
 
-_SPACES = "\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000"
-_INVISIBLE = "\u00ad\u034f\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u2064\u2066-\u2069\ufe00-\ufe0f\ufeff"
-_LETTER = r"[^\W\d_]"
-# Forms of letters and digits that mean the letter or digit; signs (™, ½, №, ！) are left as they are, since the
-# splitter knows them and "Apple™" is not "AppleTM".
-_COMPATIBLE = (
-    "\u0132\u0133\u017f\u2080-\u2089\u2160-\u217f\u2460-\u2473\u2e80-\u2fd5\uf900-\ufaff\ufb00-\ufb06\ufb13-\ufb17"
-    "\ufb1d-\ufb4f\ufb50-\ufd3d\ufd50-\ufdf9\ufe70-\ufefc\uff10-\uff19\uff21-\uff3a\uff41-\uff5a\U0001d400-\U0001d7ff"
-    "\U0002f800-\U0002fa1f"
-)
-_UNUSUAL_FORMS = (
-    rf"(?P<broken>(?<={_LETTER})[\u00ad\u00ac][ \t]*(?:\r\n?|\n)[ \t\f]*(?={_LETTER}))"
-    r"|(?P<line>\r\n?|[\u0085\u2028])|(?P<paragraph>\u2029)"
-    rf"|(?P<space>[{_SPACES}])"
-    rf"|(?P<invisible>[{_INVISIBLE}\U000e0100-\U000e01ef]+|(?<=[A-Za-z\u00c0-\u04ff])[\u200c\u200d]+)"
-    r"|(?P<hyphen>[\u2010\u2011])"
-    rf"|(?P<note>(?<={_LETTER}{{3}})[\u00b9\u00b2\u00b3\u2070\u2074-\u2079]+(?!\w))"
-    rf"|(?P<form>[\uff66-\uff9d][\uff9e\uff9f]?|[{_COMPATIBLE}])"
-)
-_COMPOSING = (
-    "\u0300-\u036f\u0653-\u0655\u093c\u09bc\u09be\u09d7\u0a3c\u0b3c\u0b3e\u0b56\u0b57\u0bbe\u0bd7\u0c56\u0cc2\u0cd5\u0cd6"
-    "\u0d3e\u0d57\u0dca\u0dcf\u0ddf\u102e\u3099\u309a"
-)
-# One class first, in which the engine finds most texts to have nothing unusual.
-_ANY = (
-    "\u0085\u00ac\u00b2\u00b3\u00b9\u200c\u200d\u2010\u2011\u2028\u2029\u2070\u2074-\u2079\r"
-    rf"{_SPACES}{_INVISIBLE}\U000e0100-\U000e01ef\uff66-\uff9f{_COMPATIBLE}"
-)
-_UNUSUAL = on_use(rf"(?=[{_ANY}])(?:{_UNUSUAL_FORMS})")
-_UNUSUAL_OR_APART = on_use(
-    rf"(?P<apart>[\u1100-\u1112][\u1161-\u1175][\u11a8-\u11c2]?|[^\s\u00ad\u200b-\u200f][{_COMPOSING}]+"
-    rf"|[\u0340\u0341\u0343\u0344\u0374\u0387\u0958-\u095f\u09dc-\u09df\u0a33-\u0a5e\u2126\u212a\u212b])|(?=[{_ANY}])(?:{_UNUSUAL_FORMS})"
-)
-_FIXED = {"broken": "", "line": "\n", "paragraph": "\n\n", "space": " ", "invisible": "", "hyphen": "-", "note": ""}
-
-# Colours and titles of terminals, and letters printed one over another ("N", back, "N") for bold or underlined.
-_TERMINAL = re.compile(
-    r"\x1b\[[0-?]{0,40}[ -/]{0,4}[@-~]|\x1b\][^\x07\x1b\n]{0,500}(?:\x07|\x1b\\)|\x1b[()#][0-9A-Z]|\x1b[=>78DEHMc]"
-    r"|[^\n\x08]\x08"
-)
 # A hyphen at a line end, or where a line end has become a blank.
 _BREAK = re.compile(r"-(?:[ \t]*\n[ \t\f]*| +)")
+_LETTER = r"[^\W\d_]"
 _LETTERS = re.compile(rf"{_LETTER}+")
 _TOKEN_END = re.compile(r"\S*\Z")
 _COMPOUND = re.compile(rf"{_LETTER}+(?:-{_LETTER}+)*")
@@ -171,11 +131,11 @@ def normalise(text: str, *, keep_gaps: bool = False) -> NormalText:
     Undone: hyphenation at line ends, soft hyphens, zero-width characters, byte order marks, ligatures and other forms
     of letters and digits, spaces other than the blank, accents apart from their letters, line ends of other systems,
     note marks after words, bars at the margin, lines stretched to the margin or with empty ones between, colours and
-    overstriking of terminals. Lone surrogates become U+FFFD.
+    overstriking of terminals, control characters, character references ("&nbsp;"). Lone surrogates become U+FFFD.
     """
     layers: list[_Layer] = []
     joints: list[Offsets] = []
-    for step in (_terminal, _characters, _barred, _single_spaced, _mended if keep_gaps else _words_in_one):
+    for step in (*_CHARACTERS, _barred, _single_spaced, _mended if keep_gaps else _words_in_one):
         edits = list(step(text))
         if not edits:
             continue
@@ -228,28 +188,6 @@ def _moved(
     inside = positions < stop[near]
     moved = np.where(inside, new_stop[near] if ends else new_begin[near], positions - stop[near] + new_stop[near])
     return np.where(place < 0, positions, moved)
-
-
-def _terminal(text: str) -> Iterator[Edit]:
-    """What tells a terminal to colour or to overstrike."""
-    if "\x1b" in text or "\b" in text:
-        yield from ((match.start(), match.end(), "") for match in _TERMINAL.finditer(text))
-
-
-def _characters(text: str) -> Iterator[Edit]:
-    """Characters that stand for others, or for nothing."""
-    if text.isascii():
-        if "\r" in text:
-            yield from ((match.start(), match.end(), "\n") for match in re.finditer("\r\n?", text))
-        return
-    pattern = _UNUSUAL if unicodedata.is_normalized("NFC", text) else _UNUSUAL_OR_APART
-    for match in pattern.finditer(text):
-        old, kind = match[0], match.lastgroup or ""
-        new = _FIXED.get(kind)
-        if new is None:
-            new = unicodedata.normalize("NFC" if kind == "apart" else "NFKC", old)
-        if new != old:
-            yield match.start(), match.end(), new
 
 
 def _barred(text: str) -> Iterator[Edit]:

@@ -1,4 +1,4 @@
-"""Take the score from units that answer nothing: rules, blobs, menus of web pages, running titles that come again."""
+"""Take the score from units that answer nothing: rules, blobs, menus, running titles again, formulas of letters."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ctxprune.text.atoms import Offsets
 from ctxprune.text.layout import layout
+from ctxprune.text.letters import says_only_formula
 from ctxprune.text.markup import is_html, silent_units
 from ctxprune.text.navigation import leads_elsewhere
 from ctxprune.text.normal import normalise
@@ -24,12 +25,14 @@ def is_rule(text: str, start: int, end: int) -> bool:
 
 
 def hushed(text: str, units: Sequence[Span]) -> list[Span]:
-    """The units, with the score lowered to 0 at most of those that are nothing but rules, blobs, menus of HTML, or a
-    running title or number of a page after its first. Linear in the text's length.
+    """The units, with the score lowered to 0 at most of those that are nothing but rules, blobs, menus of HTML, a
+    running title or number of a page after its first, or a letter's closing ("Yours sincerely,") or greeting to nobody
+    by name. Linear in the text's length.
     """
     leads = leads_elsewhere(text, units, tags=is_html(text))
     rules = (is_rule(text, unit.start, unit.end) for unit in units)
-    kinds = zip(rules, silent_units(text, units), leads, _repeats_title(text, units), strict=True)
+    formulas = (says_only_formula(text, unit.start, unit.end) for unit in units)
+    kinds = zip(rules, formulas, silent_units(text, units), leads, _repeats_title(text, units), strict=True)
     quiet = [any(reasons) for reasons in kinds]
     if not any(quiet):
         return list(units)

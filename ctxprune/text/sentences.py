@@ -11,8 +11,8 @@ import sentencex
 
 from ctxprune.text.abbreviations import is_abbreviation
 from ctxprune.text.language import function_words
-from ctxprune.text.layout import layout
-from ctxprune.text.lines import Kind, Line, paragraphs
+from ctxprune.text.layout import force_records, layout
+from ctxprune.text.lines import Kind, Line
 from ctxprune.text.patterns import on_use
 from ctxprune.text.speakers import is_part
 
@@ -26,7 +26,7 @@ HAN_CHARACTER = on_use(f"[{HAN}]")
 _STRONG = "。！？｡．؟۔।॥։።፧။។᠃"  # end a sentence without a blank after them
 _FULL = "。！？｡"
 _MARKS = f".!?…‼⁇⁈⁉．{_STRONG}"
-_CLOSERS = "\"'’”“«»)\\]}」』）】》〉*_¹²³⁰⁴-⁹"
+_CLOSERS = "\"'’”“«»)\\]}」』）】》〉*_¹²³⁰⁴-⁹†‡\u200d\u2600-\u27bf\u2b50\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff"
 # What closes each; German „…“ and Polish „…”, French « … » and German »…«.
 _PAIRS = {
     "(": ")",
@@ -45,8 +45,9 @@ _PAIRS = {
 }
 #: The number of a note that extraction has set on the line: "of oak.2 It".
 _NOTE = r"(?<=[a-z]{3}[.?!])[1-9]\d?(?=\s+[A-Z\"“])"
-#: The same in brackets: "the results.(2) No method".
+#: The same in brackets, "the results.(2) No method", and raised in HTML.
 _BRACKETED = r"(?<=[a-z\d%)]{2}[.?!])\((?:[1-9]\d?|[a-z]|\*{1,3})\)(?=\s|$)"
+_RAISED = r"<sup\b[^<>\n]{0,200}>(?:<[^<>\n]{1,200}>){0,2}\[?\w{1,4}\]?"
 #: Signs that somebody sets behind a sentence, not before the next: "We pay the postage. ✅".
 _SIGNS = re.compile(
     r"[ \t]*(?:[\u2600-\u27bf\u2b50\u2b55\u203c\u2049\U0001f1e6-\U0001f1ff\U0001f300-\U0001faff]"
@@ -60,7 +61,7 @@ def _events(marks: str) -> re.Pattern[str]:
         rf"([{marks}{re.escape(''.join(_PAIRS))}])"
         rf"(?:(?<=[{marks}])([{marks}]*+)"
         # not possessive: in a group that captures, Python up to 3.11.4 then raises SystemError; the bound limits memory
-        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE}|{_BRACKETED}){{0,1000}}))?"
+        rf"((?:[{_CLOSERS}]|\[[0-9, –-]{{1,12}}\]|</\w{{1,10}}>|{_NOTE}|{_BRACKETED}|{_RAISED}){{0,1000}}))?"
     )
 
 
@@ -218,7 +219,7 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
         return False  # "1．" of an enumeration, "3．5"
     if mark[-1] in _STRONG:
         return gap != "" or stop == event.end(2) or word[0] not in "とっ"  # 「…。」と goes on
-    if not gap:
+    if not gap and not _lacks_blank(prose, place, stop, word):
         return HAN_CHARACTER.match(text, stop) is not None and HAN_CHARACTER.match(text, place - 1) is not None
     if word[0].islower() and not caseless:
         return False
@@ -246,6 +247,15 @@ def _ends(prose: Prose, last: int, event: re.Match[str], stop: int, caseless: bo
     if mark not in (".", "!"):
         return True
     return not _abbreviated(prose, place, mark, word.capitalize() if caseless else word)
+
+
+def _lacks_blank(prose: Prose, place: int, stop: int, word: str) -> bool:
+    """Whether somebody has left out the blank: "It is closed.The ferry", where no name goes on with such a word."""
+    token = prose.text[max(prose.start, place - 24) : place].split()[-1:]
+    if not word[0].isupper() or word.lower() not in function_words(prose.language):
+        return False
+    is_word = bool(token) and len(token[0]) > 1 and token[0].isalpha() and token[0].islower()
+    return is_word and prose.text[stop + len(word) : stop + len(word) + 1].isspace()
 
 
 def _behind_tag(text: str, start: int, end: int) -> int:
@@ -388,13 +398,3 @@ def _opens_block(lines: Sequence[Line], kinds: Sequence[Kind], place: int, previ
     if kind == "plain":
         return previous not in _RUNNING or lines[place].quote != lines[place - 1].quote
     return kind != "under" or previous not in ("plain", "row", "header", "verse")
-
-
-def force_records(lines: Sequence[Line], kinds: list[Kind]) -> None:
-    """Make a record of every line, with the deeper indented ones below it; what is a record by its shape stays so."""
-    for paragraph in paragraphs(kinds):
-        margin = min(lines[place].indent for place in paragraph)
-        for place in paragraph:
-            if kinds[place] not in ("record", "more", "header", "row"):
-                deeper = lines[place].indent > margin and place > paragraph[0]
-                kinds[place] = "more" if deeper else "record"

@@ -1,4 +1,4 @@
-"""Find tables with blank lines in them: between all rows, or between the header and the rows."""
+"""Find tables with blank lines in them: between all rows, or between the header and the rows; match the two."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from ctxprune.text.lines import Kind, Line, paragraphs
 from ctxprune.text.tables import mark_rows
+from ctxprune.types import Span
 
 _GAP = re.compile(r"\S {2,}\S")
 _FREE = frozenset({"plain", "turn", "item", "row", "header"})
@@ -67,3 +68,10 @@ def _mark_header(lines: Sequence[Line], kinds: list[Kind], place: int, below: ra
     before = kinds[place : below.stop]
     if not (mark_rows(lines, kinds, [place, *free]) and kinds[place] == "header"):
         kinds[place : below.stop] = before
+
+
+def has_columns(text: str, header: Span, row: Span) -> bool:
+    """Whether a row has as many cells as the header names, where a mark parts them, or gaps as it has."""
+    names, cells = (text[unit.start : unit.end].split("\n", 1)[0].strip("| \t") for unit in (header, row))
+    mark = next((each for each in "\t|;," if each in names), None)
+    return _GAP.search(cells) is not None if mark is None else names.count(mark) == cells.count(mark)

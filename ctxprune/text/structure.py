@@ -12,12 +12,14 @@ from ctxprune.text.captions import is_caption
 from ctxprune.text.html_tables import UNIT_TAG, TableHeaders, tables_of
 from ctxprune.text.layout import layout
 from ctxprune.text.leaning import Leaning
+from ctxprune.text.letters import closes_letter
 from ctxprune.text.levels import HEADED, UNDERLINE, heading_levels, tag_level, unfold
 from ctxprune.text.lines import Kind, Line
 from ctxprune.text.marks import Marks
 from ctxprune.text.markup import is_html, list_depths, silent_units
 from ctxprune.text.normal import normalise
 from ctxprune.text.pages import SENTENCE_END
+from ctxprune.text.spaced_tables import has_columns
 from ctxprune.text.speakers import answers, asks, names_in_turn
 from ctxprune.types import Span
 
@@ -47,7 +49,6 @@ _SECTION = re.compile(r"(?:[#;][^\n]{0,200}\n)*\[{1,2}[^\W\d][\w .:/\"'@-]{0,100
 _CUE_TEXT = re.compile(r"-->[^\n]{0,80}\n[a-zß-öø-ÿ]")
 _LONGEST_TURN = 160  # characters of what is brought along to say who speaks
 _BOXES = ("tr", "td", "li")  # what may hold a heading
-_GAP = re.compile(r"\S {2,}\S")
 _TAG_KINDS: dict[str, RoleKind] = {
     **{f"h{level}": "heading" for level in range(1, 7)},
     "summary": "heading",
@@ -147,7 +148,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
                 state.intro = None
             _close_paragraph(state, line.indent)
             below = kind == "table row" and roles[-1].kind in ("table header", "table row")
-            if below and header is not None and _has_columns(text, units[header], unit):
+            if below and header is not None and has_columns(text, units[header], unit):
                 state.header = header
         if kinds[place] == "furniture" and first:  # nothing leans on the title of a page
             roles.append(Role(kind))
@@ -168,7 +169,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
         if kind == "list item" and _introduces(state, roles, text, units, index):
             state.intro, state.introduced_at = index - 1, line.indent
         role = _role(state, kind, index, column, levels.get(place, 0), first=first, text=text, unit=unit)
-        if index and kind == "record" and _goes_on(text, units[index - 1], unit):
+        if index and kind == "record" and _goes_on(text, units, roles[-1], index):
             role = replace(role, leans_on=index - 1)
         roles.append(role)
         if html:
@@ -186,10 +187,16 @@ def _introduces(state: _Open, roles: Sequence[Role], text: str, units: Sequence[
     return between.strip(" \t>") == "\n" and SENTENCE_END.search(text, above.start, above.end) is None
 
 
-def _goes_on(text: str, before: Span, unit: Span) -> bool:
-    """Whether a record goes on with the one above: a subtitle within a sentence, or a block after AsciiDoc's "+"."""
-    if text.endswith("\n+", before.start, before.end):
+def _goes_on(text: str, units: Sequence[Span], above: Role, index: int) -> bool:
+    """Whether a record goes on with the one above: a subtitle within a sentence, a block after AsciiDoc's "+", the name
+    below a letter's closing, the address below that name."""
+    before, unit = units[index - 1], units[index]
+    if text.endswith("\n+", before.start, before.end) or closes_letter(text, before.start, before.end):
         return True
+    if above.leans_on is not None and text[before.end : unit.start].strip(" \t>") == "\n":
+        closing = units[above.leans_on]
+        if closes_letter(text, closing.start, closing.end):
+            return True
     cue = _CUE_TEXT.search(text, unit.start, unit.end)
     return (
         cue is not None
@@ -264,13 +271,6 @@ def _close_paragraph(state: _Open, indent: int) -> None:
         state.term = None
     while state.items and state.items[-1][0] > indent:
         state.items.pop()
-
-
-def _has_columns(text: str, header: Span, row: Span) -> bool:
-    """Whether a row has as many cells as the header names, where a mark parts them, or gaps as it has."""
-    names, cells = (text[unit.start : unit.end].split("\n", 1)[0].strip("| \t") for unit in (header, row))
-    mark = next((each for each in "\t|;," if each in names), None)
-    return _GAP.search(cells) is not None if mark is None else names.count(mark) == cells.count(mark)
 
 
 def _role(

@@ -6,9 +6,15 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
+from ctxprune.text.words import bm25_scores
 from ctxprune.tools.elements import Shape, descendants, with_parents
 
 Count = Callable[[Sequence[str]], list[int]]
+#: Characters that a model reads of one output's elements: of a longer one those that share most words with the question
+#: and, among equals, those nearest to its ends. A megabyte would take minutes.
+READ_CHARACTERS = 120_000
 #: Rounds in which what the estimates left over is used up.
 _ROUNDS = 4
 
@@ -44,28 +50,46 @@ class Choice:
         return self._chosen(self._with_context(self._closed(flags)))
 
     def by_budget(self, budget: int, threshold: float) -> Chosen:
-        """The best elements that score enough within the budget; the named ones go first, whatever they cost."""
+        """The best elements that score enough within the budget; the named ones go first, whatever they cost.
+
+        The note of what was left out takes its share, but not the place of the best element: it goes first.
+        """
+        noted = self._within(budget, threshold)
+        best = max(self._candidates(threshold), key=lambda at: self.scores[at], default=None)
+        if best is None or (noted.kept[best] and not noted.over_budget):
+            return noted
+        bare = self._within(budget, threshold, note=False)
+        gains = bare.kept[best] or (noted.emptied and not bare.emptied)
+        return bare if gains and not bare.over_budget else noted
+
+    def _within(self, budget: int, threshold: float, *, note: bool = True) -> Chosen:
+        order = sorted(self._candidates(threshold), key=lambda at: -self.scores[at])
+        flags = list(self.named)
+        for at in order:
+            flags[at] = True
+        every = self._chosen(self._closed(flags), note=note)
+        if order and every.tokens <= budget:  # estimates may say otherwise, above all where no note is needed
+            return every
         kept = self._closed(self.named)
-        least = self._chosen(kept)
+        least = self._chosen(kept, note=note)
         if least.tokens > budget:
             return Chosen(least.kept, least.text, least.tokens, over_budget=True)
-        order = sorted(self._candidates(threshold), key=lambda at: -self.scores[at])
         costs = self._costs()
         chosen, picked = least, list[int]()
         for _ in range(_ROUNDS):
             fresh = self._greedy(kept, [at for at in order if not kept[at]], costs, budget - chosen.tokens)
             if not fresh:
                 break
-            trial, picked = self._fitting(kept, fresh, costs, budget)
+            trial, picked = self._fitting(kept, fresh, costs, budget, note=note)
             if not picked:
                 break
             chosen, kept = trial, list(trial.kept)
-        wider = self._chosen(self._with_context(kept)) if self.shape.context else chosen
+        wider = self._chosen(self._with_context(kept), note=note) if self.shape.context else chosen
         chosen = wider if wider.tokens <= budget else chosen
         return Chosen(chosen.kept, chosen.text, chosen.tokens, emptied=not self._any(chosen.kept))
 
     def _fitting(
-        self, kept: Sequence[bool], fresh: list[int], costs: Sequence[int], budget: int
+        self, kept: Sequence[bool], fresh: list[int], costs: Sequence[int], budget: int, *, note: bool
     ) -> tuple[Chosen, list[int]]:
         """As many of the fresh ones, from the best on, as the exact count allows."""
         factor = 1
@@ -73,14 +97,14 @@ class Choice:
             flags = list(kept)
             for at in fresh:
                 flags[at] = True
-            trial = self._chosen(self._closed(flags))
+            trial = self._chosen(self._closed(flags), note=note)
             if trial.tokens <= budget:
                 return trial, fresh
             overshoot, fresh = (trial.tokens - budget) * factor, list(fresh)
             while fresh and overshoot > 0:
                 overshoot -= max(1, costs[fresh.pop()])
             factor *= 2
-        return self._chosen(kept), []
+        return self._chosen(kept, note=note), []
 
     def _greedy(self, kept: Sequence[bool], order: Sequence[int], costs: Sequence[int], room: int) -> list[int]:
         """Those that fit by estimate, in their order, each with the elements it hangs on."""
@@ -145,6 +169,21 @@ class Choice:
         text = self.shape.text
         return self.count(["".join(text[start:end] for start, end in parts) for parts in own])
 
-    def _chosen(self, kept: Sequence[bool]) -> Chosen:
-        text = self.shape.render(kept)
+    def _chosen(self, kept: Sequence[bool], *, note: bool = True) -> Chosen:
+        text = self.shape.render(kept, note=note)
         return Chosen(tuple(kept), text, self.count([text])[0])
+
+
+def worth_reading(lines: Sequence[str], question: str) -> list[int]:
+    """Places of the lines that a model is to score: all, but of a very long output."""
+    if sum(map(len, lines)) <= READ_CHARACTERS:
+        return list(range(len(lines)))
+    shared = bm25_scores(question, lines)
+    from_end = np.minimum(np.arange(len(lines)), np.arange(len(lines))[::-1])
+    read, size = list[int](), 0
+    for place in np.lexsort((from_end, -shared)):
+        size += len(lines[place])
+        if size > READ_CHARACTERS and read:
+            break
+        read.append(int(place))
+    return sorted(read)

@@ -80,8 +80,8 @@ class Shape(ABC):
         return element.end > self.elements[element.parent].end
 
     @abstractmethod
-    def render(self, kept: Sequence[bool]) -> str:
-        """What stays, with a note of what was left out, in a form that is still of this kind."""
+    def render(self, kept: Sequence[bool], *, note: bool = True) -> str:
+        """What stays, with a note of what was left out (or without), in a form that is still of this kind."""
 
     def counts(self, kept: Sequence[bool]) -> dict[str, tuple[int, int]]:
         """(left out, of how many) by group, those of earlier prunings included; groups that are whole are not named."""
@@ -280,7 +280,7 @@ class LineShape(Shape):
         super().__init__(text, elements, earlier=earlier)
         self.kind, self.noun, self.context, self.write = kind, noun, context, write
 
-    def render(self, kept: Sequence[bool]) -> str:
+    def render(self, kept: Sequence[bool], *, note: bool = True) -> str:
         if all(kept) and not self.pruned_before:
             return self.text
         removed = [(each.start, each.end) for each, stays in zip(self.elements, kept, strict=True) if not stays]
@@ -288,6 +288,8 @@ class LineShape(Shape):
         out, of = self.counts(kept).get("", (0, 0))
         if not out:
             return body
+        if not note:
+            return body if self.text.endswith("\n") else body.rstrip("\r\n")
         ended = "\n" if self.text.endswith("\n") else ""
         return f"{body}{'' if not body or body.endswith(chr(10)) else chr(10)}{self._note(out, of)}{ended}"
 

@@ -126,16 +126,16 @@ class JsonShape(Shape):
         found = parsed(text)
         return None if found is None else cls(text, *found)
 
-    def render(self, kept: Sequence[bool]) -> str:
+    def render(self, kept: Sequence[bool], *, note: bool = True) -> str:
         if all(kept):
             return self.text
         removed = [span for array in self.arrays for span in _removed(array, kept)]
-        note, place = self._note(kept)
+        told, place = self._note(kept) if note else ("", (0, 0))
         parts = []
         for start, end in kept_stretches(len(self.text), [*removed, place]):
-            if note and start <= place[0] <= end:
-                parts += [self.text[start : place[0]], note, self.text[place[0] : end]]
-                note = ""
+            if told and start <= place[0] <= end:
+                parts += [self.text[start : place[0]], told, self.text[place[0] : end]]
+                told = ""
             else:
                 parts.append(self.text[start:end])
         return "".join(parts)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-import numpy as np
-
 from ctxprune.calibration import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
@@ -17,9 +15,8 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import plain_budget, plain_threshold
 from ctxprune.select import Policy
 from ctxprune.text import UnitKind
-from ctxprune.text.words import bm25_scores
 from ctxprune.tokens import default_counter
-from ctxprune.tools.choice import Choice, Chosen
+from ctxprune.tools.choice import Choice, Chosen, worth_reading
 from ctxprune.tools.elements import Kind, Shape, named, note_line, split_note, telling
 from ctxprune.tools.shapes import frame, shape_of
 from ctxprune.types import Compressor, Context, Extract, Piece, Span, Summary, TokenCounter
@@ -27,9 +24,6 @@ from ctxprune.types import Compressor, Context, Extract, Piece, Span, Summary, T
 #: Entries of a list are alike, so a little of what the question asks for is in all of them: one stays when it scores
 #: this share of the best one. Of no meaning where a threshold, an operating point or a budget is given.
 BESIDE_BEST = 0.25
-#: Characters that a model reads of one output's elements: of a longer one those that share most words with the question
-#: and, among equals, those nearest to its ends. A megabyte would take minutes.
-READ_CHARACTERS = 120_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +64,10 @@ def prune_tool_output(
 ) -> ToolOutput:
     """What of a tool's output answers the question; it is still of the form that it came in.
 
-    budget: tokens of the text that comes out, its note included. threshold, operating_point: as of the compressor,
-    which scores the elements. What holds an identifier of the question (an id, a path, a code, what it quotes) stays
-    whatever it scores and costs, unless it stands in more than half of the elements.
+    budget: tokens of the text that comes out, its note included; where the best element fits only without the note,
+    there is none. threshold, operating_point: as of the compressor, which scores the elements. What holds an identifier
+    of the question (an id, a path, a code, what it quotes) stays whatever it scores and costs, unless it stands in more
+    than half of the elements.
     Raises InputError for a compressor that scores no text and for an empty question, BudgetError for a budget below 1
     and for a compressor that only ranks and gets none.
     """
@@ -203,7 +198,8 @@ class ToolOutputs:
             return ToolOutput(shape.text, shape.kind, "passthrough", "there are no elements that could be left out")
         if shape.pruned_before and (asked.budget is None or before <= asked.budget):
             return ToolOutput(shape.text, shape.kind, "passthrough", "it was pruned before")
-        places = self._worth_reading(shape, asked.question)
+        lines, ranks_only = [element.reads for element in shape.elements], self.default_threshold is None
+        places = list(range(len(lines))) if ranks_only else worth_reading(lines, asked.question)
         scores = self._scores(shape, places, asked.question)
         flags = self._always(shape, asked.question)
         around = asked.counter.count([f"{head}{tail}"])[0] if head or tail else 0
@@ -279,21 +275,6 @@ class ToolOutputs:
         assert self.default_threshold is not None
         return self.default_threshold
 
-    def _worth_reading(self, shape: Shape, question: str) -> list[int]:
-        """Places of the elements that are scored: all, but of a very long output. One that only ranks reads fast."""
-        lines = [element.reads for element in shape.elements]
-        if sum(map(len, lines)) <= READ_CHARACTERS or self.default_threshold is None:
-            return list(range(len(lines)))
-        shared = bm25_scores(question, lines)
-        from_end = np.minimum(np.arange(len(lines)), np.arange(len(lines))[::-1])
-        read, size = list[int](), 0
-        for place in np.lexsort((from_end, -shared)):
-            size += len(lines[place])
-            if size > READ_CHARACTERS and read:
-                break
-            read.append(int(place))
-        return sorted(read)
-
     def _scores(self, shape: Shape, places: Sequence[int], question: str) -> list[float]:
         """A score an element; 0 for those that are not at these places."""
         scores = [0.0] * len(shape.elements)
@@ -340,14 +321,15 @@ class ToolOutputs:
         if earlier.counts and (asked.budget is None or before <= asked.budget):
             return ToolOutput(text, "text", "passthrough", "it was pruned before")
         (scored,) = self.compressor.score([Context.of(asked.question, [body])])
-        chosen = self._sentences(scored, body, asked)
+        chosen, is_noted = self._sentences(scored, body, asked)
         (extract,) = chosen.extracts
         out, of = extract.kept.count(False), len(extract.kept)
         if not out:
             return ToolOutput(text, "text", "passthrough", "nothing to remove", warnings=chosen.warnings)
         left, total = earlier.counts.get("", (0, 0))
-        note = note_line(left + out, max(total, left + of), "sentences")
-        pruned = f"{extract.text}{chr(10) if extract.text else ''}{note}{chr(10) if text.endswith(chr(10)) else ''}"
+        noun = "sentences" if of == len(scored.extracts[0].units) else "parts"  # long ones were cut
+        note = note_line(left + out, max(total, left + of), noun) if is_noted else ""
+        pruned = "\n".join(filter(None, (extract.text, note))) + ("\n" if text.endswith("\n") else "")
         tokens = asked.counter.count([pruned])[0]
         return ToolOutput(
             pruned,
@@ -362,20 +344,33 @@ class ToolOutputs:
             warnings=chosen.warnings,
         )
 
-    def _sentences(self, scored: Context, text: str, asked: _Asked) -> Context:
-        """What is chosen of a text: what is named stays, and the best sentence where none scores enough."""
+    def _sentences(self, scored: Context, text: str, asked: _Asked) -> tuple[Context, bool]:
+        """What is chosen of a text: what is named stays, and the best sentence where none scores enough. And whether
+        a note of the rest goes below it, which must not crowd out the best."""
         units = scored.extracts[0].units
         texts = [text[unit.start : unit.end] for unit in units]
         protect = (*self.policy.protect, *telling(asked.question, texts))
         on_empty = "keep_top1" if self.policy.on_empty == "drop" else self.policy.on_empty
         reader = self._reading(self.compressor.units, replace(self.policy, protect=protect, on_empty=on_empty))
-        note = f"\n{note_line(len(units), len(units), 'sentences')}\n"
-        room = None if asked.budget is None else max(1, asked.budget - asked.counter.count([note])[0])
         threshold, point = asked.threshold, asked.operating_point
-        if threshold is None and point is None and room is None:
-            point = DEFAULT_POINT if self.operating_points is not None else None
-            threshold = self.default_threshold if point is None else None
-        return reader.choose(scored, threshold, point, room)
+        if asked.budget is None or not units:
+            if threshold is None and point is None:
+                point = DEFAULT_POINT if self.operating_points is not None else None
+                threshold = self.default_threshold if point is None else None
+            return reader.choose(scored, threshold, point, None), True
+        note = asked.counter.count([f"\n{note_line(len(units), len(units), 'sentences')}\n"])[0]
+        fits, best = asked.budget > note, max(units, key=lambda unit: unit.score)
+        with_note = reader.choose(scored, threshold, point, max(1, asked.budget - note))
+        without = reader.choose(scored, threshold, point, asked.budget)
+        (noted,), (bare,) = with_note.extracts, without.extracts
+        if all(bare.kept) or (_holds(bare, best) and not (fits and _holds(noted, best))):
+            return without, False
+        return (without, False) if not bare.dropped and (noted.dropped or not fits) else (with_note, True)
+
+
+def _holds(extract: Extract, unit: Span) -> bool:
+    """Whether all of the unit is kept."""
+    return any(start <= unit.start and unit.end <= end for start, end in extract.slices())
 
 
 @lru_cache(maxsize=4)

@@ -8,7 +8,7 @@ from langchain_core.documents import Document as LangChainDocument
 
 from ctxprune.documents import text_of
 from ctxprune.errors import InputError
-from ctxprune.integrations.adapter import Compressed
+from ctxprune.integrations.adapter import Compressed, own_metadata
 from ctxprune.plain import finite
 from ctxprune.types import Document as OwnDocument
 
@@ -55,5 +55,5 @@ def _compressed(compressed: Compressed, sources: list[LangChainDocument]) -> Lan
     if len(sources) != 1:
         return LangChainDocument(page_content=compressed.text, metadata={**added, "ctxprune": compressed.report})
     [source] = sources
-    metadata = {**source.metadata, **added, "ctxprune": compressed.report}
+    metadata = {**own_metadata(source.metadata), **added, "ctxprune": compressed.report}
     return source.model_copy(update={"page_content": compressed.text, "metadata": metadata})

@@ -12,20 +12,21 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from difflib import get_close_matches
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from ctxprune import __version__
 from ctxprune.errors import BudgetError, CheckpointError, CtxpruneError, InputError
@@ -34,7 +35,7 @@ from ctxprune.integrations.server.compress import compress_routes
 from ctxprune.integrations.server.engine.engine import Engine
 from ctxprune.integrations.server.engine.ticket import AbandonedError, ModelError
 from ctxprune.integrations.server.errors import ApiError, error_response, validation_message
-from ctxprune.integrations.server.gate import Gate
+from ctxprune.integrations.server.gate import AnySlash, Gate
 from ctxprune.integrations.server.gateway.dialects import Gateway, compresr_routes, gateway_routes
 from ctxprune.integrations.server.highlight import highlight_routes
 from ctxprune.integrations.server.lenient import IGNORED_HEADER
@@ -82,11 +83,12 @@ def create_app(settings: Settings | None = None, *, log: Log | None = None, trac
     ranking = (rerank_routes(service), highlight_routes(service))
     gateways = (gateway_routes(service, gateway), compresr_routes(service, gateway))
     own = (compress_routes(service, gateway.headroom), *ranking, *gateways)
-    for routes in (operation_routes(service), *own, playground_routes()):
+    routers = (operation_routes(service), *own, playground_routes(), proxy_routes(service, upstream, gateway))
+    for routes in routers:
         app.include_router(routes)
-    app.include_router(proxy_routes(service, upstream, gateway))
     _answer_errors(app)
     _stack(app, service, tracing or (opentelemetry_tracing() if settings.tracing else no_tracing))
+    app.add_middleware(AnySlash, paths=_fixed_paths(routers))
     _document(app)
     return app
 
@@ -129,6 +131,12 @@ def _stack(app: FastAPI, service: Service, tracing: Tracing) -> None:
                 IGNORED_HEADER,
             ],
         )
+
+
+def _fixed_paths(routers: Iterable[APIRouter]) -> set[str]:
+    """Of the routes without a parameter in their path."""
+    every = (route for router in routers for route in router.routes)
+    return {route.path for route in every if isinstance(route, Route) and "{" not in route.path}
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -106,10 +106,14 @@ def json_response(value: Any, *, status: int = 200, headers: Mapping[str, str] |
     return Response(json_bytes(value), status, dict(headers or {}), "application/json")
 
 
-def parse_json(body: bytes) -> Any:
-    """JSON without NaN and Infinity, which are not JSON. Raises ApiError 400 for anything else."""
+def parse_json(body: bytes, *, unique: bool = False) -> Any:
+    """JSON without NaN and Infinity, which are not JSON. Raises ApiError 400 for anything else.
+
+    unique: refuse two fields of one name in an object too, of which Python would take the last without a word.
+    """
+    hook = _unique if unique else None
     try:
-        return json.loads(body, parse_constant=_refuse, parse_float=_finite)
+        return json.loads(body, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=hook)
     except RecursionError:
         raise ApiError(400, "the body is nested too deeply") from None
     except UnicodeDecodeError:
@@ -126,6 +130,15 @@ def _finite(literal: str) -> float:
     if math.isinf(number):  # it could not be written as JSON again
         raise ValueError(f"{literal[:40]} is too large a number")
     return number
+
+
+def _unique(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict[str, Any]()
+    for name, value in fields:
+        if name in values:
+            raise ValueError(f"the field {name[:60]!r} stands twice in one object")
+        values[name] = value
+    return values
 
 
 def _refuse(constant: str) -> Any:

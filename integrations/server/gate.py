@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import Collection
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -191,6 +192,24 @@ class Gate:
             milliseconds=round(seconds * 1000, 2),
             **exchange.notes,
         )
+
+
+class AnySlash:
+    """Before all: a route is found with a slash more or less at its end, too.
+
+    Starlette would redirect, to the scheme and host that it sees itself, which a proxy before us may hide from callers;
+    and where all other paths go to the upstream, the request would go there. paths: of the routes, without parameters.
+    """
+
+    def __init__(self, app: ASGIApp, *, paths: Collection[str]) -> None:
+        self.app = app
+        others = {path[:-1] if path.endswith("/") else f"{path}/": path for path in paths}
+        self._paths = {other: path for other, path in others.items() if other and other not in paths}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and (path := self._paths.get(scope["path"])):
+            scope = {**scope, "path": path, "raw_path": path.encode()}
+        await self.app(scope, receive, send)
 
 
 class Exchange:

@@ -206,7 +206,11 @@ class Reranking:
                 _result(extract, scores(extract), with_text=body.return_documents, pruned=body.pruned_text)
                 for extract in extracts[: body.most]
             ]
-            meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+            meta = {
+                "api_version": {"version": "2"},
+                "billed_units": {"search_units": 1},
+                "tokens": {"input_tokens": outcome.result.tokens_before},
+            }
             told = meta | ignored_warnings(body.ignored)
             return {"id": str(uuid.uuid4()), "results": results, "meta": told}
 

@@ -38,10 +38,13 @@ ENTRIES = {"protect": 32, "messages": 10_000}
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def measured_json(body: bytes) -> Any:
-    """The body as Python values. Raises ApiError 400 for no JSON or too deep nesting, 413 for too many values."""
+def measured_json(body: bytes, *, unique: bool = False) -> Any:
+    """The body as Python values. Raises ApiError 400 for no JSON or too deep nesting, 413 for too many values.
+
+    unique: see `parse_json`.
+    """
     check_shape(body)
-    return parse_json(body)
+    return parse_json(body, unique=unique)
 
 
 def check_shape(body: bytes) -> None:
@@ -234,7 +237,7 @@ class StrictRoute(APIRoute):
 
     def _checked(self, body: bytes) -> Any:
         """The model of the route's body, which FastAPI takes as it is; plain values where there is none."""
-        parsed = measured_json(body)
+        parsed = measured_json(body, unique=self.body_field is not None)
         model = self.body_field.field_info.annotation if self.body_field else None
         if self.body_field:  # also where the body is of one model or another
             checked_counts(parsed, self.service.list_limits)

@@ -279,7 +279,8 @@ class Trained(nn.Module):
 @dataclass(frozen=True, slots=True)
 class Losses:
     """total: to be minimised. Means over tokens, detached: nll of the rows with their documents' own vectors, constant
-    of those with the constant token (nan without such), kl of all rows (0 in stage 1). tokens: run through the model.
+    of those with the constant token (nan without such), kl of all rows with a `told` (0 without such). tokens: run
+    through the model.
     """
 
     total: Tensor
@@ -290,7 +291,8 @@ class Losses:
 
 
 def batch_losses(model: Any, module: Any, batch: Sequence[SoftItem], *, alpha: float) -> Losses:
-    """NLL + alpha * KL(the model that reads the text || the model that reads the soft token), over target tokens only.
+    """NLL + alpha * KL(the model that reads the text || the model that reads the soft token), over target tokens only;
+    the divergence of the rows that have the text in a prompt, which those of stage 1 have not.
 
     model: the frozen language model. module: `Trained`, or what accelerate wraps it in. Rows `CONSTANT_EVERY` - 1,
     2 * `CONSTANT_EVERY` - 1, ... have the constant token. Each loss is a mean over all the batch's target tokens.
@@ -303,7 +305,8 @@ def batch_losses(model: Any, module: Any, batch: Sequence[SoftItem], *, alpha: f
     flat = torch.tensor([token for target in targets for token in target], device=logits.device)
     nll = cross_entropy(logits.float(), flat, reduction="none")
     flags = [flag for flag, target in zip(is_constant, targets, strict=True) for _ in target]
-    divergence = _divergence(model, batch, logits) if alpha else nll.new_zeros(1)
+    told = [bool(item.told) for item in batch]
+    divergence = _divergence(model, batch, logits, told) if alpha and any(told) else nll.new_zeros(1)
     # a sum that is always 0 keeps both parts in the graph, which training on several devices asks for
     total = nll.mean() + alpha * divergence.mean() + 0.0 * constant.sum()
     mask = torch.tensor(flags, device=nll.device)
@@ -332,9 +335,13 @@ def prompt(item: SoftItem, tokens: Tensor) -> Parts:
     return [item.before, tokens[: item.split], item.middle, tokens[item.split :], item.after]
 
 
-def _divergence(model: Any, batch: Sequence[SoftItem], logits: Tensor) -> Tensor:
-    """(target tokens,) KL(teacher || student), the teacher being the model as it is with the text in its prompt."""
+def _divergence(model: Any, batch: Sequence[SoftItem], logits: Tensor, told: Sequence[bool]) -> Tensor:
+    """(target tokens of the items that are told,) KL(teacher || student), the teacher being the model as it is with the
+    text in its prompt. logits: of the target tokens of all items."""
+    rows = [item for item, flag in zip(batch, told, strict=True) if flag]
+    chosen = torch.tensor([flag for item, flag in zip(batch, told, strict=True) for _ in item.target])
     with torch.no_grad(), model.disable_adapter() if hasattr(model, "peft_config") else nullcontext():
-        teacher = answer_logits(model, [[item.told] for item in batch], [item.target for item in batch])
+        teacher = answer_logits(model, [[item.told] for item in rows], [item.target for item in rows])
         expected = teacher.float().log_softmax(dim=-1)
-    return (expected.exp() * (expected - logits.float().log_softmax(dim=-1))).sum(dim=-1)
+    student = logits[chosen.to(logits.device)].float().log_softmax(dim=-1)
+    return (expected.exp() * (expected - student)).sum(dim=-1)

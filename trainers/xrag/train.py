@@ -5,10 +5,11 @@
     python -m ctxprune.trainers.xrag.train --stage 2 --init FOLDER --generator MODEL --data FILE[:LIMIT[:REPEAT]] ...
 
 Stage 1, paraphrase pretraining: the model writes a passage out of its soft token. Stage 2, context-aware instruction
-tuning: it answers questions from soft tokens as it does from the text (NLL + alpha * KL). A constant token is trained
-beside the bridge as a control. FOLDER gets the bridge, history.json (the evaluations) and report.json. With --lora the
-language model gets low-rank updates, which belong to the bridge (FOLDER/reader). The same command resumes a stopped
-run. Several processes: torchrun or accelerate.
+tuning: it answers questions from soft tokens as it does from the text (NLL + alpha * KL); --paraphrase mixes stage 1
+in, so that the bridge does not forget it. A constant token is trained beside the bridge as a control. FOLDER gets the
+bridge, history.json (the evaluations) and report.json. With --lora the language model gets low-rank updates, which
+belong to the bridge (FOLDER/reader). The same command resumes a stopped run. Several processes: torchrun or
+accelerate.
 """
 
 from __future__ import annotations
@@ -156,12 +157,17 @@ LEARNING_RATES = {1: 1e-3, 2: 1e-4}
 
 
 def items_of(
-    sources: Sequence[Source], arguments: argparse.Namespace, config: BridgeConfig, embedder: Embedder, tokenizer: Any
+    sources: Sequence[Source],
+    stage: int,
+    arguments: argparse.Namespace,
+    config: BridgeConfig,
+    embedder: Embedder,
+    tokenizer: Any,
 ) -> list[SoftItem]:
     """The stage's items of these files, their vectors looked up or made."""
     folder, kind = arguments.vectors or arguments.out / "vectors", config.pieces
     embedded = partial(embedded_texts, embedder=embedder, folder=folder, shard_tokens=config.shard_tokens, pieces=kind)
-    if arguments.stage == 1:
+    if stage == 1:
         passages = read_passages(sources, max_tokens=arguments.max_tokens, seed=arguments.seed)
         vectors = embedded(passages)
         rng = random.Random(arguments.seed)
@@ -240,6 +246,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shard-tokens", type=int, help="of the bundled tokenizer a vector (default: 180, or --init's)")
     made.add_argument("--pieces", choices=PIECE_KINDS, help="what a vector stands for (default: tokens, or --init's)")
     made.add_argument("--warm-epochs", type=int, default=8, help="of the warm start of a new bridge (0: none)")
+    made.add_argument(
+        "--paraphrase", nargs="+", default=[], metavar="FILE[:LIMIT]", help="texts as in stage 1, among stage 2's items"
+    )
     made.add_argument("--expanded", type=float, default=0.0, help="share of stage 2 with the evidence as text")
     made.add_argument("--template", default=DEFAULT_TEMPLATE, help="of stage 2, with {context} and {question}")
     made.add_argument("--alpha", type=float, default=2.0, help="weight of the KL divergence, in stage 2")
@@ -288,6 +297,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
     arguments.lr = arguments.lr or LEARNING_RATES[arguments.stage]
     arguments.alpha = arguments.alpha if arguments.stage == 2 else 0.0
+    if arguments.stage == 1 and arguments.paraphrase:
+        raise InputError("--paraphrase is for stage 2: stage 1 is nothing else; pass the files as --data")
     arguments.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(arguments.seed)
     tokenizer, model = load_causal_lm(arguments.generator, device="cpu", dtype=arguments.dtype, gguf_file=None)
@@ -299,11 +310,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     start = load_bridge(arguments.init) if arguments.init else None
     config = _config(arguments, embedder, model, start)
 
-    def items(files: Sequence[str]) -> list[SoftItem]:
-        return items_of([Source.parse(file) for file in files], arguments, config, embedder, tokenizer)
+    def items(files: Sequence[str], stage: int = arguments.stage) -> list[SoftItem]:
+        sources = [Source.parse(file) for file in files]
+        return items_of(sources, stage, arguments, config, embedder, tokenizer) if sources else []
 
-    training = items(arguments.data)
-    held = items(arguments.validation) if arguments.validation else []
+    training = items(arguments.data) + items(arguments.paraphrase, stage=1)
+    held = items(arguments.validation)
     held = drawn(held, arguments.validation_items, arguments.seed)
     print(f"{len(training)} items, {sum(len(item.ids) for item in training)} tokens; {len(held)} held out", flush=True)
     checkpoint = arguments.out / "training.pt"
