@@ -95,3 +95,19 @@ def test_a_whole_line_that_ends_no_sentence_is_a_heading_over_more_text(text: st
 )
 def test_work_grows_with_the_length_of_odd_titles(piece: str) -> None:
     assert_structure_grows_with_length(piece)
+
+
+CONTENTS = "\n".join(
+    ["CONTENTS", "", "1. THE YARD", "1.1. What is a yard?", "1.2. Gates", "", "2. HENS", "", "2.1. Feed", "2.2. Water"]
+)
+
+
+def test_the_entries_of_a_list_of_contents_are_no_headings() -> None:
+    text = f"{CONTENTS}\n\n1. THE YARD\n\n1.1. What is a yard?\n\n{HENS}\n\n1.2. Gates\n\n{DUCKS}"
+    assert headings(text) == ["CONTENTS", "1. THE YARD", "1.1. What is a yard?", "1.2. Gates"]
+    assert leaning(text)[HENS] == "1.1. What is a yard?"
+
+
+def test_counted_titles_over_text_stay_headings() -> None:
+    text = f"1. THE YARD\n\n1.1. Gates\n\n{HENS}\n\n2. HENS\n\n2.1. Feed\n\n{DUCKS}\n\n3. GEESE\n\n3.1. Feed\n\n{DUCKS}"
+    assert headings(text) == ["1. THE YARD", "1.1. Gates", "2. HENS", "2.1. Feed", "3. GEESE", "3.1. Feed"]

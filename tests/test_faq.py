@@ -117,3 +117,25 @@ def test_words_above_rows_fill_no_budget_without_a_row() -> None:
     text = f"Kim keeps the weir in the valley.\n\nSummer hours of boats\n{rows}\n\nThe boat is old."
     context = scored(text, {"Kim": 0.9, "Summer": 0.2, "old": 0.15})
     assert lines(choose(context, budget=14, floor=0.1)) == ["Kim keeps the weir in the valley.", "The boat is old."]
+
+
+def page(
+    answers: int, sentence: str = "The keeper of the weir says so, and he has been there for a long time. "
+) -> str:
+    return "".join(f"## Does gate {n} leak?\n\n{sentence * 6}\n\n" for n in range(answers))
+
+
+def test_a_page_of_questions_that_are_all_alike_does_not_come_whole() -> None:
+    kept = lines(choose(scored(page(9), {"Does gate 4": 0.9, "Does gate": 0.8}), threshold=0.5))
+    assert len([unit for unit in kept if unit.startswith("##")]) == 9
+    assert sum(len(unit) for unit in kept if not unit.startswith("##")) <= 1200
+    after = kept[kept.index("## Does gate 4 leak?") + 1 :]
+    assert len(after) > 5 and not any(unit.startswith("##") for unit in after[:6])  # the best one is whole
+
+
+def test_an_answer_that_is_very_long_comes_with_its_beginning() -> None:
+    text = "## Does the gate leak?\n\n" + "It leaks at the hinge where the oak is soft and the water is high. " * 3
+    text += "\n\n" + "The keeper mended it with tar. " * 1 + "\n\n```\n" + "tar " * 400 + "\n```\n"
+    kept = lines(choose(scored(text, {"Does the gate": 0.9}), threshold=0.5))
+    assert "The keeper mended it with tar." in kept
+    assert not any(unit.startswith("```") for unit in kept)

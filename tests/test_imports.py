@@ -14,7 +14,7 @@ LAYERS = (
     {"errors"},
     {"cache", "documents", "plain", "types", "timing", "bundled", "files"},
     {"text", "runtime"},
-    {"budget", "calibration", "companions", "oversized", "prompt", "select", "tokens", "models"},
+    {"budget", "calibration", "companions", "oversized", "procedures", "prompt", "select", "tokens", "models"},
     {"data", "vectors", "retrievers"},
     {"compressors", "generators"},
     {"html", "outcome", "result", "pipeline", "one_call", "options", "tools"},

@@ -49,3 +49,13 @@ def test_another_table_does_not_lean_on_the_header_of_the_first() -> None:
 @pytest.mark.parametrize("piece", ["a,b\n\n", "a  b\n\n", "a,b\n\na,b\nc,d\n\n", "| a |\n\n", "a\tb\n\n1\t2\n3\t4\n\n"])
 def test_work_grows_with_the_length_of_odd_tables(piece: str) -> None:
     assert_structure_grows_with_length(piece)
+
+
+def test_tabs_that_set_paragraphs_in_part_no_cells() -> None:
+    text = (
+        "Hens\n\n\tThe hens of the lower yard\n\tlay in the barn. Nobody\n\tknows why.\n\n\tOne of them is black.\n\n"
+    )
+    text += "\tIt bites.\n"
+    spans = split_sentences(text)
+    assert {role.kind for role in structure(text, spans)} <= {"prose", "heading"}
+    assert "\tlay" in text[spans[1].start : spans[1].end]

@@ -11,6 +11,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from test_units import assert_split, units
 
+from ctxprune.text import split_sentences
+from ctxprune.text.structure import structure
+
 PROSE = (
     "The mill was built in 1701, when the river still ran to the south of the town, and it has been turning ever since "
     "without more than a day of rest. In 1744 a second mill followed, lower down; its wheel is smaller, but it has "
@@ -153,6 +156,48 @@ def test_sentences_of_long_texts_take_no_longer_than_those_of_short_ones() -> No
         return time.process_time() - started
 
     assert any(seconds(3200) <= 28 * seconds(200) for _ in range(4))
+
+
+STRETCHED = """\
+DESCRIPTION
+\tThe mill is an old one that has been turning since the flood and stands
+\ton the bank of the Wend (see the map).  The  upper  wheel  needs   less
+\t(a half\tperhaps\tor one\tof ten) of the water than the lower, as Kim
+\tsays, and turns by night.
+"""
+
+
+def test_a_line_that_tabs_stretch_to_the_margin_is_no_row() -> None:
+    first, second = STRETCHED.index("The mill"), STRETCHED.index("The  upper")
+    assert units(STRETCHED)[1:] == [STRETCHED[first:second].rstrip(), STRETCHED[second:].rstrip()]
+
+
+def test_a_row_whose_cells_tabs_part_stays_one_beside_prose() -> None:
+    row = "Upper mill\tKim\tmended\tbelow the weir"
+    text = f"The mills of the lower valley were counted once a year.\n{row}\n\nNobody came."
+    assert row in units(text)
+
+
+def test_prose_with_one_line_beyond_the_margin_is_no_table() -> None:
+    lines = [
+        "The  wheel is old and turns",
+        "by  night, as the miller is",
+        "said  to like it, and keeps",
+        "an  eye on the gate that is there     for  it",
+    ]
+    assert len(units("\n".join(lines) + ".")) == 1
+
+
+def test_a_remark_in_code_that_is_set_in_is_no_heading() -> None:
+    text = "MILLING\n    Grind twice, like this:\n\n\t# wait for the water\n\t$ grind --fine\n\n    Then rest.\n"
+    spans = split_sentences(text)
+    kinds = {text[span.start : span.end]: role.kind for span, role in zip(spans, structure(text, spans), strict=True)}
+    assert [unit for unit, kind in kinds.items() if kind == "heading"] == ["MILLING"]
+
+
+def test_commands_that_a_pipe_joins_are_one_unit() -> None:
+    command = "grep flour |\n  sort -u |\n  head -3"
+    assert units(f"Count the sacks so:\n\n  {command}\n\nThen rest.") == ["Count the sacks so:", command, "Then rest."]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Find titles that a blank line parts from their text: "7. Care" over "7.1 Daily", "Known issues" over them."""
+"""Find titles that a blank line parts from their text, "7. Care" over "7.1 Daily", and those of a list of contents."""
 
 from __future__ import annotations
 
@@ -33,6 +33,8 @@ _ASKS = ("?", "？", "؟")
 _LONGEST_QUESTION = 110  # characters
 _FEWEST_QUESTIONS = 3  # of a FAQ; fewer may be asked in passing
 _BODY_INDENT = (2, 3)  # columns by which a release's notes are set in below its name
+_ENTRY = re.compile(r"[ \t]*(\d{1,3}(?:\.\d{1,3}){0,5})\.?[ \t]+\S")
+_FEWEST_ENTRIES = 5  # of a list of contents; fewer titles may stand over parts that are empty
 _BLANKS = 2  # lines that may part a title from its text
 
 
@@ -147,6 +149,39 @@ def _is_plain_title(lines: Sequence[Line], kinds: Sequence[Kind], above: range |
         return False
     ended = lines[body.stop - 1].text.rstrip()
     return _CAPITAL.match(first.text.strip()) is not None and SENTENCE_END.search(ended) is not None
+
+
+def mark_contents(lines: Sequence[Line], kinds: list[Kind]) -> None:
+    """Counted titles one after another, with no text between, are the entries of a list of contents and head nothing.
+
+    Those at the end, each deeper than the one before, are the titles of the text below.
+    """
+    run: list[int] = []
+    for place in [*(at for at, kind in enumerate(kinds) if kind != "blank"), None]:
+        if place is not None and _is_entry(lines[place], kinds[place]):
+            run.append(place)
+            continue
+        depths = [_depth(lines[at]) for at in run]
+        last = len(run)
+        while last and kinds[run[last - 1]] == "heading" and (last == len(run) or depths[last - 1] < depths[last]):
+            last -= 1
+        if last >= _FEWEST_ENTRIES and any(kinds[at] == "heading" for at in run[:last]):
+            for at in run[:last]:
+                kinds[at] = "item"
+        run = []
+
+
+def _is_entry(line: Line, kind: Kind) -> bool:
+    """Whether a line may be a title in a list of contents: counted, and no sentence."""
+    text = line.text.strip()
+    if kind not in ("heading", "plain", "item") or len(text) > _LONGEST_QUESTION or not _ENTRY.match(line.text):
+        return False
+    return text.endswith(_ASKS) or SENTENCE_END.search(text) is None
+
+
+def _depth(line: Line) -> int:
+    number = _ENTRY.match(line.text)
+    return number[1].count(".") if number else 0
 
 
 def _is_long_title(lines: Sequence[Line], kinds: Sequence[Kind], above: range | None, place: int, body: range) -> bool:

@@ -61,6 +61,11 @@ _OPENING = re.compile(
 #: Of a form or an exam, for what is to be written.
 _FILL_IN = re.compile(r"[ \t>]*(?:\.{8,}|_{8,}|…{4,}|(?:\. ){8,})[ .]*$")
 _CELL = re.compile(r"(?:^|\s)[|│┃](?:\s|$)")
+#: A remark in code that is set in; Markdown's titles are no deeper than three blanks.
+_REMARK = re.compile(r"(?: {4}| {0,3}\t)[ \t]*#+[ \t]")
+_PIPED = re.compile(r"[ \t]*[^\s|│┃].*[^:\s][ \t]*\|\s*$")  # a command of a shell that goes on with the next line
+_WIDEST_GAP = 5  # columns between two words of a line that is stretched to the margin
+_FEWEST_WORDS = 5  # of such a line
 _PROSE = re.compile(r"[a-z]{4}[.!?]\s[A-Z]|\([^()|]{0,80}\|")
 _WORDS = re.compile(r"\s*(?:[^\W\d_]{1,20}[,;]?[ \t]{1,2}){5}")  # prose that some program indented with tabs
 #: Of a table of contents or a list of prices: dots, then a page or a price.
@@ -76,6 +81,7 @@ _REFERENCE_WORD = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"[ \t>\f]*(\d{1,3})[.)][ \t]")
+_LONG_LINE = 45  # characters; prose is seldom wrapped at fewer
 _INDENTATION = re.compile(r"[ \t\f]*")
 _QUOTE = re.compile(r"\f?[ \t]{0,3}>[> \t]*")
 
@@ -118,11 +124,13 @@ def kind_of(line: str) -> Kind:
     if _FILL_IN.match(line):
         return "furniture"
     if (match := _OPENING.match(line)) and match.lastgroup:
+        if match.lastgroup == "heading" and _REMARK.match(line):
+            return "plain"
         return match.lastgroup  # type: ignore[return-value]  # the groups are named after kinds
     if (line.rstrip()[-1].isalnum() or line.rstrip()[-1] in "$€£¥-–") and _LEADERS.search(line[-200:]):
         return "row"
     if ("|" in line or "│" in line or "┃" in line) and _CELL.search(line):
-        return "plain" if _PROSE.search(line) else "row"
+        return "plain" if _PROSE.search(line) or _PIPED.match(line) else "row"
     if line.strip().count("\t") > 1:
         return "plain" if _PROSE.search(line) or _WORDS.match(line) else "row"
     return "plain"
@@ -131,13 +139,31 @@ def kind_of(line: str) -> Kind:
 def kinds_of(lines: Sequence[Line], code: Sequence[Offsets]) -> list[Kind]:
     """The kind of each line; those inside one of the `code` spans are its fence and code."""
     if not code:
-        return _without_references(lines, [kind_of(line.text) for line in lines])
+        return _without_references(lines, _without_stretched(lines, [kind_of(line.text) for line in lines]))
     kinds: list[Kind] = []
     for line in lines:
         inside = enclosing(code, line.start + 1)
         begins = inside is not None and inside[0] >= line.start
         kinds.append("fence" if begins else "code" if inside else kind_of(line.text))
-    return _without_references(lines, kinds)
+    return _without_references(lines, _without_stretched(lines, kinds))
+
+
+def _without_stretched(lines: Sequence[Line], kinds: list[Kind]) -> list[Kind]:
+    """A line of prose that a program stretched to the margin with blanks and tabs is no row beside lines of prose."""
+    for place, line in enumerate(lines):
+        if kinds[place] != "row" or "\t" not in line.text.strip() or "|" in line.text:
+            continue
+        beside = (at for at in (place - 1, place + 1) if 0 <= at < len(lines))
+        if any(kinds[at] == "plain" and len(lines[at].text) >= _LONG_LINE for at in beside) and _is_stretched(line):
+            kinds[place] = "plain"
+    return kinds
+
+
+def _is_stretched(line: Line) -> bool:
+    """Whether the gaps of a line are as narrow as those between words."""
+    text = line.text.expandtabs().strip()
+    gaps = [len(gap) for gap in re.findall(r" +", text)]
+    return len(gaps) >= _FEWEST_WORDS - 1 and max(gaps) <= _WIDEST_GAP and sum(map(str.isalpha, text)) * 2 > len(text)
 
 
 def _without_references(lines: Sequence[Line], kinds: list[Kind]) -> list[Kind]:

@@ -46,7 +46,7 @@ def _form(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> str
 
 
 def _form_of(line: str) -> str | None:
-    mark = next((each for each in "\t|;," if each in line), None)
+    mark = next((each for each in "\t|;," if each in line.strip()), None)  # tabs that set a line in part no cells
     if mark is not None:
         return f"{mark}{line.count(mark)}"
     return "columns" if _GAP.search(line) else None

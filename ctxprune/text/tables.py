@@ -182,7 +182,7 @@ def _mark_columns(lines: Sequence[Line], kinds: list[Kind], free: Sequence[int],
 
 
 def blank_columns(rows: Sequence[str]) -> list[tuple[int, int]]:
-    """Stretches of at least two columns, after the first letters, that are blank in every row."""
+    """Stretches of two or more columns, blank in every row, with letters before them and, in two rows, behind them."""
     expanded = [row.expandtabs()[:_WIDTH].rstrip() for row in rows]
     if len(expanded) < 3:
         return []
@@ -191,7 +191,7 @@ def blank_columns(rows: Sequence[str]) -> list[tuple[int, int]]:
     for row in expanded:
         for match in re.finditer(r"\S+", row):
             filled[match.start() : match.end()] = b"\1" * (match.end() - match.start())
-    first, last = filled.find(b"\1"), filled.rfind(b"\1")
+    first, last = filled.find(b"\1"), sorted(map(len, expanded))[-2]
     return [match.span() for match in re.finditer(rb"\0{2,}", bytes(filled)) if first < match.start() < last]
 
 
