@@ -165,10 +165,29 @@ def test_points_and_reference_are_fitted_by_the_head_that_is_there(questions, tm
     folder = tmp_path / "export"
     shutil.copytree(files("ctxprune.bundled") / "provence-mini", folder)
     before = json.loads((folder / "pruner.json").read_text())
-    fit_head(["--model", str(folder), "--data", str(questions), "--hold-out", "1", "--keep-head"])
+    fit_head(["--model", str(folder), "--data", f"{questions}::6", "--hold-out", "1", "--keep-head"])
     after = json.loads((folder / "pruner.json").read_text())
+    assert after["reference"] != before["reference"] and after["operating_points"] != before["operating_points"]
     assert after["fusion"] == before["fusion"] and after["max_length"] == before["max_length"]
     assert sum(row["contexts"] for row in after["reference"]) > 100
     points = PrunerModel.from_export(folder).operating_points
     assert points.threshold("safe", 99) <= points.threshold("balanced", 99) <= points.threshold("aggressive", 99)
     assert after["default_threshold"] == after["operating_points"]["balanced"][-1][1]
+
+
+def test_points_of_small_contexts_alone_can_be_fitted_on_forms_of_their_own(questions, tmp_path) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(files("ctxprune.bundled") / "provence-mini", folder)
+    before = json.loads((folder / "pruner.json").read_text())
+    arguments = ["--model", str(folder), "--data", f"{questions}::6", "--hold-out", "1"]
+    arguments += ["--forms", "sentence", "passage"]
+    fit_head([*arguments, "--keep-head", "--up-to", "12"])
+    after = json.loads((folder / "pruner.json").read_text())
+    for name, steps in before["operating_points"].items():
+        assert [step[0] for step in after["operating_points"][name]] == [step[0] for step in steps]
+        assert after["operating_points"][name][2:] == steps[2:], name
+    assert after["operating_points"]["balanced"][:2] != before["operating_points"]["balanced"][:2]
+    assert after["reference"][2:] == before["reference"][2:] and after["reference"][:2] != before["reference"][:2]
+    assert (after["floor"], after["default_threshold"]) == (before["floor"], before["default_threshold"])
+    with pytest.raises(InputError, match="pass --keep-head too"):
+        fit_head([*arguments, "--up-to", "12"])

@@ -66,17 +66,24 @@ class Library:
 
 
 def contexts(
-    questions: Sequence[Question], library: Library, rng: random.Random, *, long_documents: int = 10
+    questions: Sequence[Question],
+    library: Library,
+    rng: random.Random,
+    *,
+    long_documents: int = 10,
+    forms: Sequence[str] = (),
 ) -> Iterator[tuple[str, list[Pair]]]:
     """(form, documents) of one context a question, typed, cut and titled as users and retrievers would.
 
-    In a tenth of those with several passages the gold ones are missing. long_documents: articles at most.
+    In a tenth of those with several passages the gold ones are missing. long_documents: articles at most. forms: of
+    `FORMS`, those to draw (none: all).
     """
+    weights = {form: weight for form, weight in FORMS.items() if not forms or form in forms}
     for question in questions:
         typed = replace(question, text=_typed(question.text, rng))
         pairs = [pair for pair in plain_pairs([typed]) if pair.text.strip()]
         gold = next((pair for pair in pairs if pair.relevant), None)
-        form = rng.choices(list(FORMS), weights=list(FORMS.values()))[0]
+        form = rng.choices(list(weights), weights=list(weights.values()))[0]
         title = gold.title if gold else pairs[0].title if pairs else ""
         if form in ("article", "articles") and (title not in library.articles or long_documents <= 0):
             form = "many"
@@ -233,8 +240,13 @@ def example(pairs: Sequence[Pair], model: PrunerModel, source: str, form: str) -
     )
 
 
-def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: float, seed: int) -> list[Example]:
-    """Examples from the held-out questions of every file, at most `limit` of each, times `repeat` variations."""
+def gather_examples(
+    model: PrunerModel, sources: Sequence[Source], *, hold_out: float, seed: int, forms: Sequence[str] = ()
+) -> list[Example]:
+    """Examples from the held-out questions of every file, at most `limit` of each, times `repeat` variations.
+
+    forms: see `contexts`.
+    """
     examples: list[Example] = []
     for source in sources:
         rng = random.Random(source.key(seed))
@@ -243,7 +255,7 @@ def gather_examples(model: PrunerModel, sources: Sequence[Source], *, hold_out: 
         chosen = rng.sample(questions, min(source.limit or len(questions), len(questions)))
         library, before = Library.of(everything), len(examples)
         for _ in range(source.repeat):
-            for form, pairs in contexts(chosen, library, rng):
+            for form, pairs in contexts(chosen, library, rng, forms=forms):
                 if pairs and (one := example(pairs, model, Path(source.path).name.split(".")[0], form)):
                     examples.append(one)
         print(f"{source.path}: {len(examples) - before} contexts", flush=True)

@@ -24,8 +24,8 @@ from ctxprune.compressors.provence.context_head import COLUMNS, ContextHead
 from ctxprune.compressors.provence.fusion import Array, document_features
 from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.errors import InputError
-from ctxprune.trainers.provence.contexts import Example, gather_examples
-from ctxprune.trainers.provence.points import calibrated_fields
+from ctxprune.trainers.provence.contexts import FORMS, Example, gather_examples
+from ctxprune.trainers.provence.points import SIZES, calibrated_fields, only_up_to
 from ctxprune.trainers.shared.corpora import Source
 
 #: With fewer contexts the fit would follow their accidents; sentences are then scored by their tokens alone.
@@ -147,9 +147,16 @@ def cross_fitted(examples: Sequence[Example], *, folds: int = 4) -> list[Array]:
 
 
 def refit_points(
-    examples: Sequence[Example], model: PrunerModel, folder: Path, *, points_from: Sequence[str] = ()
+    examples: Sequence[Example],
+    model: PrunerModel,
+    folder: Path,
+    *,
+    points_from: Sequence[str] = (),
+    up_to: int | None = None,
 ) -> None:
     """Write points and reference anew into pruner.json, by the head that it has. InputError without one.
+
+    up_to: only those of contexts of at most so many sentences, one of `points.SIZES`; the others stay (None: all).
 
     Contexts that the head was fitted on flatter it, if little: it has few weights. As `fit_and_save` writes nothing for
     fewer than `MIN_EXAMPLES`.
@@ -159,7 +166,10 @@ def refit_points(
     if model.fusion is None:
         raise InputError(f"{folder} has no context head to fit points for; fit it first, without --keep-head")
     logits = [model.fusion.score(one.evidence)[0] for one in examples]
-    _write(folder, calibrated_fields(examples, logits, points_from))
+    fields = calibrated_fields(examples, logits, points_from)
+    if up_to is not None:
+        fields = only_up_to(up_to, fields, json.loads((folder / "pruner.json").read_text(encoding="utf-8")))
+    _write(folder, fields)
 
 
 def _too_few(examples: Sequence[Example]) -> bool:
@@ -260,19 +270,28 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--keep-head", action="store_true", help="leave the head as it is; fit points and what scores look like anew"
     )
+    made.add_argument(
+        "--forms", nargs="+", default=[], choices=FORMS, metavar="FORM", help=f"contexts to make of {', '.join(FORMS)}"
+    )
+    made.add_argument(
+        "--up-to", type=int, choices=SIZES, help="with --keep-head: only the points of contexts of so many sentences"
+    )
     add_fusion_arguments(made)
     return made
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser().parse_args(argv)
+    if arguments.up_to and not arguments.keep_head:
+        raise InputError("--up-to leaves the other points as they are, which a new head cannot; pass --keep-head too")
     model = PrunerModel.from_export(arguments.model)
     sources = [Source.parse(text) for text in arguments.data]
-    examples = gather_examples(model, sources, hold_out=arguments.hold_out, seed=arguments.seed)
     unseen = [Source.parse(text) for text in arguments.unseen]
-    examples += gather_examples(model, unseen, hold_out=1.0, seed=arguments.seed)
+    drawn = {"seed": arguments.seed, "forms": arguments.forms}
+    examples = gather_examples(model, sources, hold_out=arguments.hold_out, **drawn)
+    examples += gather_examples(model, unseen, hold_out=1.0, **drawn)
     if arguments.keep_head:
-        refit_points(examples, model, arguments.model, points_from=arguments.points_from)
+        refit_points(examples, model, arguments.model, points_from=arguments.points_from, up_to=arguments.up_to)
     else:
         fit_and_save(examples, arguments.model, points_from=arguments.points_from)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -103,3 +104,20 @@ def calibrated_fields(
             [sigmoid(one).tolist() for one in logits], OperatingPoints.from_dict(points)
         ).to_dict(),
     }
+
+
+def only_up_to(size: int, fields: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Of new `calibrated_fields` the points and what scores look like in contexts of at most `size` sentences, joined
+    with those of larger ones in `known`, a pruner.json, whose default threshold and floor are of large ones."""
+
+    def within(limit: int | None) -> bool:
+        return limit is not None and limit <= size
+
+    new, old = fields["operating_points"], known["operating_points"]
+    points = {
+        name: [step for step in new[name] if within(step[0])] + [step for step in old[name] if not within(step[0])]
+        for name in old
+    }
+    rows = [row for row in fields["reference"] if within(row["units"])]
+    rows += [row for row in known["reference"] if not within(row["units"])]
+    return {"operating_points": points, "reference": rows}
