@@ -105,7 +105,7 @@ def kept_by_sentences(figures: Figures) -> str:
         "sentences by",
         f"top {numbers}",
         f"{' / '.join(budgets)} tokens",
-        f"95% interval of top {numbers[0]}",
+        f"95% interval of top {tops[0].removeprefix(_TOP)}",
     ]
     lines, above = [], ""
     for (name, compressor), cells in chosen.items():

@@ -14,7 +14,7 @@ from ctxprune.text.columns import mark_columns
 from ctxprune.text.dumps import mark_dumps
 from ctxprune.text.entries import mark_entries
 from ctxprune.text.letters import mark_letters
-from ctxprune.text.lines import Kind, Line, kinds_of, lines_of, paragraphs
+from ctxprune.text.lines import HALF, LONG_LINE, SAME_LINE, Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
 from ctxprune.text.pages import SENTENCE_END, mark_pages
 from ctxprune.text.recipes import mark_recipes
@@ -36,8 +36,6 @@ _NO_CAPITALS = re.compile(r"[。।،，、؛۔]\W{0,2}$|\d ?[日일]\W{0,2}$|[:
 _OPTION = re.compile(r"[ \t]+(?:[-+]{1,2}[\w?@]|/[A-Z?](?:[ ,]|$))|--?\w[\w-]*(?:[=, ]|$)")
 _ENDPOINT = re.compile(r"(?:GET|POST|PUT|PATCH|DELETE|HEAD)[ \t]+/[^\s]{0,150}$")  # of an interface on the web
 _BOLD = re.compile(r"[> \t]*\*\*")
-_SAME_LINE = re.compile(r"\S {2,}\S|\t\S")  # "-v     be verbose"
-_HALF = re.compile(r"[,;–—-]\s*$")
 #: "History[edit]" of a wiki's page, and what stands over a picture that somebody paid for.
 _EDITED = re.compile(
     r"[ \t]{0,3}[^\W_][^\n\[\]]{0,80}\[(?:edit(?: \| edit source)?|Bearbeiten(?: \| Quelltext bearbeiten)?)\]\s*$"
@@ -52,7 +50,6 @@ _NAMED_KINDS = frozenset({"plain", "item", "row", "heading"})
 _RULE_MISSES = 3  # characters by which a rule may be longer or shorter than the title above it
 _OPENING_QUOTES = " \t'\"‘“(["
 _FIRST_WORD = re.compile(r"\S{1,60}")
-_LONG_LINE = 45
 _NARROW = 32  # columns; nobody wraps prose at so few
 
 
@@ -105,7 +102,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
 
 def in_columns(text: str) -> bool:
     """Whether running text stands in two columns somewhere, so that its lines are not in the order to read them in."""
-    return _SAME_LINE.search(text) is not None and "columns" in layout(text)[1]
+    return SAME_LINE.search(text) is not None and "columns" in layout(text)[1]
 
 
 def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
@@ -129,7 +126,7 @@ def mark_headings(lines: Sequence[Line], kinds: list[Kind]) -> None:
             kinds[place] = "plain" if _is_answer(lines, kinds, place) else "heading"
         elif kinds[place] in ("plain", "item") and _OPTION.match(line.text):
             if not _is_wrapped(lines, kinds, place):
-                kinds[place] = "term" if deeper and not _SAME_LINE.search(text) else "item"
+                kinds[place] = "term" if deeper and not SAME_LINE.search(text) else "item"
         elif deeper and before in ("blank", "heading") and text.endswith(":") and len(text) < 80:
             kinds[place] = "term"  # what introduces the deeper lines below
         elif kinds[place] == "plain" and before == "plain" and _is_term(lines, place, text):
@@ -187,8 +184,8 @@ def _is_wrapped(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> boo
     if place == 0 or kinds[place] != "plain" or kinds[place - 1] != "plain":
         return False
     above, line = lines[place - 1], lines[place]
-    long = len(above.text) >= _LONG_LINE and above.indent == line.indent
-    return long and not SENTENCE_END.search(above.text) and not _SAME_LINE.search(line.text.strip())
+    long = len(above.text) >= LONG_LINE and above.indent == line.indent
+    return long and not SENTENCE_END.search(above.text) and not SAME_LINE.search(line.text.strip())
 
 
 def _is_heading(text: str, line: Line, *, before: Kind, after: Kind, deeper: bool, goes_on: bool) -> bool:
@@ -256,7 +253,7 @@ def _mark_ragged(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int], *
     width = max(map(len, texts))
     unforced = sum(width < _NARROW or _fits(left, right, 0.75 * width) for left, right in breaks)
     begun = sum(not right[0].islower() for _, right in breaks)
-    shouted = width >= _LONG_LINE and all(text == text.upper() for text in texts)  # where every line is "begun"
+    shouted = width >= LONG_LINE and all(text == text.upper() for text in texts)  # where every line is "begun"
     capitals = 10 * begun >= 8 * len(breaks) and not shouted
     lower = all(text.islower() or not text[0].isalpha() for text in texts)
     ragged = (
@@ -267,7 +264,7 @@ def _mark_ragged(lines: Sequence[Line], kinds: list[Kind], run: Sequence[int], *
     if not ragged:
         return False
     for place, left, right in zip(run[1:], texts, texts[1:], strict=False):
-        if (lower or not right[0].islower()) and (capitals or lower or not _HALF.search(left)):
+        if (lower or not right[0].islower()) and (capitals or lower or not HALF.search(left)):
             kinds[place] = "verse"
     return True
 

@@ -81,7 +81,9 @@ _REFERENCE_WORD = re.compile(
     re.IGNORECASE,
 )
 _NUMBERED = re.compile(r"[ \t>\f]*(\d{1,3})[.)][ \t]")
-_LONG_LINE = 45  # characters; prose is seldom wrapped at fewer
+LONG_LINE = 45  # characters; prose is seldom wrapped at fewer
+SAME_LINE = re.compile(r"\S {2,}\S|\t\S")  # "-v     be verbose"
+HALF = re.compile(r"[,;–—-]\s*$")  # of a sentence or a word that goes on
 _INDENTATION = re.compile(r"[ \t\f]*")
 _QUOTE = re.compile(r"\f?[ \t]{0,3}>[> \t]*")
 
@@ -154,7 +156,7 @@ def _without_stretched(lines: Sequence[Line], kinds: list[Kind]) -> list[Kind]:
         if kinds[place] != "row" or "\t" not in line.text.strip() or "|" in line.text:
             continue
         beside = (at for at in (place - 1, place + 1) if 0 <= at < len(lines))
-        if any(kinds[at] == "plain" and len(lines[at].text) >= _LONG_LINE for at in beside) and _is_stretched(line):
+        if any(kinds[at] == "plain" and len(lines[at].text) >= LONG_LINE for at in beside) and _is_stretched(line):
             kinds[place] = "plain"
     return kinds
 

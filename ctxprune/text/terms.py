@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ctxprune.text.lines import Kind, Line, paragraphs
+from ctxprune.text.lines import HALF, SAME_LINE, Kind, Line, paragraphs
 from ctxprune.text.pages import SENTENCE_END
 
 _ARGUMENT = re.compile(r"[ \t]+\*{0,2}[A-Za-z_][\w.]{0,40}(?: ?\([^()\n]{1,60}\))?:[ \t]+\S")
@@ -17,10 +17,8 @@ _OPTION = re.compile(r"[‘'`\"]?[-+]{1,2}[\w?@]")
 #: How the further lines of a term begin: with an option or with what the command takes.
 _GOES_ON = re.compile(r"[‘'`\"]?[-+]{1,2}\w|[\[<({|]")
 _AGAIN = re.compile(r"(?:\b[A-Z][A-Z_-]*|[\])>}])\.{3}[\])}]{0,4}$")
-_SAME_LINE = re.compile(r"\S {2,}\S|\t\S")  # "-v     be verbose"
 _LONGEST_HEAD = 6  # lines of a term
 _LONGEST_TITLE = 90  # characters
-_HALF = re.compile(r"[,;–—-]\s*$")
 
 
 def mark_terms(lines: Sequence[Line], kinds: list[Kind]) -> None:
@@ -61,7 +59,7 @@ def _long_ones(lines: Sequence[Line], kinds: Sequence[Kind], bodies: Sequence[ra
         texts = [lines[place].text.strip() for place in body[:head]]
         if any(lines[place].indent <= margin + 1 for place in deeper) or any(map(_is_ended, texts)):
             continue
-        is_title = texts[0][0].isupper() and len(texts[0]) < _LONGEST_TITLE and not _HALF.search(texts[0])
+        is_title = texts[0][0].isupper() and len(texts[0]) < _LONGEST_TITLE and not HALF.search(texts[0])
         if all(map(_GOES_ON.match, texts[1:])) if head > 1 else is_title:
             found.append(body.start)
     return found
@@ -90,7 +88,7 @@ def _is_name_above(lines: Sequence[Line], kinds: Sequence[Kind], place: int) -> 
     if kinds[above] not in ("item", "plain") or lines[above].indent != lines[place].indent:
         return False
     text = lines[above].text.strip()
-    return _OPTION.match(text) is not None and not _SAME_LINE.search(text) and not _is_ended(text)
+    return _OPTION.match(text) is not None and not SAME_LINE.search(text) and not _is_ended(text)
 
 
 def _series(lines: Sequence[Line], kinds: Sequence[Kind]) -> list[int]:
@@ -159,7 +157,7 @@ def _with_colons(lines: Sequence[Line], kinds: list[Kind]) -> list[int]:
 
 
 def _is_name(text: str) -> bool:
-    return len(text) < 60 and not _is_ended(text) and not _HALF.search(text)
+    return len(text) < 60 and not _is_ended(text) and not HALF.search(text)
 
 
 def _is_ended(text: str) -> bool:
@@ -174,7 +172,7 @@ def _defines(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) -> 
         return False
     deeper = all(lines[place].indent > first.indent + 1 for place in paragraph[1:])
     text, below = first.text.strip(), lines[paragraph.start + 1].text.strip()
-    ended = _is_ended(text) or _HALF.search(text)
+    ended = _is_ended(text) or HALF.search(text)
     if not deeper or ended or below[0].islower():
         return False
     return (len(text) < 60 and len(below) > len(text)) or _SIGNATURE.match(text) is not None
