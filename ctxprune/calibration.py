@@ -24,7 +24,7 @@ Method = Literal["conformal risk control", "upper confidence bound", "learn then
 
 _AGAIN = "calibrate again with the compressor as it will run"
 #: What changes the kept text at a threshold; at a budget every rule of the policy does.
-_THRESHOLD_RULES = ("min_keep", "top_n", "top_p", "gap", "empty_below", "companions", "on_empty", "protect")
+_THRESHOLD_RULES = ("min_keep", "top_n", "top_p", "gap", "empty_below", "companions", "repeats", "on_empty", "protect")
 #: What files hold that were written before there were these rules.
 _OLD_RULES: Mapping[str, Any] = {
     "top_n": None,
@@ -33,6 +33,7 @@ _OLD_RULES: Mapping[str, Any] = {
     "floor": None,
     "empty_below": None,
     "companions": False,
+    "repeats": True,
     "elision": "",
 }
 

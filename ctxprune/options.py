@@ -32,6 +32,7 @@ _RULES = (
     "top_p",
     "gap",
     "companions",
+    "repeats",
     "on_empty",
     "order",
     "protect",
@@ -99,6 +100,13 @@ class Options:
         Option(
             "--companions/--no-companions",
             help="Keep what a kept sentence cannot be read without: headings, header rows, the sentence before.",
+        ),
+    ] = None
+    repeats: Annotated[
+        bool | None,
+        Option(
+            "--repeats/--no-repeats",
+            help="Keep what overlapping documents share in each of them (default: sentences once).",
         ),
     ] = None
     on_empty: Annotated[OnEmpty, Option("--on-empty", help="What to do when nothing passes the threshold.")] = "drop"

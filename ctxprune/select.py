@@ -16,6 +16,7 @@ from ctxprune.companions import offers_of
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
+from ctxprune.repeats import Repeats, repeats_of
 from ctxprune.text import split_words
 from ctxprune.text.letters import greets
 from ctxprune.types import Context, Extract, Piece, SoftTokens, Span, TokenCounter
@@ -61,6 +62,8 @@ class Policy:
     or asked for by min_keep; on_empty holds. None: no context is emptied for its best score.
     companions: a kept unit brings what it cannot be read without (see `ctxprune.companions`), within the budget and on
     top of top_n and its kind. None: as the compressor has it, no companions where none does.
+    repeats: what overlapping documents share is kept in each of them (see `ctxprune.repeats`), not once. None: as the
+    compressor has it, in each where none does.
     on_empty: what to do when nothing of the whole context survives the threshold: drop it all, keep the best unit, or
     keep the original.
     order: documents as they came, or the most relevant first.
@@ -80,6 +83,7 @@ class Policy:
     floor: float | None = None
     empty_below: float | None = None
     companions: bool | None = None
+    repeats: bool | None = None
     on_empty: OnEmpty = "drop"
     order: Order = "document"
     protect: tuple[str | Finder, ...] = ()
@@ -103,8 +107,9 @@ class Policy:
             value = getattr(self, name)
             if value is not None and not (_is_number(value) and 0 <= value <= 1):
                 raise InputError(f"Policy.{name} must be in [0, 1], got {value!r}; 0 switches it off")
-        if self.companions not in (None, False, True):
-            raise InputError(f"Policy.companions must be true, false or None, got {self.companions!r}")
+        for name in ("companions", "repeats"):
+            if getattr(self, name) not in (None, False, True):
+                raise InputError(f"Policy.{name} must be true, false or None, got {getattr(self, name)!r}")
         if not 0 <= self.length_exponent <= 2:
             raise InputError(f"Policy.length_exponent must be in [0, 2], got {self.length_exponent!r}")
         if not isinstance(self.elision, str) or "\n" in self.elision:
@@ -174,7 +179,7 @@ def select(
     draft = replace(context, pieces=_arranged(context.pieces, policy))
     units = Units.of(draft)
     forced = _protected(draft, units, policy.protect) | units.top(policy.min_keep)
-    passing = _best(units, policy) & (units.score >= (-math.inf if threshold is None else threshold))
+    passing, repeats = _passing(draft, units, forced, -math.inf if threshold is None else threshold, policy)
     level = relevant if threshold is None else threshold
     filling = passing if floor is None else passing & _filling(draft, units, floor, level)
     limit = threshold if floor is None else max(floor, threshold or 0.0)
@@ -183,7 +188,7 @@ def select(
     draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
     offers = offers_of(draft, units, chosen, level) if policy.companions else Offers()
     if budget is None:
-        return units.keep(draft, _with_companions(chosen, offers))
+        return _note_copies(units.keep(draft, _with_companions(chosen, offers)), units, repeats)
     filling, chosen = _without(filling, offers.bare, forced), _without(chosen, offers.bare, forced)
     fitting = Fitting(
         draft,
@@ -198,7 +203,7 @@ def select(
         floor=floor if (filling != passing).any() else None,
         labels=[] if floor is None else np.flatnonzero(passing & ~filling & (units.score >= floor)).tolist(),
     )
-    return _note_missing_steps(fitting.run(), units, offers.steps, budget)
+    return _note_copies(_note_missing_steps(fitting.run(), units, offers.steps, budget), units, repeats)
 
 
 def _check_limits(threshold: float | None, budget: int | None) -> None:
@@ -276,6 +281,43 @@ def touched(text: str, units: Sequence[Span], patterns: Sequence[str | Finder]) 
 
 def _finder(pattern: str | Finder) -> Finder:
     return re.compile(pattern) if isinstance(pattern, str) or not hasattr(pattern, "finditer") else pattern
+
+
+def _passing(
+    draft: Context, units: Units, forced: Mask, threshold: float, policy: Policy
+) -> tuple[Mask, Repeats | None]:
+    """The units that pass the threshold and the rules of number, and what does not because it passes elsewhere."""
+    enough = units.score >= threshold
+    passing = _best(units, policy) & enough
+    if policy.repeats is not False:
+        return passing, None
+    repeats = repeats_of(draft, units, enough | forced)
+    if not repeats.again.any():
+        return passing, None
+    once = np.flatnonzero(~repeats.again)
+    passing = np.zeros(len(units), np.bool_)
+    passing[once] = _best(Units(units.piece[once], units.unit[once], units.score[once]), policy)
+    return passing & enough, repeats
+
+
+def _note_copies(after: Context, units: Units, repeats: Repeats | None) -> Context:
+    """`after`, with a warning when a document was left out because another one holds all of it."""
+    if repeats is None:
+        return after
+    repeated = set(units.piece[repeats.again].tolist())
+    gone = [
+        str(extract.index + 1)
+        for piece, extract in extracts(after.pieces)
+        if piece in repeats.copies and piece in repeated and not any(extract.kept)
+    ]
+    if not gone:
+        return after
+    which = (
+        f"document {gone[0]} is left out: all of it stands"
+        if len(gone) == 1
+        else (f"documents {', '.join(gone)} are left out: all of them stands")
+    )
+    return after.warn(f"{which} in another document too")
 
 
 def _best(units: Units, policy: Policy) -> Mask:

@@ -221,12 +221,14 @@ class ScoringCompressor(ABC):
         return Rules(self.default_threshold, self.operating_points, self.policy)
 
     def settled(self, policy: Policy) -> Policy:
-        """The policy with this compressor's own floor and companions where it names none.
+        """The policy with this compressor's own floor, companions and repeats where it names none.
 
         Raises InputError for rules that its scores or units cannot follow.
         """
         if policy.companions and self.default_companions is None:
             raise InputError(f"{self.name} does not choose sentences, and only they have companions; leave them out")
+        if policy.repeats is False and self.default_companions is None:
+            raise InputError(f"{self.name} does not choose sentences, and only they are kept once; leave repeats out")
         for rule in ("floor", "empty_below", "top_p"):
             if self.default_threshold is None and getattr(policy, rule):
                 raise InputError(
@@ -237,6 +239,7 @@ class ScoringCompressor(ABC):
             policy,
             floor=self.default_floor if policy.floor is None else policy.floor,
             companions=bool(self.default_companions) if policy.companions is None else policy.companions,
+            repeats=self.default_companions is None if policy.repeats is None else policy.repeats,
         )
 
     def checked_kind(self, units: UnitKind) -> UnitKind:

@@ -30,8 +30,8 @@ class CompressOptions(TypedDict, total=False):
     "balanced" or "aggressive", in place of a threshold. rate: in (0, 1]; keep at most this share of the tokens. budget:
     keep at most so many tokens in all. tokenizer: what counts them, one of `info().tokenizers`. protect: regular
     expressions; a sentence that one touches is kept. keep_title, min_keep, floor, empty_below, top_p, gap, companions,
-    on_empty, order, elision: as in `ctxprune.Policy`. language: of the documents, e.g. "de". units: what to choose
-    among, "sentences", "lines", "records" or "paragraphs". None is as good as leaving an option out.
+    repeats, on_empty, order, elision: as in `ctxprune.Policy`. language: of the documents, e.g. "de". units: what to
+    choose among, "sentences", "lines", "records" or "paragraphs". None is as good as leaving an option out.
     """
 
     compressor: str | None
@@ -48,6 +48,7 @@ class CompressOptions(TypedDict, total=False):
     top_p: float | None
     gap: Sequence[int] | None
     companions: bool | None
+    repeats: bool | None
     on_empty: OnEmpty | None
     order: Order | None
     language: str | None

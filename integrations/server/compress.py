@@ -78,7 +78,18 @@ def _span(unit: Span) -> str:
 SMALL_UNITS, SMALL_TOKENS = 100, 4000
 #: Compiling a pattern takes as long as looking at so many characters, and more.
 PATTERN_SIZE = 100_000
-_POLICY = ("keep_title", "min_keep", "floor", "empty_below", "top_p", "companions", "on_empty", "order", "elision")
+_POLICY = (
+    "keep_title",
+    "min_keep",
+    "floor",
+    "empty_below",
+    "top_p",
+    "companions",
+    "repeats",
+    "on_empty",
+    "order",
+    "elision",
+)
 
 
 Conversations = Callable[[HeadroomRequest, Request], Awaitable[Response]]

@@ -113,6 +113,10 @@ class Options(BaseModel):
     companions: bool | None = Field(
         default=None, description="Keep what a kept sentence cannot be read without (default: as the compressor does)."
     )
+    repeats: bool | None = Field(
+        default=None,
+        description="Keep what overlapping documents share in each of them (default: as the compressor does).",
+    )
     on_empty: OnEmpty | None = Field(default=None, description="What to do when nothing passes the threshold.")
     order: Order | None = Field(default=None, description="Documents as they came, or the most relevant first.")
     language: str | None = Field(

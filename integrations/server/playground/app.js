@@ -92,8 +92,8 @@ function missing(id, message) {
 
 function bodyOf({ query, sent, budget }, name, threshold = null) {
   const rows = sent.map(({ title, id, text }) => ({ ...(id && { id }), ...(title && { title }), text }));
-  // companions depend on the threshold in a way that only the server knows, and the slider asks nobody
-  const limits = { companions: false, ...(threshold !== null && { threshold }), ...(budget !== null && { budget }) };
+  // companions and repeats depend on the threshold in a way that only the server knows, and the slider asks nobody
+  const limits = { companions: false, repeats: true, ...(threshold !== null && { threshold }), ...(budget !== null && { budget }) };
   return { query, documents: rows, compressor: name, ...limits };
 }
 

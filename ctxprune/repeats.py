@@ -1,0 +1,185 @@
+"""What overlapping documents share: chunks of one text that were cut with an overlap, and passages retrieved twice.
+
+Two documents of one title overlap where the end of one is the beginning of the other, or where one of them holds all of
+the other, white space aside. What stands in both is worth its tokens once. The same sentence in two documents that do
+not overlap stays in both: two manuals may say it, each of its own machine.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+
+import numpy as np
+
+from ctxprune.budget import Mask, Units, extracts
+from ctxprune.types import Context, Extract
+
+_WORD = re.compile(r"\S+")
+_SHORTEST = 20  # characters of a unit that tells of an overlap
+_HOLDERS = 8  # documents with the same sentence that another one is compared with
+
+
+@dataclass(frozen=True, slots=True)
+class _Plain:
+    """A document's text with single spaces, and where in it each of its units starts and ends."""
+
+    text: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    @classmethod
+    def of(cls, extract: Extract) -> _Plain:
+        source = extract.source.text
+        words = [match.start() for match in _WORD.finditer(source)]
+        lengths = [len(word) + 1 for word in source.split()]
+        places = [0, *accumulate(lengths)]
+
+        def place(offset: int) -> int:
+            word = bisect_right(words, offset) - 1
+            return places[word] + offset - words[word]
+
+        return cls(
+            " ".join(source.split()),
+            [place(unit.start) for unit in extract.units],
+            [place(unit.end - 1) + 1 for unit in extract.units],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Overlap:
+    """Two documents; what stands at `at` in the plain text of the second is at `at + shift` in that of the first."""
+
+    first: int
+    second: int
+    shift: int
+
+    def turned(self) -> _Overlap:
+        return _Overlap(self.second, self.first, -self.shift)
+
+
+@dataclass(frozen=True, slots=True)
+class Repeats:
+    """again: (n_units,) bool, the chosen units that say what others do. copies: documents that another one holds."""
+
+    again: Mask
+    copies: frozenset[int]
+
+
+def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
+    """The chosen units that say nothing which other chosen units, of an overlapping document, do not.
+
+    Of two documents the one that holds all of the other keeps what they share, else the one with the better score in
+    that, among equals the one with the better score anywhere, then the earlier. Half a sentence at the cut of a chunk
+    gives way to the whole one.
+    """
+    documents = dict(extracts(context.pieces))
+    if len(documents) < 2:
+        return Repeats(np.zeros(len(units), np.bool_), frozenset())
+    return _Search(documents, units, chosen).run()
+
+
+class _Search:
+    """One search for repeats, document by document."""
+
+    def __init__(self, documents: Mapping[int, Extract], units: Units, chosen: Mask) -> None:
+        self.documents, self.units, self.chosen = documents, units, chosen
+        bounds = np.searchsorted(units.piece, [[piece, piece + 1] for piece in documents]).tolist()
+        self.places = {piece: range(*each) for piece, each in zip(documents, bounds, strict=True)}
+        self.again = np.zeros(len(units), np.bool_)
+        self.copies = set[int]()
+        self._tried = set[_Overlap]()
+        self._plain: dict[int, _Plain] = {}
+
+    def run(self) -> Repeats:
+        holders: dict[tuple[str, str, int], list[int]] = {}
+        for piece, extract in self.documents.items():
+            met: dict[str, int] = {}
+            for at in self._chosen_of(piece):
+                unit = extract.units[int(self.units.unit[at])]
+                words = " ".join(extract.source.text[unit.start : unit.end].split())
+                if len(words) < _SHORTEST:
+                    continue
+                met[words] = met.get(words, 0) + 1
+                holding = holders.setdefault((extract.source.title, words, met[words]), [])
+                for other in holding:
+                    self._compare(self._aligned(other, at))
+                holding[:] = [each for each in (*holding, at) if not self.again[each]][-_HOLDERS:]
+        return Repeats(self.again, frozenset(self.copies))
+
+    def _compare(self, overlap: _Overlap) -> None:
+        if overlap in self._tried or not self._holds(overlap):
+            self._tried.add(overlap)
+            return
+        self._tried.add(overlap)
+        for at, covering in self._pairs(overlap):
+            if all(self.chosen[each] and not self.again[each] for each in covering):
+                self.again[at] = True
+        self.copies.update(way.first for way in (overlap, overlap.turned()) if self._is_held(way))
+
+    def _pairs(self, overlap: _Overlap) -> Iterator[tuple[int, Sequence[int]]]:
+        """Chosen units that stand in both documents, of the lesser document first, with those that cover them."""
+        turned = overlap.turned()
+        ways = [(self._common(overlap), overlap), (self._common(turned), turned)]
+        for common, way in sorted(ways, key=lambda each: self._rank(each[1], each[0])):
+            for at in common:
+                if covering := self._covering(at, way):
+                    yield at, covering
+
+    def _chosen_of(self, piece: int) -> Iterator[int]:
+        return (at for at in self.places[piece] if self.chosen[at])
+
+    def _text(self, piece: int) -> _Plain:
+        if piece not in self._plain:
+            self._plain[piece] = _Plain.of(self.documents[piece])
+        return self._plain[piece]
+
+    def _start(self, at: int) -> int:
+        return self._text(int(self.units.piece[at])).starts[int(self.units.unit[at])]
+
+    def _end(self, at: int) -> int:
+        return self._text(int(self.units.piece[at])).ends[int(self.units.unit[at])]
+
+    def _aligned(self, first: int, second: int) -> _Overlap:
+        pieces = int(self.units.piece[first]), int(self.units.piece[second])
+        return _Overlap(*pieces, self._start(first) - self._start(second))
+
+    def _stretch(self, overlap: _Overlap) -> tuple[int, int]:
+        """Where in the plain text of the first document both have text."""
+        first, second = self._text(overlap.first).text, self._text(overlap.second).text
+        return max(0, overlap.shift), min(len(first), len(second) + overlap.shift)
+
+    def _holds(self, overlap: _Overlap) -> bool:
+        """Whether the texts are the same wherever, so shifted, both have any."""
+        start, end = self._stretch(overlap)
+        first, second = self._text(overlap.first).text, self._text(overlap.second).text
+        return first[start:end] == second[start - overlap.shift : end - overlap.shift]
+
+    def _common(self, overlap: _Overlap) -> list[int]:
+        """The chosen units of the first document that lie in what both have."""
+        start, end = self._stretch(overlap)
+        return [at for at in self._chosen_of(overlap.first) if start <= self._start(at) and self._end(at) <= end]
+
+    def _is_held(self, overlap: _Overlap) -> bool:
+        """Whether the second document holds all of the first."""
+        return self._stretch(overlap) == (0, len(self._text(overlap.first).text))
+
+    def _rank(self, overlap: _Overlap, common: Sequence[int]) -> tuple[bool, float, float, int]:
+        """By which the first document keeps what both have: that it is not held by the other, then by its scores."""
+        score, piece = self.units.score, overlap.first
+        best, everywhere = score[common].max(initial=-np.inf), score[[*self._chosen_of(piece)]].max(initial=-np.inf)
+        return not self._is_held(overlap), float(best), float(everywhere), -piece
+
+    def _covering(self, at: int, overlap: _Overlap) -> list[int]:
+        """The second document's units where a unit of the first stands; none where some were removed earlier."""
+        start, end = self._start(at) - overlap.shift, self._end(at) - overlap.shift
+        other, places = self._text(overlap.second), self.places[overlap.second]
+        touched = range(bisect_right(other.ends, start), bisect_left(other.starts, end))
+        alive = self.units.unit[places.start : places.stop]
+        found = np.searchsorted(alive, touched)
+        if not (found < len(alive)).all() or not (alive[found] == np.array(touched)).all():
+            return []
+        return [places.start + each for each in found.tolist()]

@@ -1,0 +1,153 @@
+"""What overlapping documents share is kept once: cuts of chunks, whole copies, and what only looks alike."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_select import choose
+
+from ctxprune import Context, Document, load
+from ctxprune.errors import InputError
+from ctxprune.select import Policy
+from ctxprune.text import split_sentences
+from ctxprune.types import Extract
+
+SENTENCES = (
+    "The loom was brought to the valley in 1832.",
+    "Six weavers worked at it by the light of oil lamps.",
+    "Their cloth went by mule to the port of Savona.",
+    "A flood carried the shed away in the winter of 1871.",
+    "What is left of the loom stands in the town hall.",
+)
+TEXT = " ".join(SENTENCES)
+
+
+def context(*texts, scores=None, titles=None):
+    """Each text a document of sentences that all pass, or that score as `scores` has them, document by document."""
+    pieces = []
+    for place, text in enumerate(texts):
+        units = split_sentences(text)
+        mine = [0.9] * len(units) if scores is None else scores[place]
+        units = tuple(replace(unit, score=score) for unit, score in zip(units, mine, strict=True))
+        document = Document(text, title=titles[place] if titles else "")
+        pieces.append(Extract(document, units, (True,) * len(units), index=place))
+    return Context("What became of the loom?", tuple(pieces))
+
+
+def texts(chosen):
+    return [extract.text for extract in chosen.extracts]
+
+
+def once(given, **rules):
+    return texts(choose(given, **{"threshold": 0.5, "repeats": False} | rules))
+
+
+def test_the_overlap_of_two_chunks_is_kept_once_and_the_whole_sentence_rather_than_half_of_it():
+    first, second = TEXT[: TEXT.index("away in the")], TEXT[TEXT.index("worked at it") :]
+    assert once(context(first, second)) == [" ".join(SENTENCES[:3]), " ".join(SENTENCES[3:])]
+    assert texts(choose(context(first, second), threshold=0.5, repeats=True)) == [first.strip(), second]
+    assert once(context(second, first)) == [
+        second.removeprefix("worked at it by the light of oil lamps. "),
+        " ".join(SENTENCES[:2]),
+    ]
+
+
+def test_a_copy_is_left_out_and_white_space_makes_no_other_text():
+    given = context(TEXT, TEXT.replace(". ", ".\n"), " ".join(SENTENCES[1:3]))
+    assert once(given) == [TEXT, "", ""]
+
+
+def test_the_document_that_scores_better_keeps_what_both_have():
+    low, high = [0.6] * 3, [0.8, 0.7, 0.7]
+    given = context(" ".join(SENTENCES[:3]), " ".join(SENTENCES[1:4]), scores=[low, high])
+    assert once(given) == [SENTENCES[0], " ".join(SENTENCES[1:4])]
+
+
+def test_what_was_not_chosen_in_one_document_stays_in_the_other():
+    given = context(" ".join(SENTENCES[:2]), " ".join(SENTENCES[1:3]), scores=[[0.9, 0.4], [0.8, 0.9]])
+    assert once(given) == [SENTENCES[0], " ".join(SENTENCES[1:3])]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "titles"),
+    [
+        (f"The T7 is light. {SENTENCES[2]} It is red.", f"The T9 is heavy. {SENTENCES[2]} It is blue.", None),
+        (TEXT, TEXT, ("Loom of Carcare", "Loom of Millesimo")),
+        ("Ask us. Call now.", "Call now. Or write.", None),
+    ],
+    ids=["a sentence that two texts happen to share", "titles that differ", "a few letters"],
+)
+def test_documents_that_do_not_overlap_keep_what_they_have(first, second, titles):
+    assert once(context(first, second, titles=titles)) == [first, second]
+
+
+def test_a_number_of_units_is_filled_up_with_others_than_repeats():
+    given = context(" ".join(SENTENCES[:2]), TEXT, scores=[[0.9, 0.8], [0.9, 0.8, 0.7, 0.6, 0.2]])
+    assert once(given, top_n=3) == ["", " ".join(SENTENCES[:3])]
+    assert texts(choose(given, threshold=0.5, top_n=3, repeats=True)) == [" ".join(SENTENCES[:2]), SENTENCES[0]]
+
+
+def test_a_budget_buys_a_shared_sentence_once():
+    chunks = [" ".join(SENTENCES[:3]), " ".join(SENTENCES[2:])]
+    given = context(*chunks, scores=[[0.2, 0.2, 0.9], [0.9, 0.8, 0.2]])
+    rules = {"threshold": 0.5, "budget": 22}
+    assert texts(choose(given, repeats=True, **rules)) == [SENTENCES[2], SENTENCES[2]]
+    assert once(given, **rules) == [SENTENCES[2], SENTENCES[3]]
+
+
+def test_protected_text_stays_wherever_it_stands():
+    given = context(" ".join(SENTENCES[:3]), " ".join(SENTENCES[2:]))
+    assert once(given, protect=("Savona",)) == [" ".join(SENTENCES[:3]), " ".join(SENTENCES[2:])]
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=6), st.data())
+def test_nothing_that_passes_is_lost_whatever_the_chunks(cuts, data):
+    chunks = [" ".join(SENTENCES[min(pair) : max(pair) + 1]) for pair in cuts]
+    number = [len(split_sentences(chunk)) for chunk in chunks]
+    scores = [data.draw(st.lists(st.sampled_from([0.1, 0.6, 0.9]), min_size=n, max_size=n)) for n in number]
+    given = context(*chunks, scores=scores)
+    passing = {
+        extract.source.text[unit.start : unit.end]
+        for extract in given.extracts
+        for unit in extract.units
+        if unit.score >= 0.5
+    }
+    kept = [sentence for text in once(given) for sentence in SENTENCES if sentence in text]
+    assert set(kept) == passing
+    # neighbours share no more than what one of them left out
+    assert len(kept) <= sum(unit.score >= 0.5 for extract in given.extracts for unit in extract.units)
+
+
+def test_a_document_that_only_repeats_another_is_named():
+    chosen = choose(context(SENTENCES[0], TEXT, TEXT), threshold=0.5, repeats=False)
+    assert chosen.warnings == ("documents 1, 3 are left out: all of them stands in another document too",)
+    assert choose(context(TEXT[:120], TEXT[50:]), threshold=0.5, repeats=False).warnings == ()
+
+
+def test_many_copies_of_a_long_text_are_as_quick_as_one():
+    lines = [f"Entry {number} of the ledger was paid in full at noon." for number in range(1500)]
+    given = context(*["\n".join(lines)] * 8)
+    chosen = choose(given, threshold=0.5, repeats=False)
+    assert [sum(extract.kept) for extract in chosen.extracts] == [1500] + [0] * 7
+
+
+def test_pruners_keep_shared_sentences_once_and_choosers_of_words_do_not_take_the_rule():
+    chunks = [Document(" ".join(SENTENCES[:4])), Document(" ".join(SENTENCES[3:]))]
+    given = Context.of("What carried the shed away, and when?", chunks)
+    [after] = load("provence").compress([given], threshold=0.0)
+    assert " ".join(texts(after)) == TEXT
+    [after] = load("provence", policy=Policy(repeats=True)).compress([given], threshold=0.0)
+    assert texts(after) == [chunk.text for chunk in chunks]
+    with pytest.raises(InputError, match="llmlingua2 does not choose sentences"):
+        load("llmlingua2", policy=Policy(repeats=False))
+    with pytest.raises(InputError, match=r"Policy\.repeats must be true, false or None, got 'no'"):
+        Policy(repeats="no")
+
+
+def test_scores_are_those_of_the_model_whatever_repeats():
+    given = Context.of("What carried the shed away?", [Document(TEXT), Document(TEXT)])
+    [after] = load("provence").compress([given])
+    first, second = ([unit.score for unit in extract.units] for extract in after.extracts)
+    assert np.allclose(first, second, atol=1e-3)
