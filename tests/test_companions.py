@@ -141,7 +141,9 @@ def test_steps_are_told_from_things_side_by_side(text, whole):
     [("What house rules are there?", True), ("HOUSE RULES", True), ("Which rules hold?", False), ("q", False)],
 )
 def test_a_list_below_the_heading_that_the_question_names_stays_whole(question, whole):
-    text = "# Hostel\n\nIt is old.\n\n## House rules\n\n- No shoes upstairs.\n- Quiet after ten.\n\n## Beds\n\n- Eight.\n"
+    text = (
+        "# Hostel\n\nIt is old.\n\n## House rules\n\n- No shoes upstairs.\n- Quiet after ten.\n\n## Beds\n\n- Eight.\n"
+    )
     context = replace(scored(text, {"## House": 0.9, "## Beds": 0.8}), query=question)
     kept = lines(choose(context, threshold=0.5))
     assert ("- No shoes upstairs." in kept and "- Quiet after ten." in kept) == whole
