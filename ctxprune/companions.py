@@ -6,8 +6,9 @@ and all of them the heading of their section. A numbered list is a procedure, an
 says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping
 only together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML
 are told by their tags; the numbered paragraphs of a law or clauses of a contract are no steps. A question that is a
-heading or named so, as those of a FAQ are, keeps its answer together in the same way, and so does a line with a
-colon what stands below it, if that is short and the line answers better than each part of it.
+heading or named so, as those of a FAQ are, and a heading that names what is asked keep the answer below them together
+in the same way, and so does a line with a colon what stands below it, if that is short and the line answers better than
+each part of it.
 """
 
 from __future__ import annotations
@@ -154,7 +155,7 @@ class _Choice:
                     offers.steps.append(tuple(self.alive[each] for each in procedure.steps if each in self.alive))
         for answer in self._answers_within(_LONGEST_ANSWERS, max(self.good, self.level)):
             self._keep_whole(blocks, answer, offers)
-        for listed in (*introduced(self.extract, self.roles, self.question), *defined(self.extract, self.roles)):
+        for listed in (*introduced(self.extract, self.roles), *defined(self.extract, self.roles)):
             if self._scores(listed.above[0], max(self.good, self.level)) and self._outdoes(listed):
                 self._keep_together(blocks, listed)  # in part where another answer wants the room
         return blocks
@@ -167,7 +168,7 @@ class _Choice:
         """
         some = [
             (max(float(self.units.score[self.alive[each]]) for each in answer.above if each in self.alive), answer)
-            for answer in answered(self.extract, self.roles)
+            for answer in answered(self.extract, self.roles, self.question)
             if any(self._scores(each, least) for each in answer.above)
         ]
         for _, answer in sorted(some, key=lambda each: -each[0]):

@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from ctxprune.text.language import function_words, guess_language
 from ctxprune.text.speakers import answers, asks
 from ctxprune.text.structure import Role, companions
 from ctxprune.text.titles import TELLS_HOW
+from ctxprune.text.words import stem
 from ctxprune.types import Extract, Span
 
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
@@ -47,7 +49,7 @@ _QUESTION = re.compile(r"(?:[?？؟]|[\u0370-\u03ff];)\W{0,9}\Z")
 _NEAR = 200  # characters at the end of a heading that are looked at
 _INTRODUCES = ("list intro", "list item", "term")
 _COLON = re.compile(r"[:：][*_\s]{0,3}\Z")
-_WORD = re.compile(r"[^\W\d_]{4,}")
+_WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_ANSWER = 8  # units of what a question has below it
 _DEFINITION = 200  # characters of the beginning of a definition, which its term stands for
 #: What the step of a procedure may stand in, beside what leans on a step.
@@ -63,10 +65,14 @@ class Procedure:
     above: tuple[int, ...]
 
 
-def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The questions that are headings or named so, "Q: ...", each with its answer below where that is short."""
+def answered(extract: Extract, roles: Sequence[Role], question: str = "") -> Iterator[Procedure]:
+    """The questions that are headings or named so, "Q: ...", and the headings that name what `question` asks, each with
+    its answer below where that is short.
+    """
+    asked = _content_words(question)
     for first in range(len(roles)):
-        if not (named := _is_named(extract, roles, first, asks)) and not _is_asking_heading(extract, roles, first):
+        named = _is_named(extract, roles, first, asks)
+        if not (named or _is_asking_heading(extract, roles, first) or _names(asked, extract, roles, first)):
             continue
         last = first + 1
         while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and roles[last].kind != "heading":
@@ -81,15 +87,24 @@ def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
             yield Procedure(tuple(range(begins, last)), tuple(range(first + 1, last)), tuple(range(first, begins)))
 
 
-def introduced(extract: Extract, roles: Sequence[Role], question: str) -> Iterator[Procedure]:
-    """Lines with a colon, each with what leans on it right below: a list, a command, rows; and over a list any line, or
-    the heading that the question names.
-    """
-    asked = set(_WORD.findall(question.casefold()))
+def _content_words(text: str) -> Collection[str]:
+    words = {word for word in _WORD.findall(text.casefold()) if word not in function_words("en")}
+    return {stem(word) for word in words - function_words(guess_language(text))}
+
+
+def _names(asked: Collection[str], extract: Extract, roles: Sequence[Role], at: int) -> bool:
+    """Whether all words of a heading are in a question, at least half of whose words they are."""
+    if roles[at].kind != "heading" or not asked:
+        return False
+    words = _content_words(extract.source.text[slice(*_edges(extract.units[at]))])
+    return 2 * len(words) >= len(asked) and all(word in asked for word in words)
+
+
+def introduced(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
+    """Lines with a colon, each with what leans on it right below: a list, a command, rows; and lines over a list."""
     for first, role in enumerate(roles):
         last, after = first + 1, roles[first + 1 : first + 2]
-        over = [(each.kind, each.leans_on) for each in after] == [("list item", first)]
-        listed = over and (role.kind == "prose" or (role.kind == "heading" and _names(asked, extract, first)))
+        listed = role.kind == "prose" and [(each.kind, each.leans_on) for each in after] == [("list item", first)]
         named = role.kind in _INTRODUCES and _COLON.search(extract.source.text, *_edges(extract.units[first]))
         if not listed and not named:
             continue
@@ -98,12 +113,6 @@ def introduced(extract: Extract, roles: Sequence[Role], question: str) -> Iterat
         below = tuple(range(first + 1, last))
         if 0 < len(below) <= _LONGEST_ANSWER and all(roles[at].kind != "blob" for at in below):
             yield Procedure(below, below, (first,))
-
-
-def _names(asked: Collection[str], extract: Extract, heading: int) -> bool:
-    """Whether all longer words of a heading are among those of the question."""
-    words = _WORD.findall(extract.source.text[slice(*_edges(extract.units[heading]))].casefold())
-    return bool(words) and all(word in asked for word in words)
 
 
 def defined(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:

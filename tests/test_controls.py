@@ -24,7 +24,7 @@ REST = "\n\nThe weir was built in 1902.\n\nIt is twelve metres long."
 @pytest.mark.parametrize(
     "banner",
     [
-        'Our website uses cookies for statistics.\n\nChoose "Allow all" if that suits you.\n\nAllow all\nCookie settings',
+        'Our site uses cookies for statistics.\n\nChoose "Allow all" if that suits you.\n\nAllow all\nCookie settings',
         "Cookies help us to show you more.\nReject all | Accept all",
         "We use cookies so that your visit is remembered.",
         "Wir setzen Cookies für Statistik ein.\n\nMit „Alle zulassen“ sind Sie einverstanden.\n\nAlle zulassen",

@@ -32,17 +32,21 @@ _SKIP = (
 )
 _BUTTONS = (
     r"(?:add|save) to (?:basket|cart|bag|wish ?list|calendar|favou?rites)|back to top|(?:load|show) more(?: comments)?"
-    r"|(?:report|flag) (?:post|comment|review|abuse)|leave a (?:reply|comment)|jump to recipe|print (?:recipe|this page)"
+    r"|(?:report|flag) (?:post|comment|review|abuse)|leave a (?:reply|comment)"
+    r"|jump to recipe|print (?:recipe|this page)"
     r"|edit (?:this page|on github)(?: on git(?:hub|lab))?|toggle (?:navigation|menu)|copy link|apply now|save job"
     r"|was this (?:page|article|answer|review|post|content)? ?helpful\??|yes(?: \(\d+\))?[ /|]+no(?: \(\d+\))?"
     r"|in den warenkorb|(?:nach|zurück nach) oben|beitrag melden|mehr anzeigen|jetzt bewerben"
     r"|war (?:diese seite|dieser artikel|das) hilfreich\??|ajouter au panier|haut de page|retour en haut|voir plus"
     r"|añadir (?:al carrito|a la cesta)|volver arriba|ver más|aggiungi al carrello|torna su|in winkelwagen"
 )
-_SHARE = r"share(?: this(?: \w{3,8})?| on)?|(?:seite |artikel )?teilen|partager|compartir|condividi|delen|partilhar|udostępnij"
+_SHARE = (
+    r"share(?: this(?: \w{3,8})?| on)?|(?:seite |artikel )?teilen|partager|compartir|condividi|delen|partilhar"
+    r"|udostępnij"
+)
 _PLACES = (
-    r"facebook|twitter|x|whats ?app|linkedin|pinterest|reddit|telegram|xing|tumblr|flipboard|e-?mail|mail|print|copy link"
-    r"|drucken|link kopieren|imprimer|imprimir|stampa|messenger|threads|mastodon|bluesky"
+    r"facebook|twitter|x|whats ?app|linkedin|pinterest|reddit|telegram|xing|tumblr|flipboard|e-?mail|mail|print"
+    r"|copy link|drucken|link kopieren|imprimer|imprimir|stampa|messenger|threads|mastodon|bluesky"
 )
 #: Words that say something else elsewhere, so that one alone is left in peace.
 _WORDS = (
@@ -73,8 +77,9 @@ _COOKIE = re.compile(r"\bcookies?\b", re.IGNORECASE)
 #: A sentence that asks to agree, by the name of the button, and one that says why, as every page has it.
 _AGREE = on_use(rf"[“\"'«„](?:{_CONSENT})[”\"'»“]", re.IGNORECASE)
 _USES = re.compile(
-    r"(?:(?:we|this (?:web)?site|our (?:web)?site)(?: and our partners)? uses? cookies|wir (?:verwenden|nutzen|setzen) cookies"
-    r"|nous utilisons des cookies|(?:utilizamos|usamos) cookies|utilizziamo (?:i )?cookie|wij gebruiken cookies)",
+    r"(?:(?:we|this (?:web)?site|our (?:web)?site)(?: and our partners)? uses? cookies"
+    r"|wir (?:verwenden|nutzen|setzen) cookies|nous utilisons des cookies|(?:utilizamos|usamos) cookies"
+    r"|utilizziamo (?:i )?cookie|wij gebruiken cookies)",
     re.IGNORECASE,
 )
 _NEAR = 4  # units between a banner's sentence and its buttons
@@ -155,9 +160,7 @@ def _silenced(labels: Sequence[frozenset[_Label]], run: range) -> Iterator[int]:
     shares = "share" in some and some.count("place") + some.count("button") > 1
     sure = shares or any(each in ("button", "consent", "skip") for each in some) or some.count("word") > 1
     for at in run:
-        if labels[at] - {"place"} and sure and (shares or labels[at] != {"share"}):
-            yield at
-        elif shares:
+        if (labels[at] - {"place"} and sure and (shares or labels[at] != {"share"})) or shares:
             yield at
 
 
@@ -197,7 +200,8 @@ def _menu(text: str, units: Sequence[Span], labels: Sequence[frozenset[_Label]])
 def _trails(text: str, units: Sequence[Span]) -> Iterator[int]:
     """Trails of links, "[Docs](/docs) > [Keys](/keys)", and of names right above a title."""
     for at, unit in enumerate(units):
-        if text[unit.start] == "[" and _LINKED_TRAIL.fullmatch(text, unit.start, unit.end):
-            yield at
-        elif at + 1 < len(units) and text[units[at + 1].start] == "#" and _TRAIL.fullmatch(text, unit.start, unit.end):
+        titled = at + 1 < len(units) and text[units[at + 1].start] == "#"
+        if (text[unit.start] == "[" and _LINKED_TRAIL.fullmatch(text, unit.start, unit.end)) or (
+            titled and _TRAIL.fullmatch(text, unit.start, unit.end)
+        ):
             yield at
