@@ -20,6 +20,7 @@ import numpy as np
 
 from ctxprune.budget import Group, Mask, Offers, Units, extracts
 from ctxprune.procedures import Procedure, answered, beginning, defined, introduced, procedures
+from ctxprune.prompt import says_title
 from ctxprune.text.footnotes import footnotes
 from ctxprune.text.structure import Role, companions, structure
 from ctxprune.types import Context, Extract
@@ -67,6 +68,9 @@ class _Choice:
 
     def add_to(self, offers: Offers) -> None:
         blocks = self._blocks(offers)
+        titles = self._only_titles()
+        offers.empty.update(titles)
+        offers.bare.update(titles)
         for unit, at in self.alive.items():
             if not self.chosen[at]:
                 continue
@@ -74,13 +78,24 @@ class _Choice:
             if content is not None and not content:
                 offers.bare.add(at)
                 if self._is_cut_off(unit):
-                    offers.cut_off.add(at)
+                    offers.empty.add(at)
             elif groups := tuple(self._groups(unit, blocks.get(at, ()), content or ())):
                 role = self.roles[unit]
                 needs = role.strength == "needed" and role.leans_on in self.alive
                 offers.groups[at] = groups if content or (weak and needs) else (*groups, (at,))
                 if needs and not weak:
                     offers.needy.add(at)
+
+    def _only_titles(self) -> Sequence[int]:
+        """The chosen units, where they say nothing but the title that stands above them, but the best of all."""
+        text, some = self.extract.source.text, [(unit, at) for unit, at in self.alive.items() if self.chosen[at]]
+        spans = [self.extract.units[unit] for unit, _ in some]
+        if not self.extract.titled or len(some) == len(self.alive):
+            return ()
+        if not all(says_title(self.extract, text[span.start : span.end]) for span in spans):
+            return ()
+        scores = self.units.score
+        return [at for _, at in some if scores[at] < scores[self.chosen].max()]
 
     def _content(self, unit: int) -> Sequence[int] | None:
         """What a weak heading or title of rows comes with, the best that is chosen right below it, if any; or a header.

@@ -188,7 +188,7 @@ def select(
     draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
     offers = offers_of(draft, units, chosen, level) if policy.companions else Offers()
     if budget is None:
-        chosen = _without(chosen, offers.cut_off, forced)
+        chosen = _without(chosen, offers.empty, forced)
         return _note_copies(units.keep(draft, _with_companions(chosen, offers)), units, repeats)
     filling, chosen = _without(filling, offers.bare, forced), _without(chosen, offers.bare, forced)
     fitting = Fitting(

@@ -171,6 +171,29 @@ def test_what_stands_below_the_heading_that_names_what_is_asked_stays_whole(ques
 
 
 @pytest.mark.parametrize("limits", [{"threshold": 0.1}, {"budget": 60, "floor": 0.02}])
+@pytest.mark.parametrize("title", ["Old hostel", "Old hostel | Lind valley", "Old hostel – Lind valley"])
+def test_a_document_of_which_only_its_title_is_chosen_is_left_out(title, limits):
+    beds, hostel = (
+        scored("There are eight beds.", {"beds": 0.9}),
+        scored("# Old hostel\n\nIt is red.\n", {"Old": 0.5}, fallback=0),
+    )
+
+    def kept(hostel, title, **rules):
+        extracts = (
+            *beds.extracts,
+            *(replace(each, source=replace(each.source, title=title)) for each in hostel.extracts),
+        )
+        return lines(choose(Context("q", extracts), **limits, **rules))[1:]
+
+    assert kept(hostel, title) == []
+    assert kept(hostel, title, protect=("Old",)) == kept(hostel, title, keep_title=False) == ["# Old hostel"]
+    for other in ("Lind valley | Old hostel", "Old hostels", ""):
+        assert kept(hostel, other) == ["# Old hostel"]
+    assert kept(scored("# Old hostel\n", {"Old": 0.5}), title) == ["# Old hostel"]
+    assert kept(scored("# Old hostel\n\nIt is red.\n", {"Old": 0.95}, fallback=0), title) == ["# Old hostel"]
+
+
+@pytest.mark.parametrize("limits", [{"threshold": 0.1}, {"budget": 60, "floor": 0.02}])
 def test_a_weak_heading_at_the_end_of_a_chunk_is_left_out_for_its_text_was_cut_off(limits):
     text = "## Beds\n\nThe hostel has eight beds.\n\n## House rules\n"
     assert lines(choose(scored(text, {"eight": 0.9, "rules": 0.2}), **limits))[-1] == "The hostel has eight beds."
