@@ -16,6 +16,7 @@ from ctxprune.types import Extract, Span
 
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
 _OF_LAW = re.compile(r"[ \t>]*\(\d{1,3}\)")
+_NOTE = re.compile(r"[ \t>]*\d{1,3}[.)][ \t]+\^")  # of a wiki's list of references
 _CLAUSE = re.compile(r"[ \t>]*\d{1,3}[.)][ \t]+(?=[A-ZÀ-ÖØ-Þ]{2})[A-ZÀ-ÖØ-Þ ,&/-]{3,60}[.:][ \t]+\S")
 #: Words of contracts and licences; a list with several of them has clauses and no steps.
 _LEGAL = re.compile(
@@ -195,7 +196,7 @@ def _is_numbered(text: str, extract: Extract, units: range, mark: re.Pattern[str
     """Whether a list that begins with the unit `first` counts its items, and is no paragraphs of a law.
 
     units: those of the list. In HTML its tag says so; laws number in brackets, below an article, and contracts name
-    their clauses in capitals, "2. RENT. Tenant pays", or say "shall" and "party".
+    their clauses in capitals, "2. RENT. Tenant pays", or say "shall" and "party"; references of a wiki have a "^".
     """
     first = units.start
     opening = mark.match(text, extract.units[first].start)
@@ -205,7 +206,7 @@ def _is_numbered(text: str, extract: Extract, units: range, mark: re.Pattern[str
     legal = {match[0].lower() for match in _LEGAL.finditer(text, start, extract.units[units.stop - 1].end)}
     if len(legal) >= _FEWEST_LEGAL:
         return False
-    return not (_OF_LAW.match(text, start) or _CLAUSE.match(text, start)) and not any(
+    return not any(each.match(text, start) for each in (_OF_LAW, _CLAUSE, _NOTE)) and not any(
         _ARTICLE.match(text, extract.units[at].start) for at in above
     )
 

@@ -127,6 +127,7 @@ def test_the_steps_of_a_procedure_stay_together_when_it_answers(scores, whole, l
         ("= Filling\n\n. Open the lid.\n. Pour water in.\n", True),
         ("# 给水步骤\n\n- 打开盖子。\n- 倒水。\n", True),
         ("# Filling\n\n- Water is best.\n- Tea is bad for it.\n", False),
+        ("# References\n\n1. ^ Lee, Kettles, page 3\n2. ^ Moss, Tea, page 9\n", False),
     ],
 )
 def test_steps_are_told_from_things_side_by_side(text, whole):

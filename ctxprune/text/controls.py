@@ -1,4 +1,4 @@
-"""Find the controls of web pages in their text: banners about cookies, buttons, share bars, and the menu at the top.
+"""Find the controls of web pages in their text: banners about cookies, buttons, share bars, menus and contents.
 
 What reads pages for a retriever often leaves them in, as lines of their own: "Skip to main content", "Accept all",
 "Share this Facebook Twitter". They answer nothing, but stand beside the title and score with it.
@@ -7,8 +7,9 @@ What reads pages for a retriever often leaves them in, as lines of their own: "S
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 from ctxprune.text.lines import Kind, Line
@@ -35,6 +36,7 @@ _BUTTONS = (
     r"|(?:report|flag) (?:post|comment|review|abuse)|leave a (?:reply|comment)"
     r"|jump to recipe|print (?:recipe|this page)"
     r"|edit (?:this page|on github)(?: on git(?:hub|lab))?|toggle (?:navigation|menu)|copy link|apply now|save job"
+    r"|get directions"
     r"|was this (?:page|article|answer|review|post|content)? ?helpful\??|yes(?: \(\d+\))?[ /|]+no(?: \(\d+\))?"
     r"|in den warenkorb|(?:nach|zurück nach) oben|beitrag melden|mehr anzeigen|jetzt bewerben"
     r"|war (?:diese seite|dieser artikel|das) hilfreich\??|ajouter au panier|haut de page|retour en haut|voir plus"
@@ -89,6 +91,12 @@ _ENTRY_END = re.compile(r"[\d.!?:]\W*\Z|\d")
 #: What some readers of pages write above the text.
 _READER = re.compile(r"(?:URL Source|Markdown Content|Published Time|Number of Pages|Warning):")
 _READER_HEAD = re.compile(r"\s*Title: [^\n]{0,300}\s+URL Source: ")
+#: What stands above a page's list of its own titles; some of these stand above other lists too.
+_SURE_CONTENTS = frozenset(
+    ["on this page", "in this article", "table of contents", "auf dieser seite", "inhaltsverzeichnis"]
+)
+_CONTENTS = _SURE_CONTENTS | {"contents", "inhalt", "sommaire", "table des matières", "índice", "contenido", "indice"}
+_ENTRY_MARK = re.compile(r"\A[#\s>]*(?:[-*+•]\s+)?(?:\d{1,2}(?:\.\d{1,2}){0,3}\.?\s+)?|\s*\[(?:edit|Bearbeiten)\]\s*\Z")
 _SIGN = r"\s*(?:[>›»/|·•]|\\?>)\s*"
 _LINKED_TRAIL = re.compile(rf"(?:{_LINK.pattern}{_SIGN})+{_LINK.pattern}(?:{_SIGN})?")
 _TRAIL = re.compile(r"[^\n.!?:>]{1,40}(?:\s[>›»]\s[^\n.!?:>]{1,60}){1,5}")
@@ -101,7 +109,8 @@ def mark_controls(lines: Sequence[Line], kinds: list[Kind]) -> None:
     for place, line in enumerate(lines):
         if kinds[place] in ("plain", "turn", "row") and len(line.text) <= _LONGEST_BAR:
             some = _labels(line.text.strip())
-            if not some.isdisjoint(("button", "consent", "skip", "share")):
+            sure = not some.isdisjoint(("button", "consent", "skip", "share"))
+            if sure or _LINKED_TRAIL.fullmatch(line.text.strip()):
                 kinds[place] = "furniture"
     if lines and _READER_HEAD.match("\n".join(line.text for line in lines[:_HEAD])):
         for place in range(min(len(lines), 3 * _HEAD)):
@@ -116,11 +125,14 @@ def controls(text: str, units: Sequence[Span]) -> list[bool]:
     for run in _runs(labels):
         for at in _silenced(labels, run):
             quiet[at] = True
-    for at in (*_banner(text, units, labels), *_menu(text, units, labels), *_trails(text, units)):
+    some = (_banner(text, units, labels), _menu(text, units, labels), _trails(text, units), _contents(text, units))
+    for at in chain.from_iterable(some):
         quiet[at] = True
     if _READER_HEAD.match(text):
         for at, unit in enumerate(units[: 2 * _NEAR]):
             quiet[at] = quiet[at] or at == 0 or _READER.match(text, unit.start, unit.end) is not None
+    for at, some in enumerate(labels):  # "Search" beside a menu
+        quiet[at] = quiet[at] or ("word" in some and [True] in (quiet[at - 1 : at], quiet[at + 1 : at + 2]))
     return quiet
 
 
@@ -204,4 +216,21 @@ def _trails(text: str, units: Sequence[Span]) -> Iterator[int]:
         if (text[unit.start] == "[" and _LINKED_TRAIL.fullmatch(text, unit.start, unit.end)) or (
             titled and _TRAIL.fullmatch(text, unit.start, unit.end)
         ):
+            yield at
+
+
+def _contents(text: str, units: Sequence[Span]) -> Iterator[int]:
+    """The entries of a page's list of its own titles, below "On this page" or so: they stand again over their text."""
+    said = [" ".join(_ENTRY_MARK.sub("", text[unit.start : unit.end]).casefold().split()) for unit in units]
+    times = Counter(said)
+    for first, name in enumerate(said):
+        if name.strip(" :*") not in _CONTENTS:
+            continue
+        sure = name.strip(" :*") in _SURE_CONTENTS
+        for at in range(first + 1, len(units)):
+            if len(said[at]) > _LONGEST_BAR or said[at][-1:] in (".", "!") or text[units[at].start] == "#":
+                break
+            if times[said[at]] < 2 and not (sure and text[units[at].start] in "-*+•"):
+                break
+            times[said[at]] -= 1  # the title itself is none of them
             yield at
