@@ -117,6 +117,13 @@ class Offers:
     bare: set[int] = field(default_factory=set)
     empty: set[int] = field(default_factory=set)
 
+    def added_to(self, chosen: Mask) -> Mask:
+        """The chosen units and all that they bring. Without a budget, each comes in its largest group."""
+        kept = chosen.copy()
+        for groups in self.groups.values():
+            kept[list(groups[0])] = True
+        return kept
+
 
 class _Taken:
     """The units picked so far, and the room that they leave, by estimate."""

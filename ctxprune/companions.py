@@ -29,6 +29,24 @@ _FIRST_STEPS = 30  # so many are tried at most
 _LONGEST_ANSWERS = 1200  # characters of the answers that a document's questions bring along
 
 
+def settled(
+    context: Context, units: Units, chosen: Mask, level: float | None, forced: Mask, instead: Mapping[int, int]
+) -> tuple[Mask, Offers]:
+    """The chosen units, and what they bring along.
+
+    instead: for units that are not chosen because another document says the same, the unit that says it there. Where
+    such a unit would come along with others anyway, as the step of a procedure does, it is chosen in place of the other
+    one, unless that is forced or comes along too. level: as `offers_of` has it.
+    """
+    offers = offers_of(context, units, chosen, level)
+    kept, moved = offers.added_to(chosen), chosen.copy()
+    needed = {each for at, groups in offers.groups.items() for each in groups[0] if each != at}
+    for at, other in instead.items():
+        if kept[at] and chosen[other] and not (chosen[at] or forced[other] or other in needed):
+            moved[at], moved[other] = True, False
+    return (moved, offers_of(context, units, moved, level)) if (moved != chosen).any() else (chosen, offers)
+
+
 def offers_of(context: Context, units: Units, chosen: Mask, level: float | None) -> Offers:
     """What the chosen units of a context bring along.
 

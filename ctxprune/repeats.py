@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
@@ -67,10 +67,14 @@ class _Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """again: (n_units,) bool, the chosen units that say what others do. copies: documents that another one holds."""
+    """again: (n_units,) bool, the chosen units that say what others do. copies: documents that another one holds.
+
+    instead: for those that are the same as one other, that one.
+    """
 
     again: Mask
     copies: frozenset[int]
+    instead: Mapping[int, int] = field(default_factory=dict)
 
 
 def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
@@ -95,6 +99,7 @@ class _Search:
         self.places = {piece: range(*each) for piece, each in zip(documents, bounds, strict=True)}
         self.again = np.zeros(len(units), np.bool_)
         self.copies = set[int]()
+        self.instead: dict[int, int] = {}
         self._tried = set[_Overlap]()
         self._plain: dict[int, _Plain] = {}
         self._heads: dict[int, Collection[int]] = {}
@@ -115,7 +120,7 @@ class _Search:
                 for other in holding:
                     self._compare(self._aligned(other, at))
                 holding[:] = [each for each in (*holding, at) if not self.again[each]][-_HOLDERS:]
-        return Repeats(self.again, frozenset(self.copies))
+        return Repeats(self.again, frozenset(self.copies), self.instead)
 
     def _edges(self) -> Iterator[_Overlap]:
         """Documents of one title of which the end may be the beginning of another, however short their units are."""
@@ -140,6 +145,8 @@ class _Search:
         for at, covering in self._pairs(overlap):
             if all(self.chosen[each] and not self.again[each] for each in covering):
                 self.again[at] = True
+                if len(covering) == 1 and self._said(at) == self._said(covering[0]):
+                    self.instead[at] = covering[0]
         self.copies.update(way.first for way in (overlap, overlap.turned()) if self._is_held(way))
 
     def _pairs(self, overlap: _Overlap) -> Iterator[tuple[int, Sequence[int]]]:
@@ -178,6 +185,9 @@ class _Search:
 
     def _end(self, at: int) -> int:
         return self._text(int(self.units.piece[at])).ends[int(self.units.unit[at])]
+
+    def _said(self, at: int) -> str:
+        return self._text(int(self.units.piece[at])).text[self._start(at) : self._end(at)]
 
     def _aligned(self, first: int, second: int) -> _Overlap:
         pieces = int(self.units.piece[first]), int(self.units.piece[second])

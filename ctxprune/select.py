@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.budget import Fill, Fitting, Group, Mask, Offers, Units, extracts
-from ctxprune.companions import offers_of
+from ctxprune.companions import settled
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
@@ -186,10 +186,12 @@ def select(
     if policy.empty_below and len(units) and units.score.max() < policy.empty_below:
         filling, limit = np.zeros(len(units), np.bool_), policy.empty_below
     draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
-    offers = offers_of(draft, units, chosen, level) if policy.companions else Offers()
+    offers = Offers()
+    if policy.companions:
+        chosen, offers = settled(draft, units, chosen, level, forced, {} if repeats is None else repeats.instead)
     if budget is None:
         chosen = _without(chosen, offers.empty, forced)
-        return _note_copies(units.keep(draft, _with_companions(chosen, offers)), units, repeats)
+        return _note_copies(units.keep(draft, offers.added_to(chosen)), units, repeats)
     filling, chosen = _without(filling, offers.bare, forced), _without(chosen, offers.bare, forced)
     fitting = Fitting(
         draft,
@@ -212,14 +214,6 @@ def _check_limits(threshold: float | None, budget: int | None) -> None:
         raise InputError("threshold must be a number, got nan")
     if budget is not None and budget <= 0:
         raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep by threshold alone")
-
-
-def _with_companions(chosen: Mask, offers: Offers) -> Mask:
-    """The chosen units and all that they bring. Without a budget, each comes in its largest group."""
-    kept = chosen.copy()
-    for groups in offers.groups.values():
-        kept[list(groups[0])] = True
-    return kept
 
 
 def _without(chosen: Mask, bare: Collection[int], forced: Mask) -> Mask:
