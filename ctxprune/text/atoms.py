@@ -215,7 +215,7 @@ def spaced_clauses(text: str, unit: Offsets, held: Sequence[Offsets] = ()) -> It
     for blank in _SPACED_END.finditer(text, *unit):
         word, cut = text[before : blank.start()], blank.end()
         before = cut
-        ends = len(word) >= _SPACED_NAME and _SPACED_LINK.search(word) is None or _SPACED_OPENER.match(text, cut)
+        ends = (len(word) >= _SPACED_NAME and _SPACED_LINK.search(word) is None) or _SPACED_OPENER.match(text, cut)
         least = SPACED if ends else PIECE
         if cut - start >= least and unit[1] - cut >= SPACED and enclosing(held, cut) is None:
             if piece := trim(text, start, cut):
