@@ -17,6 +17,7 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
 from ctxprune.repeats import Repeats, repeats_of
+from ctxprune.standout import least_scores
 from ctxprune.text.quiet import says_something
 from ctxprune.types import Context, Extract, Piece, SoftTokens, Span, TokenCounter
 
@@ -131,17 +132,6 @@ class Policy:
         return self.top_n is not None or self.top_p is not None or self.gap is not None
 
 
-def gap_bounds(text: str | None) -> tuple[int, int] | None:
-    """ "LEAST,MOST", as command lines have it, as `Policy.gap` takes it. Raises InputError for anything else."""
-    if text is None:
-        return None
-    try:
-        least, most = map(int, text.split(","))
-    except ValueError:
-        raise InputError(f"gap must be LEAST,MOST, two whole numbers such as 1,5, got {text!r:.80}") from None
-    return least, most
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -154,6 +144,7 @@ def select(
     counter: TokenCounter,
     policy: Policy,
     relevant: float | None = None,
+    standout: float = 0.0,
 ) -> Context:
     """Keep units that score at least `threshold`, then the best of them within `budget` tokens of the rendered text.
 
@@ -161,7 +152,8 @@ def select(
     budget. Titles and separators count; a document's first unit pays for them. Ties go to the earlier unit. The budget
     is exceeded only by what must stay (protected units, `min_keep`, summaries), and then a warning says so.
     A kept unit that scores below the threshold is a companion, or is forced by the policy. relevant: where units are
-    sentences, the score from which one answers the question, for where there is no threshold. Warns when nothing is
+    sentences, the score from which one answers the question, for where there is no threshold. standout: the share of
+    the best that lines of logs, settings and code must score besides, see `ctxprune.standout`. Warns when nothing is
     left, and when the floor leaves tokens unused.
     Raises InputError for a score or threshold that is not a number, and for negative scores with `top_p`; BudgetError
     for a budget below 1.
@@ -170,7 +162,7 @@ def select(
     floor = None if budget is None or not policy.floor else policy.floor
     draft = replace(context, pieces=_arranged(context.pieces, policy))
     units = Units.of(draft)
-    units, forced, passing, repeats = _judged(draft, units, -math.inf if threshold is None else threshold, policy)
+    units, forced, passing, repeats = _judged(draft, units, least_scores(draft, units, threshold, standout), policy)
     level = relevant if threshold is None else threshold
     filling = passing if floor is None else passing & _filling(draft, units, floor, level)
     limit = threshold if floor is None else max(floor, threshold or 0.0)
@@ -276,18 +268,20 @@ def _finder(pattern: str | Finder) -> Finder:
     return re.compile(pattern) if isinstance(pattern, str) or not hasattr(pattern, "finditer") else pattern
 
 
-def _judged(draft: Context, units: Units, threshold: float, policy: Policy) -> tuple[Units, Mask, Mask, Repeats | None]:
-    """The units, which of them are forced, which pass the threshold and the rules of number, and what repeats others.
+def _judged(
+    draft: Context, units: Units, least: npt.NDArray[np.float64], policy: Policy
+) -> tuple[Units, Mask, Mask, Repeats | None]:
+    """The units, which of them are forced, which pass `least` and the rules of number, and what repeats others.
 
     A unit that stands for others is judged by the best score among them, so that what the rules leave of a context is
     no less than without it.
     """
     protected = _protected(draft, units, policy.protect)
     if policy.repeats is not False:
-        return units, protected | units.top(policy.min_keep), _best(units, policy) & (units.score >= threshold), None
+        return units, protected | units.top(policy.min_keep), _best(units, policy) & (units.score >= least), None
     tried = policy.min_keep
     while True:
-        repeats = repeats_of(draft, units, protected | units.top(tried) | (units.score >= threshold))
+        repeats = repeats_of(draft, units, protected | units.top(tried) | (units.score >= least))
         if tried >= len(units) or repeats.said >= policy.min_keep:
             break
         tried *= 2  # what is kept because so many are asked for may repeat, too
@@ -297,7 +291,7 @@ def _judged(draft: Context, units: Units, threshold: float, policy: Policy) -> t
     forced, best = protected.copy(), np.zeros(len(units), np.bool_)
     forced[once] |= rest.top(policy.min_keep)
     best[once] = _best(rest, policy)
-    return units, forced, best & (units.score >= threshold), repeats
+    return units, forced, best & (units.score >= least), repeats
 
 
 def _best(units: Units, policy: Policy) -> Mask:
