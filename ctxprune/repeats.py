@@ -14,12 +14,16 @@ from dataclasses import dataclass
 from itertools import accumulate
 
 import numpy as np
+import numpy.typing as npt
 
 from ctxprune.budget import Mask, Units, extracts
+from ctxprune.text.atoms import trim
 from ctxprune.types import Context, Extract
 
 _WORD = re.compile(r"\S+")
 _SHORTEST = 20  # characters of a unit that tells of an overlap
+_GLANCE = 64  # characters that are compared before all of an overlap is
+_NAMED = 10  # documents that a warning names
 _HOLDERS = 8  # documents with the same sentence that another one is compared with
 
 
@@ -40,12 +44,13 @@ class _Plain:
 
         def place(offset: int) -> int:
             word = bisect_right(words, offset) - 1
-            return places[word] + offset - words[word]
+            return places[word] + min(offset - words[word], lengths[word]) if word >= 0 else 0
 
+        spans = [trim(source, unit.start, unit.end) or (unit.start, unit.start) for unit in extract.units]
         return cls(
             " ".join(source.split()),
-            [place(unit.start) for unit in extract.units],
-            [place(unit.end - 1) + 1 for unit in extract.units],
+            [place(start) for start, _ in spans],
+            [place(end - 1) + 1 if start < end else place(start) for start, end in spans],
         )
 
 
@@ -63,10 +68,31 @@ class _Overlap:
 
 @dataclass(frozen=True, slots=True)
 class Repeats:
-    """again: (n_units,) bool, the chosen units that say what others do. copies: documents that another one holds."""
+    """again: (n_units,) bool, the chosen units that say what others do. copies: documents that another one holds.
+
+    score: (n_units,) float64, of each unit the best of its own score and those of the units that it stands for. said:
+    how many chosen units are left.
+    """
 
     again: Mask
     copies: frozenset[int]
+    score: npt.NDArray[np.float64]
+    said: int
+
+    def note(self, after: Context) -> Context:
+        """`after`, with a warning when a document was left out because another one holds all of it."""
+        gone = [
+            str(extract.index + 1)
+            for piece, extract in extracts(after.pieces)
+            if piece in self.copies and not any(extract.kept)
+        ]
+        if not gone:
+            return after
+        if len(gone) == 1:
+            return after.warn(f"document {gone[0]} is left out: all of it stands in another document too")
+        more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
+        named = ", ".join(gone[:_NAMED])
+        return after.warn(f"documents {named}{more} are left out: all of each stands in another document too")
 
 
 def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
@@ -76,10 +102,11 @@ def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
     that, among equals the one with the better score anywhere, then the earlier. Half a sentence at the cut of a chunk
     gives way to the whole one.
     """
-    documents = dict(extracts(context.pieces))
-    if len(documents) < 2:
-        return Repeats(np.zeros(len(units), np.bool_), frozenset())
-    return _Search(documents, units, chosen).run()
+    search = _Search(dict(extracts(context.pieces)), units, chosen)
+    if len(search.documents) > 1:
+        search.run()
+    copies = frozenset(search.copies.intersection(units.piece[search.again].tolist()))
+    return Repeats(search.again, copies, search.score, int((chosen & ~search.again).sum()))
 
 
 class _Search:
@@ -90,11 +117,12 @@ class _Search:
         bounds = np.searchsorted(units.piece, [[piece, piece + 1] for piece in documents]).tolist()
         self.places = {piece: range(*each) for piece, each in zip(documents, bounds, strict=True)}
         self.again = np.zeros(len(units), np.bool_)
+        self.score = units.score.copy()
         self.copies = set[int]()
         self._tried = set[_Overlap]()
         self._plain: dict[int, _Plain] = {}
 
-    def run(self) -> Repeats:
+    def run(self) -> None:
         holders: dict[tuple[str, str, int], list[int]] = {}
         for piece, extract in self.documents.items():
             met: dict[str, int] = {}
@@ -108,7 +136,6 @@ class _Search:
                 for other in holding:
                     self._compare(self._aligned(other, at))
                 holding[:] = [each for each in (*holding, at) if not self.again[each]][-_HOLDERS:]
-        return Repeats(self.again, frozenset(self.copies))
 
     def _compare(self, overlap: _Overlap) -> None:
         if overlap in self._tried or not self._holds(overlap):
@@ -118,6 +145,7 @@ class _Search:
         for at, covering in self._pairs(overlap):
             if all(self.chosen[each] and not self.again[each] for each in covering):
                 self.again[at] = True
+                self.score[covering] = np.maximum(self.score[covering], self.score[at])
         self.copies.update(way.first for way in (overlap, overlap.turned()) if self._is_held(way))
 
     def _pairs(self, overlap: _Overlap) -> Iterator[tuple[int, Sequence[int]]]:
@@ -155,8 +183,11 @@ class _Search:
     def _holds(self, overlap: _Overlap) -> bool:
         """Whether the texts are the same wherever, so shifted, both have any."""
         start, end = self._stretch(overlap)
-        first, second = self._text(overlap.first).text, self._text(overlap.second).text
-        return first[start:end] == second[start - overlap.shift : end - overlap.shift]
+        first, second, there = self._text(overlap.first).text, self._text(overlap.second).text, start - overlap.shift
+        # most that share a sentence differ at once, and each sentence of theirs may be at another shift
+        if not first.startswith(second[there : there + min(_GLANCE, end - start)], start):
+            return False
+        return first[start:end] == second[there : end - overlap.shift]
 
     def _common(self, overlap: _Overlap) -> list[int]:
         """The chosen units of the first document that lie in what both have."""
@@ -169,7 +200,7 @@ class _Search:
 
     def _rank(self, overlap: _Overlap, common: Sequence[int]) -> tuple[bool, float, float, int]:
         """By which the first document keeps what both have: that it is not held by the other, then by its scores."""
-        score, piece = self.units.score, overlap.first
+        score, piece = self.score, overlap.first
         best, everywhere = score[common].max(initial=-np.inf), score[[*self._chosen_of(piece)]].max(initial=-np.inf)
         return not self._is_held(overlap), float(best), float(everywhere), -piece
 
