@@ -14,9 +14,9 @@ from typer import Option
 
 from ctxprune.calibration import check_point
 from ctxprune.compressors import load
-from ctxprune.errors import BudgetError
+from ctxprune.errors import BudgetError, InputError
 from ctxprune.pipeline import Pipeline
-from ctxprune.select import OnEmpty, Order, Policy, gap_bounds
+from ctxprune.select import OnEmpty, Order, Policy
 from ctxprune.text import UnitKind
 from ctxprune.tokens import load_counter
 from ctxprune.types import About, Compressor, TokenCounter, about_of
@@ -145,6 +145,17 @@ class Options:
         """
         if about.ranks_only and about.budget is None and self.budget is None and self.rate is None:
             raise BudgetError(f"{self.compressor} only ranks text and needs a budget; add --budget TOKENS")
+
+
+def gap_bounds(text: str | None) -> tuple[int, int] | None:
+    """ "LEAST,MOST", as command lines have it, as `Policy.gap` takes it. Raises InputError for anything else."""
+    if text is None:
+        return None
+    try:
+        least, most = map(int, text.split(","))
+    except ValueError:
+        raise InputError(f"gap must be LEAST,MOST, two whole numbers such as 1,5, got {text!r:.80}") from None
+    return least, most
 
 
 #: Options that a command line takes in another form: the type of the flag, and what makes the value of it.

@@ -15,13 +15,17 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
+import numpy.typing as npt
 
 from ctxprune.budget import Mask, Units, extracts
+from ctxprune.text.atoms import trim
 from ctxprune.text.structure import structure
 from ctxprune.types import Context, Extract
 
 _WORD = re.compile(r"\S+")
 _SHORTEST = 20  # characters of a unit that tells of an overlap
+_GLANCE = 64  # characters that are compared before all of an overlap is
+_NAMED = 10  # documents that a warning names
 _EDGE = 30  # characters at the beginning of a document that tell of an overlap where its units are shorter
 _REACH = 600  # characters at the end of a document in which they are looked for; longer overlaps hold a sentence
 _HOLDERS = 8  # documents with the same sentence that another one is compared with
@@ -44,12 +48,13 @@ class _Plain:
 
         def place(offset: int) -> int:
             word = bisect_right(words, offset) - 1
-            return places[word] + offset - words[word]
+            return places[word] + min(offset - words[word], lengths[word]) if word >= 0 else 0
 
+        spans = [trim(source, unit.start, unit.end) or (unit.start, unit.start) for unit in extract.units]
         return cls(
             " ".join(source.split()),
-            [place(unit.start) for unit in extract.units],
-            [place(unit.end - 1) + 1 for unit in extract.units],
+            [place(start) for start, _ in spans],
+            [place(end - 1) + 1 if start < end else place(start) for start, end in spans],
         )
 
 
@@ -69,12 +74,30 @@ class _Overlap:
 class Repeats:
     """again: (n_units,) bool, the chosen units that say what others do. copies: documents that another one holds.
 
-    instead: for those that are the same as one other, that one.
+    score: (n_units,) float64, of each unit the best of its own score and those of the units that it stands for. said:
+    how many chosen units are left. instead: for those that are the same as one other, that one.
     """
 
     again: Mask
     copies: frozenset[int]
+    score: npt.NDArray[np.float64]
+    said: int
     instead: Mapping[int, int] = field(default_factory=dict)
+
+    def note(self, after: Context) -> Context:
+        """`after`, with a warning when a document was left out because another one holds all of it."""
+        gone = [
+            str(extract.index + 1)
+            for piece, extract in extracts(after.pieces)
+            if piece in self.copies and not any(extract.kept)
+        ]
+        if not gone:
+            return after
+        if len(gone) == 1:
+            return after.warn(f"document {gone[0]} is left out: all of it stands in another document too")
+        more = f" and {len(gone) - _NAMED} more" if len(gone) > _NAMED else ""
+        named = ", ".join(gone[:_NAMED])
+        return after.warn(f"documents {named}{more} are left out: all of each stands in another document too")
 
 
 def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
@@ -84,10 +107,11 @@ def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
     that, among equals the one with the better score anywhere, then the earlier. Half a sentence at the cut of a chunk
     gives way to the whole one, and a heading there to the one that stands over its text.
     """
-    documents = dict(extracts(context.pieces))
-    if len(documents) < 2:
-        return Repeats(np.zeros(len(units), np.bool_), frozenset())
-    return _Search(documents, units, chosen).run()
+    search = _Search(dict(extracts(context.pieces)), units, chosen)
+    if len(search.documents) > 1:
+        search.run()
+    copies = frozenset(search.copies.intersection(units.piece[search.again].tolist()))
+    return Repeats(search.again, copies, search.score, int((chosen & ~search.again).sum()), search.instead)
 
 
 class _Search:
@@ -98,13 +122,14 @@ class _Search:
         bounds = np.searchsorted(units.piece, [[piece, piece + 1] for piece in documents]).tolist()
         self.places = {piece: range(*each) for piece, each in zip(documents, bounds, strict=True)}
         self.again = np.zeros(len(units), np.bool_)
+        self.score = units.score.copy()
         self.copies = set[int]()
         self.instead: dict[int, int] = {}
         self._tried = set[_Overlap]()
         self._plain: dict[int, _Plain] = {}
         self._heads: dict[int, Collection[int]] = {}
 
-    def run(self) -> Repeats:
+    def run(self) -> None:
         for overlap in self._edges():
             self._compare(overlap)
         holders: dict[tuple[str, str, int], list[int]] = {}
@@ -120,7 +145,6 @@ class _Search:
                 for other in holding:
                     self._compare(self._aligned(other, at))
                 holding[:] = [each for each in (*holding, at) if not self.again[each]][-_HOLDERS:]
-        return Repeats(self.again, frozenset(self.copies), self.instead)
 
     def _edges(self) -> Iterator[_Overlap]:
         """Documents of one title of which the end may be the beginning of another, however short their units are."""
@@ -145,8 +169,10 @@ class _Search:
         for at, covering in self._pairs(overlap):
             if all(self.chosen[each] and not self.again[each] for each in covering):
                 self.again[at] = True
+                self.score[covering] = np.maximum(self.score[covering], self.score[at])
                 if len(covering) == 1 and self._said(at) == self._said(covering[0]):
                     self.instead[at] = covering[0]
+                    self.score[at] = self.score[covering[0]]
         self.copies.update(way.first for way in (overlap, overlap.turned()) if self._is_held(way))
 
     def _pairs(self, overlap: _Overlap) -> Iterator[tuple[int, Sequence[int]]]:
@@ -201,8 +227,11 @@ class _Search:
     def _holds(self, overlap: _Overlap) -> bool:
         """Whether the texts are the same wherever, so shifted, both have any."""
         start, end = self._stretch(overlap)
-        first, second = self._text(overlap.first).text, self._text(overlap.second).text
-        return first[start:end] == second[start - overlap.shift : end - overlap.shift]
+        first, second, there = self._text(overlap.first).text, self._text(overlap.second).text, start - overlap.shift
+        # most that share a sentence differ at once, and each sentence of theirs may be at another shift
+        if not first.startswith(second[there : there + min(_GLANCE, end - start)], start):
+            return False
+        return first[start:end] == second[there : end - overlap.shift]
 
     def _common(self, overlap: _Overlap) -> list[int]:
         """The chosen units of the first document that lie in what both have."""
@@ -215,7 +244,7 @@ class _Search:
 
     def _rank(self, overlap: _Overlap, common: Sequence[int]) -> tuple[bool, float, float, int]:
         """By which the first document keeps what both have: that it is not held by the other, then by its scores."""
-        score, piece = self.units.score, overlap.first
+        score, piece = self.score, overlap.first
         best, everywhere = score[common].max(initial=-np.inf), score[[*self._chosen_of(piece)]].max(initial=-np.inf)
         return not self._is_held(overlap), float(best), float(everywhere), -piece
 

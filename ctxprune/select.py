@@ -17,8 +17,8 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
 from ctxprune.repeats import Repeats, repeats_of
-from ctxprune.text import split_words
-from ctxprune.text.letters import greets
+from ctxprune.standout import least_scores
+from ctxprune.text.quiet import says_something
 from ctxprune.types import Context, Extract, Piece, SoftTokens, Span, TokenCounter
 
 OnEmpty = Literal["drop", "keep_top1", "original"]
@@ -30,13 +30,6 @@ EMPTY = "the context is empty"
 ORIGINAL = "all is kept, as on_empty='original' asks"
 #: Characters from which it is worth a warning that nothing of a context was removed.
 LONG_CONTEXT = 5000
-#: A unit without any is a rule, a row of empty cells or the like.
-_CONTENT = re.compile(r"[^\W_]")
-#: A unit with any may be an answer by itself; without, and of a word or two, it is a heading, a name, a cell.
-_STATEMENT = re.compile(r"\d|[.!?…。！？।؟:;]\W*$")
-#: The number of a title or an item is no statement of its own.
-_NUMBERED = re.compile(r"^\W{0,3}(?:§ ?\d+|\d+(?:\.\d+)*[.)])\s+")
-_LABEL_WORDS, _LABEL_CHARACTERS = 2, 40
 
 
 class Finder(Protocol):
@@ -139,17 +132,6 @@ class Policy:
         return self.top_n is not None or self.top_p is not None or self.gap is not None
 
 
-def gap_bounds(text: str | None) -> tuple[int, int] | None:
-    """ "LEAST,MOST", as command lines have it, as `Policy.gap` takes it. Raises InputError for anything else."""
-    if text is None:
-        return None
-    try:
-        least, most = map(int, text.split(","))
-    except ValueError:
-        raise InputError(f"gap must be LEAST,MOST, two whole numbers such as 1,5, got {text!r:.80}") from None
-    return least, most
-
-
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -162,6 +144,7 @@ def select(
     counter: TokenCounter,
     policy: Policy,
     relevant: float | None = None,
+    standout: float = 0.0,
 ) -> Context:
     """Keep units that score at least `threshold`, then the best of them within `budget` tokens of the rendered text.
 
@@ -169,7 +152,8 @@ def select(
     budget. Titles and separators count; a document's first unit pays for them. Ties go to the earlier unit. The budget
     is exceeded only by what must stay (protected units, `min_keep`, summaries), and then a warning says so.
     A kept unit that scores below the threshold is a companion, or is forced by the policy. relevant: where units are
-    sentences, the score from which one answers the question, for where there is no threshold. Warns when nothing is
+    sentences, the score from which one answers the question, for where there is no threshold. standout: the share of
+    the best that lines of logs, settings and code must score besides, see `ctxprune.standout`. Warns when nothing is
     left, and when the floor leaves tokens unused.
     Raises InputError for a score or threshold that is not a number, and for negative scores with `top_p`; BudgetError
     for a budget below 1.
@@ -178,8 +162,7 @@ def select(
     floor = None if budget is None or not policy.floor else policy.floor
     draft = replace(context, pieces=_arranged(context.pieces, policy))
     units = Units.of(draft)
-    forced = _protected(draft, units, policy.protect) | units.top(policy.min_keep)
-    passing, repeats = _passing(draft, units, forced, -math.inf if threshold is None else threshold, policy)
+    units, forced, passing, repeats = _judged(draft, units, least_scores(draft, units, threshold, standout), policy)
     level = relevant if threshold is None else threshold
     filling = passing if floor is None else passing & _filling(draft, units, floor, level)
     limit = threshold if floor is None else max(floor, threshold or 0.0)
@@ -190,8 +173,9 @@ def select(
     if policy.companions:
         chosen, offers = settled(draft, units, chosen, level, forced, {} if repeats is None else repeats.instead)
     if budget is None:
-        chosen = _without(chosen, offers.empty, forced)
-        return _note_copies(units.keep(draft, offers.added_to(chosen)), units, repeats)
+        kept = offers.added_to(_without(chosen, offers.empty, forced))
+        after = units.keep(draft, kept)
+        return after if repeats is None else repeats.note(after)
     filling, chosen = _without(filling, offers.bare, forced), _without(chosen, offers.bare, forced)
     fitting = Fitting(
         draft,
@@ -206,7 +190,8 @@ def select(
         floor=floor if (filling != passing).any() else None,
         labels=[] if floor is None else np.flatnonzero(passing & ~filling & (units.score >= floor)).tolist(),
     )
-    return _note_copies(_note_missing_steps(fitting.run(), units, offers.steps, budget), units, repeats)
+    after = _note_missing_steps(fitting.run(), units, offers.steps, budget)
+    return after if repeats is None else repeats.note(after)
 
 
 def _check_limits(threshold: float | None, budget: int | None) -> None:
@@ -278,41 +263,30 @@ def _finder(pattern: str | Finder) -> Finder:
     return re.compile(pattern) if isinstance(pattern, str) or not hasattr(pattern, "finditer") else pattern
 
 
-def _passing(
-    draft: Context, units: Units, forced: Mask, threshold: float, policy: Policy
-) -> tuple[Mask, Repeats | None]:
-    """The units that pass the threshold and the rules of number, and what does not because it passes elsewhere."""
-    enough = units.score >= threshold
-    passing = _best(units, policy) & enough
+def _judged(
+    draft: Context, units: Units, least: npt.NDArray[np.float64], policy: Policy
+) -> tuple[Units, Mask, Mask, Repeats | None]:
+    """The units, which of them are forced, which pass `least` and the rules of number, and what repeats others.
+
+    A unit that stands for others is judged by the best score among them, so that what the rules leave of a context is
+    no less than without it.
+    """
+    protected = _protected(draft, units, policy.protect)
     if policy.repeats is not False:
-        return passing, None
-    repeats = repeats_of(draft, units, enough | forced)
-    if not repeats.again.any():
-        return passing, None
+        return units, protected | units.top(policy.min_keep), _best(units, policy) & (units.score >= least), None
+    tried = policy.min_keep
+    while True:
+        repeats = repeats_of(draft, units, protected | units.top(tried) | (units.score >= least))
+        if tried >= len(units) or repeats.said >= policy.min_keep:
+            break
+        tried *= 2  # what is kept because so many are asked for may repeat, too
+    units = replace(units, score=repeats.score)
     once = np.flatnonzero(~repeats.again)
-    passing = np.zeros(len(units), np.bool_)
-    passing[once] = _best(Units(units.piece[once], units.unit[once], units.score[once]), policy)
-    return passing & enough, repeats
-
-
-def _note_copies(after: Context, units: Units, repeats: Repeats | None) -> Context:
-    """`after`, with a warning when a document was left out because another one holds all of it."""
-    if repeats is None:
-        return after
-    repeated = set(units.piece[repeats.again].tolist())
-    gone = [
-        str(extract.index + 1)
-        for piece, extract in extracts(after.pieces)
-        if piece in repeats.copies and piece in repeated and not any(extract.kept)
-    ]
-    if not gone:
-        return after
-    which = (
-        f"document {gone[0]} is left out: all of it stands"
-        if len(gone) == 1
-        else (f"documents {', '.join(gone)} are left out: all of them stands")
-    )
-    return after.warn(f"{which} in another document too")
+    rest = Units(units.piece[once], units.unit[once], units.score[once])
+    forced, best = protected.copy(), np.zeros(len(units), np.bool_)
+    forced[once] |= rest.top(policy.min_keep)
+    best[once] = _best(rest, policy)
+    return units, forced, best & (units.score >= least), repeats
 
 
 def _best(units: Units, policy: Policy) -> Mask:
@@ -355,18 +329,8 @@ def _filling(context: Context, units: Units, floor: float, level: float | None) 
         extract = context.pieces[units.piece[at]]
         assert isinstance(extract, Extract)
         span = extract.units[units.unit[at]]
-        filling[at] = _says_something(extract.source.text[span.start : span.end])
+        filling[at] = says_something(extract.source.text[span.start : span.end])
     return filling
-
-
-def _says_something(text: str) -> bool:
-    """False for a rule, empty cells, a greeting, and for a word or two that end no sentence and hold no number."""
-    if not _CONTENT.search(text) or greets(text):
-        return False
-    text = _NUMBERED.sub("", text, count=1)
-    if len(text) > _LABEL_CHARACTERS or _STATEMENT.search(text):
-        return True
-    return len(split_words(text)) > _LABEL_WORDS
 
 
 def _or_else(context: Context, units: Units, chosen: Mask, limit: float | None, policy: Policy) -> tuple[Context, Mask]:
@@ -392,6 +356,8 @@ def note_untouched(before: Context, after: Context, threshold: float | None) -> 
     """
     scores = [unit.score for extract in before.extracts for unit in extract.kept_units()]
     if not threshold or len(scores) < 2 or min(scores) < threshold:
+        return after
+    if sum(sum(extract.kept) for extract in after.extracts) < len(scores):  # what repeats other text went
         return after
     if sum(end - start for extract in after.extracts for start, end in extract.slices()) < LONG_CONTEXT:
         return after

@@ -13,7 +13,7 @@ from ctxprune.eval.run.compress import Replay, _about
 from ctxprune.tokens import WordCounter
 
 WORDS = WordCounter()
-TEXT = "# b\n\na a b. It b b b. b b a.\n\nb b. a b c d e."
+TEXT = "# b\n\na a b. It b b b. b b a.\n\nb b. a b c d e. a a a a a a a a b b b c c."
 
 
 class Pointed(LetterCompressor):
@@ -22,7 +22,9 @@ class Pointed(LetterCompressor):
     default_floor = 0.15
 
 
-@pytest.mark.parametrize("policy", [Policy(), Policy(floor=0.0, companions=False), Policy(gap=(1, 3), top_p=0.9)])
+@pytest.mark.parametrize(
+    "policy", [Policy(), Policy(floor=0.0, companions=False), Policy(gap=(1, 3), top_p=0.9), Policy(repeats=True)]
+)
 @pytest.mark.parametrize(
     "limits",
     [
@@ -35,7 +37,7 @@ class Pointed(LetterCompressor):
 )
 def test_a_replay_chooses_as_the_compressor_does(limits, policy):
     compressor = Pointed("a", counter=WORDS, policy=policy)
-    context = Context.of("q", [TEXT, "b. a."])
+    context = Context.of("q", [TEXT, "b. a.", TEXT])
     [scored] = compressor.score([context])
     about = json.loads(json.dumps(_about(compressor)))  # as the store gives it back
     replay = Replay("letter", about, WORDS, scored)

@@ -23,6 +23,7 @@ LAYERS = (
         "prompt",
         "repeats",
         "select",
+        "standout",
         "tokens",
         "models",
     },

@@ -193,7 +193,7 @@ def model():
 def test_a_model_without_points_or_floor_has_them_around_its_threshold(model):
     plain = Provence(replace(model, operating_points=None, floor=None))
     assert plain.operating_points == OperatingPoints.around(model.default_threshold)
-    assert plain.policy == Policy(floor=DEFAULT_FLOOR, companions=True)
+    assert plain.policy == Policy(floor=DEFAULT_FLOOR, companions=True, repeats=False)
 
 
 def test_what_was_calibrated_holds_for_the_scores_it_was_calibrated_on(model):
@@ -206,7 +206,7 @@ def test_what_was_calibrated_holds_for_the_scores_it_was_calibrated_on(model):
         DEFAULT_FLOOR,
     )
     assert Provence(fused.model, policy=Policy(floor=0.0, companions=False)).policy == Policy(
-        floor=0.0, companions=False
+        floor=0.0, companions=False, repeats=False
     )
 
 

@@ -1,6 +1,9 @@
 """What overlapping documents share is kept once: cuts of chunks, whole copies, and what only looks alike."""
 
 from dataclasses import replace
+from itertools import accumulate
+from random import Random
+from time import process_time
 
 import numpy as np
 import pytest
@@ -9,10 +12,12 @@ from hypothesis import strategies as st
 from test_select import choose
 
 from ctxprune import Context, Document, load
+from ctxprune.budget import Units
 from ctxprune.errors import InputError
-from ctxprune.select import Policy
+from ctxprune.repeats import repeats_of
+from ctxprune.select import Policy, note_untouched
 from ctxprune.text import split_sentences
-from ctxprune.types import Extract
+from ctxprune.types import Extract, Span
 
 SENTENCES = (
     "The loom was brought to the valley in 1832.",
@@ -124,6 +129,29 @@ def test_a_budget_buys_a_shared_sentence_once():
     assert once(given, **rules) == [SENTENCES[2], SENTENCES[3]]
 
 
+def test_a_copy_that_stands_for_a_better_one_is_judged_by_its_score():
+    held, holder = SENTENCES[1], " ".join(SENTENCES[:3])
+    given = context(held, holder, SENTENCES[4], scores=[[0.9], [0.6, 0.55, 0.6], [0.8]])
+    assert once(given, top_n=1) == ["", held, ""]
+    assert once(given, budget=12) == ["", held, ""]
+    assert [unit.score for unit in choose(given, threshold=0.5, repeats=False).extracts[1].units] == [0.6, 0.55, 0.6]
+
+
+def test_as_many_as_are_asked_for_are_kept_and_none_of_them_twice():
+    given = context(TEXT, TEXT, scores=[[0.9, 0.8, 0.3, 0.2, 0.1]] * 2)
+    assert once(given, threshold=0.95, min_keep=3) == [" ".join(SENTENCES[:3]), ""]
+    assert once(context(*[SENTENCES[0]] * 3, scores=[[0.4]] * 3), min_keep=2) == [SENTENCES[0], "", ""]
+
+
+def test_units_may_begin_and_end_with_white_space():
+    texts_in = (f"\n {SENTENCES[3]}\n", f" {SENTENCES[3]}", " \n ", "")
+    pieces = tuple(
+        Extract(Document(text), (Span(0, len(text), 0.9),), (True,), index=at) for at, text in enumerate(texts_in)
+    )
+    chosen = choose(Context("When?", pieces), threshold=0.5, repeats=False)
+    assert [any(extract.kept) for extract in chosen.extracts] == [True, False, True, True]
+
+
 def test_protected_text_stays_wherever_it_stands():
     given = context(" ".join(SENTENCES[:3]), " ".join(SENTENCES[2:]))
     assert once(given, protect=("Savona",)) == [" ".join(SENTENCES[:3]), " ".join(SENTENCES[2:])]
@@ -149,8 +177,39 @@ def test_nothing_that_passes_is_lost_whatever_the_chunks(cuts, data):
 
 def test_a_document_that_only_repeats_another_is_named():
     chosen = choose(context(SENTENCES[0], TEXT, TEXT), threshold=0.5, repeats=False)
-    assert chosen.warnings == ("documents 1, 3 are left out: all of them stands in another document too",)
+    assert chosen.warnings == ("documents 1, 3 are left out: all of each stands in another document too",)
     assert choose(context(TEXT[:120], TEXT[50:]), threshold=0.5, repeats=False).warnings == ()
+
+
+def test_a_warning_names_no_more_copies_than_a_person_reads():
+    [warning] = choose(context(*[TEXT] * 40), threshold=0.5, repeats=False).warnings
+    assert warning.startswith("documents 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 29 more are left out")
+
+
+def test_where_repeats_went_nobody_is_told_that_nothing_did():
+    long = "\n".join(f"Pane {number} of the greenhouse was set by hand." for number in range(200))
+    scored, other = (replace(context(long, text), warnings=()) for text in (long, long.replace("Pane", "Post")))
+    assert note_untouched(scored, choose(scored, threshold=0.5, repeats=False), 0.5).warnings == (
+        "document 2 is left out: all of it stands in another document too",
+    )
+    [warning] = note_untouched(other, choose(other, threshold=0.5, repeats=False), 0.5).warnings
+    assert warning.startswith("nothing of a long context was removed")
+
+
+def test_long_texts_that_share_sentences_in_another_order_take_time_by_their_length():
+    lines = [f"Voucher {number} of the box was stamped on the left." for number in range(40_000)]
+    mixed = lines.copy()
+    Random(5).shuffle(mixed)
+    pieces = []
+    for index, each in enumerate((lines, mixed)):
+        ends = [*accumulate(len(line) + 1 for line in each)]
+        units = tuple(Span(end - len(line) - 1, end - 1, 0.9) for line, end in zip(each, ends, strict=True))
+        pieces.append(Extract(Document("\n".join(each)), units, (True,) * len(units), index=index))
+    given = Context("Which?", tuple(pieces))
+    began = process_time()
+    repeats = repeats_of(given, Units.of(given), np.ones(80_000, np.bool_))
+    assert not repeats.again.any()
+    assert process_time() - began < 10  # 3 s; 30 s when each sentence had the texts compared to their ends
 
 
 def test_many_copies_of_a_long_text_are_as_quick_as_one():

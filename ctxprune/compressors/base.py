@@ -13,6 +13,7 @@ from ctxprune.errors import BudgetError, InputError
 from ctxprune.oversized import cut_oversized
 from ctxprune.plain import plain_budget, plain_threshold
 from ctxprune.select import Policy, note_untouched, select
+from ctxprune.standout import STANDOUT
 from ctxprune.text import UnitKind, checked_units, split_sentences
 from ctxprune.text.language import checked_language, guess_language
 from ctxprune.text.layout import in_columns
@@ -198,8 +199,10 @@ class ScoringCompressor(ABC):
         points, policy = rules.operating_points, rules.policy
         scores = [unit.score for extract in scored.extracts for unit in extract.kept_units()]
         units, best = len(scores), max(scores, default=0.0)
+        standout = 0.0
         if points is not None and operating_point is not None:
             threshold = points.threshold(operating_point, units, best=best)
+            standout = STANDOUT[operating_point]
         relevant = rules.default_threshold if points is None else points.threshold(DEFAULT_POINT, units, best=best)
         counter = self.counter or default_counter()
         if budget is not None:
@@ -211,6 +214,7 @@ class ScoringCompressor(ABC):
             counter=counter,
             policy=policy,
             relevant=None if self.default_companions is None else relevant,
+            standout=standout,
         )
         if self.default_companions is not None:
             chosen = _note_columns(chosen)

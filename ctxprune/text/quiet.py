@@ -6,10 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
+from ctxprune.text import split_words
 from ctxprune.text.atoms import Offsets
 from ctxprune.text.controls import controls
 from ctxprune.text.layout import layout
-from ctxprune.text.letters import says_only_formula
+from ctxprune.text.letters import greets, says_only_formula
 from ctxprune.text.markup import is_html, silent_units
 from ctxprune.text.navigation import leads_elsewhere
 from ctxprune.text.normal import normalise
@@ -19,10 +20,28 @@ from ctxprune.types import Span
 #: Rules, bars of empty cells and the like; signs that may be an answer, such as an emoji, are not among them.
 _RULE = re.compile(r"[\s\-=_*+|#~.:<>/\\^\u2500-\u257f\u2580-\u259f\u2014\u2013\u2026]+")
 
+#: A unit without any is a rule, a row of empty cells or the like.
+_CONTENT = re.compile(r"[^\W_]")
+#: A unit with any may be an answer by itself; without, and of a word or two, it is a heading, a name, a cell.
+_STATEMENT = re.compile(r"\d|[.!?…。！？।؟:;]\W*$")
+#: The number of a title or an item is no statement of its own.
+_NUMBERED = re.compile(r"^\W{0,3}(?:§ ?\d+|\d+(?:\.\d+)*[.)])\s+")
+_LABEL_WORDS, _LABEL_CHARACTERS = 2, 40
+
 
 def is_rule(text: str, start: int, end: int) -> bool:
     """Whether text[start:end] has neither a letter nor a digit nor another sign that says anything."""
     return _RULE.fullmatch(text, start, end) is not None
+
+
+def says_something(text: str) -> bool:
+    """False for a rule, empty cells, a greeting, and for a word or two that end no sentence and hold no number."""
+    if not _CONTENT.search(text) or greets(text):
+        return False
+    text = _NUMBERED.sub("", text, count=1)
+    if len(text) > _LABEL_CHARACTERS or _STATEMENT.search(text):
+        return True
+    return len(split_words(text)) > _LABEL_WORDS
 
 
 def hushed(text: str, units: Sequence[Span]) -> list[Span]:
