@@ -323,7 +323,8 @@ def test_companions_never_take_a_budget_beyond_its_end(context, budget, floor, f
 def test_companions_only_add_and_a_higher_threshold_still_keeps_a_subset(context, threshold):
     alone = set(lines_at(choose(context, threshold=threshold, companions=False)))
     low, high = (set(lines_at(choose(context, threshold=value))) for value in (threshold, threshold + 0.15))
-    assert alone <= low
+    ends = {(extract.index, extract.units[-1].start) for extract in context.extracts if extract.units}
+    assert alone - low <= ends  # a weak heading there has lost its text
     assert high <= low
     assert bool(low) == bool(alone)
 
