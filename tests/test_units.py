@@ -234,7 +234,7 @@ def test_a_long_hunk_is_split_by_its_changes() -> None:
     assert all(each.startswith("-") for each in found[2:])
 
 
-def test_code_outside_of_fences_is_split_between_paragraphs_only() -> None:
+def test_code_outside_of_fences_is_split_between_paragraphs() -> None:
     assert_split(
         """\
 import mill¶

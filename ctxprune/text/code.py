@@ -24,6 +24,9 @@ _SPOKEN = on_use(r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){1,3}:[ \t
 _COLUMNS = re.compile(r"[ \t]*\S+(?: \S+){0,3} {2,}\S.{0,300}? {2,}\S")
 #: A block's opening line ("server {", 'resource "x" "y" {'), and instructions without a sign between name and value.
 _BLOCK_OPENS = re.compile(r"[ \t]*[\w.-]{1,60}(?:[ ]\"?[\w.*/:~^$-]{1,100}\"?){0,4}[ ]*\{[ \t]*$")
+#: What ends a block at the margin, and what does not begin another one there.
+_BLOCK_ENDS = re.compile(r"\}[)\]]?[;,]?\s*$")
+_GOES_ON = re.compile(r"\s|[\])};,]|(?:else|catch|finally|while|elif|until|from|as)\b")
 _INSTRUCTION = re.compile(
     r"""[ \t]*(?:(?:FROM|RUN|COPY|ADD|ENV|ARG|CMD|ENTRYPOINT|EXPOSE|WORKDIR|USER|VOLUME|LABEL|HEALTHCHECK|SHELL)[ ]\S
     |(?:[\d*][\d*/,-]{0,20}[ \t]+){5}\S|@(?:reboot|(?:hour|dai|week|month|year|annual)ly|midnight)[ \t]+\S
@@ -94,13 +97,14 @@ def _is_remark(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> bo
 
 
 def _mark_code(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> None:
-    """One record, but for the banners of a test's output."""
-    opens = True
+    """One record, and one more after each block that ends at the margin, but for the banners of a test's output."""
+    opens, ended = True, False
     for place in paragraph:
-        banner = kinds[place] == "heading" and lines[place].text.lstrip()[:3] in ("===", "___")
+        text = lines[place].text
+        banner = kinds[place] == "heading" and text.lstrip()[:3] in ("===", "___")
         if not banner:
-            kinds[place] = "record" if opens else "more"
-        opens = banner
+            kinds[place] = "record" if opens or (ended and not _GOES_ON.match(text)) else "more"
+        opens, ended = banner, _BLOCK_ENDS.match(text) is not None
 
 
 def _taken(kinds: Sequence[Kind], paragraph: range) -> bool:
