@@ -39,6 +39,7 @@ _SECTION = re.compile(r"[ \t]*\[{1,2}[\w .:/\"'@-]{1,100}\]{1,2}[ \t]*$")
 _COMMENT = re.compile(r"[ \t]*(?:#|//|;|--[ ])")
 _REMARK = re.compile(r"[ \t]*(?:#|//)[ \t]")  # prose in a comment, however its line ends
 _BRACKETS = re.compile(r"[ \t]*[\[\]{}(),;]{1,6}[ \t]*$")
+_OBJECT = re.compile(r"[ \t]*\{[ \t]*\"[^\"]{1,100}\"[ \t]*:.*\}[ \t]*,?[ \t]*$")  # JSON's, on a line of its own
 _OPENS = re.compile(r"(?:[|>][-+]?)?[ \t]*[\[{]?[ \t]*(?:#.*)?$")  # a key whose value is on the lines below
 _PROSE_VALUE = re.compile(r"(?:\w+ ){6}.{0,300}[.!?]$")
 _CODE = on_use(
@@ -158,8 +159,8 @@ def _value_column(lines: Sequence[Line], places: Sequence[int]) -> int | None:
 
 
 def _is_bracket(line: str) -> bool:
-    """Whether a line only opens or closes a block."""
-    return any(pattern.match(line) for pattern in (_BRACKETS, _BLOCK_OPENS, _CLOSING))
+    """Whether a line only opens or closes a block, or is an object by itself."""
+    return any(pattern.match(line) for pattern in (_BRACKETS, _BLOCK_OPENS, _CLOSING, _OBJECT))
 
 
 def _is_assignment(match: re.Match[str]) -> bool:
@@ -185,6 +186,7 @@ def _mark_settings(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -
         dash = line.text.lstrip().startswith("- ")
         starts = comment or setting is not None or _SECTION.match(line.text) is not None or dash or opens
         starts |= instructed and not _goes_on(lines, place) and not _CLOSING.match(line.text)
+        starts |= _OBJECT.match(line.text) is not None
         starts |= bool(_COLUMNS.match(line.text) and line.text.strip("-= \t"))
         if _BRACKETS.match(line.text):
             starts = opens = line.text.strip()[0] in "[{("
