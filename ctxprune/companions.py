@@ -6,9 +6,9 @@ and all of them the heading of their section. A numbered list is a procedure, an
 says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping
 only together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML
 are told by their tags; the numbered paragraphs of a law or clauses of a contract are no steps. A question that is a
-heading or named so, as those of a FAQ are, and a heading that names what is asked keep the answer below them together
-in the same way, and so does a line with a colon what stands below it, if that is short and the line answers better than
-each part of it.
+heading or named so, as those of a FAQ are, a heading that names a case ("When the pump leaks") and one that names what
+is asked keep the answer below them together in the same way, and so does a line with a colon what stands below it, if
+that is short and the line answers better than each part of it.
 """
 
 from __future__ import annotations

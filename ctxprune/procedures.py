@@ -47,6 +47,11 @@ _BEFOREHAND = re.compile(
 _LONGEST_LEAD = 4  # units between a heading and the first step
 _OR_ELSE = re.compile(r"[;,] (?:or|oder|ou|o|of|lub)\Z")  # of clauses side by side
 _QUESTION = re.compile(r"(?:[?？؟]|[\u0370-\u03ff];)\W{0,9}\Z")
+#: How a heading names a case, as those of a runbook do; what stands below is then what to do.
+_CASE = re.compile(
+    r"\W{0,9}(?:\d{1,3}(?:\.\d{1,3}){0,3}[.:)]?\s\W{0,9})?(?:[Ss]i|(?i:when|whenever|if|in case|wenn|falls|im falle?"
+    r"|quand|lorsque|en cas|cuando|en caso|quando|in caso|wanneer|indien|gdy|jeśli|jeżeli))\b"
+)
 _NEAR = 200  # characters at the end of a heading that are looked at
 _INTRODUCES = ("list intro", "list item", "term")
 _COLON = re.compile(r"[:：][*_\s]{0,3}\Z")
@@ -67,8 +72,8 @@ class Procedure:
 
 
 def answered(extract: Extract, roles: Sequence[Role], question: str = "") -> Iterator[Procedure]:
-    """The questions that are headings or named so, "Q: ...", and the headings that name what `question` asks, each with
-    its answer below where that is short.
+    """The questions that are headings or named so, "Q: ...", headings of a case, "When the pump leaks", and those that
+    name what `question` asks, each with its answer below where that is short.
     """
     asked = _content_words(question)
     for first in range(len(roles)):
@@ -135,8 +140,12 @@ def beginning(extract: Extract, units: Sequence[int], limit: int) -> tuple[int, 
 
 
 def _is_asking_heading(extract: Extract, roles: Sequence[Role], at: int) -> bool:
-    text, end = extract.source.text, extract.units[at].end
-    return roles[at].kind == "heading" and bool(_QUESTION.search(_TAG.sub("", text[max(0, end - _NEAR) : end])))
+    if roles[at].kind != "heading":
+        return False
+    text, unit = extract.source.text, extract.units[at]
+    begins = _TAG.sub("", text[unit.start : min(unit.end, unit.start + _NEAR)])
+    ends = _TAG.sub("", text[max(unit.start, unit.end - _NEAR) : unit.end])
+    return bool(_QUESTION.search(ends) or _CASE.match(begins))
 
 
 def _is_named(extract: Extract, roles: Sequence[Role], at: int, name: Callable[[str, int, int], bool]) -> bool:

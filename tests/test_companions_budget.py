@@ -86,6 +86,18 @@ def test_a_question_that_is_asked_keeps_its_answer_together(name):
     assert rest not in weak and "Milk" in weak
 
 
+@pytest.mark.parametrize(
+    "heading", ["## When the lift is stuck", "### 4.2 If smoke is seen", "## Wenn es brennt", "## In case of a leak"]
+)
+def test_a_heading_that_names_a_case_keeps_what_to_do_together(heading):
+    told = "Press the bell. Wait by the door. Then ring 112."
+    text = f"{heading}\n\n{told}\n\n## Cleaning\n\nUse a dry cloth. Dust first.\n"
+    kept = lines(choose(scored(text, {heading[-9:]: 0.9, "Press": 0.3}), threshold=0.2))
+    assert " ".join(kept) == f"{heading} {told}"
+    named = text.replace(heading, "## The lift")
+    assert "Wait by" not in "".join(lines(choose(scored(named, {"The lift": 0.9, "Press": 0.3}), threshold=0.2)))
+
+
 def test_an_answer_as_long_as_a_chapter_is_chosen_from():
     text = "Why is it so?\n" + " ".join(f"There are {n} reasons for number {n}." for n in range(20)) + "\n"
     assert lines(choose(scored(text, {"Why": 0.9}), threshold=0.5)) == ["Why is it so?"]

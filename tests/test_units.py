@@ -67,6 +67,11 @@ ts=1701331204 level=info msg="pressure fine" pump=3¶""",
             '{"level":"warn","msg":"Low. Check it."}¶\n{"level":"info","msg":"Fine."}¶\n{"level":"info"}¶',
             id="JSON lines",
         ),
+        pytest.param(
+            '{¶\n  "line": "T2",¶\n  "halts": [¶\n    {"at": "Quay", "min": 3},¶\n    {"at": "Fort", "min": 9}\n  ],¶\n'
+            '  "driver": {¶\n    "name": "Ida",¶\n    "since": 2019\n  }\n}¶',
+            id="JSON with objects of a line each",
+        ),
         pytest.param("WARN  pressure is low¶\nERROR valve stuck: no power¶\nINFO  idle¶", id="level first"),
         pytest.param("[    0.000000] Linux version 6¶\n[    1.204113] mill: probe of 0 failed¶", id="kernel ring"),
         pytest.param(
@@ -234,7 +239,7 @@ def test_a_long_hunk_is_split_by_its_changes() -> None:
     assert all(each.startswith("-") for each in found[2:])
 
 
-def test_code_outside_of_fences_is_split_between_paragraphs_only() -> None:
+def test_code_outside_of_fences_is_split_between_paragraphs() -> None:
     assert_split(
         """\
 import mill¶

@@ -325,6 +325,21 @@ def test_a_script_is_code_and_its_comments_are_text() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "marked",
+    [
+        "server harbour {\n    depth 4;\n}¶\nserver lock {\n    depth 2;\n    gate {\n        oak;\n    }\n}¶",
+        "int ebb(int tide)\n{\n    if (tide)\n    {\n        return 1;\n    }\n    return 0;\n}¶\n"
+        "// Comes twice a day.\nint flood(void)\n{\n    return 2;\n}¶",
+        "if (shut) {\n    wait();\n}\nelse {\n    pass(2);\n}¶\nring();¶",
+        "export default {\n    boats: 3,\n};¶\nconst keeper = find(2);¶",
+    ],
+    ids=["settings", "braces on lines of their own", "what goes on with it", "a statement"],
+)
+def test_a_block_of_code_that_ends_at_the_margin_ends_a_unit(marked: str) -> None:
+    assert_split(marked)
+
+
 def test_banners_of_a_test_run_head_what_is_below() -> None:
     text = (
         "====== FAILURES ======\n______ test_lock ______\n\n    def test_lock():\n>       assert shut() == 1\n\n"

@@ -24,6 +24,9 @@ _SPOKEN = on_use(r"[ \t]*[^\W\d_][\w./()#-]{0,40}(?: [\w./()#-]{1,40}){1,3}:[ \t
 _COLUMNS = re.compile(r"[ \t]*\S+(?: \S+){0,3} {2,}\S.{0,300}? {2,}\S")
 #: A block's opening line ("server {", 'resource "x" "y" {'), and instructions without a sign between name and value.
 _BLOCK_OPENS = re.compile(r"[ \t]*[\w.-]{1,60}(?:[ ]\"?[\w.*/:~^$-]{1,100}\"?){0,4}[ ]*\{[ \t]*$")
+#: What ends a block at the margin, and what does not begin another one there.
+_BLOCK_ENDS = re.compile(r"\}[)\]]?[;,]?\s*$")
+_GOES_ON = re.compile(r"\s|[\])};,]|(?:else|catch|finally|while|elif|until|from|as)\b")
 _INSTRUCTION = re.compile(
     r"""[ \t]*(?:(?:FROM|RUN|COPY|ADD|ENV|ARG|CMD|ENTRYPOINT|EXPOSE|WORKDIR|USER|VOLUME|LABEL|HEALTHCHECK|SHELL)[ ]\S
     |(?:[\d*][\d*/,-]{0,20}[ \t]+){5}\S|@(?:reboot|(?:hour|dai|week|month|year|annual)ly|midnight)[ \t]+\S
@@ -36,6 +39,7 @@ _SECTION = re.compile(r"[ \t]*\[{1,2}[\w .:/\"'@-]{1,100}\]{1,2}[ \t]*$")
 _COMMENT = re.compile(r"[ \t]*(?:#|//|;|--[ ])")
 _REMARK = re.compile(r"[ \t]*(?:#|//)[ \t]")  # prose in a comment, however its line ends
 _BRACKETS = re.compile(r"[ \t]*[\[\]{}(),;]{1,6}[ \t]*$")
+_OBJECT = re.compile(r"[ \t]*\{[ \t]*\"[^\"]{1,100}\"[ \t]*:.*\}[ \t]*,?[ \t]*$")  # JSON's, on a line of its own
 _OPENS = re.compile(r"(?:[|>][-+]?)?[ \t]*[\[{]?[ \t]*(?:#.*)?$")  # a key whose value is on the lines below
 _PROSE_VALUE = re.compile(r"(?:\w+ ){6}.{0,300}[.!?]$")
 _CODE = on_use(
@@ -94,13 +98,14 @@ def _is_remark(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> bo
 
 
 def _mark_code(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -> None:
-    """One record, but for the banners of a test's output."""
-    opens = True
+    """One record, and one more after each block that ends at the margin, but for the banners of a test's output."""
+    opens, ended = True, False
     for place in paragraph:
-        banner = kinds[place] == "heading" and lines[place].text.lstrip()[:3] in ("===", "___")
+        text = lines[place].text
+        banner = kinds[place] == "heading" and text.lstrip()[:3] in ("===", "___")
         if not banner:
-            kinds[place] = "record" if opens else "more"
-        opens = banner
+            kinds[place] = "record" if opens or (ended and not _GOES_ON.match(text)) else "more"
+        opens, ended = banner, _BLOCK_ENDS.match(text) is not None
 
 
 def _taken(kinds: Sequence[Kind], paragraph: range) -> bool:
@@ -154,8 +159,8 @@ def _value_column(lines: Sequence[Line], places: Sequence[int]) -> int | None:
 
 
 def _is_bracket(line: str) -> bool:
-    """Whether a line only opens or closes a block."""
-    return any(pattern.match(line) for pattern in (_BRACKETS, _BLOCK_OPENS, _CLOSING))
+    """Whether a line only opens or closes a block, or is an object by itself."""
+    return any(pattern.match(line) for pattern in (_BRACKETS, _BLOCK_OPENS, _CLOSING, _OBJECT))
 
 
 def _is_assignment(match: re.Match[str]) -> bool:
@@ -181,6 +186,7 @@ def _mark_settings(lines: Sequence[Line], kinds: list[Kind], paragraph: range) -
         dash = line.text.lstrip().startswith("- ")
         starts = comment or setting is not None or _SECTION.match(line.text) is not None or dash or opens
         starts |= instructed and not _goes_on(lines, place) and not _CLOSING.match(line.text)
+        starts |= _OBJECT.match(line.text) is not None
         starts |= bool(_COLUMNS.match(line.text) and line.text.strip("-= \t"))
         if _BRACKETS.match(line.text):
             starts = opens = line.text.strip()[0] in "[{("

@@ -65,6 +65,8 @@ _START = on_use(
 _SURE = frozenset({"stamp", "kernel", "access", "json", "pairs", "commit", "dated"})
 #: Families whose records go on at the margin as they please: messages below a line of their own, excerpts of code.
 _LOOSE = frozenset({"author", "place"})
+#: A key of an object that is written over several lines.
+_JSON_KEY = re.compile(r'[ \t]*"[^"]{1,200}"[ \t]*:')
 _NAME = re.compile(r"[^\W\d_][\w.'’-]{0,30}(?:,?[ ][\w.'’()-]{1,30}){0,3}")
 _CUE = re.compile(r"[ \t]*(?:\d{1,3}:)?\d{1,2}:\d\d[.,]\d{1,3}[ \t]*-->")
 _TRACE_HEAD = re.compile(
@@ -126,6 +128,8 @@ def _is_log(lines: Sequence[Line], starts: Sequence[str | None], paragraph: rang
     families = [starts[place] for place in paragraph if starts[place]]
     if not families:
         return False
+    if set(families) == {"json"} and any(_JSON_KEY.match(lines[place].text) for place in paragraph):
+        return False  # objects of a line each in a larger one, whose keys continue none of them
     first = next(place for place in paragraph if starts[place])
     indent = max(lines[place].indent for place in paragraph if starts[place])
     loose = sum(
