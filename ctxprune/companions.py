@@ -44,7 +44,7 @@ def offers_of(context: Context, units: Units, chosen: Mask, level: float | None)
             roles = structure(extract.source.text, extract.units)
             entries = [role.kind == "record" for role in roles]
             notes = footnotes(extract.source.text, extract.units, entries)
-            _Choice(extract, roles, notes, alive, units, chosen, good=good, level=level).add_to(offers)
+            _Choice(context.query, extract, roles, notes, alive, units, chosen, good=good, level=level).add_to(offers)
     return offers
 
 
@@ -55,6 +55,7 @@ class _Choice:
     notes: the units of the notes that its units point at. good: half of the best score. level: as `offers_of` has it.
     """
 
+    question: str
     extract: Extract
     roles: Sequence[Role]
     notes: Mapping[int, Group]
@@ -72,6 +73,8 @@ class _Choice:
             weak, content = bool(self.units.score[at] < self.good), self._content(unit)
             if content is not None and not content:
                 offers.bare.add(at)
+                if self._is_cut_off(unit):
+                    offers.cut_off.add(at)
             elif groups := tuple(self._groups(unit, blocks.get(at, ()), content or ())):
                 role = self.roles[unit]
                 needs = role.strength == "needed" and role.leans_on in self.alive
@@ -81,6 +84,7 @@ class _Choice:
 
     def _content(self, unit: int) -> Sequence[int] | None:
         """What a weak heading or title of rows comes with, the best that is chosen right below it, if any; or a header.
+        Nothing, where there is none such or the document ends with it.
 
         A header comes with its best row where that scores at least half as much. None for what may come alone.
         """
@@ -92,8 +96,12 @@ class _Choice:
         some = [each for each in below if self.chosen[self.alive[each]]]
         best = max(some, key=lambda each: float(self.units.score[self.alive[each]]), default=None)
         if best is None:
-            return () if weak and below else None
+            return () if weak and (below or self._is_cut_off(unit)) else None
         return (best,) if weak or 2 * self.units.score[self.alive[best]] >= self.units.score[at] else None
+
+    def _is_cut_off(self, unit: int) -> bool:
+        """Whether a heading ends the document, whose text was cut there."""
+        return 0 < unit == len(self.roles) - 1
 
     def _is_title_of_rows(self, unit: int) -> bool:
         """Whether a unit is a few words above rows, and no sentence that introduces a list."""
@@ -147,7 +155,7 @@ class _Choice:
                     offers.steps.append(tuple(self.alive[each] for each in procedure.steps if each in self.alive))
         for answer in self._answers_within(_LONGEST_ANSWERS, max(self.good, self.level)):
             self._keep_whole(blocks, answer, offers)
-        for listed in (*introduced(self.extract, self.roles), *defined(self.extract, self.roles)):
+        for listed in (*introduced(self.extract, self.roles, self.question), *defined(self.extract, self.roles)):
             if self._scores(listed.above[0], max(self.good, self.level)) and self._outdoes(listed):
                 self._keep_together(blocks, listed)  # in part where another answer wants the room
         return blocks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -52,6 +52,7 @@ _CASE = re.compile(
 _NEAR = 200  # characters at the end of a heading that are looked at
 _INTRODUCES = ("list intro", "list item", "term")
 _COLON = re.compile(r"[:：][*_\s]{0,3}\Z")
+_WORD = re.compile(r"[^\W\d_]{4,}")
 _LONGEST_ANSWER = 8  # units of what a question has below it
 _DEFINITION = 200  # characters of the beginning of a definition, which its term stands for
 #: What the step of a procedure may stand in, beside what leans on a step.
@@ -87,11 +88,15 @@ def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
             yield Procedure(tuple(range(begins, last)), tuple(range(first + 1, last)), tuple(range(first, begins)))
 
 
-def introduced(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """Lines with a colon, each with what leans on it right below: a list, a command, rows; and lines over a list."""
+def introduced(extract: Extract, roles: Sequence[Role], question: str) -> Iterator[Procedure]:
+    """Lines with a colon, each with what leans on it right below: a list, a command, rows; and over a list any line, or
+    the heading that the question names.
+    """
+    asked = set(_WORD.findall(question.casefold()))
     for first, role in enumerate(roles):
         last, after = first + 1, roles[first + 1 : first + 2]
-        listed = role.kind == "prose" and [(each.kind, each.leans_on) for each in after] == [("list item", first)]
+        over = [(each.kind, each.leans_on) for each in after] == [("list item", first)]
+        listed = over and (role.kind == "prose" or (role.kind == "heading" and _names(asked, extract, first)))
         named = role.kind in _INTRODUCES and _COLON.search(extract.source.text, *_edges(extract.units[first]))
         if not listed and not named:
             continue
@@ -100,6 +105,12 @@ def introduced(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
         below = tuple(range(first + 1, last))
         if 0 < len(below) <= _LONGEST_ANSWER and all(roles[at].kind != "blob" for at in below):
             yield Procedure(below, below, (first,))
+
+
+def _names(asked: Collection[str], extract: Extract, heading: int) -> bool:
+    """Whether all longer words of a heading are among those of the question."""
+    words = _WORD.findall(extract.source.text[slice(*_edges(extract.units[heading]))].casefold())
+    return bool(words) and all(word in asked for word in words)
 
 
 def defined(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:

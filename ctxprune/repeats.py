@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -18,12 +19,15 @@ import numpy.typing as npt
 
 from ctxprune.budget import Mask, Units, extracts
 from ctxprune.text.atoms import trim
+from ctxprune.text.structure import structure
 from ctxprune.types import Context, Extract
 
 _WORD = re.compile(r"\S+")
 _SHORTEST = 20  # characters of a unit that tells of an overlap
 _GLANCE = 64  # characters that are compared before all of an overlap is
 _NAMED = 10  # documents that a warning names
+_EDGE = 30  # characters at the beginning of a document that tell of an overlap where its units are shorter
+_REACH = 600  # characters at the end of a document in which they are looked for; longer overlaps hold a sentence
 _HOLDERS = 8  # documents with the same sentence that another one is compared with
 
 
@@ -100,7 +104,7 @@ def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
 
     Of two documents the one that holds all of the other keeps what they share, else the one with the better score in
     that, among equals the one with the better score anywhere, then the earlier. Half a sentence at the cut of a chunk
-    gives way to the whole one.
+    gives way to the whole one, and a heading there to the one that stands over its text.
     """
     search = _Search(dict(extracts(context.pieces)), units, chosen)
     if len(search.documents) > 1:
@@ -121,8 +125,11 @@ class _Search:
         self.copies = set[int]()
         self._tried = set[_Overlap]()
         self._plain: dict[int, _Plain] = {}
+        self._heads: dict[int, Collection[int]] = {}
 
     def run(self) -> None:
+        for overlap in self._edges():
+            self._compare(overlap)
         holders: dict[tuple[str, str, int], list[int]] = {}
         for piece, extract in self.documents.items():
             met: dict[str, int] = {}
@@ -137,6 +144,34 @@ class _Search:
                     self._compare(self._aligned(other, at))
                 holding[:] = [each for each in (*holding, at) if not self.again[each]][-_HOLDERS:]
 
+    def _edges(self) -> Iterator[_Overlap]:
+        """Documents of one title of which the end may be the beginning of another, however short their units are."""
+        named = Counter(extract.source.title for extract in self.documents.values())
+        several = [piece for piece, extract in self.documents.items() if named[extract.source.title] > 1]
+        beginnings: dict[tuple[str, str], list[int]] = {}
+        for piece in several:
+            key = self.documents[piece].source.title, self._text(piece).text[:_EDGE]
+            beginnings.setdefault(key, []).append(piece)
+        for piece in several:
+            title, text = self.documents[piece].source.title, self._text(piece).text
+            met = {piece}  # the first is the longest; a text that is all alike has hundreds
+            for at in range(max(0, len(text) - _REACH), len(text) - _EDGE + 1):
+                if self._gave_way(piece):
+                    break
+                for other in beginnings.get((title, text[at : at + _EDGE]), [])[:_HOLDERS]:
+                    if (
+                        other not in met
+                        and not self._gave_way(other)
+                        and self._holds(overlap := _Overlap(piece, other, at))
+                    ):
+                        met.add(other)
+                        yield overlap
+
+    def _gave_way(self, piece: int) -> bool:
+        """Whether a document is a copy that another one stands for, which meets the others in its place."""
+        places = self.places[piece]
+        return piece in self.copies and bool(self.again[places.start : places.stop].any())
+
     def _compare(self, overlap: _Overlap) -> None:
         if overlap in self._tried or not self._holds(overlap):
             self._tried.add(overlap)
@@ -149,13 +184,33 @@ class _Search:
         self.copies.update(way.first for way in (overlap, overlap.turned()) if self._is_held(way))
 
     def _pairs(self, overlap: _Overlap) -> Iterator[tuple[int, Sequence[int]]]:
-        """Chosen units that stand in both documents, of the lesser document first, with those that cover them."""
+        """Chosen units that stand in both documents, with those that cover them: of the lesser document first, and
+        before these what a cut has parted from the text that it heads.
+        """
         turned = overlap.turned()
         ways = [(self._common(overlap), overlap), (self._common(turned), turned)]
-        for common, way in sorted(ways, key=lambda each: self._rank(each[1], each[0])):
+        heads = [
+            ([at for at in common if at in self._cut_off(way.first)], way) for common, way in ways if self._ends(way)
+        ]
+        for common, way in (*heads, *sorted(ways, key=lambda each: self._rank(each[1], each[0]))):
             for at in common:
                 if covering := self._covering(at, way):
                     yield at, covering
+
+    def _ends(self, overlap: _Overlap) -> bool:
+        """Whether the first document ends before the second does."""
+        return len(self._text(overlap.first).text) < len(self._text(overlap.second).text) + overlap.shift
+
+    def _cut_off(self, piece: int) -> Collection[int]:
+        """The headings and the like at the end of a document, whose text is another one's."""
+        if piece not in self._heads:
+            extract = self.documents[piece]
+            roles = structure(extract.source.text, extract.units)
+            last = len(roles)
+            while last and roles[last - 1].kind in ("heading", "list intro", "table header"):
+                last -= 1
+            self._heads[piece] = {at for at in self.places[piece] if last and self.units.unit[at] >= last}
+        return self._heads[piece]
 
     def _chosen_of(self, piece: int) -> Iterator[int]:
         return (at for at in self.places[piece] if self.chosen[at])

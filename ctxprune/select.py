@@ -171,7 +171,8 @@ def select(
     draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
     offers = offers_of(draft, units, chosen, level) if policy.companions else Offers()
     if budget is None:
-        after = units.keep(draft, _with_companions(chosen, offers))
+        kept = _with_companions(_without(chosen, offers.cut_off, forced), offers)
+        after = units.keep(draft, kept)
         return after if repeats is None else repeats.note(after)
     filling, chosen = _without(filling, offers.bare, forced), _without(chosen, offers.bare, forced)
     fitting = Fitting(

@@ -1,5 +1,7 @@
 """What a kept sentence brings along: headings, header rows, introductions, the sentence before, whole procedures."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -132,6 +134,29 @@ def test_steps_are_told_from_things_side_by_side(text, whole):
     kept = lines(choose(context, threshold=0.5))
     steps = [line for line in text.splitlines() if line and not line.startswith(("# ", "= "))]
     assert all(step in kept for step in steps) == whole
+
+
+@pytest.mark.parametrize(
+    ("question", "whole"),
+    [("What house rules are there?", True), ("HOUSE RULES", True), ("Which rules hold?", False), ("q", False)],
+)
+def test_a_list_below_the_heading_that_the_question_names_stays_whole(question, whole):
+    text = (
+        "# Hostel\n\nIt is old.\n\n## House rules\n\n- No shoes upstairs.\n- Quiet after ten.\n\n## Beds\n\n- Eight.\n"
+    )
+    context = replace(scored(text, {"## House": 0.9, "## Beds": 0.8}), query=question)
+    kept = lines(choose(context, threshold=0.5))
+    assert ("- No shoes upstairs." in kept and "- Quiet after ten." in kept) == whole
+    assert "- Eight." not in kept
+
+
+@pytest.mark.parametrize("limits", [{"threshold": 0.1}, {"budget": 60, "floor": 0.02}])
+def test_a_weak_heading_at_the_end_of_a_chunk_is_left_out_for_its_text_was_cut_off(limits):
+    text = "## Beds\n\nThe hostel has eight beds.\n\n## House rules\n"
+    assert lines(choose(scored(text, {"eight": 0.9, "rules": 0.2}), **limits))[-1] == "The hostel has eight beds."
+    assert "## House rules" in lines(choose(scored(text, {"eight": 0.9, "rules": 0.6}), **limits))
+    assert "## House rules" in lines(choose(scored(text, {"eight": 0.9, "rules": 0.2}), protect=("rules",), **limits))
+    assert lines(choose(scored("## House rules\n", {"rules": 0.2}), **limits)) == ["## House rules"]
 
 
 @pytest.mark.parametrize(

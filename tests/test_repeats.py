@@ -70,6 +70,23 @@ def test_the_document_that_scores_better_keeps_what_both_have():
     assert once(given) == [SENTENCES[0], " ".join(SENTENCES[1:4])]
 
 
+def test_an_overlap_of_short_lines_is_kept_once():
+    lines = ["Ferry pier", "Berth 4", "Gate 12", "Dock C", "Ramp 2", "Ask the mate at the bar for a key."]
+    page = "\n\n".join(lines)
+    first, second = page[: page.index("the bar")], page[page.index("th 4") :]
+    kept = [text.split("\n\n") for text in once(context(first, second, titles=("Pier", "Pier")))]
+    assert kept == [lines[:5], lines[5:]]
+    assert once(context(first, second, titles=("Pier", "Port"))) == [first.strip(), second]
+
+
+def test_a_heading_that_a_cut_parted_from_its_text_is_kept_above_the_text():
+    heading, steps = "## How the loom is threaded", "1. Wind the warp.\n2. Lift the heddles.\n"
+    first, second = f"{SENTENCES[0]}\n\n{heading}", f"{heading}\n\n{steps}"
+    given = context(first, second, scores=[[0.9, 0.9], [0.8, 0.7, 0.7]])
+    assert once(given, companions=True) == [SENTENCES[0], second.strip()]
+    assert once(context(heading, second)) == ["", second.strip()]
+
+
 def test_what_was_not_chosen_in_one_document_stays_in_the_other():
     given = context(" ".join(SENTENCES[:2]), " ".join(SENTENCES[1:3]), scores=[[0.9, 0.4], [0.8, 0.9]])
     assert once(given) == [SENTENCES[0], " ".join(SENTENCES[1:3])]
@@ -183,6 +200,13 @@ def test_long_texts_that_share_sentences_in_another_order_take_time_by_their_len
     repeats = repeats_of(given, Units.of(given), np.ones(80_000, np.bool_))
     assert not repeats.again.any()
     assert process_time() - began < 10  # 3 s; 30 s when each sentence had the texts compared to their ends
+
+
+def test_texts_that_are_all_alike_are_compared_once():
+    given = context("mi" * 150_000, "mi" * 150_000, "mi" * 149_000)
+    began = process_time()
+    assert [any(extract.kept) for extract in choose(given, threshold=0.5, repeats=False).extracts].count(True) == 1
+    assert process_time() - began < 5  # 0.3 s; 15 s when each of the shifts at which they are the same was looked at
 
 
 def test_many_copies_of_a_long_text_are_as_quick_as_one():

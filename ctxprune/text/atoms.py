@@ -164,6 +164,17 @@ _SPACED_LETTERS = re.compile(_SPACED_LETTER)
 #: A blank that may end one: between letters, for those beside numbers and names part no clauses. ๆ, ฯ and ໆ repeat
 #: and shorten the word before them.
 _SPACED_END = re.compile(rf"(?<={_SPACED_LETTER})[ \t]*(?:\n|[ \t])\s*(?!ๆ|ฯ|ໆ)(?={_SPACED_LETTER})")
+#: After these a blank sets off a name, a number or a date and ends nothing: "in", "of", "named", "year" and the like.
+_SPACED_LINK = re.compile(
+    "(?:ใน|ของ|ที่|และ|หรือ|คือ|ชื่อ|ว่า|กับ|จาก|ถึง|แก่|แห่ง|เช่น|ได้แก่|ปี|เดือน|วันที่|พ.ศ.|ค.ศ."
+    "|ໃນ|ຂອງ|ທີ່|ແລະ|ຫຼື|ຄື|ຊື່|ວ່າ|ກັບ|ຈາກ|ເຖິງ|ແກ່|ແຫ່ງ|ເຊັ່ນ|ໄດ້ແກ່|ປີ|ເດືອນ|ວັນທີ)$"
+)
+#: What a clause begins with, whatever stands before: "but", "because", "after", "today" and the like.
+_SPACED_OPENER = re.compile(
+    "แต่|เพราะ|ดังนั้น|นอกจาก|อย่างไรก็|ต่อมา|หลังจาก|ก่อนหน้า|ทั้งนี้|ปัจจุบัน|ในขณะ|ในระหว่าง|เนื่องจาก|จากนั้น|แม้"
+    "|ແຕ່|ເພາະ|ດັ່ງນັ້ນ|ນອກຈາກ|ຢ່າງໃດກໍ|ຕໍ່ມາ|ຫຼັງຈາກ|ກ່ອນໜ້າ|ທັງນີ້|ປັດຈຸບັນ|ໃນຂະນະ|ໃນລະຫວ່າງ|ເນື່ອງຈາກ|ຈາກນັ້ນ|ເຖິງແມ່ນ"
+)
+_SPACED_NAME = 16  # characters between two blanks: fewer are a part of a name or of a date, and the second ends nothing
 #: Characters of a clause or two in these scripts: shorter ones are joined.
 SPACED = 60
 _SPACED_SHARE = 0.5  # of the characters of a unit
@@ -196,11 +207,17 @@ def is_spaced(text: str, unit: Offsets) -> bool:
 
 
 def spaced_clauses(text: str, unit: Offsets, held: Sequence[Offsets] = ()) -> Iterator[Offsets]:
-    """`unit`, which `is_spaced`, cut at the blanks between its letters, in trimmed pieces of at least `SPACED`."""
-    start = unit[0]
+    """`unit`, which `is_spaced`, cut at the blanks between its letters, in trimmed pieces of at least `SPACED`.
+
+    Not within a name and not before what a preposition brings, unless a piece of several clauses has no other blank.
+    """
+    start = before = unit[0]
     for blank in _SPACED_END.finditer(text, *unit):
-        cut = blank.end()
-        if min(cut - start, unit[1] - cut) >= SPACED and enclosing(held, cut) is None:
+        word, cut = text[before : blank.start()], blank.end()
+        before = cut
+        ends = (len(word) >= _SPACED_NAME and _SPACED_LINK.search(word) is None) or _SPACED_OPENER.match(text, cut)
+        least = SPACED if ends else PIECE
+        if cut - start >= least and unit[1] - cut >= SPACED and enclosing(held, cut) is None:
             if piece := trim(text, start, cut):
                 yield piece
             start = cut

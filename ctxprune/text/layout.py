@@ -11,8 +11,10 @@ from ctxprune.text.atoms import fences
 from ctxprune.text.citations import mark_citations
 from ctxprune.text.code import mark_diffs, mark_settings
 from ctxprune.text.columns import mark_columns
+from ctxprune.text.controls import mark_controls
 from ctxprune.text.dumps import mark_dumps
 from ctxprune.text.entries import mark_entries
+from ctxprune.text.flat_tables import mark_flat_tables
 from ctxprune.text.letters import mark_letters
 from ctxprune.text.lines import HALF, LONG_LINE, SAME_LINE, Kind, Line, kinds_of, lines_of, paragraphs
 from ctxprune.text.markup import is_html
@@ -69,6 +71,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_diffs(lines, kinds)
         if not tags:
             mark_references(lines, kinds)
+            mark_flat_tables(lines, kinds)
         mark_records(lines, kinds, tags=tags)
     if shapes and not tags:
         mark_dumps(lines, kinds)
@@ -84,6 +87,7 @@ def layout(text: str, *, shapes: bool = True) -> tuple[list[Line], list[Kind]]:
         mark_questions(lines, kinds)
         mark_numbered(lines, kinds)
     if not tags:
+        mark_controls(lines, kinds)
         mark_headings(lines, kinds)
         if shapes:
             mark_clauses(lines, kinds)

@@ -129,7 +129,7 @@ def _by_themselves(lines: Sequence[Line], kinds: Sequence[Kind]) -> tuple[set[in
     """The same without form feeds: for sure are numbers that stand alone, lines with a number that counts the pages,
     and what comes again beside such lines; a number alone may be anything unless it counts the pages.
     """
-    numbers = {place for place, line in enumerate(lines) if _PAGE_NUMBER.match(line.text)}
+    numbers = {place for place, line in enumerate(lines) if kinds[place] != "more" and _PAGE_NUMBER.match(line.text)}
     counted = set(_counted(lines, kinds))
     titles = counted | {place for each in _repeated(lines, numbers | counted) for place in each}
     return numbers | titles, _likely(lines, kinds, numbers | titles), titles | set(_rising(lines, sorted(numbers)))

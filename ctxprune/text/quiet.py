@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from ctxprune.text import split_words
 from ctxprune.text.atoms import Offsets
+from ctxprune.text.controls import controls
 from ctxprune.text.layout import layout
 from ctxprune.text.letters import greets, says_only_formula
 from ctxprune.text.markup import is_html, silent_units
@@ -44,14 +45,17 @@ def says_something(text: str) -> bool:
 
 
 def hushed(text: str, units: Sequence[Span]) -> list[Span]:
-    """The units, with the score lowered to 0 at most of those that are nothing but rules, blobs, menus of HTML, a
+    """The units, with the score lowered to 0 at most of those that are nothing but rules, blobs, menus, buttons, a
     running title or number of a page after its first, or a letter's closing ("Yours sincerely,") or greeting to nobody
     by name. Linear in the text's length.
     """
-    leads = leads_elsewhere(text, units, tags=is_html(text))
+    tags = is_html(text)
+    leads = leads_elsewhere(text, units, tags=tags)
+    pressed = [False] * len(units) if tags else controls(text, units)
     rules = (is_rule(text, unit.start, unit.end) for unit in units)
     formulas = (says_only_formula(text, unit.start, unit.end) for unit in units)
-    kinds = zip(rules, formulas, silent_units(text, units), leads, _repeats_title(text, units), strict=True)
+    repeated = _repeats_title(text, units)
+    kinds = zip(rules, formulas, silent_units(text, units), leads, pressed, repeated, strict=True)
     quiet = [any(reasons) for reasons in kinds]
     if not any(quiet):
         return list(units)

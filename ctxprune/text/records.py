@@ -115,7 +115,7 @@ def mark_records(lines: Sequence[Line], kinds: list[Kind], *, tags: bool = False
 
 def _family(line: Line, kind: Kind) -> str | None:
     """The family of records that a line begins, if it looks like one."""
-    if kind in ("blank", "code", "under", "heading"):
+    if kind in ("blank", "code", "under", "heading", "header", "row"):
         return None
     match = _START.match(line.text)
     if match is None or (match.lastgroup == "json" and not line.text.rstrip().endswith(("}", "},", "}]"))):
