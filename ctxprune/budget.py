@@ -106,7 +106,8 @@ class Offers:
     whole: units that others bring so that a procedure or an answer stays whole.
     steps: those of each procedure with something that scores at least half of the best.
     bare: headings, and headers of tables, of less than half of the best score with nothing chosen below them.
-    cut_off: those of them that end their document, whose text was cut there; they are not kept without a budget either.
+    empty: those of them that end their document, whose text was cut there, and titles that are all that is chosen of
+        their document; they are not kept without a budget either.
     """
 
     groups: dict[int, tuple[Group, ...]] = field(default_factory=dict)
@@ -114,7 +115,14 @@ class Offers:
     whole: set[int] = field(default_factory=set)
     steps: list[Group] = field(default_factory=list)
     bare: set[int] = field(default_factory=set)
-    cut_off: set[int] = field(default_factory=set)
+    empty: set[int] = field(default_factory=set)
+
+    def added_to(self, chosen: Mask) -> Mask:
+        """The chosen units and all that they bring. Without a budget, each comes in its largest group."""
+        kept = chosen.copy()
+        for groups in self.groups.values():
+            kept[list(groups[0])] = True
+        return kept
 
 
 class _Taken:

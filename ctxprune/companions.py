@@ -6,9 +6,9 @@ and all of them the heading of their section. A numbered list is a procedure, an
 says what comes when: when what introduces it answers the question, or most of its steps do, its steps are worth keeping
 only together, with what is said to come before them, or, where a budget is too small, the first of them. Lists of HTML
 are told by their tags; the numbered paragraphs of a law or clauses of a contract are no steps. A question that is a
-heading or named so, as those of a FAQ are, keeps its answer together in the same way, as a heading that names a case
-("When the pump leaks") does, and a line with a colon what stands below it, if that is short and the line answers
-better than each part of it.
+heading or named so, as those of a FAQ are, a heading that names a case ("When the pump leaks") and one that names what
+is asked keep the answer below them together in the same way, and so does a line with a colon what stands below it, if
+that is short and the line answers better than each part of it.
 """
 
 from __future__ import annotations
@@ -20,12 +20,31 @@ import numpy as np
 
 from ctxprune.budget import Group, Mask, Offers, Units, extracts
 from ctxprune.procedures import Procedure, answered, beginning, defined, introduced, procedures
+from ctxprune.prompt import says_title
 from ctxprune.text.footnotes import footnotes
 from ctxprune.text.structure import Role, companions, structure
 from ctxprune.types import Context, Extract
 
 _FIRST_STEPS = 30  # so many are tried at most
 _LONGEST_ANSWERS = 1200  # characters of the answers that a document's questions bring along
+
+
+def settled(
+    context: Context, units: Units, chosen: Mask, level: float | None, forced: Mask, instead: Mapping[int, int]
+) -> tuple[Mask, Offers]:
+    """The chosen units, and what they bring along.
+
+    instead: for units that are not chosen because another document says the same, the unit that says it there. Where
+    such a unit would come along with others anyway, as the step of a procedure does, it is chosen in place of the other
+    one, unless that is forced or comes along too. level: as `offers_of` has it.
+    """
+    offers = offers_of(context, units, chosen, level)
+    kept, moved = offers.added_to(chosen), chosen.copy()
+    needed = {each for at, groups in offers.groups.items() for each in groups[0] if each != at}
+    for at, other in instead.items():
+        if kept[at] and chosen[other] and not (chosen[at] or forced[other] or other in needed):
+            moved[at], moved[other] = True, False
+    return (moved, offers_of(context, units, moved, level)) if (moved != chosen).any() else (chosen, offers)
 
 
 def offers_of(context: Context, units: Units, chosen: Mask, level: float | None) -> Offers:
@@ -67,6 +86,9 @@ class _Choice:
 
     def add_to(self, offers: Offers) -> None:
         blocks = self._blocks(offers)
+        titles = self._only_titles()
+        offers.empty.update(titles)
+        offers.bare.update(titles)
         for unit, at in self.alive.items():
             if not self.chosen[at]:
                 continue
@@ -74,13 +96,24 @@ class _Choice:
             if content is not None and not content:
                 offers.bare.add(at)
                 if self._is_cut_off(unit):
-                    offers.cut_off.add(at)
+                    offers.empty.add(at)
             elif groups := tuple(self._groups(unit, blocks.get(at, ()), content or ())):
                 role = self.roles[unit]
                 needs = role.strength == "needed" and role.leans_on in self.alive
                 offers.groups[at] = groups if content or (weak and needs) else (*groups, (at,))
                 if needs and not weak:
                     offers.needy.add(at)
+
+    def _only_titles(self) -> Sequence[int]:
+        """The chosen units, where they say nothing but the title that stands above them, but the best of all."""
+        text, some = self.extract.source.text, [(unit, at) for unit, at in self.alive.items() if self.chosen[at]]
+        spans = [self.extract.units[unit] for unit, _ in some]
+        if not self.extract.titled or len(some) == len(self.alive):
+            return ()
+        if not all(says_title(self.extract, text[span.start : span.end]) for span in spans):
+            return ()
+        scores = self.units.score
+        return [at for _, at in some if scores[at] < scores[self.chosen].max()]
 
     def _content(self, unit: int) -> Sequence[int] | None:
         """What a weak heading or title of rows comes with, the best that is chosen right below it, if any; or a header.
@@ -155,7 +188,7 @@ class _Choice:
                     offers.steps.append(tuple(self.alive[each] for each in procedure.steps if each in self.alive))
         for answer in self._answers_within(_LONGEST_ANSWERS, max(self.good, self.level)):
             self._keep_whole(blocks, answer, offers)
-        for listed in (*introduced(self.extract, self.roles, self.question), *defined(self.extract, self.roles)):
+        for listed in (*introduced(self.extract, self.roles), *defined(self.extract, self.roles)):
             if self._scores(listed.above[0], max(self.good, self.level)) and self._outdoes(listed):
                 self._keep_together(blocks, listed)  # in part where another answer wants the room
         return blocks
@@ -168,7 +201,7 @@ class _Choice:
         """
         some = [
             (max(float(self.units.score[self.alive[each]]) for each in answer.above if each in self.alive), answer)
-            for answer in answered(self.extract, self.roles)
+            for answer in answered(self.extract, self.roles, self.question)
             if any(self._scores(each, least) for each in answer.above)
         ]
         for _, answer in sorted(some, key=lambda each: -each[0]):

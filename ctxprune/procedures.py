@@ -7,13 +7,16 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
+from ctxprune.text.language import function_words, guess_language
 from ctxprune.text.speakers import answers, asks
 from ctxprune.text.structure import Role, companions
 from ctxprune.text.titles import TELLS_HOW
+from ctxprune.text.words import stem
 from ctxprune.types import Extract, Span
 
 _NUMBERED = re.compile(r"[ \t>]*(?:(?:[^\W\d_]{3,8} )?\(?\d{1,3}[.:)]|#?\.{1,5})[ \t]")
 _OF_LAW = re.compile(r"[ \t>]*\(\d{1,3}\)")
+_NOTE = re.compile(r"[ \t>]*\d{1,3}[.)][ \t]+\^")  # of a wiki's list of references
 _CLAUSE = re.compile(r"[ \t>]*\d{1,3}[.)][ \t]+(?=[A-ZÀ-ÖØ-Þ]{2})[A-ZÀ-ÖØ-Þ ,&/-]{3,60}[.:][ \t]+\S")
 #: Words of contracts and licences; a list with several of them has clauses and no steps.
 _LEGAL = re.compile(
@@ -52,7 +55,7 @@ _CASE = re.compile(
 _NEAR = 200  # characters at the end of a heading that are looked at
 _INTRODUCES = ("list intro", "list item", "term")
 _COLON = re.compile(r"[:：][*_\s]{0,3}\Z")
-_WORD = re.compile(r"[^\W\d_]{4,}")
+_WORD = re.compile(r"[^\W\d_]{3,}")
 _LONGEST_ANSWER = 8  # units of what a question has below it
 _DEFINITION = 200  # characters of the beginning of a definition, which its term stands for
 #: What the step of a procedure may stand in, beside what leans on a step.
@@ -68,12 +71,14 @@ class Procedure:
     above: tuple[int, ...]
 
 
-def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
-    """The questions that are headings or named so, "Q: ...", and headings of a case, "When the pump leaks", each with
-    its answer below where that is short.
+def answered(extract: Extract, roles: Sequence[Role], question: str = "") -> Iterator[Procedure]:
+    """The questions that are headings or named so, "Q: ...", headings of a case, "When the pump leaks", and those that
+    name what `question` asks, each with its answer below where that is short.
     """
+    asked = _content_words(question)
     for first in range(len(roles)):
-        if not (named := _is_named(extract, roles, first, asks)) and not _is_asking_heading(extract, roles, first):
+        named = _is_named(extract, roles, first, asks)
+        if not (named or _is_asking_heading(extract, roles, first) or _names(asked, extract, roles, first)):
             continue
         last = first + 1
         while last < len(roles) and last - first <= _LONGEST_ANSWER + 1 and roles[last].kind != "heading":
@@ -88,15 +93,24 @@ def answered(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
             yield Procedure(tuple(range(begins, last)), tuple(range(first + 1, last)), tuple(range(first, begins)))
 
 
-def introduced(extract: Extract, roles: Sequence[Role], question: str) -> Iterator[Procedure]:
-    """Lines with a colon, each with what leans on it right below: a list, a command, rows; and over a list any line, or
-    the heading that the question names.
-    """
-    asked = set(_WORD.findall(question.casefold()))
+def _content_words(text: str) -> Collection[str]:
+    words = {word for word in _WORD.findall(text.casefold()) if word not in function_words("en")}
+    return {stem(word) for word in words - function_words(guess_language(text))}
+
+
+def _names(asked: Collection[str], extract: Extract, roles: Sequence[Role], at: int) -> bool:
+    """Whether all words of a heading are in a question, at least half of whose words they are."""
+    if roles[at].kind != "heading" or not asked:
+        return False
+    words = _content_words(extract.source.text[slice(*_edges(extract.units[at]))])
+    return 2 * len(words) >= len(asked) and all(word in asked for word in words)
+
+
+def introduced(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
+    """Lines with a colon, each with what leans on it right below: a list, a command, rows; and lines over a list."""
     for first, role in enumerate(roles):
         last, after = first + 1, roles[first + 1 : first + 2]
-        over = [(each.kind, each.leans_on) for each in after] == [("list item", first)]
-        listed = over and (role.kind == "prose" or (role.kind == "heading" and _names(asked, extract, first)))
+        listed = role.kind == "prose" and [(each.kind, each.leans_on) for each in after] == [("list item", first)]
         named = role.kind in _INTRODUCES and _COLON.search(extract.source.text, *_edges(extract.units[first]))
         if not listed and not named:
             continue
@@ -105,12 +119,6 @@ def introduced(extract: Extract, roles: Sequence[Role], question: str) -> Iterat
         below = tuple(range(first + 1, last))
         if 0 < len(below) <= _LONGEST_ANSWER and all(roles[at].kind != "blob" for at in below):
             yield Procedure(below, below, (first,))
-
-
-def _names(asked: Collection[str], extract: Extract, heading: int) -> bool:
-    """Whether all longer words of a heading are among those of the question."""
-    words = _WORD.findall(extract.source.text[slice(*_edges(extract.units[heading]))].casefold())
-    return bool(words) and all(word in asked for word in words)
 
 
 def defined(extract: Extract, roles: Sequence[Role]) -> Iterator[Procedure]:
@@ -197,7 +205,7 @@ def _is_numbered(text: str, extract: Extract, units: range, mark: re.Pattern[str
     """Whether a list that begins with the unit `first` counts its items, and is no paragraphs of a law.
 
     units: those of the list. In HTML its tag says so; laws number in brackets, below an article, and contracts name
-    their clauses in capitals, "2. RENT. Tenant pays", or say "shall" and "party".
+    their clauses in capitals, "2. RENT. Tenant pays", or say "shall" and "party"; references of a wiki have a "^".
     """
     first = units.start
     opening = mark.match(text, extract.units[first].start)
@@ -207,7 +215,7 @@ def _is_numbered(text: str, extract: Extract, units: range, mark: re.Pattern[str
     legal = {match[0].lower() for match in _LEGAL.finditer(text, start, extract.units[units.stop - 1].end)}
     if len(legal) >= _FEWEST_LEGAL:
         return False
-    return not (_OF_LAW.match(text, start) or _CLAUSE.match(text, start)) and not any(
+    return not any(each.match(text, start) for each in (_OF_LAW, _CLAUSE, _NOTE)) and not any(
         _ARTICLE.match(text, extract.units[at].start) for at in above
     )
 

@@ -25,6 +25,8 @@ DEFAULT_TEMPLATE: Final = (
 
 #: What headings wear in Markdown, wikis and HTML, as a line's beginning or end.
 _HEADING_MARKS = re.compile(r"^(?:<h[1-6][^<>]*>|[#=*_\s])+|(?:</h[1-6]\s*>|[#=*_\s])+$", re.IGNORECASE)
+#: What parts the title of a page from the name of its site.
+_SITE = re.compile(r" [|–—·»-] ")
 
 
 def title_line(extract: Extract) -> str:
@@ -44,6 +46,12 @@ def _header(extract: Extract, text: str) -> str:
     line = title_line(extract)
     first = text.lstrip().partition("\n")[0]
     return "" if line and _bare(first) == _bare(extract.source.title) else line
+
+
+def says_title(extract: Extract, text: str) -> bool:
+    """Whether a text is the document's title, or its part before the name of the site: "Ferry" of "Ferry | Pier"."""
+    title, said = _bare(extract.source.title), _bare(text)
+    return bool(said) and (title == said or (_SITE.match(title, len(said)) is not None and title.startswith(said)))
 
 
 def _bare(heading: str) -> str:

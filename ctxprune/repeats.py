@@ -11,7 +11,7 @@ import re
 from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import accumulate
 
 import numpy as np
@@ -75,13 +75,14 @@ class Repeats:
     """again: (n_units,) bool, the chosen units that say what others do. copies: documents that another one holds.
 
     score: (n_units,) float64, of each unit the best of its own score and those of the units that it stands for. said:
-    how many chosen units are left.
+    how many chosen units are left. instead: for those that are the same as one other, that one.
     """
 
     again: Mask
     copies: frozenset[int]
     score: npt.NDArray[np.float64]
     said: int
+    instead: Mapping[int, int] = field(default_factory=dict)
 
     def note(self, after: Context) -> Context:
         """`after`, with a warning when a document was left out because another one holds all of it."""
@@ -110,7 +111,7 @@ def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
     if len(search.documents) > 1:
         search.run()
     copies = frozenset(search.copies.intersection(units.piece[search.again].tolist()))
-    return Repeats(search.again, copies, search.score, int((chosen & ~search.again).sum()))
+    return Repeats(search.again, copies, search.score, int((chosen & ~search.again).sum()), search.instead)
 
 
 class _Search:
@@ -123,6 +124,7 @@ class _Search:
         self.again = np.zeros(len(units), np.bool_)
         self.score = units.score.copy()
         self.copies = set[int]()
+        self.instead: dict[int, int] = {}
         self._tried = set[_Overlap]()
         self._plain: dict[int, _Plain] = {}
         self._heads: dict[int, Collection[int]] = {}
@@ -181,6 +183,9 @@ class _Search:
             if all(self.chosen[each] and not self.again[each] for each in covering):
                 self.again[at] = True
                 self.score[covering] = np.maximum(self.score[covering], self.score[at])
+                if len(covering) == 1 and self._said(at) == self._said(covering[0]):
+                    self.instead[at] = covering[0]
+                    self.score[at] = self.score[covering[0]]
         self.copies.update(way.first for way in (overlap, overlap.turned()) if self._is_held(way))
 
     def _pairs(self, overlap: _Overlap) -> Iterator[tuple[int, Sequence[int]]]:
@@ -225,6 +230,9 @@ class _Search:
 
     def _end(self, at: int) -> int:
         return self._text(int(self.units.piece[at])).ends[int(self.units.unit[at])]
+
+    def _said(self, at: int) -> str:
+        return self._text(int(self.units.piece[at])).text[self._start(at) : self._end(at)]
 
     def _aligned(self, first: int, second: int) -> _Overlap:
         pieces = int(self.units.piece[first]), int(self.units.piece[second])

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.budget import Fill, Fitting, Group, Mask, Offers, Units, extracts
-from ctxprune.companions import offers_of
+from ctxprune.companions import settled
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
@@ -169,9 +169,11 @@ def select(
     if policy.empty_below and len(units) and units.score.max() < policy.empty_below:
         filling, limit = np.zeros(len(units), np.bool_), policy.empty_below
     draft, chosen = _or_else(draft, units, forced | filling, limit, policy)
-    offers = offers_of(draft, units, chosen, level) if policy.companions else Offers()
+    offers = Offers()
+    if policy.companions:
+        chosen, offers = settled(draft, units, chosen, level, forced, {} if repeats is None else repeats.instead)
     if budget is None:
-        kept = _with_companions(_without(chosen, offers.cut_off, forced), offers)
+        kept = offers.added_to(_without(chosen, offers.empty, forced))
         after = units.keep(draft, kept)
         return after if repeats is None else repeats.note(after)
     filling, chosen = _without(filling, offers.bare, forced), _without(chosen, offers.bare, forced)
@@ -197,14 +199,6 @@ def _check_limits(threshold: float | None, budget: int | None) -> None:
         raise InputError("threshold must be a number, got nan")
     if budget is not None and budget <= 0:
         raise BudgetError(f"budget must be positive, got {budget}; leave it out to keep by threshold alone")
-
-
-def _with_companions(chosen: Mask, offers: Offers) -> Mask:
-    """The chosen units and all that they bring. Without a budget, each comes in its largest group."""
-    kept = chosen.copy()
-    for groups in offers.groups.values():
-        kept[list(groups[0])] = True
-    return kept
 
 
 def _without(chosen: Mask, bare: Collection[int], forced: Mask) -> Mask:

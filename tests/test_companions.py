@@ -127,6 +127,7 @@ def test_the_steps_of_a_procedure_stay_together_when_it_answers(scores, whole, l
         ("= Filling\n\n. Open the lid.\n. Pour water in.\n", True),
         ("# 给水步骤\n\n- 打开盖子。\n- 倒水。\n", True),
         ("# Filling\n\n- Water is best.\n- Tea is bad for it.\n", False),
+        ("# References\n\n1. ^ Lee, Kettles, page 3\n2. ^ Moss, Tea, page 9\n", False),
     ],
 )
 def test_steps_are_told_from_things_side_by_side(text, whole):
@@ -136,18 +137,61 @@ def test_steps_are_told_from_things_side_by_side(text, whole):
     assert all(step in kept for step in steps) == whole
 
 
+RULES = """# Hostel
+
+It is old.
+
+## House rules
+
+{}
+
+## Beds
+
+There are eight.
+"""
+
+
 @pytest.mark.parametrize(
     ("question", "whole"),
-    [("What house rules are there?", True), ("HOUSE RULES", True), ("Which rules hold?", False), ("q", False)],
+    [
+        ("What house rules are there?", True),
+        ("Which rules does the house have?", True),
+        ("Which rules hold for dogs and cats in house and yard?", False),
+        ("Which rules hold?", False),
+        ("q", False),
+    ],
 )
-def test_a_list_below_the_heading_that_the_question_names_stays_whole(question, whole):
-    text = (
-        "# Hostel\n\nIt is old.\n\n## House rules\n\n- No shoes upstairs.\n- Quiet after ten.\n\n## Beds\n\n- Eight.\n"
+@pytest.mark.parametrize("section", ["- No shoes upstairs.\n- Quiet after ten.", "No shoes upstairs. Quiet after ten."])
+@pytest.mark.parametrize("limits", [{"threshold": 0.5}, {"budget": 40, "floor": 0.02}])
+def test_what_stands_below_the_heading_that_names_what_is_asked_stays_whole(question, whole, section, limits):
+    context = replace(scored(RULES.format(section), {"## House": 0.9, "eight": 0.8}), query=question)
+    kept = " ".join(lines(choose(context, **limits)))
+    assert ("No shoes upstairs." in kept and "Quiet after ten." in kept) == whole
+    weak = replace(scored(RULES.format(section), {"## House": 0.3, "eight": 0.8}), query=question)
+    assert "Quiet after ten." not in " ".join(lines(choose(weak, **limits)))
+
+
+@pytest.mark.parametrize("limits", [{"threshold": 0.1}, {"budget": 60, "floor": 0.02}])
+@pytest.mark.parametrize("title", ["Old hostel", "Old hostel | Lind valley", "Old hostel – Lind valley"])
+def test_a_document_of_which_only_its_title_is_chosen_is_left_out(title, limits):
+    beds, hostel = (
+        scored("There are eight beds.", {"beds": 0.9}),
+        scored("# Old hostel\n\nIt is red.\n", {"Old": 0.5}, fallback=0),
     )
-    context = replace(scored(text, {"## House": 0.9, "## Beds": 0.8}), query=question)
-    kept = lines(choose(context, threshold=0.5))
-    assert ("- No shoes upstairs." in kept and "- Quiet after ten." in kept) == whole
-    assert "- Eight." not in kept
+
+    def kept(hostel, title, **rules):
+        extracts = (
+            *beds.extracts,
+            *(replace(each, source=replace(each.source, title=title)) for each in hostel.extracts),
+        )
+        return lines(choose(Context("q", extracts), **limits, **rules))[1:]
+
+    assert kept(hostel, title) == []
+    assert kept(hostel, title, protect=("Old",)) == kept(hostel, title, keep_title=False) == ["# Old hostel"]
+    for other in ("Lind valley | Old hostel", "Old hostels", ""):
+        assert kept(hostel, other) == ["# Old hostel"]
+    assert kept(scored("# Old hostel\n", {"Old": 0.5}), title) == ["# Old hostel"]
+    assert kept(scored("# Old hostel\n\nIt is red.\n", {"Old": 0.95}, fallback=0), title) == ["# Old hostel"]
 
 
 @pytest.mark.parametrize("limits", [{"threshold": 0.1}, {"budget": 60, "floor": 0.02}])

@@ -24,7 +24,7 @@ REST = "\n\nThe weir was built in 1902.\n\nIt is twelve metres long."
 @pytest.mark.parametrize(
     "banner",
     [
-        'Our website uses cookies for statistics.\n\nChoose "Allow all" if that suits you.\n\nAllow all\nCookie settings',
+        'Our site uses cookies for statistics.\n\nChoose "Allow all" if that suits you.\n\nAllow all\nCookie settings',
         "Cookies help us to show you more.\nReject all | Accept all",
         "We use cookies so that your visit is remembered.",
         "Wir setzen Cookies für Statistik ein.\n\nMit „Alle zulassen“ sind Sie einverstanden.\n\nAlle zulassen",
@@ -109,6 +109,30 @@ def test_what_a_reader_of_pages_writes_above_the_text_scores_nothing_and_heads_n
     assert quiet("Title: Weirs\n\nHale has two weirs.") == []
 
 
-@pytest.mark.parametrize("piece", ["Reply\n", "Share ", "cookies\n", "Skip to content\n", "[a](b) > ", "a > b\n\n"])
+@pytest.mark.parametrize(
+    ("contents", "entries"),
+    [
+        ("Contents\n1 Weirs\n1.1 Fish passes\n2 Locks", ["1 Weirs", "1.1 Fish passes", "2 Locks"]),
+        (
+            "On this page\n\n* Weirs\n* A title of the next chunk\n* Locks",
+            ["* Weirs", "* A title of the next chunk", "* Locks"],
+        ),
+        ("Inhalt:\n\n- Weirs\n- Locks\n- A float\n", ["- Weirs", "- Locks"]),
+        ("Contents of the box\n\n- Weirs\n- Locks", []),
+        ("Contents\n\n- 2 floats\n- 1 line", []),
+    ],
+)
+def test_a_list_of_the_titles_below_scores_nothing(contents: str, entries: list[str]) -> None:
+    page = "## Weirs\n\nThere are two.\n\n### Fish passes\n\nOne is of wood.\n\n## Locks\n\nThere is none."
+    assert quiet(f"{contents}\n\n{page}") == entries
+
+
+def test_a_word_on_a_button_scores_nothing_beside_a_menu() -> None:
+    assert quiet(f"Search\n[Rivers](/r) > [Lind](/r/l)\n\n# Weirs{REST}") == ["Search", "[Rivers](/r) > [Lind](/r/l)"]
+
+
+@pytest.mark.parametrize(
+    "piece", ["Reply\n", "Share ", "cookies\n", "Skip to content\n", "[a](b) > ", "a > b\n\n", "Contents\n"]
+)
 def test_work_grows_with_the_length(piece: str) -> None:
     assert_work_grows_with_length(lambda text: controls(text, split_sentences(text)), piece, size=10_000)

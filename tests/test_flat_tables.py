@@ -18,7 +18,7 @@ def rows(text: str) -> list[tuple[str, str]]:
     return [
         (
             shown[at],
-            "" if role.leans_on is None or not roles[role.leans_on].kind == "table header" else shown[role.leans_on],
+            "" if role.leans_on is None or roles[role.leans_on].kind != "table header" else shown[role.leans_on],
         )
         for at, role in enumerate(roles)
         if role.kind == "table row"
@@ -66,7 +66,7 @@ def test_a_table_ends_where_another_one_or_a_title_begins() -> None:
     "text",
     [
         "00:12\nso we start with clay\n00:31\nand wedge it well\n00:52\nlike this\n",
-        "Potter Ann\n2 hours ago\nMy kiln cracked again.\nBen\n1 hour ago\nMine too.\nCem\n5 minutes ago\nBad bricks.\n",
+        "Potter Ann\n2 hours ago\nMy kiln broke.\nBen\n1 hour ago\nMine too.\nCem\n9 minutes ago\nOh no.\n",
         "4 bricks\n2 bags of clay\n1 shelf\n3 cones\n1 lid\n9 stilts\n",
         "1 Clay\n2 Glaze\n2.1 Ash\n2.2 Salt\n3 Firing\n4 Kilns\n",
         "a = 1\nb = c\nd = 2\ne = f\ng = 3\nh = k\n",

@@ -87,6 +87,16 @@ def test_a_heading_that_a_cut_parted_from_its_text_is_kept_above_the_text():
     assert once(context(heading, second)) == ["", second.strip()]
 
 
+@pytest.mark.parametrize("limits", [{"threshold": 0.5}, {"threshold": 0.5, "budget": 200}])
+def test_a_step_that_two_chunks_share_is_kept_among_the_other_steps(limits):
+    steps = ["1. Wind the warp on the beam.", "2. Lift the heddles one by one.", "3. Throw the shuttle."]
+    first, second = "## Threading\n\n" + "\n".join(steps[:2]), f"{steps[1]}\n{steps[2]}\n\nRest."
+    given = context(second, first, scores=[[0.9, 0.1, 0.1], [0.8, 0.8, 0.7]])
+    assert once(given, companions=True, **limits) == ["", first]
+    assert once(given, companions=True, protect=("heddles",), **limits) == [steps[1], first]
+    assert once(given, **limits) == [steps[1], f"## Threading\n\n{steps[0]}"]
+
+
 def test_what_was_not_chosen_in_one_document_stays_in_the_other():
     given = context(" ".join(SENTENCES[:2]), " ".join(SENTENCES[1:3]), scores=[[0.9, 0.4], [0.8, 0.9]])
     assert once(given) == [SENTENCES[0], " ".join(SENTENCES[1:3])]

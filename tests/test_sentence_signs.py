@@ -60,6 +60,8 @@ def test_the_name_of_an_ad_is_no_title_of_what_follows(mark: str) -> None:
 def test_titles_with_a_link_for_editors_are_headings() -> None:
     found = leaning("Weir\n\nIt is old.\n\nGates[edit]\n\nThey are of oak.\n\nMills[edit | edit source]\n\nThey turn.")
     assert (found["They are of oak."], found["They turn."]) == ("Gates[edit]", "Mills[edit | edit source]")
+    found = leaning("Weir\nIt is old.\nGates\n[edit]\nThey are of oak.\nMills\n[Bearbeiten]\nThey turn.\n[edit]\nNow.")
+    assert (found["They are of oak."], found["They turn.\n[edit]\nNow."]) == ("Gates\n[edit]", "Mills\n[Bearbeiten]")
 
 
 def test_a_counted_title_that_is_underlined_is_a_heading() -> None:

@@ -1,4 +1,4 @@
-"""Find the controls of web pages in their text: banners about cookies, buttons, share bars, and the menu at the top.
+"""Find the controls of web pages in their text: banners about cookies, buttons, share bars, menus and contents.
 
 What reads pages for a retriever often leaves them in, as lines of their own: "Skip to main content", "Accept all",
 "Share this Facebook Twitter". They answer nothing, but stand beside the title and score with it.
@@ -7,8 +7,9 @@ What reads pages for a retriever often leaves them in, as lines of their own: "S
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Literal
 
 from ctxprune.text.lines import Kind, Line
@@ -32,17 +33,22 @@ _SKIP = (
 )
 _BUTTONS = (
     r"(?:add|save) to (?:basket|cart|bag|wish ?list|calendar|favou?rites)|back to top|(?:load|show) more(?: comments)?"
-    r"|(?:report|flag) (?:post|comment|review|abuse)|leave a (?:reply|comment)|jump to recipe|print (?:recipe|this page)"
+    r"|(?:report|flag) (?:post|comment|review|abuse)|leave a (?:reply|comment)"
+    r"|jump to recipe|print (?:recipe|this page)"
     r"|edit (?:this page|on github)(?: on git(?:hub|lab))?|toggle (?:navigation|menu)|copy link|apply now|save job"
+    r"|get directions"
     r"|was this (?:page|article|answer|review|post|content)? ?helpful\??|yes(?: \(\d+\))?[ /|]+no(?: \(\d+\))?"
     r"|in den warenkorb|(?:nach|zurück nach) oben|beitrag melden|mehr anzeigen|jetzt bewerben"
     r"|war (?:diese seite|dieser artikel|das) hilfreich\??|ajouter au panier|haut de page|retour en haut|voir plus"
     r"|añadir (?:al carrito|a la cesta)|volver arriba|ver más|aggiungi al carrello|torna su|in winkelwagen"
 )
-_SHARE = r"share(?: this(?: \w{3,8})?| on)?|(?:seite |artikel )?teilen|partager|compartir|condividi|delen|partilhar|udostępnij"
+_SHARE = (
+    r"share(?: this(?: \w{3,8})?| on)?|(?:seite |artikel )?teilen|partager|compartir|condividi|delen|partilhar"
+    r"|udostępnij"
+)
 _PLACES = (
-    r"facebook|twitter|x|whats ?app|linkedin|pinterest|reddit|telegram|xing|tumblr|flipboard|e-?mail|mail|print|copy link"
-    r"|drucken|link kopieren|imprimer|imprimir|stampa|messenger|threads|mastodon|bluesky"
+    r"facebook|twitter|x|whats ?app|linkedin|pinterest|reddit|telegram|xing|tumblr|flipboard|e-?mail|mail|print"
+    r"|copy link|drucken|link kopieren|imprimer|imprimir|stampa|messenger|threads|mastodon|bluesky"
 )
 #: Words that say something else elsewhere, so that one alone is left in peace.
 _WORDS = (
@@ -73,8 +79,9 @@ _COOKIE = re.compile(r"\bcookies?\b", re.IGNORECASE)
 #: A sentence that asks to agree, by the name of the button, and one that says why, as every page has it.
 _AGREE = on_use(rf"[“\"'«„](?:{_CONSENT})[”\"'»“]", re.IGNORECASE)
 _USES = re.compile(
-    r"(?:(?:we|this (?:web)?site|our (?:web)?site)(?: and our partners)? uses? cookies|wir (?:verwenden|nutzen|setzen) cookies"
-    r"|nous utilisons des cookies|(?:utilizamos|usamos) cookies|utilizziamo (?:i )?cookie|wij gebruiken cookies)",
+    r"(?:(?:we|this (?:web)?site|our (?:web)?site)(?: and our partners)? uses? cookies"
+    r"|wir (?:verwenden|nutzen|setzen) cookies|nous utilisons des cookies|(?:utilizamos|usamos) cookies"
+    r"|utilizziamo (?:i )?cookie|wij gebruiken cookies)",
     re.IGNORECASE,
 )
 _NEAR = 4  # units between a banner's sentence and its buttons
@@ -84,6 +91,12 @@ _ENTRY_END = re.compile(r"[\d.!?:]\W*\Z|\d")
 #: What some readers of pages write above the text.
 _READER = re.compile(r"(?:URL Source|Markdown Content|Published Time|Number of Pages|Warning):")
 _READER_HEAD = re.compile(r"\s*Title: [^\n]{0,300}\s+URL Source: ")
+#: What stands above a page's list of its own titles; some of these stand above other lists too.
+_SURE_CONTENTS = frozenset(
+    ["on this page", "in this article", "table of contents", "auf dieser seite", "inhaltsverzeichnis"]
+)
+_CONTENTS = _SURE_CONTENTS | {"contents", "inhalt", "sommaire", "table des matières", "índice", "contenido", "indice"}
+_ENTRY_MARK = re.compile(r"\A[#\s>]*(?:[-*+•]\s+)?(?:\d{1,2}(?:\.\d{1,2}){0,3}\.?\s+)?|\s*\[(?:edit|Bearbeiten)\]\s*\Z")
 _SIGN = r"\s*(?:[>›»/|·•]|\\?>)\s*"
 _LINKED_TRAIL = re.compile(rf"(?:{_LINK.pattern}{_SIGN})+{_LINK.pattern}(?:{_SIGN})?")
 _TRAIL = re.compile(r"[^\n.!?:>]{1,40}(?:\s[>›»]\s[^\n.!?:>]{1,60}){1,5}")
@@ -96,7 +109,8 @@ def mark_controls(lines: Sequence[Line], kinds: list[Kind]) -> None:
     for place, line in enumerate(lines):
         if kinds[place] in ("plain", "turn", "row") and len(line.text) <= _LONGEST_BAR:
             some = _labels(line.text.strip())
-            if not some.isdisjoint(("button", "consent", "skip", "share")):
+            sure = not some.isdisjoint(("button", "consent", "skip", "share"))
+            if sure or _LINKED_TRAIL.fullmatch(line.text.strip()):
                 kinds[place] = "furniture"
     if lines and _READER_HEAD.match("\n".join(line.text for line in lines[:_HEAD])):
         for place in range(min(len(lines), 3 * _HEAD)):
@@ -111,11 +125,14 @@ def controls(text: str, units: Sequence[Span]) -> list[bool]:
     for run in _runs(labels):
         for at in _silenced(labels, run):
             quiet[at] = True
-    for at in (*_banner(text, units, labels), *_menu(text, units, labels), *_trails(text, units)):
+    some = (_banner(text, units, labels), _menu(text, units, labels), _trails(text, units), _contents(text, units))
+    for at in chain.from_iterable(some):
         quiet[at] = True
     if _READER_HEAD.match(text):
         for at, unit in enumerate(units[: 2 * _NEAR]):
             quiet[at] = quiet[at] or at == 0 or _READER.match(text, unit.start, unit.end) is not None
+    for at, some in enumerate(labels):  # "Search" beside a menu
+        quiet[at] = quiet[at] or ("word" in some and [True] in (quiet[at - 1 : at], quiet[at + 1 : at + 2]))
     return quiet
 
 
@@ -155,9 +172,7 @@ def _silenced(labels: Sequence[frozenset[_Label]], run: range) -> Iterator[int]:
     shares = "share" in some and some.count("place") + some.count("button") > 1
     sure = shares or any(each in ("button", "consent", "skip") for each in some) or some.count("word") > 1
     for at in run:
-        if labels[at] - {"place"} and sure and (shares or labels[at] != {"share"}):
-            yield at
-        elif shares:
+        if (labels[at] - {"place"} and sure and (shares or labels[at] != {"share"})) or shares:
             yield at
 
 
@@ -197,7 +212,25 @@ def _menu(text: str, units: Sequence[Span], labels: Sequence[frozenset[_Label]])
 def _trails(text: str, units: Sequence[Span]) -> Iterator[int]:
     """Trails of links, "[Docs](/docs) > [Keys](/keys)", and of names right above a title."""
     for at, unit in enumerate(units):
-        if text[unit.start] == "[" and _LINKED_TRAIL.fullmatch(text, unit.start, unit.end):
+        titled = at + 1 < len(units) and text[units[at + 1].start] == "#"
+        if (text[unit.start] == "[" and _LINKED_TRAIL.fullmatch(text, unit.start, unit.end)) or (
+            titled and _TRAIL.fullmatch(text, unit.start, unit.end)
+        ):
             yield at
-        elif at + 1 < len(units) and text[units[at + 1].start] == "#" and _TRAIL.fullmatch(text, unit.start, unit.end):
+
+
+def _contents(text: str, units: Sequence[Span]) -> Iterator[int]:
+    """The entries of a page's list of its own titles, below "On this page" or so: they stand again over their text."""
+    said = [" ".join(_ENTRY_MARK.sub("", text[unit.start : unit.end]).casefold().split()) for unit in units]
+    times = Counter(said)
+    for first, name in enumerate(said):
+        if name.strip(" :*") not in _CONTENTS:
+            continue
+        sure = name.strip(" :*") in _SURE_CONTENTS
+        for at in range(first + 1, len(units)):
+            if len(said[at]) > _LONGEST_BAR or said[at][-1:] in (".", "!") or text[units[at].start] == "#":
+                break
+            if times[said[at]] < 2 and not (sure and text[units[at].start] in "-*+•"):
+                break
+            times[said[at]] -= 1  # the title itself is none of them
             yield at

@@ -1,7 +1,7 @@
 """Find tables of web pages whose text has every cell on a line of its own, and give each row its cells back.
 
-"Weight", "1.4 kg", "Power", "18 W": what takes the tags out of a page leaves no other sign of its tables than that lines
-with and without numbers follow each other in turn.
+"Weight", "1.4 kg", "Power", "18 W": what takes the tags out of a page leaves no other sign of its tables than that
+lines with and without numbers follow each other in turn.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from ctxprune.text.column_names import names_columns
 from ctxprune.text.lines import Kind, Line
@@ -63,7 +64,7 @@ def _stretches(lines: Sequence[Line], kinds: Sequence[Kind]) -> Iterator[_Cells]
         if len(run) >= 2 * _FEWEST:
             texts = [lines[at].text.strip() for at in run]
             values = [_VALUE.match(text) is not None for text in texts]
-            gaps = [0, *(right - left - 1 for left, right in zip(run, run[1:], strict=False))]
+            gaps = [0, *(right - left - 1 for left, right in pairwise(run))]
             if sum(values) >= _FEWEST and not all(values):
                 yield _Cells(run, texts, values, gaps)
         run = [place] if kind in ("plain", "turn") and _is_cell(lines[place]) else []

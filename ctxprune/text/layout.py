@@ -159,7 +159,11 @@ def _mark_named(lines: Sequence[Line], kinds: list[Kind]) -> None:
     """Titles of a page with its link for editors, counted ones that are underlined; what names an ad is no title."""
     for place, line in enumerate(lines):
         short = len(line.text) <= _LONGEST_NAME
-        if short and line.text.rstrip().endswith("]") and kinds[place] in _NAMED_KINDS and _EDITED.match(line.text):
+        below = lines[place + 1].text.strip() if kinds[place + 1 : place + 2] == ["plain"] else ""
+        apart = short and below[:1] == "[" and not SENTENCE_END.search(line.text)
+        if apart and kinds[place] in _NAMED_KINDS and _EDITED.match(line.text + below):
+            kinds[place : place + 2] = ["heading", "more"]  # of a page whose text has its links on lines of their own
+        elif short and line.text.rstrip().endswith("]") and kinds[place] in _NAMED_KINDS and _EDITED.match(line.text):
             kinds[place] = "heading"
         elif short and kinds[place] in _NAMED_KINDS and _AD.match(line.text):
             kinds[place] = "furniture"
