@@ -125,8 +125,8 @@ def controls(text: str, units: Sequence[Span]) -> list[bool]:
     for run in _runs(labels):
         for at in _silenced(labels, run):
             quiet[at] = True
-    some = (_banner(text, units, labels), _menu(text, units, labels), _trails(text, units), _contents(text, units))
-    for at in chain.from_iterable(some):
+    several = (_banner(text, units, labels), _menu(text, units, labels), _trails(text, units), _contents(text, units))
+    for at in chain.from_iterable(several):
         quiet[at] = True
     if _READER_HEAD.match(text):
         for at, unit in enumerate(units[: 2 * _NEAR]):
