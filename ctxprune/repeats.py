@@ -156,10 +156,23 @@ class _Search:
             beginnings.setdefault(key, []).append(piece)
         for piece in several:
             title, text = self.documents[piece].source.title, self._text(piece).text
+            met = {piece}  # the first is the longest; a text that is all alike has hundreds
             for at in range(max(0, len(text) - _REACH), len(text) - _EDGE + 1):
+                if self._gave_way(piece):
+                    break
                 for other in beginnings.get((title, text[at : at + _EDGE]), [])[:_HOLDERS]:
-                    if other != piece:
-                        yield _Overlap(piece, other, at)
+                    if (
+                        other not in met
+                        and not self._gave_way(other)
+                        and self._holds(overlap := _Overlap(piece, other, at))
+                    ):
+                        met.add(other)
+                        yield overlap
+
+    def _gave_way(self, piece: int) -> bool:
+        """Whether a document is a copy that another one stands for, which meets the others in its place."""
+        places = self.places[piece]
+        return piece in self.copies and bool(self.again[places.start : places.stop].any())
 
     def _compare(self, overlap: _Overlap) -> None:
         if overlap in self._tried or not self._holds(overlap):
@@ -181,11 +194,17 @@ class _Search:
         """
         turned = overlap.turned()
         ways = [(self._common(overlap), overlap), (self._common(turned), turned)]
-        heads = [([at for at in common if at in self._cut_off(way.first)], way) for common, way in ways]
+        heads = [
+            ([at for at in common if at in self._cut_off(way.first)], way) for common, way in ways if self._ends(way)
+        ]
         for common, way in (*heads, *sorted(ways, key=lambda each: self._rank(each[1], each[0]))):
             for at in common:
                 if covering := self._covering(at, way):
                     yield at, covering
+
+    def _ends(self, overlap: _Overlap) -> bool:
+        """Whether the first document ends before the second does."""
+        return len(self._text(overlap.first).text) < len(self._text(overlap.second).text) + overlap.shift
 
     def _cut_off(self, piece: int) -> Collection[int]:
         """The headings and the like at the end of a document, whose text is another one's."""
