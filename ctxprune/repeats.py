@@ -114,6 +114,19 @@ def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
     return Repeats(search.again, copies, search.score, int((chosen & ~search.again).sum()), search.instead)
 
 
+def _found(text: str, beginnings: Mapping[str, list[int]]) -> Iterator[tuple[int, list[int]]]:
+    """Where beginnings of documents stand in the last part of a text, in order, with those documents."""
+    first = max(0, len(text) - _REACH)
+    last = text[first:]
+    places = []
+    for beginning, pieces in beginnings.items():
+        at = last.find(beginning) if len(beginning) == _EDGE else -1
+        while at >= 0:
+            places.append((first + at, pieces))
+            at = last.find(beginning, at + 1)
+    return iter(sorted(places, key=lambda place: place[0]))
+
+
 class _Search:
     """One search for repeats, document by document."""
 
@@ -150,17 +163,17 @@ class _Search:
         """Documents of one title of which the end may be the beginning of another, however short their units are."""
         named = Counter(extract.source.title for extract in self.documents.values())
         several = [piece for piece, extract in self.documents.items() if named[extract.source.title] > 1]
-        beginnings: dict[tuple[str, str], list[int]] = {}
-        for piece in several:
-            key = self.documents[piece].source.title, self._text(piece).text[:_EDGE]
-            beginnings.setdefault(key, []).append(piece)
-        for piece in several:
-            title, text = self.documents[piece].source.title, self._text(piece).text
+        texts = {piece: " ".join(self.documents[piece].source.text.split()) for piece in several}
+        beginnings: dict[str, dict[str, list[int]]] = {}
+        for piece, text in texts.items():
+            mine = beginnings.setdefault(self.documents[piece].source.title, {})
+            mine.setdefault(text[:_EDGE], []).append(piece)
+        for piece, text in texts.items():
             met = {piece}  # the first is the longest; a text that is all alike has hundreds
-            for at in range(max(0, len(text) - _REACH), len(text) - _EDGE + 1):
+            for at, others in _found(text, beginnings[self.documents[piece].source.title]):
                 if self._gave_way(piece):
                     break
-                for other in beginnings.get((title, text[at : at + _EDGE]), [])[:_HOLDERS]:
+                for other in others[:_HOLDERS]:
                     if (
                         other not in met
                         and not self._gave_way(other)
