@@ -26,6 +26,8 @@ _FEWEST = 4  # lines, of which a middle can be told
 _SENTENCE_END = re.compile(r"[.!?…。！？।؟][\s\"'”’»)\]*_]*\Z")
 #: What machines write and people seldom do: assignments, brackets, paths, keys, levels of a log, signs of comments.
 _MACHINE = re.compile(r"[={}<>\\@$;`_#/]|[\w\"'-]:(?:\s|\Z)|\b[A-Z]{4,}\b|\d:\d\d:\d\d|\w\(|\A[\s\[\]{}(),]+\Z")
+#: Words in a row such as people write, be it without a full stop: an abstract below lines of keys, an item of a report.
+_PROSE = re.compile(r"(?:[^\W\d_][\w'’-]*[ ,;]+){10}")
 _KINDS = frozenset({"record", "code", "prose"})
 
 
@@ -33,7 +35,7 @@ def least_scores(context: Context, units: Units, threshold: float | None, share:
     """(n_units,): what each unit must score: the threshold, -inf for none, and so much that it stands out among lines.
 
     That is `share` of the best line, or half as much again as the middle one where that is less. Only documents that
-    mostly hold lines have any: tables, lists and sentences are measured by thresholds alone.
+    mostly hold lines have any: tables, lists, and sentences, also between the lines, are measured by thresholds alone.
     """
     least = np.full(len(units), -np.inf if threshold is None else threshold)
     if not share:
@@ -41,9 +43,10 @@ def least_scores(context: Context, units: Units, threshold: float | None, share:
     bounds = np.searchsorted(units.piece, np.arange(len(context.pieces) + 1))
     lines = np.zeros(len(units), np.bool_)
     for place, extract in extracts(context.pieces):
-        mine = slice(int(bounds[place]), int(bounds[place + 1]))
         if is_of_lines(extract.source.text, extract.units):
-            lines[mine] = True
+            for at in range(int(bounds[place]), int(bounds[place + 1])):
+                unit = extract.units[int(units.unit[at])]
+                lines[at] = not _is_prose(extract.source.text[unit.start : unit.end])
     if lines.sum() >= _FEWEST:
         scores = units.score[lines]
         standing_out = min(share * scores.max(), _ABOVE_MIDDLE * float(np.median(scores)))
@@ -61,4 +64,8 @@ def is_of_lines(text: str, units: Sequence[Span]) -> bool:
 
 
 def _is_line(text: str) -> bool:
-    return _MACHINE.search(text) is not None and _SENTENCE_END.search(text) is None
+    return _MACHINE.search(text) is not None and not _is_prose(text)
+
+
+def _is_prose(text: str) -> bool:
+    return _SENTENCE_END.search(text) is not None or _PROSE.search(text) is not None

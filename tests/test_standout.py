@@ -9,7 +9,7 @@ from ctxprune.select import Policy, select
 from ctxprune.standout import STANDOUT, is_of_lines
 from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
-from ctxprune.types import Extract
+from ctxprune.types import Extract, Span
 
 SETTINGS = """\
 [pump]
@@ -127,3 +127,15 @@ def test_operating_points_ask_it_but_for_the_safe_one_and_thresholds_do_not():
         assert strict < loose if name == "balanced" else strict <= loose
         assert share or strict == loose
         assert "max_rpm = 2900" in compressor.choose(context, None, name, None).extracts[0].text
+
+
+def test_prose_below_lines_of_keys_is_measured_by_the_threshold_alone() -> None:
+    keys = ["DOI: 10.1000/kiln.7", "SHA: 9f2c11", "Date: 2014-06-18", "License: cc-by", "Authors: Abt and Orr"]
+    finding = "Glazes that hold a little more tin than lead are slow to craze and keep their white for longer"
+    text = "\n".join([*keys, finding, "We fired them twice."])
+    units = [Span(text.index(line), text.index(line) + len(line)) for line in text.split("\n")]
+    scores = [0.9, 0.02, 0.02, 0.02, 0.02, 0.03, 0.03]
+    units = [replace(unit, score=score) for unit, score in zip(units, scores, strict=True)]
+    context = Context("q", (Extract(Document(text), tuple(units), (True,) * len(units)),))
+    kept = select(context, threshold=0.01, budget=None, counter=WordCounter(), policy=Policy(), standout=0.2)
+    assert kept.extracts[0].text == "\n".join([keys[0], finding, "We fired them twice."])
