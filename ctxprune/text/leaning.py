@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from ctxprune.text.language import guess_language
 from ctxprune.text.patterns import on_use
@@ -176,3 +177,9 @@ class Leaning:
     def refers(self, start: int, end: int) -> bool:
         """Whether a short sentence ends with a pronoun and its noun."""
         return end - start <= _SHORT and _REFERS.search(self._text[start:end]) is not None
+
+
+def open_leaning(texts: Sequence[str], language: str) -> list[bool]:
+    """For each text, whether it opens with a pronoun or connective of its language; "" where that is not known."""
+    leans = _LEANS.get(language, _LEANS[""])
+    return [leans.match(text) is not None for text in texts]

@@ -21,11 +21,15 @@ from ctxprune.compressors.provence.fusion import (
     searched_name,
     sentence_features,
 )
+from ctxprune.text.asked import has_what_is_asked
+from ctxprune.text.leaning import open_leaning
 from ctxprune.text.normal import readable
 from ctxprune.text.words import language_of, term_presence
 
 #: The order that holds far from the training domains: weights of `fusion.SENTENCE_FEATURES`, in their order.
 PRIOR_ORDER = np.array([0.5, 0.2, 0.5, 1.0, 0.2, 1.5, 0.2])
+#: 1 or -1 where the question asks for a number or the like, which is there or not; "leaning" in the text's language.
+_OF_WORDS = ("has_asked", "leans")
 #: Columns of `context_table`.
 COLUMNS = (
     *("keep", "peak", "answer", "rank"),  # log-odds: of the sentence, its best token, its answer, its window
@@ -38,6 +42,7 @@ COLUMNS = (
     *("best_keep", "best_answer", "best_rank", "best_cover"),  # of the whole context
     *("sentences", "windows", "documents"),  # logarithms of their numbers
     *("link_gap", "title_asked", "left_cover", "left_best_cover", "link", "link_on"),  # see `_links`
+    *_OF_WORDS,
 )
 #: Evidence beyond this many standard deviations says no more.
 _LIMIT = 4.0
@@ -112,9 +117,15 @@ class ContextHead:
     def score(self, evidence: SentenceEvidence) -> tuple[Array, Array]:
         """See `Scorer`."""
         features = sentence_features(evidence)
-        logits = self.logits(context_table(evidence, features))
+        logits = self.logits(context_table(evidence, features, words=self._reads_words))
         ranks = document_features(evidence, features, logits) @ self.document if evidence.texts else evidence.rank
         return logits, ranks
+
+    @property
+    def _reads_words(self) -> bool:
+        """Whether any weight is of the last columns; older heads know none of them."""
+        last = slice(-len(_OF_WORDS), None)
+        return bool(self.skip[:, last].any() or self.hidden[..., last].any())
 
     def logits(self, table: Array) -> Array:
         """table: (n_sentences, n_columns). Returns (n_sentences,)."""
@@ -144,8 +155,11 @@ def read_scorer(values: Mapping[str, Any]) -> Scorer:
     return ContextHead.from_dict(values) if "columns" in values else Fusion.from_dict(dict(values))
 
 
-def context_table(evidence: SentenceEvidence, features: Array | None = None) -> Array:
-    """(n_sentences, n_columns), named in `COLUMNS`. features: `sentence_features`, if they are there already."""
+def context_table(evidence: SentenceEvidence, features: Array | None = None, *, words: bool = True) -> Array:
+    """(n_sentences, n_columns), named in `COLUMNS`. features: `sentence_features`, if they are there already.
+
+    words: whether the last two columns are wanted, which cost time; 0 otherwise.
+    """
     if not evidence.texts:
         return np.zeros((0, len(COLUMNS)))
     base = sentence_features(evidence) if features is None else features
@@ -174,8 +188,16 @@ def context_table(evidence: SentenceEvidence, features: Array | None = None) -> 
         *(np.full(n, value) for value in best),
         *(np.full(n, np.log(size)) for size in sizes),
         *_links(evidence, order - order.max(), presence, titles).T,
+        *(_of_words(evidence) if words else (np.zeros(n),) * len(_OF_WORDS)),
     ]
     return np.stack(columns, axis=1)
+
+
+def _of_words(evidence: SentenceEvidence) -> tuple[Array, Array]:
+    """See the last two of `COLUMNS`."""
+    asked = has_what_is_asked(readable(evidence.query), evidence.texts)
+    leaning = open_leaning(evidence.texts, language_of(evidence.texts))
+    return np.array(asked, dtype=np.float64), np.array(leaning, dtype=np.float64)
 
 
 def _question_words(evidence: SentenceEvidence) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
