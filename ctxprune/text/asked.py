@@ -52,7 +52,8 @@ _PHONE = (
     r"|nous) (?:appeler|joindre)"
     r"|(?:puedo|debo|tengo que|podemos) llamar|n[uú]mero de tel[eé]fono\w*|posso (?:chiamare|ligar)"
     r"|numero di telefono|bellen"
-    r"|zadzwoni\w*|позвонить|номер телефона|τηλεφωνήσ\w*|τηλέφωνο|رقم الهاتف|फ़ोन नंबर|số điện thoại|电话号码|電話番号|전화번호"
+    r"|zadzwoni\w*|позвонить|номер телефона|τηλεφωνήσ\w*|τηλέφωνο"
+    r"|رقم الهاتف|फ़ोन नंबर|số điện thoại|电话号码|電話番号|전화번호"
 )
 _MAIL = r"e-?mail\w*|courriel|correo electr[oó]nico|posta elettronica|adres e-mail|электронн\w+ почт\w+"
 _WEB = r"web ?site|web ?seite|homepage|internetseite|url|site web|página web|sito(?: web)?|strona internetowa|сайт\w*"
