@@ -23,8 +23,8 @@ NAME = "ctxprune-rag-light"
 PACKAGES = ("bm25s", "numpy", "onnxruntime", "rich", "sentencex", "tokenizers", "typer")
 EXTRAS = {"langchain": ("langchain-core",), "tokens": ("tiktoken",)}
 SOURCES = ("ctxprune", "eval", "integrations", "trainers", "README.md", "LICENSE", "NOTICE")
-#: Not taken along: caches, and the bundled model that only torch can run.
-LEFT_OUT = shutil.ignore_patterns("__pycache__", "xrag-smollm2-mini")
+#: Not taken along: caches, and the bundled models that only torch can run.
+LEFT_OUT = shutil.ignore_patterns("__pycache__", "xrag-smollm2-*")
 
 
 def light_pyproject(source: str) -> str:

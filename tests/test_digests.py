@@ -109,10 +109,11 @@ def test_a_damaged_config_is_our_error(tmp_path: Path, model: str, config: str, 
         load(tmp_path)
 
 
-def test_a_changed_bridge_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["xrag-smollm2-mini", "xrag-smollm2-pieces"])
+def test_a_changed_bridge_is_told(tmp_path: Path, name: str) -> None:
     from ctxprune.compressors.xrag.bridge import load_bridge
 
-    for file in (BUNDLED / "xrag-smollm2-mini").iterdir():
+    for file in (BUNDLED / name).iterdir():
         shutil.copy(file, tmp_path / file.name)
     write_digests(tmp_path)
     assert load_bridge(tmp_path).config.d_model > 0

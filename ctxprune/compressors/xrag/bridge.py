@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ctxprune.bundled import FOLDER
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.hub import Weights, checkpoint_file, fill, read_json, read_weights, resolve, write_json
 from ctxprune.runtime.weights import write_digests
@@ -26,6 +27,9 @@ from ctxprune.vectors.pieces import PieceKind, checked_piece_kind
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
+#: Bundled bridges by name: of one vector a document, and of one for each 16 tokens.
+BUNDLED = {name: FOLDER / name for name in ("xrag-smollm2-mini", "xrag-smollm2-pieces")}
+DEFAULT_BRIDGE = "xrag-smollm2-mini"
 #: How the paper's second stage asks, in the placeholders of `ctxprune.prompt`.
 DEFAULT_TEMPLATE = "Refer to the background document: {context}\n\n{question}"
 #: How far a vector's length may be from one where the bridge was trained on vectors of length one.
@@ -245,12 +249,14 @@ def save_bridge(bridge: Bridge, folder: str | Path) -> None:
 def load_bridge(
     source: str | Path, *, revision: str | None = None, generator: str | None = None, encoder: str | None = None
 ) -> Bridge:
-    """A bridge on the CPU in float32 from a folder or hub id, of our own format or that of `Hannibal046/xrag-7b`.
+    """A bridge on the CPU in float32: a bundled one by name, or from a folder or hub id, of our own format or that of
+    `Hannibal046/xrag-7b`.
 
     Of a published checkpoint only the projector is read, and fetched only the shard that holds it; its config names
     neither model, so they are taken for those of xrag-7b. generator, encoder: names to use instead of the saved ones,
     for the same models from another place. Raises CheckpointError for what is missing, damaged or of another layout.
     """
+    source = BUNDLED.get(str(source), source)
     folder = resolve(source, revision=revision, weights=False)
     saved = read_json(folder / "config.json")
     given = {name: value for name, value in (("generator", generator), ("encoder", encoder)) if value is not None}

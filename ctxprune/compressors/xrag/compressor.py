@@ -14,10 +14,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ctxprune.bundled import FOLDER
 from ctxprune.compressors import load
 from ctxprune.compressors.base import ScoringCompressor
-from ctxprune.compressors.xrag.bridge import Bridge, load_bridge
+from ctxprune.compressors.xrag.bridge import DEFAULT_BRIDGE, Bridge, load_bridge
 from ctxprune.compressors.xrag.expand import Choice, Softened, checked_policy, parts_of, relevant_score, stretches_of
 from ctxprune.compressors.xrag.reader import DocumentVectors, VectorReader, Vectors
 from ctxprune.errors import BudgetError, InputError
@@ -28,13 +27,12 @@ from ctxprune.timing import stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
 from ctxprune.types import About, Compressor, Context, Extract, Piece, SoftTokens
 
-BUNDLED_BRIDGE = FOLDER / "xrag-smollm2-mini"
-
 
 class XRAG:
     """Turns documents into soft tokens for the one generator that its bridge was trained for.
 
-    model: a bridge's folder, hub id, or a loaded `Bridge`; None for the bundled one, for SmolLM2-135M-Instruct.
+    model: a bridge's folder, hub id, or a loaded `Bridge`, or a bundled one, both for SmolLM2-135M-Instruct: the
+    default, "xrag-smollm2-mini", has one vector a document, "xrag-smollm2-pieces" one for each 16 tokens.
     store: vectors made ahead of time (a `VectorStore`, its folder, or any `DocumentVectors`), so that nothing is
     encoded at query time; a document that it lacks is an error, unless `encoder` is given. encoder: an `Embedder` or
     its name; None: with a store none, else the bridge's own. text_top: so many of the best documents stay text.
@@ -69,7 +67,7 @@ class XRAG:
             raise InputError(f"text_top={text_top} beside expand= says twice what stays text; leave one of them out")
         self.policy = None if expand is None else checked_policy(load(expand) if isinstance(expand, str) else expand)
         self._check(budget, None)
-        self.bridge = model if isinstance(model, Bridge) else load_bridge(BUNDLED_BRIDGE if model is None else model)
+        self.bridge = model if isinstance(model, Bridge) else load_bridge(DEFAULT_BRIDGE if model is None else model)
         self.text_top = text_top
         self.budget = budget
         self.counter = None if counter is None else as_counter(counter)
