@@ -173,7 +173,7 @@ def test_copied_code_runs(tab, url):
     python = tab.page.input_value("#snippet")
     with contextlib.redirect_stdout(io.StringIO()) as printed:
         exec(python, {})
-    limits = {"companions": False, "threshold": 0.02, "budget": 40}
+    limits = {"companions": False, "repeats": True, "threshold": 0.02, "budget": 40}
     body = {"query": "Who's there?", "documents": documents, "compressor": "provence"} | limits
     expected = answer(url, body)
     assert printed.getvalue().startswith(expected["text"] + "\n")

@@ -7,7 +7,7 @@ import textwrap
 import time
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from test_units import assert_split, units
 
@@ -31,6 +31,7 @@ PROSE = (
     st.sampled_from(["", "  "]),
     st.booleans(),
 )
+@example([1, 4, 0, 0, 0, 4, 0, 0, 1, 2, 0], 51, "", "", False)  # a year on every second line
 def test_no_line_end_of_wrapped_prose_ends_a_unit(
     order: list[int], width: int, prefix: str, hanging: str, page_break: bool
 ) -> None:

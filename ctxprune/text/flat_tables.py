@@ -21,6 +21,7 @@ _CELL = re.compile(r"(?:[^\W_]|[-–—+~<>≤≥≈±$€£¥(★☆✓✔✗�
 _NO_CELL = re.compile(r"(?<![ap]\.m)[.!?…]\W{0,2}\Z|\S\s{3,}\S")
 _DIGITS = re.compile(r"\d+")
 _LONGEST_CELL = 60  # characters
+_WRAPPED, _FULL = 40, 0.7  # characters of the longest line of wrapped prose, and the share of its lines that are full
 _BLANKS = 3  # lines that may part two cells
 _WIDEST = 12  # cells of a row
 _FEWEST = 3  # rows
@@ -65,9 +66,16 @@ def _stretches(lines: Sequence[Line], kinds: Sequence[Kind]) -> Iterator[_Cells]
             texts = [lines[at].text.strip() for at in run]
             values = [_VALUE.match(text) is not None for text in texts]
             gaps = [0, *(right - left - 1 for left, right in pairwise(run))]
-            if sum(values) >= _FEWEST and not all(values):
+            if sum(values) >= _FEWEST and not all(values) and not _is_wrapped(texts):
                 yield _Cells(run, texts, values, gaps)
         run = [place] if kind in ("plain", "turn") and _is_cell(lines[place]) else []
+
+
+def _is_wrapped(texts: Sequence[str]) -> bool:
+    """Whether lines are prose that was wrapped: long ones, to nearly all of which the next word could not be added."""
+    longest = max(map(len, texts))
+    full = sum(len(text) + 1 + len(after.split(maxsplit=1)[0]) > longest for text, after in pairwise(texts))
+    return longest >= _WRAPPED and full >= _FULL * (len(texts) - 1)
 
 
 def _is_cell(line: Line) -> bool:
