@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -60,6 +60,12 @@ class Units:
     def __len__(self) -> int:
         return len(self.score)
 
+    def by_extract(self, context: Context) -> Iterator[tuple[int, Extract, slice]]:
+        """Of the units' context: each extract's place among the pieces, itself, and where its units are."""
+        bounds = np.searchsorted(self.piece, np.arange(len(context.pieces) + 1)).tolist()
+        for place, extract in extracts(context.pieces):
+            yield place, extract, slice(bounds[place], bounds[place + 1])
+
     def top(self, number: int) -> Mask:
         """The `number` best units, earlier ones first among equals."""
         best = np.zeros(len(self), np.bool_)
@@ -81,9 +87,7 @@ class Units:
     def keep(self, context: Context, chosen: Mask) -> Context:
         """The context with the chosen units kept and all others removed."""
         pieces = list(context.pieces)
-        bounds = np.searchsorted(self.piece, np.arange(len(pieces) + 1))
-        for place, extract in extracts(context.pieces):
-            mine = slice(bounds[place], bounds[place + 1])
+        for place, extract, mine in self.by_extract(context):
             flags = np.zeros(len(extract.units), np.bool_)
             flags[self.unit[mine]] = chosen[mine]
             pieces[place] = replace(extract, kept=tuple(flags.tolist()))

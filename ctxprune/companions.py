@@ -16,9 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
-from ctxprune.budget import Group, Mask, Offers, Units, extracts
+from ctxprune.budget import Group, Mask, Offers, Units
 from ctxprune.procedures import Procedure, answered, beginning, defined, introduced, procedures
 from ctxprune.prompt import says_title
 from ctxprune.text.footnotes import footnotes
@@ -55,11 +53,9 @@ def offers_of(context: Context, units: Units, chosen: Mask, level: float | None)
     """
     offers = Offers()
     good = float(units.score[chosen].max()) / 2 if chosen.any() else 0.0
-    bounds = np.searchsorted(units.piece, np.arange(len(context.pieces) + 1)).tolist()
-    for place, extract in extracts(context.pieces):
-        mine = range(bounds[place], bounds[place + 1])
-        if chosen[mine.start : mine.stop].any():
-            alive = {int(units.unit[at]): at for at in mine}
+    for _, extract, mine in units.by_extract(context):
+        if chosen[mine].any():
+            alive = dict(zip(units.unit[mine].tolist(), range(mine.start, mine.stop), strict=True))
             roles = structure(extract.source.text, extract.units)
             entries = [role.kind == "record" for role in roles]
             notes = footnotes(extract.source.text, extract.units, entries)

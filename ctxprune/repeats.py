@@ -107,7 +107,7 @@ def repeats_of(context: Context, units: Units, chosen: Mask) -> Repeats:
     that, among equals the one with the better score anywhere, then the earlier. Half a sentence at the cut of a chunk
     gives way to the whole one, and a heading there to the one that stands over its text.
     """
-    search = _Search(dict(extracts(context.pieces)), units, chosen)
+    search = _Search(context, units, chosen)
     if len(search.documents) > 1:
         search.run()
     copies = frozenset(search.copies.intersection(units.piece[search.again].tolist()))
@@ -130,10 +130,12 @@ def _found(text: str, beginnings: Mapping[str, list[int]]) -> Iterator[tuple[int
 class _Search:
     """One search for repeats, document by document."""
 
-    def __init__(self, documents: Mapping[int, Extract], units: Units, chosen: Mask) -> None:
-        self.documents, self.units, self.chosen = documents, units, chosen
-        bounds = np.searchsorted(units.piece, [[piece, piece + 1] for piece in documents]).tolist()
-        self.places = {piece: range(*each) for piece, each in zip(documents, bounds, strict=True)}
+    def __init__(self, context: Context, units: Units, chosen: Mask) -> None:
+        self.units, self.chosen = units, chosen
+        self.documents: dict[int, Extract] = {}
+        self.places: dict[int, range] = {}
+        for piece, extract, mine in units.by_extract(context):
+            self.documents[piece], self.places[piece] = extract, range(mine.start, mine.stop)
         self.again = np.zeros(len(units), np.bool_)
         self.score = units.score.copy()
         self.copies = set[int]()
@@ -143,8 +145,7 @@ class _Search:
         self._heads: dict[int, Collection[int]] = {}
 
     def run(self) -> None:
-        for overlap in self._edges():
-            self._compare(overlap)
+        self._compare_edges()
         holders: dict[tuple[str, str, int], list[int]] = {}
         for piece, extract in self.documents.items():
             met: dict[str, int] = {}
@@ -159,8 +160,8 @@ class _Search:
                     self._compare(self._aligned(other, at))
                 holding[:] = [each for each in (*holding, at) if not self.again[each]][-_HOLDERS:]
 
-    def _edges(self) -> Iterator[_Overlap]:
-        """Documents of one title of which the end may be the beginning of another, however short their units are."""
+    def _compare_edges(self) -> None:
+        """Compare documents of one title where one may end as another begins, however short their units are."""
         named = Counter(extract.source.title for extract in self.documents.values())
         several = [piece for piece, extract in self.documents.items() if named[extract.source.title] > 1]
         texts = {piece: " ".join(self.documents[piece].source.text.split()) for piece in several}
@@ -174,24 +175,22 @@ class _Search:
                 if self._gave_way(piece):
                     break
                 for other in others[:_HOLDERS]:
-                    if (
-                        other not in met
-                        and not self._gave_way(other)
-                        and self._holds(overlap := _Overlap(piece, other, at))
-                    ):
+                    fresh = other not in met and not self._gave_way(other)
+                    if fresh and self._compare(_Overlap(piece, other, at)):
                         met.add(other)
-                        yield overlap
 
     def _gave_way(self, piece: int) -> bool:
         """Whether a document is a copy that another one stands for, which meets the others in its place."""
         places = self.places[piece]
         return piece in self.copies and bool(self.again[places.start : places.stop].any())
 
-    def _compare(self, overlap: _Overlap) -> None:
-        if overlap in self._tried or not self._holds(overlap):
-            self._tried.add(overlap)
-            return
+    def _compare(self, overlap: _Overlap) -> bool:
+        """Note what the two repeat of each other; False where they do not overlap, or were compared before."""
+        if overlap in self._tried:
+            return False
         self._tried.add(overlap)
+        if not self._holds(overlap):
+            return False
         for at, covering in self._pairs(overlap):
             if all(self.chosen[each] and not self.again[each] for each in covering):
                 self.again[at] = True
@@ -200,6 +199,7 @@ class _Search:
                     self.instead[at] = covering[0]
                     self.score[at] = self.score[covering[0]]
         self.copies.update(way.first for way in (overlap, overlap.turned()) if self._is_held(way))
+        return True
 
     def _pairs(self, overlap: _Overlap) -> Iterator[tuple[int, Sequence[int]]]:
         """Chosen units that stand in both documents, with those that cover them: of the lesser document first, and

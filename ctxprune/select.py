@@ -11,7 +11,7 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.budget import Fill, Fitting, Group, Mask, Offers, Units, extracts
+from ctxprune.budget import Fill, Fitting, Group, Mask, Offers, Units
 from ctxprune.companions import settled
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import checked_whole
@@ -241,9 +241,7 @@ def _protected(context: Context, units: Units, patterns: Sequence[str | Finder])
     protected = np.zeros(len(units), np.bool_)
     if not patterns:
         return protected
-    bounds = np.searchsorted(units.piece, np.arange(len(context.pieces) + 1))
-    for place, extract in extracts(context.pieces):
-        mine = slice(int(bounds[place]), int(bounds[place + 1]))
+    for _, extract, mine in units.by_extract(context):
         protected[mine] = touched(extract.source.text, [extract.units[at] for at in units.unit[mine]], patterns)
     return protected
 

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.budget import Units, extracts
+from ctxprune.budget import Units
 from ctxprune.text.structure import structure
 from ctxprune.types import Context, Span
 
@@ -40,13 +40,11 @@ def least_scores(context: Context, units: Units, threshold: float | None, share:
     least = np.full(len(units), -np.inf if threshold is None else threshold)
     if not share:
         return least
-    bounds = np.searchsorted(units.piece, np.arange(len(context.pieces) + 1))
     lines = np.zeros(len(units), np.bool_)
-    for place, extract in extracts(context.pieces):
+    for _, extract, mine in units.by_extract(context):
         if is_of_lines(extract.source.text, extract.units):
-            for at in range(int(bounds[place]), int(bounds[place + 1])):
-                unit = extract.units[int(units.unit[at])]
-                lines[at] = not _is_prose(extract.source.text[unit.start : unit.end])
+            own = (extract.units[at] for at in units.unit[mine].tolist())
+            lines[mine] = [not _is_prose(extract.source.text[unit.start : unit.end]) for unit in own]
     if lines.sum() >= _FEWEST:
         scores = units.score[lines]
         standing_out = min(share * scores.max(), _ABOVE_MIDDLE * float(np.median(scores)))
