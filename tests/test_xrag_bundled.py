@@ -5,10 +5,11 @@ import math
 import pytest
 
 from ctxprune import Context, Pipeline, load
-from ctxprune.compressors.xrag.bridge import BUNDLED, DEFAULT_BRIDGE, load_bridge
+from ctxprune.compressors.xrag.bridge import DEFAULT_BRIDGE, load_bridge
 from ctxprune.tokens import default_counter
 from ctxprune.types import SoftTokens
 
+BUNDLED = ("xrag-smollm2-mini", "xrag-smollm2-pieces")
 DOCUMENT = (
     "The weir was finished in 1911. Its sluices are of iron, and two of them have been stuck since the flood. "
     "The keeper lives above the mill race. He opens the third sluice by hand when the alarm bell rings."

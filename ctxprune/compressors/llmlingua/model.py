@@ -6,12 +6,12 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 
 import numpy as np
 from tokenizers import Tokenizer
 
+from ctxprune.bundled import bundled_folder
 from ctxprune.compressors.llmlingua.words import TokenReading
 from ctxprune.errors import CheckpointError
 from ctxprune.models.formats import PairFormat, check_source, lay_windows, pair_format, plain_tokenizer, stitch
@@ -132,12 +132,9 @@ def load_word_model(
     revision, device, dtype: for checkpoints on torch; exports run on the CPU, and warn. Raises UnknownNameError for a
     path that is not there, CheckpointError for what cannot be loaded.
     """
-    is_bundled = source == BUNDLED
-    if not is_bundled and not (Path(source) / CONFIG).is_file():
+    folder = bundled_folder(source, CONFIG) or Path(source)
+    if not (folder / CONFIG).is_file():
         check_source(source, bundled=BUNDLED)
         return WordModel.from_checkpoint(source, revision=revision, device=device, dtype=dtype)
     only_on_cpu(source, device=device, dtype=dtype, revision=revision)
-    if not is_bundled:
-        return WordModel.from_export(Path(source))
-    with resources.as_file(resources.files("ctxprune.bundled") / BUNDLED) as folder:
-        return WordModel.from_export(folder)
+    return WordModel.from_export(folder)

@@ -13,7 +13,7 @@ from typing import Literal, Unpack, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.bundled import FOLDER
+from ctxprune.bundled import bundled_folder
 from ctxprune.calibration import OperatingPoints
 from ctxprune.compressors.base import Choice, Rules, ScoringCompressor, narrow, relevance_of, with_extracts
 from ctxprune.compressors.provence.fusion import Array
@@ -270,7 +270,7 @@ def load_model(
     revision, device, dtype: for checkpoints on torch; exports run on the CPU, and warn. Raises UnknownNameError for a
     path that is not there, CheckpointError for what cannot be loaded.
     """
-    path = FOLDER / source if source in (BUNDLED, MULTILINGUAL) else Path(source)
+    path = bundled_folder(source, "pruner.json") or Path(source)
     if (path / "pruner.json").is_file():
         only_on_cpu(source, device=device, dtype=dtype, revision=revision)
         return PrunerModel.from_export(path)

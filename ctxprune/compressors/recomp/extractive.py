@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from importlib import resources
 from pathlib import Path
 from typing import Any, ClassVar, Unpack
 
 import numpy as np
 
+from ctxprune.bundled import bundled_folder
 from ctxprune.compressors.base import Choice, ScoringCompressor, narrow, with_extracts
 from ctxprune.compressors.readings import DocumentCache, open_cache
 from ctxprune.compressors.recomp.vectors import (
@@ -145,16 +145,14 @@ def load_model(
     What is bundled runs on the CPU, and warns of revision, device and dtype. Raises UnknownNameError for a path that is
     not there, CheckpointError for what cannot be loaded.
     """
-    bundled = resources.files("ctxprune.bundled") / source
-    exported = "/" not in source and (bundled / CONFIG).is_file()
+    exported = bundled_folder(source, CONFIG)
     encoder = source in ("bundled", BundledEncoder.name)
     if exported or encoder:
         only_on_cpu(source, device=device, dtype=dtype, revision=revision)
     if encoder:
         return EmbedderPair(load_embedder(source))
     if exported:
-        with resources.as_file(bundled) as folder:
-            return load_export(folder)
+        return load_export(exported)
     check_source(source, bundled="bundled")
     return load_dual_encoder(source, revision=revision, device=device, dtype=dtype)
 

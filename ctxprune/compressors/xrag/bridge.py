@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from ctxprune.bundled import FOLDER
+from ctxprune.bundled import bundled_folder
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.models.hub import Weights, checkpoint_file, fill, read_json, read_weights, resolve, write_json
 from ctxprune.runtime.weights import write_digests
@@ -27,8 +27,7 @@ from ctxprune.vectors.pieces import PieceKind, checked_piece_kind
 
 Vectors: TypeAlias = npt.NDArray[np.float32]
 
-#: Bundled bridges by name: of one vector a document, and of one for each 16 tokens.
-BUNDLED = {name: FOLDER / name for name in ("xrag-smollm2-mini", "xrag-smollm2-pieces")}
+#: Among the bundled ones; it makes one vector of a document, xrag-smollm2-pieces one of each 16 tokens.
 DEFAULT_BRIDGE = "xrag-smollm2-mini"
 #: How the paper's second stage asks, in the placeholders of `ctxprune.prompt`.
 DEFAULT_TEMPLATE = "Refer to the background document: {context}\n\n{question}"
@@ -256,7 +255,7 @@ def load_bridge(
     neither model, so they are taken for those of xrag-7b. generator, encoder: names to use instead of the saved ones,
     for the same models from another place. Raises CheckpointError for what is missing, damaged or of another layout.
     """
-    source = BUNDLED.get(str(source), source)
+    source = bundled_folder(source, "config.json") or source
     folder = resolve(source, revision=revision, weights=False)
     saved = read_json(folder / "config.json")
     given = {name: value for name, value in (("generator", generator), ("encoder", encoder)) if value is not None}
