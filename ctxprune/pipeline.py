@@ -7,7 +7,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, TypedDict, TypeVar, Unpack, get_args, overload
 
-from ctxprune.budget import budget_at
 from ctxprune.calibration import check_point
 from ctxprune.compressors.base import ScoringCompressor
 from ctxprune.errors import CtxpruneError, InputError, check_choice
@@ -17,6 +16,7 @@ from ctxprune.plain import as_float, checked_whole, plain_budget, plain_threshol
 from ctxprune.prompt import count_contexts
 from ctxprune.result import STAGES, CompressionResult, Status, judged, was_emptied
 from ctxprune.select import EMPTY
+from ctxprune.select.budget import budget_at
 from ctxprune.timing import record, stage
 from ctxprune.tokens import CounterLike, as_counter, default_counter
 from ctxprune.types import About, Compressor, Context, about_of

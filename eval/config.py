@@ -19,12 +19,12 @@ from pydantic import (
     model_validator,
 )
 
-from ctxprune.budget import budget_at
 from ctxprune.calibration import PointName
 from ctxprune.errors import InputError
 from ctxprune.eval.run.folder import key
 from ctxprune.plain import refuse_truth
 from ctxprune.prompt import DEFAULT_TEMPLATE
+from ctxprune.select.budget import budget_at
 from ctxprune.text.language import checked_language
 
 Baseline = Literal["full", "none", "gold", "gold-documents", "lead", "random", "bm25-sentences", "rerank-truncate"]

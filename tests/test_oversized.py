@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ctxprune import Context, Document, Extract, Pipeline, Span, load
 from ctxprune.errors import InputError
-from ctxprune.oversized import cut_oversized
+from ctxprune.select.oversized import cut_oversized
 from ctxprune.tokens import WordCounter
 
 WORDS = WordCounter()

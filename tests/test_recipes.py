@@ -8,7 +8,7 @@ from test_apart_titles import headings
 from test_units import units
 from test_units_field import leaning
 
-from ctxprune.companions import introduced
+from ctxprune.select.companions import introduced
 from ctxprune.text import split_sentences
 from ctxprune.text.structure import structure
 from ctxprune.types import Document, Extract

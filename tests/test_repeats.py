@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from test_select import choose
 
 from ctxprune import Context, Document, load
-from ctxprune.budget import Units
 from ctxprune.errors import InputError
-from ctxprune.repeats import repeats_of
 from ctxprune.select import Policy, note_untouched
+from ctxprune.select.budget import Units
+from ctxprune.select.repeats import repeats_of
 from ctxprune.text import split_sentences
 from ctxprune.types import Extract, Span
 

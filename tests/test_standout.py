@@ -6,7 +6,7 @@ import pytest
 
 from ctxprune import Context, Document, load
 from ctxprune.select import Policy, select
-from ctxprune.standout import STANDOUT, is_of_lines
+from ctxprune.select.standout import STANDOUT, is_of_lines
 from ctxprune.text import split_sentences
 from ctxprune.tokens import WordCounter
 from ctxprune.types import Extract, Span

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, TypedDict
 
 from ctxprune.calibration import DEFAULT_POINT, OperatingPoints, check_point
 from ctxprune.errors import BudgetError, InputError
-from ctxprune.oversized import cut_oversized
 from ctxprune.plain import plain_budget, plain_threshold
 from ctxprune.select import Policy, note_untouched, select
-from ctxprune.standout import STANDOUT
+from ctxprune.select.oversized import cut_oversized
+from ctxprune.select.standout import STANDOUT
 from ctxprune.text import UnitKind, checked_units, split_sentences
 from ctxprune.text.language import checked_language, guess_language
 from ctxprune.text.layout import in_columns

@@ -13,7 +13,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from ctxprune.budget import Mask, Units
 from ctxprune.compressors.base import with_extracts
 from ctxprune.compressors.readings import DocumentCache, cache_key, from_bytes, to_bytes
 from ctxprune.errors import InputError
@@ -21,6 +20,7 @@ from ctxprune.models.formats import token_spans
 from ctxprune.prompt import count_contexts
 from ctxprune.runtime import IntArray
 from ctxprune.select import EMPTY, Policy, select
+from ctxprune.select.budget import Mask, Units
 from ctxprune.text import atomic_spans, split_words
 from ctxprune.text.atoms import merge
 from ctxprune.text.normal import normalise

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ctxprune.budget import budget_at
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.integrations.server.engine.catalog import Catalog
@@ -27,6 +26,7 @@ from ctxprune.pipeline import Pipeline, require_query
 from ctxprune.prompt import count_contexts
 from ctxprune.result import CompressionResult
 from ctxprune.select import Policy
+from ctxprune.select.budget import budget_at
 from ctxprune.text import UnitKind
 from ctxprune.text.language import reads_as_english
 from ctxprune.tools import ToolOutputs

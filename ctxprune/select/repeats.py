@@ -17,7 +17,7 @@ from itertools import accumulate
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.budget import Mask, Units, extracts
+from ctxprune.select.budget import Mask, Units, extracts
 from ctxprune.text.atoms import trim
 from ctxprune.text.structure import structure
 from ctxprune.types import Context, Extract

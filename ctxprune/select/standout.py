@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.budget import Units
+from ctxprune.select.budget import Units
 from ctxprune.text.structure import structure
 from ctxprune.types import Context, Span
 

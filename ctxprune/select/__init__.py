@@ -1,4 +1,8 @@
-"""Choose which scored units to keep: by their scores, by one token budget over the whole context, or by both."""
+"""Choose which scored units to keep: by their scores, by one token budget over the whole context, or by both.
+
+`budget` counts and fills, `companions` says what a kept unit brings along and `procedures` what stays together,
+`repeats` finds what documents share, `standout` measures lines of logs and settings, `oversized` cuts what is too long.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +15,13 @@ from typing import Any, Literal, Protocol, get_args
 import numpy as np
 import numpy.typing as npt
 
-from ctxprune.budget import Fill, Fitting, Group, Mask, Offers, Units
-from ctxprune.companions import settled
 from ctxprune.errors import BudgetError, InputError
 from ctxprune.plain import checked_whole
 from ctxprune.prompt import piece_text
-from ctxprune.repeats import Repeats, repeats_of
-from ctxprune.standout import least_scores
+from ctxprune.select.budget import Fill, Fitting, Group, Mask, Offers, Units
+from ctxprune.select.companions import settled
+from ctxprune.select.repeats import Repeats, repeats_of
+from ctxprune.select.standout import least_scores
 from ctxprune.text.quiet import says_something
 from ctxprune.types import Context, Extract, Piece, SoftTokens, Span, TokenCounter
 
@@ -53,9 +57,9 @@ class Policy:
     floor where none does.
     empty_below: a context whose best unit scores below holds no answer, so nothing of it is kept but what is protected
     or asked for by min_keep; on_empty holds. None: no context is emptied for its best score.
-    companions: a kept unit brings what it cannot be read without (see `ctxprune.companions`), within the budget and on
+    companions: a kept unit brings what it cannot be read without (see `companions.py`), within the budget and on
     top of top_n and its kind. None: as the compressor has it, no companions where none does.
-    repeats: what overlapping documents share is kept in each of them (see `ctxprune.repeats`), not once. None: as the
+    repeats: what overlapping documents share is kept in each of them (see `repeats.py`), not once. None: as the
     compressor has it, in each where none does.
     on_empty: what to do when nothing of the whole context survives the threshold: drop it all, keep the best unit, or
     keep the original.
@@ -153,7 +157,7 @@ def select(
     is exceeded only by what must stay (protected units, `min_keep`, summaries), and then a warning says so.
     A kept unit that scores below the threshold is a companion, or is forced by the policy. relevant: where units are
     sentences, the score from which one answers the question, for where there is no threshold. standout: the share of
-    the best that lines of logs, settings and code must score besides, see `ctxprune.standout`. Warns when nothing is
+    the best that lines of logs, settings and code must score besides, see `standout.py`. Warns when nothing is
     left, and when the floor leaves tokens unused.
     Raises InputError for a score or threshold that is not a number, and for negative scores with `top_p`; BudgetError
     for a budget below 1.

@@ -16,9 +16,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ctxprune.budget import Group, Mask, Offers, Units
-from ctxprune.procedures import Procedure, answered, beginning, defined, introduced, procedures
 from ctxprune.prompt import says_title
+from ctxprune.select.budget import Group, Mask, Offers, Units
+from ctxprune.select.procedures import Procedure, answered, beginning, defined, introduced, procedures
 from ctxprune.text.footnotes import footnotes
 from ctxprune.text.structure import Role, companions, structure
 from ctxprune.types import Context, Extract
