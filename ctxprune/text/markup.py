@@ -14,13 +14,15 @@ from ctxprune.text.patterns import on_use
 from ctxprune.types import Span
 
 _BLOCK_NAMES = (
-    "address|article|aside|blockquote|body|br|button|caption|center|dd|details|dialog|dir|div|dl|dt|fieldset|figcaption"
+    "address|article|aside|blockquote|body|br|caption|center|dd|details|dialog|dir|div|dl|dt|fieldset|figcaption"
     "|figure|footer|form|frameset|h[1-6]|head|header|hgroup|hr|html|legend|li|link|main|menu|meta|nav|noscript|ol"
     "|optgroup|option|p|pre|search|section|select|summary|table|tbody|td|template|tfoot|th|thead|title|tr|ul"
 )
 _VOID = frozenset(
     ["br", "hr", "img", "input", "link", "meta", "source", "track", "wbr", "col", "area", "base", "embed", "param"]
 )
+#: Of icons, which belong to the text beside them.
+_DRAWN = frozenset(["svg", "path", "g", "use", "circle", "rect", "line", "polyline", "polygon"])
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]{0,30})\b[^<>]{0,4000}>|<!(?:doctype|DOCTYPE)[^<>]{0,300}>")
 _BLOCK = re.compile(f"(?:{_BLOCK_NAMES})$", re.IGNORECASE)
 _CLOSING_BLOCK = re.compile(f"</(?:{_BLOCK_NAMES})\\s{{0,9}}>|<br ?/?>", re.IGNORECASE)
@@ -36,6 +38,12 @@ _HTML_TAG = re.compile(r"<(?:html|body|div|p|span|table|ul|ol|dl|h[1-6]|br|a)\b(
 _ELEMENT = re.compile(r"<(/?)([A-Za-z_][\w:.-]{0,60})(?:\s[^<>]{0,2000}?)?(/?)>")
 #: Attributes that a browser shows or reads out.
 _SHOWN = re.compile(r"\b(?:alt|title|label|value|placeholder|content|summary)\s*=\s*[\"']?[^\"'>\s]", re.IGNORECASE)
+#: What a page is worked with, and its icons, from tag to tag; a drawing with words in it is none.
+_CONTROL = re.compile(
+    r"<(button|option|svg)\b[^<>]{0,4000}>(?:(?!<(?:/?\1|text)\b).)*</\1\s{0,9}>"
+    r"|<(?:input|button|select|option|svg)\b[^<>]{0,4000}>",
+    re.IGNORECASE | re.DOTALL,
+)
 _SILENT_OPENING = re.compile(r"(?<!`)<(script|style)\b[^<>]{0,4000}>|<!--", re.IGNORECASE)
 
 
@@ -166,12 +174,16 @@ def _cut_of(run: list[re.Match[str]], rows: list[Offsets]) -> list[int]:
     blocks = [tag for tag in run if tag[2] is None or _BLOCK.match(tag[2])]
     if not blocks:
         return []
-    opening = next((tag for tag in run if tag[2] is not None and not tag[1] and tag[2].lower() not in _VOID), None)
+    opening = next((tag for tag in run if tag[2] is not None and not tag[1] and not _is_empty(tag[2])), None)
     place = opening.start() if opening is not None else run[-1].end()
     cells = all((tag[2] or "").lower() in _IN_ROW for tag in blocks)
     if cells and enclosing(rows, place):
         return []
     return [place]
+
+
+def _is_empty(name: str) -> bool:
+    return name.lower() in _VOID or name.lower() in _DRAWN
 
 
 #: Characters from which a blob is a unit of its own; a shorter one stays in its sentence.
@@ -250,21 +262,26 @@ def _minified(text: str) -> Iterator[Offsets]:
 
 
 def silent_units(text: str, units: Sequence[Span]) -> list[bool]:
-    """For each unit, whether it is nothing but blobs or bare tags: no word of it can be read."""
+    """For each unit, whether it is nothing but blobs or bare tags: no word of it can be read.
+
+    Buttons, fields and icons of a page count as bare tags; elsewhere they are what the text is about.
+    """
     held, tags = blobs(text), is_html(text)
     if not held and not tags:
         return [False] * len(units)
+    page = tags and text.lstrip("\ufeff \t\r\n").startswith("<")
     return [
-        (tags and _is_bare(text, unit.start, unit.end)) or (bool(held) and _is_silent(text, unit.start, unit.end, held))
+        (tags and _is_bare(text, unit.start, unit.end, page=page))
+        or (bool(held) and _is_silent(text, unit.start, unit.end, held))
         for unit in units
     ]
 
 
-def _is_bare(text: str, start: int, end: int) -> bool:
+def _is_bare(text: str, start: int, end: int, *, page: bool) -> bool:
     """Whether a stretch of HTML is tags alone, none of which has words of its own for readers."""
     if text[start] != "<" or text[end - 1] != ">":
         return False
-    unit = text[start:end]
+    unit = _CONTROL.sub("", text[start:end]) if page else text[start:end]
     return not any(map(str.isalnum, _TAG.sub("", unit))) and _SHOWN.search(unit) is None
 
 
