@@ -139,3 +139,72 @@ def test_prose_below_lines_of_keys_is_measured_by_the_threshold_alone() -> None:
     context = Context("q", (Extract(Document(text), tuple(units), (True,) * len(units)),))
     kept = select(context, threshold=0.01, budget=None, counter=WordCounter(), policy=Policy(), standout=0.2)
     assert kept.extracts[0].text == "\n".join([keys[0], finding, "We fired them twice."])
+
+
+LETTER = """\
+Kanalamt West
+Schleusenweg 4
+48143 Münster
+
+Münster, den 3. Juni 2025
+
+Sehr geehrter Herr Plate,
+
+die Schleuse bleibt bis zum 14. Juli gesperrt. Boote fahren durch den Altarm.
+
+Mit freundlichen Grüßen
+
+Ida Moor
+Kanalamt West
+
+Anlage: Karte
+PS: Der Schlüssel liegt im Boot.
+"""
+
+
+def _kept_of_letter(scores: list[float], share: float = STANDOUT["balanced"], text: str = LETTER) -> list[str]:
+    spans = split_sentences(text)
+    assert len(spans) == len(scores)
+    units = tuple(replace(span, score=score) for span, score in zip(spans, scores, strict=True))
+    extract = Extract(Document(text), units, (True,) * len(units))
+    context = select(
+        Context("Bis wann?", (extract,)),
+        threshold=0.01,
+        budget=None,
+        counter=WordCounter(),
+        policy=Policy(),
+        standout=share,
+    )
+    (piece,) = context.pieces
+    return [text[unit.start : unit.end] for unit, kept in zip(piece.units, piece.kept, strict=True) if kept]
+
+
+#: Address, date, greeting, two sentences, closing, signature, enclosure, postscript.
+CONFIDENT = [0.05, 0.05, 0.0, 0.9, 0.05, 0.0, 0.05, 0.05, 0.05]
+SENTENCES = [
+    "die Schleuse bleibt bis zum 14. Juli gesperrt.",
+    "Boote fahren durch den Altarm.",
+    "PS: Der Schlüssel liegt im Boot.",
+]
+
+
+def test_what_stands_around_a_letter_is_measured_by_its_best_sentence() -> None:
+    assert _kept_of_letter(CONFIDENT) == SENTENCES
+
+
+def test_a_signature_stays_where_it_answers_about_as_well() -> None:
+    scores = [0.05, 0.05, 0.0, 0.2, 0.05, 0.0, 0.12, 0.02, 0.05]
+    assert _kept_of_letter(scores) == [
+        "Kanalamt West\nSchleusenweg 4\n48143 Münster",
+        "Münster, den 3. Juni 2025",
+        *SENTENCES[:2],
+        "Ida Moor\nKanalamt West",
+        SENTENCES[2],
+    ]
+
+
+def test_nothing_around_a_letter_is_measured_so_at_the_point_safe_nor_without_a_greeting() -> None:
+    safe = _kept_of_letter(CONFIDENT, STANDOUT["safe"])
+    assert "Ida Moor\nKanalamt West" in safe and "Münster, den 3. Juni 2025" in safe
+    note = LETTER.replace("Sehr geehrter Herr Plate,", "Zur Kenntnis an alle Häfen am Kanal")
+    assert "Münster, den 3. Juni 2025" in _kept_of_letter(CONFIDENT, text=note)

@@ -1,7 +1,8 @@
-"""Which lines of logs, settings, code and JSON stand out for a question.
+"""Which lines of logs, settings, code and JSON stand out for a question, and what stands around a letter.
 
 A pruner learned from prose; what it gives a line of settings that says nothing of the question is a tenth of what it
-gives the one that answers, and above a threshold made for sentences. So there a line is measured by the others.
+gives the one that answers, and above a threshold made for sentences. So there a line is measured by the others. What
+stands around a letter (addresses, date, signature) is measured by the best sentence of the context.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctxprune.select.budget import Units
+from ctxprune.text.letters import frames
 from ctxprune.text.structure import structure
 from ctxprune.types import Context, Span
 
@@ -36,6 +38,7 @@ def least_scores(context: Context, units: Units, threshold: float | None, share:
 
     That is `share` of the best line, or half as much again as the middle one where that is less. Only documents that
     mostly hold lines have any: tables, lists, and sentences, also between the lines, are measured by thresholds alone.
+    Around a letter it is `share` of the best unit of all.
     """
     least = np.full(len(units), -np.inf if threshold is None else threshold)
     if not share:
@@ -45,6 +48,9 @@ def least_scores(context: Context, units: Units, threshold: float | None, share:
         if is_of_lines(extract.source.text, extract.units):
             own = (extract.units[at] for at in units.unit[mine].tolist())
             lines[mine] = [not _is_prose(extract.source.text[unit.start : unit.end]) for unit in own]
+        else:
+            around = np.array(frames(extract.source.text, extract.units), np.bool_)[units.unit[mine]]
+            least[mine][around] = np.maximum(least[mine][around], share * units.score.max())
     if lines.sum() >= _FEWEST:
         scores = units.score[lines]
         standing_out = min(share * scores.max(), _ABOVE_MIDDLE * float(np.median(scores)))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ctxprune.text.lines import Kind, Line, paragraphs
 from ctxprune.text.patterns import on_use
+from ctxprune.types import Span
 
 #: Formulas that close a letter, each all of its line.
 _CLOSINGS = (
@@ -106,6 +107,9 @@ _POSTSCRIPT = re.compile(
     re.IGNORECASE,
 )
 _NOT_A_SUBJECT = re.compile(r"[^\W\d_]+: |\d{4}|[@|<>\[\]{}=#*]|[.,;:!。，：]\W*$")
+_NOT_BELOW_NAME = re.compile(r"\W{0,2}(?:p\.? ?s\b|n\.? ?b\b)|>", re.IGNORECASE)
+#: A line of place and date, or of a date alone.
+_DATED = re.compile(r"(?=[^\n]{4,40}$)[^\n]*(?:\b(?:19|20)\d\d\b|\d[./]\d\d$|[年년])[^\n]{0,12}")
 _FREE = ("plain", "turn", "item", "verse")
 _LONGEST_LINE = 64  # characters of a line of an address or a signature
 _MOST_LINES = 9  # of either
@@ -132,6 +136,32 @@ def closes_letter(text: str, start: int, end: int) -> bool:
 def greets(text: str) -> bool:
     """Whether a text is a greeting, be it by name: "Dear Ms Bell,"."""
     return len(text) <= _LONGEST_LINE and _GREETING.match(text) is not None
+
+
+def frames(text: str, units: Sequence[Span]) -> list[bool]:
+    """For each unit, whether it stands around a letter: addresses and date above the greeting, and what stands right
+    below the closing formula but postscripts. False for all where there is no greeting or no closing after it."""
+    texts = [text[unit.start : unit.end].strip() for unit in units]
+    greeting = next((at for at, each in enumerate(texts) if greets(each)), len(texts))
+    closing = next((at for at in range(greeting + 1, len(texts)) if _CLOSING.fullmatch(texts[at])), None)
+    framing = [False] * len(texts)
+    if closing is not None:
+        framing[:greeting] = map(_heads_letter, texts[:greeting])
+        for at in range(closing + 1, len(texts)):
+            if not _ends_letter(texts[at]):
+                break
+            framing[at] = True
+    return framing
+
+
+def _heads_letter(text: str) -> bool:
+    return _DATED.fullmatch(text) is not None or _street_in(text.split("\n")) is not None
+
+
+def _ends_letter(text: str) -> bool:
+    lines = text.split("\n")
+    short = len(lines) <= _MOST_LINES and all(len(line) <= _LONGEST_LINE for line in lines)
+    return short and not _NOT_BELOW_NAME.match(text) and not any(map(_SENTENCE.search, lines))
 
 
 def _is_alone(text: str, start: int, end: int) -> bool:
