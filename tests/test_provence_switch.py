@@ -122,6 +122,13 @@ def test_a_file_without_entries_is_named(tmp_path):
         read_dictionary("de", empty)
 
 
+def test_a_dictionary_that_cannot_be_read_is_named(tmp_path):
+    torn = tmp_path / "eng-fin.dict.dz"
+    torn.write_bytes(gzip.compress(DICTD.encode() * 40)[:60])
+    with pytest.raises(InputError, match=r"cannot read the dictionary .*eng-fin\.dict\.dz"):
+        read_dictionary("fi", torn)
+
+
 def _run(tmp_path, dictionary):
     data = tmp_path / "questions.jsonl"
     row = {

@@ -13,6 +13,7 @@ import random
 import re
 import sys
 import unicodedata
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,8 @@ from ctxprune.trainers.shared.corpora import Source
 
 #: Translations kept of an entry, words of the longest one, and words of the longest entry that is looked for.
 TRANSLATIONS, WORDS, ENTRY_WORDS = 3, 3, 3
+#: Characters of most Chinese words, which come first among those of one meaning.
+_USUAL = 2
 #: How often a word that comes back in an example has the same translation again.
 _SAME = 0.85
 #: Languages written without blanks between words.
@@ -58,10 +61,9 @@ _DICTD_HEAD = re.compile(r"(?P<entry>[^\W\d_][^/<\t]*?) //?[^<\t]+/(?: <[^>]*>)?
 _ASIDE = re.compile(r"<[^>]*>|\[[^\]]*\]|\([^)]*\)|\{[^}]*\}|^\s*\d+\.|\s\d+\.\s*$")
 _JUNK = re.compile(r"[\d:\"…\[\]{}()]")
 _BETWEEN = re.compile(r"[,;،、/]")
+_ARTICLE = re.compile(r"^(?:to|an?|the) ")
 #: (start, end) before and (start, end) after a replacement.
 _Move = tuple[int, int, int, int]
-
-_ARTICLE = re.compile(r"^(?:to|an?|the) ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,27 +118,31 @@ def read_dictionary(language: str, path: Path) -> Dictionary:
 def _entries(path: Path) -> Iterator[tuple[str, list[str]]]:
     glosses: dict[str, list[tuple[int, int, str]]] = defaultdict(list)
     head = ""
-    with (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix in (".gz", ".dz")
-        else path.open(encoding="utf-8") as lines
-    ):
-        for line in map(str.rstrip, lines):
-            if found := _CEDICT.fullmatch(line):
-                for place, gloss in enumerate(found["glosses"].split("/")):
-                    word = found["simplified"]
-                    glosses[_ARTICLE.sub("", _plain(gloss))].append((place, abs(len(word) - 2), word))
-            elif "\t" in line:
-                entry, _, translations = line.partition("\t")
-                yield entry.strip(), _translations(translations)
-            elif found := _DICTD_HEAD.fullmatch(line):
-                head = found["entry"].strip()
-            elif head and line:
-                yield head, _translations(line)
-                head = ""
+    for line in _lines(path):
+        if found := _CEDICT.fullmatch(line):
+            for place, gloss in enumerate(found["glosses"].split("/")):
+                word = found["simplified"]
+                glosses[_ARTICLE.sub("", _plain(gloss))].append((place, abs(len(word) - _USUAL), word))
+        elif "\t" in line:
+            entry, _, translations = line.partition("\t")
+            yield entry.strip(), _translations(translations)
+        elif found := _DICTD_HEAD.fullmatch(line):
+            head = found["entry"].strip()
+        elif head and line:
+            yield head, _translations(line)
+            head = ""
     for gloss, words in glosses.items():
         if 0 < len(gloss.split()) <= ENTRY_WORDS:
             yield gloss, [word for _, _, word in sorted(words)]
+
+
+def _lines(path: Path) -> Iterator[str]:
+    packed = path.suffix in (".gz", ".dz")
+    try:
+        with gzip.open(path, "rt", encoding="utf-8") if packed else path.open(encoding="utf-8") as lines:
+            yield from map(str.rstrip, lines)
+    except (OSError, UnicodeDecodeError, EOFError, zlib.error) as error:
+        raise InputError(f"cannot read the dictionary {path}: {error}; it must be UTF-8 text, packed or not") from None
 
 
 def _plain(text: str) -> str:
@@ -185,7 +191,8 @@ class _Switch:
 
     def _translated(self, text: str, words: Sequence[tuple[int, int]]) -> tuple[int, str | None]:
         """How many words are read, and what is written in their place, if anything is: the longest phrase counts."""
-        begins = not text[: words[0][0]].strip() or text[: words[0][0]].rstrip()[-1] in ".!?"
+        before = text[max(0, words[0][0] - 4) : words[0][0]].strip()
+        begins = not before or before[-1] in ".!?"
         for count in range(len(words), 0, -1):
             run = words[:count]
             if any(text[left[1] : right[0]] != " " for left, right in pairwise(run)):
