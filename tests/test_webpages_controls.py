@@ -59,3 +59,13 @@ def test_where_markup_is_the_subject_a_button_is_what_is_asked_for() -> None:
     snippet = "<button class='save'>Save</button>"
     text = f"How to make a button:\n\n<div>\n{snippet}\n</div>\n\n<div>\n<p>One more.</p>\n</div>\n"
     assert snippet in _heard(text)
+
+
+def test_no_tag_of_a_long_stretch_is_torn() -> None:
+    link = '<a class="try" title="open it; shut it, and open it again; then go">try it</a> '
+    for padding in range(0, 400, 9):
+        stretch = "a bare list of things without an end " + "x" * padding + " " + (link * 12).rstrip()
+        source = f"<html><body><div>{stretch}</div><p>One.</p><p>Two.</p></body></html>"
+        pieces = [source[unit.start : unit.end] for unit in split_sentences(source)]
+        assert len(pieces) > 4
+        assert all(piece.count('<a class="try"') == piece.count('then go">') for piece in pieces)

@@ -28,7 +28,7 @@ from ctxprune.text.atoms import (
     trim,
 )
 from ctxprune.text.language import checked_language, guess_language
-from ctxprune.text.markup import APART, blobs, closes, in_tag, is_html, preformatted, tag_cuts, xml_records
+from ctxprune.text.markup import APART, blobs, closes, in_tag, is_html, preformatted, tag_cuts, tag_spans, xml_records
 from ctxprune.text.normal import NormalText, normalise
 from ctxprune.text.patterns import on_use
 from ctxprune.text.sentences import HAN, HAN_CHARACTER, Block, Prose, UnitKind, blocks, sentence_ends
@@ -102,7 +102,7 @@ def split_sentences(
     prose = _prose(text, normal, divided)
     too_long = {unit for unit in found if _is_long(text, unit, prose, apart, max_characters)}
     if too_long:
-        held = merge([*atomic_spans(text, extra=atoms), *normal.joints])
+        held = merge([*atomic_spans(text, extra=atoms), *normal.joints, *(tag_spans(text) if tags else [])])
         found = [
             piece
             for unit in found

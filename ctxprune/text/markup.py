@@ -160,6 +160,11 @@ def closes(text: str, place: int) -> bool:
     return _CLOSING.match(text, place) is not None
 
 
+def tag_spans(text: str) -> list[Offsets]:
+    """Every tag of HTML from its first character to its last."""
+    return [tag.span() for tag in _TAG.finditer(text)]
+
+
 def in_tag(text: str, place: int) -> bool:
     """Whether a cut at `place` would tear a tag, whose attributes stand on lines of their own."""
     start = text.rfind("<", max(0, place - _LONGEST_TAG), place)
