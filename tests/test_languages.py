@@ -175,3 +175,8 @@ def test_many_abbreviations_take_linear_time() -> None:
     for piece in ("z. B. ", "Dr. ", "1. ", "« ", "„ ", "डॉ. ", "а. ", "; ", "§ 5 Abs. "):
         text = piece * 4_000
         assert sum(unit.end - unit.start for unit in split_sentences(text, language="de")) <= len(text)
+
+
+def test_letters_of_part_numbers_are_no_words():
+    rows = "".join(f'{{"part": "Z-{n}-4", "spare": "S-{n}", "next": "V_{n}.b"}}\n' for n in range(30))
+    assert guess_language(rows) == ""

@@ -290,3 +290,9 @@ def test_a_title_in_bold_at_the_beginning_of_its_paragraph_is_the_term_of_it(tit
 )
 def test_other_words_in_bold_are_no_terms(text: str) -> None:
     assert "term" not in {kind for _, kind, _, _ in described(text)}
+
+
+@pytest.mark.parametrize("text", ["\x00", "0\x08", "\x01\x02"])
+def test_control_characters_alone_have_no_structure_and_break_nothing(text):
+    units = split_sentences(text)
+    assert [role.kind for role in structure(text, units)] == ["prose"] * len(units)

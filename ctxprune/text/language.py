@@ -212,6 +212,10 @@ def guess_language(text: str) -> str:
     return _guess(text[:_SAMPLE])
 
 
+#: Part numbers, versions and the like, whose letters are no words: the K of "K-7".
+_CODES = re.compile(r"[A-Za-z]{1,9}[-_.]?\d[A-Za-z0-9_.-]*")
+
+
 @lru_cache(maxsize=512)  # a document is asked about where its sentences are split and where a model is chosen
 def _guess(sample: str) -> str:
     if not sample.isascii():
@@ -269,7 +273,7 @@ def _rivals(first: str) -> tuple[str, ...]:
 
 
 def _by_words(sample: str, candidates: tuple[str, ...]) -> str:
-    words = Counter(_WORDS.findall(sample.lower().replace("’", "'")))
+    words = Counter(_WORDS.findall(_CODES.sub(" ", sample).lower().replace("’", "'")))
     scores = {code: _score(words, sample, code) for code in candidates}
     best = max(candidates, key=lambda code: scores[code])
     second = max(score for code, score in scores.items() if code not in _NEIGHBOURS.get(best, (best,)))

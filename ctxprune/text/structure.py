@@ -126,6 +126,8 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     places = normal.places([(unit.start, unit.end) for unit in units])
     text, units = normal.text, [_without_blanks(normal.text, start, end) for start, end in places]
     lines, kinds = layout(text)
+    if not lines:  # nothing but control characters
+        return [Role("prose")] * len(units)
     starts = [line.start for line in lines]
     html = is_html(text)
     depths = list_depths(text) if html else ([0], [0])
