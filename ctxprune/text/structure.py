@@ -127,7 +127,7 @@ def structure(text: str, units: Sequence[Span]) -> tuple[Role, ...]:
     text, units = normal.text, [_without_blanks(normal.text, start, end) for start, end in places]
     lines, kinds = layout(text)
     if not lines:  # nothing but control characters
-        return [Role("prose")] * len(units)
+        return (Role("prose"),) * len(units)
     starts = [line.start for line in lines]
     html = is_html(text)
     depths = list_depths(text) if html else ([0], [0])
