@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from ctxprune import Context, Document, load
+from ctxprune import Context, Document, Pipeline, load
 from ctxprune.select import Policy, select
 from ctxprune.select.standout import STANDOUT, is_of_lines
 from ctxprune.text import split_sentences
@@ -208,3 +208,13 @@ def test_nothing_around_a_letter_is_measured_so_at_the_point_safe_nor_without_a_
     assert "Ida Moor\nKanalamt West" in safe and "Münster, den 3. Juni 2025" in safe
     note = LETTER.replace("Sehr geehrter Herr Plate,", "Zur Kenntnis an alle Häfen am Kanal")
     assert "Münster, den 3. Juni 2025" in _kept_of_letter(CONFIDENT, text=note)
+
+
+@pytest.mark.parametrize("texts", [[""], ["", ""], ["\n"], []])
+def test_documents_without_a_unit_are_measured_by_nothing(texts: list[str]) -> None:
+    [result] = Pipeline([load("provence")]).run([Context.of("What opened?", texts)])
+    assert (result.status, result.tokens_after) == ("passthrough", 0)
+    context = Context.of("What opened?", texts)
+    assert not select(
+        context, threshold=0.1, budget=None, counter=WordCounter(), policy=Policy(), standout=0.15
+    ).warnings

@@ -43,14 +43,14 @@ def least_scores(context: Context, units: Units, threshold: float | None, share:
     least = np.full(len(units), -np.inf if threshold is None else threshold)
     if not share:
         return least
-    lines = np.zeros(len(units), np.bool_)
+    lines, best = np.zeros(len(units), np.bool_), units.score.max(initial=-np.inf)
     for _, extract, mine in units.by_extract(context):
         if is_of_lines(extract.source.text, extract.units):
             own = (extract.units[at] for at in units.unit[mine].tolist())
             lines[mine] = [not _is_prose(extract.source.text[unit.start : unit.end]) for unit in own]
         else:
             around = np.array(frames(extract.source.text, extract.units), np.bool_)[units.unit[mine]]
-            least[mine][around] = np.maximum(least[mine][around], share * units.score.max())
+            least[mine][around] = np.maximum(least[mine][around], share * best)
     if lines.sum() >= _FEWEST:
         scores = units.score[lines]
         standing_out = min(share * scores.max(), _ABOVE_MIDDLE * float(np.median(scores)))
