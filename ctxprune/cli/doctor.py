@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from ctxprune import __version__
+from ctxprune.bundled import FOLDER
 from ctxprune.cli.output import Line, print_json, show
 from ctxprune.compressors import available
 from ctxprune.runtime.device import describe
@@ -149,8 +149,9 @@ class BundledModel:
 
 def bundled_models() -> list[BundledModel]:
     """The models inside the package, by name."""
-    root = Path(str(files("ctxprune.bundled")))
-    return [_model(folder) for folder in sorted(root.iterdir()) if any((folder / name).is_file() for name in _WEIGHTS)]
+    return [
+        _model(folder) for folder in sorted(FOLDER.iterdir()) if any((folder / name).is_file() for name in _WEIGHTS)
+    ]
 
 
 def list_models() -> None:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-import ctxprune.bundled
+from ctxprune.bundled import FOLDER as BUNDLED
 from ctxprune.errors import CheckpointError
 
 #: Beside the weights: {file name: SHA-256 in hexadecimal}.
@@ -92,7 +92,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 SHARED = "shared.json"
-FOLDER = Path(ctxprune.bundled.__file__).parent / "shared"
+FOLDER = BUNDLED / "shared"
 
 _loading = threading.Lock()
 

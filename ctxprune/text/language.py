@@ -173,6 +173,8 @@ _WORDS = re.compile(
 )
 _CODE = re.compile(r"[a-z]{2,3}(?:[-_][a-z0-9]{1,8})*", re.IGNORECASE)
 
+#: Part numbers, versions and the like, whose letters are no words: the K of "K-7".
+_CODES = re.compile(r"[A-Za-z]{1,9}[-_.]?\d[A-Za-z0-9_.-]*")
 _FUNCTION_SETS = {code: frozenset(words.split()) for code, words in _FUNCTION_WORDS.items()}
 _WEIGHTS = {word: 1 / number for word, number in Counter(chain.from_iterable(_FUNCTION_SETS.values())).items()}
 #: Written so alike that either serves for the other.
@@ -210,10 +212,6 @@ def checked_language(language: str | None) -> str | None:
 def guess_language(text: str) -> str:
     """The ISO 639 code of the language that the beginning of `text` is written in, or "" where that is uncertain."""
     return _guess(text[:_SAMPLE])
-
-
-#: Part numbers, versions and the like, whose letters are no words: the K of "K-7".
-_CODES = re.compile(r"[A-Za-z]{1,9}[-_.]?\d[A-Za-z0-9_.-]*")
 
 
 @lru_cache(maxsize=512)  # a document is asked about where its sentences are split and where a model is chosen

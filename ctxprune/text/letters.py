@@ -102,12 +102,13 @@ _ADDRESSES = (
 )
 _SENTENCE = re.compile(r"(?:\S+\s+){5,}\S*[.!?]\W{0,2}$")
 #: What stands below a signature and is none of it: postscripts, and lists of what is enclosed.
+_NOTE = r"p\.? ?s\b|n\.? ?b\b"
 _POSTSCRIPT = re.compile(
-    r"\W{0,2}(?:p\.? ?s\b|n\.? ?b\b|encl?\b|enclos|anlage|p\.? ?j\b|pièce|adj|anexo|allegat|bijlage|załącznik)",
+    rf"\W{{0,2}}(?:{_NOTE}|encl?\b|enclos|anlage|p\.? ?j\b|pièce|adj|anexo|allegat|bijlage|załącznik)",
     re.IGNORECASE,
 )
 _NOT_A_SUBJECT = re.compile(r"[^\W\d_]+: |\d{4}|[@|<>\[\]{}=#*]|[.,;:!。，：]\W*$")
-_NOT_BELOW_NAME = re.compile(r"\W{0,2}(?:p\.? ?s\b|n\.? ?b\b)|>", re.IGNORECASE)
+_NOT_BELOW_NAME = re.compile(rf"\W{{0,2}}(?:{_NOTE})|>", re.IGNORECASE)
 #: A line of place and date, or of a date alone.
 _DATED = re.compile(r"(?=[^\n]{4,40}$)[^\n]*(?:\b(?:19|20)\d\d\b|\d[./]\d\d$|[年년])[^\n]{0,12}")
 _FREE = ("plain", "turn", "item", "verse")
@@ -143,7 +144,8 @@ def frames(text: str, units: Sequence[Span]) -> list[bool]:
     below the closing formula but postscripts. False for all where there is no greeting or no closing after it."""
     texts = [text[unit.start : unit.end].strip() for unit in units]
     greeting = next((at for at, each in enumerate(texts) if greets(each)), len(texts))
-    closing = next((at for at in range(greeting + 1, len(texts)) if _CLOSING.fullmatch(texts[at])), None)
+    below = range(greeting + 1, len(texts))
+    closing = next((at for at in below if closes_letter(texts[at], 0, len(texts[at]))), None)
     framing = [False] * len(texts)
     if closing is not None:
         framing[:greeting] = map(_heads_letter, texts[:greeting])
@@ -160,8 +162,7 @@ def _heads_letter(text: str) -> bool:
 
 def _ends_letter(text: str) -> bool:
     lines = text.split("\n")
-    short = len(lines) <= _MOST_LINES and all(len(line) <= _LONGEST_LINE for line in lines)
-    return short and not _NOT_BELOW_NAME.match(text) and not any(map(_SENTENCE.search, lines))
+    return len(lines) <= _MOST_LINES and not _NOT_BELOW_NAME.match(text) and all(map(_may_be_of_block, lines))
 
 
 def _is_alone(text: str, start: int, end: int) -> bool:
@@ -220,15 +221,14 @@ def _mark_signature(
     end = places.start
     while end < places.stop and kinds[end] in _FREE and not _POSTSCRIPT.match(_bare(lines[end])):
         end += 1
-    if end - places.start <= _MOST_LINES and all(map(_may_be_of_block, lines[places.start : end])):
+    texts = [_bare(line) for line in lines[places.start : end]]
+    if len(texts) <= _MOST_LINES and all(map(_may_be_of_block, texts)):
         _mark_block(kinds, range(places.start, end))
-        texts = [_bare(line) for line in lines[places.start : end]]
         if street := _street_in(texts):  # below the name
             kinds[places.start + street] = "record"
 
 
-def _may_be_of_block(line: Line) -> bool:
-    text = _bare(line)
+def _may_be_of_block(text: str) -> bool:
     return len(text) <= _LONGEST_LINE and not _SENTENCE.search(text)
 
 
@@ -238,9 +238,8 @@ def _address_in(lines: Sequence[Line], kinds: Sequence[Kind], paragraph: range) 
     places = range(first, paragraph.stop)
     if not 2 <= len(places) <= _MOST_LINES or any(kinds[place] not in _FREE for place in places):
         return None
-    if not all(_may_be_of_block(lines[place]) for place in places):
-        return None
-    return places if _street_in([_bare(lines[place]) for place in places]) is not None else None
+    texts = [_bare(lines[place]) for place in places]
+    return places if all(map(_may_be_of_block, texts)) and _street_in(texts) is not None else None
 
 
 def _street_in(texts: Sequence[str]) -> int | None:

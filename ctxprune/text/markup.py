@@ -18,11 +18,10 @@ _BLOCK_NAMES = (
     "|figure|footer|form|frameset|h[1-6]|head|header|hgroup|hr|html|legend|li|link|main|menu|meta|nav|noscript|ol"
     "|optgroup|option|p|pre|search|section|select|summary|table|tbody|td|template|tfoot|th|thead|title|tr|ul"
 )
-_VOID = frozenset(
-    ["br", "hr", "img", "input", "link", "meta", "source", "track", "wbr", "col", "area", "base", "embed", "param"]
-)
-#: Of icons, which belong to the text beside them.
-_DRAWN = frozenset(["svg", "path", "g", "use", "circle", "rect", "line", "polyline", "polygon"])
+_VOID = ["br", "hr", "img", "input", "link", "meta", "source", "track", "wbr", "col", "area", "base", "embed", "param"]
+_DRAWN = ["svg", "path", "g", "use", "circle", "rect", "line", "polyline", "polygon"]
+#: Elements that hold no text of their own: the void ones, and those of icons, which belong to the text beside them.
+_EMPTY = frozenset([*_VOID, *_DRAWN])
 _TAG = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9-]{0,30})\b[^<>]{0,4000}>|<!(?:doctype|DOCTYPE)[^<>]{0,300}>")
 _BLOCK = re.compile(f"(?:{_BLOCK_NAMES})$", re.IGNORECASE)
 _CLOSING_BLOCK = re.compile(f"</(?:{_BLOCK_NAMES})\\s{{0,9}}>|<br ?/?>", re.IGNORECASE)
@@ -179,16 +178,12 @@ def _cut_of(run: list[re.Match[str]], rows: list[Offsets]) -> list[int]:
     blocks = [tag for tag in run if tag[2] is None or _BLOCK.match(tag[2])]
     if not blocks:
         return []
-    opening = next((tag for tag in run if tag[2] is not None and not tag[1] and not _is_empty(tag[2])), None)
+    opening = next((tag for tag in run if tag[2] is not None and not tag[1] and tag[2].lower() not in _EMPTY), None)
     place = opening.start() if opening is not None else run[-1].end()
     cells = all((tag[2] or "").lower() in _IN_ROW for tag in blocks)
     if cells and enclosing(rows, place):
         return []
     return [place]
-
-
-def _is_empty(name: str) -> bool:
-    return name.lower() in _VOID or name.lower() in _DRAWN
 
 
 #: Characters from which a blob is a unit of its own; a shorter one stays in its sentence.

@@ -77,8 +77,8 @@ class Dictionary:
     entries: Mapping[str, tuple[str, ...]]
     names: frozenset[str] = frozenset()
     #: Entries of one word by stem, for "rivers" and "crossed".
-    _by_stem: dict[str, str] = field(default_factory=dict)
-    _function_words: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    _by_stem: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _function_words: dict[str, tuple[str, ...]] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for entry in self.entries:
@@ -162,7 +162,7 @@ class _Switch:
     dictionary: Dictionary
     share: float
     rng: random.Random
-    _chosen: dict[str, str] = field(default_factory=dict)
+    _chosen: dict[str, str] = field(default_factory=dict, init=False)
 
     def text(self, text: str) -> tuple[str, list[_Move]]:
         """The text with words replaced, and the replacements: (start, end) before and (start, end) after."""
