@@ -86,7 +86,7 @@ def shown_commands() -> list[tuple[str, tuple[str, ...]]]:
 def subcommand(words: tuple[str, ...]) -> tuple[str, ...]:
     """The part of a command that has a help of its own."""
     if words[0] == "python":
-        return words[: 4 if words[2] in ("benchmarks.risk", "benchmarks.recomp") else 3]
+        return words[: 4 if words[2] in ("benchmarks.risk", "benchmarks.recomp", "benchmarks.languages") else 3]
     depth = 3 if words[1:2] in (("train",), ("eval",)) and len(words) > 2 and not words[2].startswith("-") else 2
     return words[: depth if len(words) > 1 and not words[1].startswith("-") else 1]
 
