@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -110,8 +111,9 @@ def test_batches_hold_every_item_once_and_lengths_alike() -> None:
 
 
 def test_losses_are_the_plain_means_and_ignore_padding() -> None:
-    batch = collate([item(3), item(5, 0.0)], 0, "cpu")
-    batch["keep"][0, 1] = 1
+    first = item(3)
+    first.keep[1] = 1
+    batch = collate([replace(first, answer=np.zeros(3, dtype=np.int64)), item(5, 0.0)], 0, "cpu")
     outputs = {
         "token_logits": torch.randn(2, 5, 2, generator=torch.Generator().manual_seed(0)),
         "rank_logits": torch.tensor([[2.0], [-1.0]]),

@@ -300,6 +300,7 @@ _PASS_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_opti
 
 _TRAIN = {
     "provence": ("ctxprune.trainers.provence.train", "Train a pruner from labelled questions, and export it."),
+    "distil": ("ctxprune.trainers.provence.distil", "Let a stronger pruner label the pairs of a smaller one."),
     "labels": ("ctxprune.trainers.provence.labels", "Label sentences with a language model that cites them."),
     "llmlingua2": ("ctxprune.trainers.llmlingua2.train", "Train a word pruner from word targets."),
     "deletion": ("ctxprune.trainers.llmlingua2.deletion", "Word targets from a language model that only deletes."),

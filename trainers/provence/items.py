@@ -22,6 +22,7 @@ from ctxprune.text import split_sentences
 from ctxprune.text.normal import normalise, readable
 from ctxprune.text.words import query_terms, tokenise
 from ctxprune.trainers.provence.pairs import Negatives, Pair, Variation, raw_pairs, restyled, told_sentence, vary
+from ctxprune.trainers.provence.taught import Floats, Lessons, Taught, key, mixed
 from ctxprune.trainers.shared.corpora import Source, held_out
 from ctxprune.trainers.shared.loop import IGNORE, padded
 
@@ -29,7 +30,8 @@ from ctxprune.trainers.shared.loop import IGNORE, padded
 @dataclass(frozen=True, slots=True)
 class Item:
     """One encoded pair. ids, types, keep, answer, sentence: (n,); keep and answer are 1, 0 or IGNORE, sentence the
-    number of the passage's sentence or IGNORE. rank: 1.0 or 0.0."""
+    number of the passage's sentence or IGNORE. rank: 1.0 or 0.0. targets: what each head is to say; None where that is
+    the labels."""
 
     ids: np.ndarray[Any, Any]
     types: np.ndarray[Any, Any]
@@ -37,12 +39,38 @@ class Item:
     answer: np.ndarray[Any, Any]
     sentence: np.ndarray[Any, Any]
     rank: float
+    targets: Targets | None = None
+
+    def aims(self) -> Targets:
+        return self.targets or Targets(as_floats(self.keep), as_floats(self.answer), self.rank)
 
 
-def encode(pairs: Sequence[Pair], pruner: LoadedPruner, *, max_length: int, max_question: int = 96) -> list[Item]:
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """Probabilities. keep, answer: (n,), NaN where nothing is known."""
+
+    keep: Floats
+    answer: Floats
+    rank: float
+
+
+def as_floats(labels: np.ndarray[Any, Any]) -> Floats:
+    """(n,) 1.0, 0.0, or NaN for IGNORE."""
+    return np.where(labels == IGNORE, np.nan, labels).astype(np.float32)
+
+
+def encode(
+    pairs: Sequence[Pair],
+    pruner: LoadedPruner,
+    *,
+    max_length: int,
+    max_question: int = 96,
+    lessons: Lessons | None = None,
+    weight: float = 0.5,
+) -> list[Item]:
     """Tokenise pairs, read as the library reads them, and put their character labels onto tokens. What does not fit
     `max_length` tokens is cut off: the windows of `pairs.vary` are made to fit, and at run time the library windows
-    instead of cutting."""
+    instead of cutting. lessons: what a teacher says of pairs, weight: its part in the targets (see `taught.mixed`)."""
     layout, tokenizer = pruner.layout, pruner.tokenizer
     questions = tokenizer.encode_batch([readable(pair.question) for pair in pairs], add_special_tokens=False)
     titles = tokenizer.encode_batch([readable(title_sentence(pair.title)) for pair in pairs], add_special_tokens=False)
@@ -63,8 +91,20 @@ def encode(pairs: Sequence[Pair], pruner: LoadedPruner, *, max_length: int, max_
         sentence = np.full(len(sequence), IGNORE, dtype=np.int64)
         ends = np.array([span.end for span in split_sentences(pair.text)], dtype=np.int64)
         sentence[start : start + len(offsets)] = np.searchsorted(ends, offsets[:, 0], side="right")
-        items.append(Item(sequence.ids, sequence.type_ids, keep, answer, sentence, float(pair.relevant)))
+        item = Item(sequence.ids, sequence.type_ids, keep, answer, sentence, float(pair.relevant))
+        lesson = (lessons or {}).get(key(pair.question, pair.title, pair.text))
+        if lesson is not None:
+            item = replace(item, targets=_targets(item, lesson, slice(start, start + len(offsets)), offsets, weight))
+        items.append(item)
     return items
+
+
+def _targets(item: Item, lesson: Taught, place: slice, offsets: np.ndarray[Any, Any], weight: float) -> Targets:
+    """place: where the passage's tokens stand, whose characters are `offsets`."""
+    labels = item.aims()
+    for labelled, values in ((labels.keep, lesson.keep), (labels.answer, lesson.answer)):
+        labelled[place] = mixed(labelled[place], lesson.onto(offsets, values), weight)
+    return replace(labels, rank=(1 - weight) * labels.rank + weight * lesson.rank)
 
 
 def covered(offsets: np.ndarray[Any, Any], spans: Sequence[tuple[int, int]]) -> np.ndarray[Any, Any]:
@@ -76,7 +116,9 @@ def covered(offsets: np.ndarray[Any, Any], spans: Sequence[tuple[int, int]]) -> 
 
 
 def collate(batch: Sequence[Item], pad_id: int, device: torch.device | str) -> dict[str, torch.Tensor]:
-    """Pad to the longest: ids, types, mask, keep, answer, sentence as (batch, seq) int64, rank as (batch,) float."""
+    """Pad to the longest: ids, types, mask, keep, answer, sentence as (batch, seq) int64, rank as (batch,) float; and
+    what is learned, keep_target and answer_target as (batch, seq) float, NaN where nothing is known, rank_target."""
+    aims = [item.aims() for item in batch]
 
     def column(name: str, value: int) -> torch.Tensor:
         return padded([getattr(item, name) for item in batch], value).to(device)
@@ -89,6 +131,9 @@ def collate(batch: Sequence[Item], pad_id: int, device: torch.device | str) -> d
         "answer": column("answer", IGNORE),
         "sentence": column("sentence", IGNORE),
         "rank": torch.tensor([item.rank for item in batch], device=device),
+        "keep_target": padded([aim.keep for aim in aims], np.nan, np.float32).to(device),
+        "answer_target": padded([aim.answer for aim in aims], np.nan, np.float32).to(device),
+        "rank_target": torch.tensor([aim.rank for aim in aims], dtype=torch.float32, device=device),
     }
 
 
@@ -156,8 +201,17 @@ def repeats(families: Sequence[PairFamily]) -> float:
     return 1 - len(set(texts)) / max(len(texts), 1)
 
 
-def encode_families(families: Sequence[PairFamily], pruner: LoadedPruner, *, max_length: int) -> list[Family]:
-    items = iter(encode([pair for family in families for pair in family.pairs], pruner, max_length=max_length))
+def encode_families(
+    families: Sequence[PairFamily],
+    pruner: LoadedPruner,
+    *,
+    max_length: int,
+    lessons: Lessons | None = None,
+    weight: float = 0.5,
+) -> list[Family]:
+    """See `encode`."""
+    pairs = [pair for family in families for pair in family.pairs]
+    items = iter(encode(pairs, pruner, max_length=max_length, lessons=lessons, weight=weight))
     return [Family(tuple(next(items) for _ in family.pairs), family.questions, family.twins) for family in families]
 
 

@@ -42,6 +42,7 @@ from ctxprune.trainers.provence.items import (
     repeats,
 )
 from ctxprune.trainers.provence.pairs import Variation, plain_pairs
+from ctxprune.trainers.provence.taught import read_lessons
 from ctxprune.trainers.shared.corpora import Source, drawn
 from ctxprune.trainers.shared.export import command_line
 from ctxprune.trainers.shared.loop import IGNORE, BatchLoss, Run, add_run_arguments, auc, schedule
@@ -53,23 +54,23 @@ _PART = 12
 
 
 def losses(outputs: dict[str, Tensor], batch: dict[str, Any]) -> dict[str, Tensor]:
-    """Of one part of a batch: cross-entropy of the keep head over labelled passage tokens, of the rank head over pairs,
-    and of the answer head.
+    """Of one part of a batch: cross-entropy of the keep head over passage tokens whose target is known, of the rank
+    head over pairs, and of the answer head.
 
-    token_logits: (b, s, 2); rank_logits: (b, 1); answer_logits: (b, s). Each loss is a mean, zero without labels.
+    token_logits: (b, s, 2); rank_logits: (b, 1); answer_logits: (b, s). Each loss is a mean, zero without targets.
     """
-    keep_labels, answer_labels = batch["keep"], batch["answer"]
     zero = sum((logits.sum() * 0.0 for logits in outputs.values()), torch.zeros(()))  # every head has a gradient
     result = {"keep": zero, "rank": zero, "answer": zero}
-    if (keep_labels != IGNORE).any():
-        logits = outputs["token_logits"].float()
-        result["keep"] = zero + F.cross_entropy(logits.flatten(0, 1), keep_labels.flatten(), ignore_index=IGNORE)
-    result["rank"] = F.binary_cross_entropy_with_logits(outputs["rank_logits"][:, 0].float(), batch["rank"])
-    labelled = answer_labels != IGNORE
-    if "answer_logits" in outputs and labelled.any():
-        result["answer"] = F.binary_cross_entropy_with_logits(
-            outputs["answer_logits"][labelled].float(), answer_labels[labelled].float()
-        )
+    token_logits = outputs["token_logits"].float()
+    heads = {"keep": token_logits[..., 1] - token_logits[..., 0]}
+    if "answer_logits" in outputs:
+        heads["answer"] = outputs["answer_logits"].float()
+    for name, logits in heads.items():
+        target = batch[f"{name}_target"]
+        known = ~target.isnan()
+        if known.any():
+            result[name] = zero + F.binary_cross_entropy_with_logits(logits[known], target[known])
+    result["rank"] = F.binary_cross_entropy_with_logits(outputs["rank_logits"][:, 0].float(), batch["rank_target"])
     return result
 
 
@@ -272,6 +273,8 @@ def parser() -> argparse.ArgumentParser:
     add("--list-weight", type=float, default=0.2, help="of each loss that compares sentences or passages")
     add("--batch-tokens", type=int, default=6000, help="padded tokens a batch, over all processes")
     add("--per-passage", type=int, default=2, help="questions on one gold passage at most (0: no limit)")
+    add("--taught", type=Path, help="folder of a teacher's labels (ctxprune.trainers.provence.distil)")
+    add("--teacher-weight", type=float, default=0.5, help="the teacher's part in the targets; the rest is the labels'")
     add("--answer-weight", type=float, default=1.0, help="of the answer head's loss; 0 leaves the head out")
     return made
 
@@ -302,7 +305,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         hold_out=arguments.hold_out,
         per_passage=arguments.per_passage,
     )
-    families = encode_families(pairs, pruner, max_length=arguments.max_length)
+    lessons = read_lessons(arguments.taught) if arguments.taught else None
+    families = encode_families(
+        pairs, pruner, max_length=arguments.max_length, lessons=lessons, weight=arguments.teacher_weight
+    )
+    if lessons is not None:
+        taught = sum(item.targets is not None for family in families for item in family.items)
+        print(f"the teacher has read {taught} of {sum(len(one.items) for one in families)} pairs", flush=True)
     tokens = sum(len(item.ids) for family in families for item in family.items)
     print(f"{len(families)} families, {tokens} tokens, {repeats(pairs):.0%} of the passages are repeats", flush=True)
     asked = [one for path in arguments.validation for one in drawn(list(read_questions(path)), 300, arguments.seed)]
