@@ -25,7 +25,7 @@ from ctxprune.trainers.llmlingua2 import train as llmlingua2
 from ctxprune.trainers.llmlingua2.targets import WordTargets, write_targets
 from ctxprune.trainers.provence import train as provence
 from ctxprune.trainers.shared.corpora import Source, drawn
-from ctxprune.trainers.shared.loop import BatchLoss, Run, add_run_arguments, batches, padded, schedule
+from ctxprune.trainers.shared.loop import BatchLoss, Run, add_run_arguments, balanced, batches, padded, schedule
 from ctxprune.trainers.xrag import train as xrag
 
 
@@ -221,3 +221,27 @@ def test_the_first_steps_of_a_trainer_are_those_of_its_seed(name: str, tmp_path:
     assert any(trace[-5:] == pytest.approx(known, abs=2e-3) for known in TRACES[name])
     main([*given, "--out", str(tmp_path / "another"), "--seed", "14"])
     assert all(trace[-5:] != pytest.approx(known, abs=2e-3) for known in TRACES[name])
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A family: more tokens than its longest member has."""
+
+    ids: np.ndarray[Any, Any]
+    tokens: int
+
+
+@pytest.mark.parametrize("sizes", [[900, 100, 100, 100, 100, 100], [5], [7, 1, 7, 1, 7, 1, 7, 1], [3] * 9, [50, 49, 1]])
+def test_processes_share_a_batch_by_its_tokens(sizes: list[int]) -> None:
+    batch = [Sized(np.zeros(1), size) for size in sizes]
+    parts = balanced(batch, 2)
+    assert sorted(id(one) for part in parts for one in part) == sorted(map(id, batch))
+    loads = [sum(one.tokens for one in part) for part in parts]
+    assert max(loads) <= max(max(sizes), -(-sum(sizes) // 2) + max(sizes) // 2)
+    assert max(loads) - min(loads) <= max(sizes)
+
+
+def test_items_without_a_size_count_their_own_tokens() -> None:
+    lengths = [8, 1, 1, 1, 1, 1, 1, 1, 1]
+    parts = balanced([Point(np.zeros(length), 0.0) for length in lengths], 2)
+    assert [sum(len(one.ids) for one in part) for part in parts] == [8, 8]

@@ -10,7 +10,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -162,6 +162,15 @@ def stem(word: str) -> str:
     """
     if len(word) < 4 or not word.isascii() or not word.isalpha():
         return word
+    return _stem(word) if len(word) <= _REMEMBERED else _stem.__wrapped__(word)
+
+
+#: Letters of the longest word whose stem is remembered: a megabyte without a blank is no word that comes back.
+_REMEMBERED = 32
+
+
+@lru_cache(maxsize=1 << 16)
+def _stem(word: str) -> str:
     word = _uninflected(word)
     for suffix in _SUFFIXES:
         if word.endswith(suffix) and len(word) - len(suffix) >= 4:

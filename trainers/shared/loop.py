@@ -184,8 +184,26 @@ class Run:
             yield plan[begin : begin + size]
 
     def share(self, batch: Sequence[Encoded]) -> Sequence[Encoded]:
-        """This process's part of a batch; never empty, so that all processes take part in every step."""
-        return batch[self.accelerator.process_index :: self.accelerator.num_processes] or batch[:1]
+        """This process's part of a batch, as many tokens as the others' or nearly so, since the slowest one is waited
+        for; never empty, so that all processes take part in every step."""
+        return balanced(batch, self.accelerator.num_processes)[self.accelerator.process_index] or batch[:1]
+
+
+def balanced(batch: Sequence[Encoded], parts: int) -> list[list[Encoded]]:
+    """The batch in `parts` of about equal numbers of tokens: the largest item first, each to the smallest part. Within
+    a part items keep their order."""
+    made: list[list[int]] = [[] for _ in range(parts)]
+    sizes = [0] * parts
+    for place in sorted(range(len(batch)), key=lambda place: _tokens(batch[place]), reverse=True):
+        smallest = sizes.index(min(sizes))
+        made[smallest].append(place)
+        sizes[smallest] += _tokens(batch[place])
+    return [[batch[place] for place in sorted(part)] for part in made]
+
+
+def _tokens(item: HasIds) -> int:
+    """Of an item, or of all members of a family, padded as they are read."""
+    return int(getattr(item, "tokens", len(item.ids)))
 
 
 def schedule(
