@@ -17,9 +17,10 @@ from ctxprune.errors import InputError
 from ctxprune.trainers.provence import distil
 from ctxprune.trainers.provence.distil import teach
 from ctxprune.trainers.provence.items import collate, encode
+from ctxprune.trainers.provence.losses import losses
 from ctxprune.trainers.provence.pairs import Pair
 from ctxprune.trainers.provence.taught import Taught, key, mixed, read_lessons
-from ctxprune.trainers.provence.train import losses, main
+from ctxprune.trainers.provence.train import main
 
 NOTHING = np.full(2, np.nan, dtype=np.float32)
 

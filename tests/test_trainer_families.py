@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from ctxprune.trainers.provence.items import PairFamily, read_families, repeats
+from ctxprune.trainers.provence.losses import highest_by_item, listwise, sentence_table, twin_margin
 from ctxprune.trainers.provence.pairs import Variation
-from ctxprune.trainers.provence.train import highest_by_item, listwise, sentence_table, twin_margin
 from ctxprune.trainers.shared.corpora import Source
 from ctxprune.trainers.shared.loop import IGNORE
 

@@ -17,8 +17,9 @@ from ctxprune.compressors.provence.pruner import PrunerModel
 from ctxprune.errors import CheckpointError, InputError
 from ctxprune.trainers.provence.fusion import main as fit_head
 from ctxprune.trainers.provence.items import Item, collate, encode
+from ctxprune.trainers.provence.losses import losses
 from ctxprune.trainers.provence.pairs import Pair
-from ctxprune.trainers.provence.train import losses, main
+from ctxprune.trainers.provence.train import main
 from ctxprune.trainers.provence.unexport import read_back
 from ctxprune.trainers.shared.corpora import Source, held_out
 from ctxprune.trainers.shared.loop import IGNORE, auc, batches
