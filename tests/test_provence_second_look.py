@@ -12,8 +12,9 @@ import pytest
 
 from benchmarks.quality.sets import load_compressor
 from ctxprune import Context, load
+from ctxprune.compressors.provence.naming import Lead
 from ctxprune.compressors.provence.pruner import Passage, Reading, gather, sentences_of
-from ctxprune.compressors.provence.second_look import TOLD_WORDS, Look, either, leads, passages, told
+from ctxprune.compressors.provence.second_look import NEXT_STEP, TOLD_WORDS, Look, either, leads, passages, told
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.trainers.provence.items import read_families
@@ -93,7 +94,7 @@ def _look(documents, *liked, query=ASKED):
 def _led(which, documents, *liked, query=ASKED):
     look = _look(documents, *liked, query=query)
     titles = [extract.source.title for extract in look.item.extracts]
-    return {titles[document]: look.evidence.texts[sentence] for document, sentence in leads(look, which).items()}
+    return {titles[document]: look.evidence.texts[lead.sentence] for document, lead in leads(look, which).items()}
 
 
 def test_the_document_that_a_good_sentence_names_is_read_again():
@@ -113,7 +114,7 @@ def test_a_document_is_named_by_its_first_words_too():
     ("documents", "query"),
     [
         ([HALL, MILL, ROE], "Where was Anselm Roe, its builder, born?"),  # the first look knows the name
-        ([HALL, MILL, replace(ROE, title="Anselm Roeder", text="Clerks keep records.")], ASKED),  # part of a word
+        ([HALL, MILL, replace(ROE, title="Anselm Roeder", text="Clerks keep records.")], ASKED),  # another one's name
         ([MILL, replace(ROE, title=MILL.title)], ASKED),  # more of the same
         ([MILL], ASKED),  # no other document
     ],
@@ -147,13 +148,71 @@ def test_the_order_of_the_documents_changes_nothing(which):
     assert _led(which, alike) == _led(which, alike[::-1])
 
 
+def _strengths(documents, *liked, query=ASKED):
+    look = _look(documents, *liked, query=query)
+    titles = [extract.source.title for extract in look.item.extracts]
+    return {titles[place]: lead.strength for place, lead in leads(look, "named").items()}
+
+
+@pytest.mark.parametrize(
+    ("found", "title", "strength"),
+    [
+        ("Roe built it anew in stone.", "Anselm Roe", 0.5),  # the other half is nowhere
+        ("In 1931 it was built anew in stone.", "1931 Dern Expo", None),  # a third of the title
+        ("In 1931 it was built anew for the Expo.", "1931 Dern Expo", 2 / 3),
+        ("The Roe Bros Company built it anew in stone.", "Roe Bros Timber", None),  # the name goes on otherwise
+        ("In May it was built anew in stone.", "May Day", None),  # a month
+        ("It was built anew by the builder of Roe.", "Builder", None),  # a common word
+    ],
+)
+def test_a_part_of_a_title_leads_there_the_less_the_smaller_it_is(found, title, strength):
+    mill = replace(MILL, text=f"The mill burnt down. {found}")
+    other = replace(ROE, title=title)
+    expected = {} if strength is None else {title: pytest.approx(strength)}
+    assert _strengths([HALL, mill, other], found) == expected
+
+
+def test_what_the_question_names_of_a_title_is_no_part_of_it():
+    mill = replace(MILL, text="The mill burnt down. Roe built it anew in stone.")
+    found = "Roe built it anew in stone."
+    assert _strengths([HALL, mill, ROE], found, query="Where was Anselm, its builder, born?") == {"Anselm Roe": 1.0}
+    assert _strengths([HALL, mill, ROE], found, query="Where was Roe, its builder, born?") == {}
+
+
+def test_documents_that_name_what_the_sentence_is_about_share_a_lead():
+    near = Document("A path leads from the Mill of Dern to the sea.", id="path", title="Sea path")
+    shop = Document("Its flour is from the Mill of Dern.", id="shop", title="Shop")
+    found = "It was built anew in stone."
+    mill = replace(MILL, text=f"The place burnt down. {found}")
+    assert _strengths([HALL, mill, near], found) == {"Sea path": 1.0}
+    assert _strengths([HALL, mill, near, shop], found) == {"Sea path": 0.5, "Shop": 0.5}
+    assert _strengths([HALL, mill, near], found, query="Who built the Mill of Dern?") == {}
+    grain = replace(mill, title="Grain")
+    assert _strengths([HALL, grain, replace(near, text="The path is for grain.")], found) == {}
+
+
+def test_the_best_sentence_of_a_document_that_a_good_one_leads_to_gains_most():
+    look = _look([HALL, MILL, ROE], FOUND)
+    first = replace(look, scores=np.array([0.0, 0.0, 0.0, 0.8, 0.001, 0.001]))
+    readings = Reader()(passages(look, {2: Lead(3)}))
+    score = lambda _: np.array([0.0, 0.0, 0.0, 0.8, 0.03, 0.01])  # noqa: E731
+    plain, gained = (either(first, {2: Lead(3, strength)}, readings, score) for strength in (0.0, 1.0))
+    best = 0.03 / 0.97 / (0.03 / 0.97 + 0.01 / 0.99)
+    assert gained[4] == pytest.approx(1 - (1 - plain[4]) * (1 - 0.8 * NEXT_STEP * best))
+    assert gained[4] - plain[4] > 2 * (gained[5] - plain[5]) > 0
+    assert (gained[:4] == plain[:4]).all()
+    halved = either(first, {2: Lead(3, 0.5)}, readings, score)
+    assert plain[4] < halved[4] < gained[4]
+
+
 def test_a_second_look_counts_as_far_as_the_sentence_that_led_to_it_helps():
     look = _look([HALL, MILL, ROE], FOUND)
     sure, half = (replace(look, scores=np.array([0.1, 0.0, 0.0, best, 0.5, 0.0])) for best in (1.0, 0.5))
-    readings = Reader()(passages(look, {2: 3}))
+    lead = {2: Lead(3, 0.0)}
+    readings = Reader()(passages(look, lead))
     score = lambda _: np.array([0.9, 0.9, 0.9, 0.9, 0.8, 0.2])  # noqa: E731
-    assert either(sure, {2: 3}, readings, score) == pytest.approx([0.1, 0.0, 0.0, 1.0, 0.9, 0.2])
-    assert either(half, {2: 3}, readings, score) == pytest.approx([0.1, 0.0, 0.0, 0.5, 0.7, 0.1])
+    assert either(sure, lead, readings, score) == pytest.approx([0.1, 0.0, 0.0, 1.0, 0.9, 0.2])
+    assert either(half, lead, readings, score) == pytest.approx([0.1, 0.0, 0.0, 0.5, 0.7, 0.1])
     assert (either(half, {}, [], score) == half.scores).all()
 
 

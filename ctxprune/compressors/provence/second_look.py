@@ -7,17 +7,15 @@ what they found behind the question and search again (Xiong et al., ICLR 2021); 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
-from ctxprune.compressors.provence.fusion import Array, SentenceEvidence, searched_name
+from ctxprune.compressors.provence.fusion import Array, SentenceEvidence
+from ctxprune.compressors.provence.naming import Lead, named
 from ctxprune.compressors.provence.pruner import Evidence, Passage, Reading, Sentences, gather
-from ctxprune.text.normal import readable
-from ctxprune.text.words import language_of
 
 #: Which documents get a second look: those that a good sentence of another one names, all for the best one, or none.
 SecondLook = Literal["named", "all", "none"]
@@ -27,13 +25,9 @@ Scoring = Callable[[Evidence], Array]
 TOLD_WORDS = 40
 #: So many of the best sentences may name documents, if they score at least this share of the best one.
 NAMING, _NEAR_BEST = 5, 0.1
-#: A document without the name in its title is meant where its first words have it.
-_OPENING_WORDS = 8
-#: A name has at least so many characters, and is looked for in so many of a sentence's.
-_SHORTEST_NAME, _SEARCHED = 4, 2000
-_WORD_OR_MARK = re.compile(r"\w[\w'’.-]*|[^\w\s]")
-#: Small words within a name.
-_JOINING = frozenset(["of", "the", "de", "la", "du", "von", "van", "der", "and", "for"])
+#: The chance that a document which a good sentence leads to holds the next step of the question, where nothing is known
+#: of the question. Of questions of two steps .44 such documents do, of others .05 to .1 (`docs/benchmark-results.md`).
+NEXT_STEP = 0.1
 
 
 def told(query: str, sentence: str) -> str:
@@ -55,8 +49,8 @@ class Look:
         return told(self.item.query, self.evidence.texts[sentence])
 
 
-def leads(look: Look, which: SecondLook) -> dict[int, int]:
-    """The documents to read again, each with the sentence that leads to it; both by their places.
+def leads(look: Look, which: SecondLook) -> dict[int, Lead]:
+    """The documents to read again, by their places, each with the sentence that leads to it.
 
     Texts decide between equal scores, so that no order of documents enters. One document alone has no second step.
     """
@@ -64,87 +58,40 @@ def leads(look: Look, which: SecondLook) -> dict[int, int]:
         return {}
     texts, scores = look.evidence.texts, look.scores
     best = sorted(range(len(scores)), key=lambda place: (-scores[place], texts[place]))[:NAMING]
-    if which == "all":
-        return dict.fromkeys(range(len(look.item.extracts)), best[0])
-    return _named(look.evidence, [place for place in best if scores[place] >= _NEAR_BEST * scores[best[0]]])
+    found = named(look.evidence, [place for place in best if scores[place] >= _NEAR_BEST * scores[best[0]]])
+    return {place: Lead(best[0], 0.0) for place in range(len(look.item.extracts))} | found if which == "all" else found
 
 
-def passages(look: Look, leads: Mapping[int, int]) -> list[Passage]:
+def passages(look: Look, leads: Mapping[int, Lead]) -> list[Passage]:
     """What the encoder reads at the second look, in the order of `leads`."""
     first = look.item.passages()
-    return [replace(first[document], query=look.query(sentence)) for document, sentence in leads.items()]
+    return [replace(first[document], query=look.query(lead.sentence)) for document, lead in leads.items()]
 
 
-def either(look: Look, leads: Mapping[int, int], readings: Sequence[Reading], score: Scoring) -> Array:
-    """Probability that a sentence helps, by the first look or by the second: 1 - (1 - first)(1 - lead * second).
+def either(look: Look, leads: Mapping[int, Lead], readings: Sequence[Reading], score: Scoring) -> Array:
+    """Probability that a sentence helps: by the first look, by the second, or as the best of a document that a good
+    sentence leads to, 1 - (1 - first)(1 - lead * second)(1 - lead * strength * NEXT_STEP * share).
 
-    It is a noisy or: the second look counts as far as the sentence that led to it helps. readings: of `passages`.
-    score: from what is known of a context to the probabilities of its sentences, (n_sentences,). The documents that no
-    second look reads are known by their first reading. Returns (n_sentences,), nowhere below the first look's.
+    It is a noisy or: what follows from a lead counts as far as the sentence that led there helps. share: of the
+    sentence among those of its document, by their odds at the second look; a next step shares few words with the
+    question, so its own probability is small, but it stands out beside its neighbours. readings: of `passages`. score:
+    from what is known of a context to the probabilities of its sentences, (n_sentences,). The documents that no second
+    look reads are known by their first reading. Returns (n_sentences,), nowhere below the first look's.
     """
     fresh, missed = dict(zip(leads, readings, strict=True)), 1.0 - look.scores
-    for sentence in sorted(set(leads.values())):
-        mine = [document for document, lead in leads.items() if lead == sentence]
+    for sentence in sorted({lead.sentence for lead in leads.values()}):
+        mine = {document: lead.strength for document, lead in leads.items() if lead.sentence == sentence}
         mixed = [fresh[place] if place in mine else reading for place, reading in enumerate(look.readings)]
         second = score(gather(replace(look.item, query=look.query(sentence)), mixed))
-        missed *= 1.0 - np.where(np.isin(look.evidence.document, mine), look.scores[sentence] * second, 0.0)
+        for document, strength in mine.items():
+            own = look.evidence.document == document
+            missed[own] *= 1.0 - look.scores[sentence] * second[own]
+            missed[own] *= 1.0 - look.scores[sentence] * strength * NEXT_STEP * _shares(second[own])
     return np.maximum(look.scores, 1.0 - missed)
 
 
-def _named(evidence: SentenceEvidence, naming: Sequence[int]) -> dict[int, int]:
-    """The documents that one of these sentences names and the question does not, each with the first that does.
-
-    A document has its title's name, and any name among its first words. Its own, and those of the same title, are no
-    other step.
-    """
-    of, titles = evidence.document, [searched_name(title) for title in evidence.titles]
-    openings = _openings(evidence)
-    asked = readable(evidence.query).lower()
-    found: dict[int, int] = {}
-    for place in naming:
-        text, mine = readable(evidence.texts[place]), titles[of[place]]
-        lower, names = text.lower(), [name for name in _names(text) if name not in asked and name not in mine]
-        for document, title in enumerate(titles):
-            if document == of[place] or document in found or (title and title == mine):
-                continue
-            titled = title and title not in asked and _stands_in(title, lower)
-            if titled or any(_stands_in(name, openings[document]) for name in names):
-                found[document] = place
-    return found
-
-
-def _openings(evidence: SentenceEvidence) -> list[str]:
-    """The first words of each document, in lower case."""
-    first = np.searchsorted(evidence.document, np.arange(len(evidence.titles)))
-    return [" ".join(readable(evidence.texts[place]).split()[:_OPENING_WORDS]).lower() for place in first]
-
-
-def _names(text: str) -> list[str]:
-    """The names in running text, in lower case: capitalised words in a row, with small ones such as "of" between them.
-
-    One word alone counts unless it begins the text, or the language writes all of its nouns so.
-    """
-    alone = language_of([text]) != "de"
-    words = [match.group() for match in _WORD_OR_MARK.finditer(text, 0, _SEARCHED)]
-    capital = [word[0].isupper() for word in words]
-    names, place = [], 0
-    while place < len(words):
-        end = place
-        while end < len(words) and capital[end]:
-            end += 2 if end + 2 < len(words) and words[end + 1] in _JOINING and capital[end + 2] else 1
-        name = " ".join(words[place:end]).rstrip(".'’-").lower()
-        if len(name) >= _SHORTEST_NAME and (end - place > 1 or (place and alone)):
-            names.append(name)
-        place = max(end, place + 1)
-    return names
-
-
-def _stands_in(name: str, text: str) -> bool:
-    """Whether the name is in the text as whole words."""
-    place = text.find(name)
-    while place >= 0:
-        before, after = text[place - 1 : place], text[place + len(name) : place + len(name) + 1]
-        if not before.isalnum() and not after.isalnum():
-            return True
-        place = text.find(name, place + 1)
-    return False
+def _shares(probabilities: Array) -> Array:
+    """Odds as shares of their sum, (n,)."""
+    odds = probabilities / np.maximum(1.0 - probabilities, 1e-9)
+    shares: Array = odds / max(float(odds.sum()), 1e-9)
+    return shares
