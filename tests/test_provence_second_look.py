@@ -172,6 +172,22 @@ def test_a_part_of_a_title_leads_there_the_less_the_smaller_it_is(found, title, 
     assert _strengths([HALL, mill, other], found) == expected
 
 
+def test_a_part_that_many_titles_have_leads_to_none_of_them():
+    mill = replace(MILL, text="The mill burnt down. Roe built it anew in stone.")
+    many = [replace(ROE, id=str(n), title=f"{name} Roe") for n, name in enumerate(["Anselm", "Berta", "Carl", "Dora"])]
+    found = "Roe built it anew in stone."
+    assert _strengths([mill, *many[:3]], found) == dict.fromkeys(["Anselm Roe", "Berta Roe", "Carl Roe"], 0.5)
+    assert _strengths([mill, *many], found) == {}
+
+
+def test_a_name_that_many_documents_begin_with_leads_to_none_of_them():
+    mill = replace(MILL, text="The mill burnt down. It was bought by Roe Bros for the stone.")
+    notes = [Document(f"Roe Bros note {n} is about sales.", id=str(n), title=f"Note {n}") for n in range(4)]
+    found = "It was bought by Roe Bros for the stone."
+    assert _strengths([mill, *notes[:3]], found) == dict.fromkeys(["Note 0", "Note 1", "Note 2"], 1.0)
+    assert _strengths([mill, *notes], found) == {}
+
+
 def test_what_the_question_names_of_a_title_is_no_part_of_it():
     mill = replace(MILL, text="The mill burnt down. Roe built it anew in stone.")
     found = "Roe built it anew in stone."
@@ -186,6 +202,8 @@ def test_documents_that_name_what_the_sentence_is_about_share_a_lead():
     mill = replace(MILL, text=f"The place burnt down. {found}")
     assert _strengths([HALL, mill, near], found) == {"Sea path": 1.0}
     assert _strengths([HALL, mill, near, shop], found) == {"Sea path": 0.5, "Shop": 0.5}
+    many = [replace(shop, id=str(n), title=f"Shop {n}") for n in range(4)]
+    assert _strengths([HALL, mill, *many], found) == {}
     assert _strengths([HALL, mill, near], found, query="Who built the Mill of Dern?") == {}
     grain = replace(mill, title="Grain")
     assert _strengths([HALL, grain, replace(near, text="The path is for grain.")], found) == {}

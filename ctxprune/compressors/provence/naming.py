@@ -19,6 +19,8 @@ _OPENING_WORDS = 8
 _SHORTEST_NAME, _SEARCHED = 4, 2000
 #: Of the names in a title at least this share must be in the sentence, or be new to the question.
 _ENOUGH = 0.5
+#: What more documents than these have in common with a sentence, but for a whole title, leads to none of them.
+_FEW = 3
 _WORD_OR_MARK = re.compile(r"\w[\w'’.-]*|[^\w\s]")
 _WORD = re.compile(r"\w+")
 #: Small words within a name.
@@ -36,10 +38,10 @@ class Lead:
 def named(evidence: SentenceEvidence, naming: Sequence[int]) -> dict[int, Lead]:
     """The documents that one of these sentences leads to, by their places, each with the first that does.
 
-    A sentence leads to a document whose title's name it has, or that begins with a name of it (strength 1); to one of
-    whose title it has a part (the share of the title's names that are new to the question); and to those with the name
-    of its own document in them (1 over their number). Names of the question lead nowhere, nor does a document to itself
-    or to one of the same title.
+    A sentence leads to a document whose title's name it has (strength 1). Where they are few, it leads to those that
+    begin with a name of it (1); to those of whose title it has a part (the share of the title's names that are new to
+    the question); and to those with the name of its own document in them (1 over their number). Names of the question
+    lead nowhere, nor does a document to itself or to one of the same title.
     """
     alone = language_of(evidence.texts) != "de"
     titles = [_Title.of(title, alone) for title in evidence.titles]
@@ -51,22 +53,26 @@ def named(evidence: SentenceEvidence, naming: Sequence[int]) -> dict[int, Lead]:
         mine = titles[evidence.document[place]]
         text = readable(evidence.texts[place])
         lower, names = text.lower(), [name for name in _names(text) if name not in asked and name not in mine.lower]
-        for document in _elsewhere(evidence, titles, place, found):
-            title = titles[document]
-            titled = title.lower and title.lower not in asked and _stands_in(title.lower, lower)
-            if titled or any(_stands_in(name, openings[document]) for name in names):
-                found[document] = Lead(place)
+        others = _elsewhere(evidence, titles, place, found)
+        begun = [[document for document in others if _stands_in(name, openings[document])] for name in names]
+        titled = [document for document in others if titles[document].is_in(lower, asked)]
+        leading = {*titled, *(document for few in begun if len(few) <= _FEW for document in few)}
+        found |= {document: Lead(place) for document in others if document in leading}
     for place in naming:
         mine, runs = titles[evidence.document[place]], _runs(readable(evidence.texts[place]))
-        for document in _elsewhere(evidence, titles, place, found):
-            share = titles[document].share(runs, known, mine.names)
-            if share >= _ENOUGH:
-                found[document] = Lead(place, share)
+        others = _elsewhere(evidence, titles, place, found)
+        parts = {document: titles[document].share(runs, known, mine.names) for document in others}
+        found |= _few({document: Lead(place, share) for document, share in parts.items() if share >= _ENOUGH})
         if mine.is_new(known):
             others = _elsewhere(evidence, titles, place, found)
             about = [document for document in others if _mentions(evidence, document, mine.name)]
-            found |= dict.fromkeys(about, Lead(place, 1 / max(len(about), 1)))
+            found |= _few(dict.fromkeys(about, Lead(place, 1 / max(len(about), 1))))
     return found
+
+
+def _few(leads: dict[int, Lead]) -> dict[int, Lead]:
+    """The leads, none if they are many: what half of the documents have to do with leads to none of them."""
+    return leads if len(leads) <= _FEW else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +91,10 @@ class _Title:
         name = readable(title).strip()[: len(lower)]
         words = frozenset().union(*_runs(name))
         return cls(name, lower, words if lower and (alone or len(words) > 1) else frozenset())
+
+    def is_in(self, text: str, asked: str) -> bool:
+        """Whether the text has the title and the question does not; both are in lower case."""
+        return bool(self.lower) and self.lower not in asked and _stands_in(self.lower, text)
 
     def share(self, runs: Sequence[frozenset[str]], asked: frozenset[str], own: frozenset[str]) -> float:
         """Of the names in the title that are new to the question, the share that is in `runs`, names of another text,
