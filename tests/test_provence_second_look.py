@@ -209,6 +209,24 @@ def test_documents_that_name_what_the_sentence_is_about_share_a_lead():
     assert _strengths([HALL, grain, replace(near, text="The path is for grain.")], found) == {}
 
 
+@pytest.mark.parametrize(
+    ("opening", "leads_on"),
+    [
+        ("Vell Abbey lies in a valley.", True),
+        ("The Abbey of Vell lies in a valley.", True),
+        ("Abbeys lie in valleys.", False),  # one word may be any
+        ("It lies in a valley.", False),
+        ("vell abbey lies in a valley.", False),
+    ],
+)
+def test_the_name_that_a_document_without_a_title_begins_with_stands_for_one(opening, leads_on):
+    name = "Abbey of Vell" if "of" in opening else "Vell Abbey" if "Abbey " in opening else opening.split(" lie")[0]
+    found = "It was built anew in stone."
+    abbey = Document(f"{opening} {found}", id="abbey")
+    farm = Document(f"The farm sells honey. It once belonged to {name}.", id="farm", title="Farm")
+    assert _strengths([HALL, abbey, farm], found) == ({"Farm": 1.0} if leads_on else {})
+
+
 def test_the_best_sentence_of_a_document_that_a_good_one_leads_to_gains_most():
     look = _look([HALL, MILL, ROE], FOUND)
     first = replace(look, scores=np.array([0.0, 0.0, 0.0, 0.8, 0.001, 0.001]))

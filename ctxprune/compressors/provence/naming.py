@@ -23,6 +23,8 @@ _ENOUGH = 0.5
 _FEW = 3
 _WORD_OR_MARK = re.compile(r"\w[\w'’.-]*|[^\w\s]")
 _WORD = re.compile(r"\w+")
+#: Words with capitals or digits at the beginning, and small ones between them.
+_NAME_FIRST = re.compile(r"(?:[^\W_a-z][\w'’.-]* (?:(?:of|the|de|la|du|von|van|der|and|for) )*)*[^\W_a-z][\w'’-]*")
 #: Small words within a name.
 _JOINING = frozenset(["of", "the", "de", "la", "du", "von", "van", "der", "and", "for"])
 
@@ -44,10 +46,15 @@ def named(evidence: SentenceEvidence, naming: Sequence[int]) -> dict[int, Lead]:
     lead nowhere, nor does a document to itself or to one of the same title.
     """
     alone = language_of(evidence.texts) != "de"
-    titles = [_Title.of(title, alone) for title in evidence.titles]
+    bodies = _bodies(evidence)
+    begin = [" ".join(body.split(maxsplit=_OPENING_WORDS)[:_OPENING_WORDS]) for body in bodies]
+    titles = [
+        _Title.of(title or (_subject(opening) if alone else ""), alone)
+        for title, opening in zip(evidence.titles, begin, strict=True)
+    ]
+    openings = [opening.lower() for opening in begin]
     asked = readable(evidence.query).lower()
     known = frozenset(_WORD.findall(asked))
-    openings = _openings(evidence)
     found: dict[int, Lead] = {}
     for place in naming:
         mine = titles[evidence.document[place]]
@@ -63,9 +70,9 @@ def named(evidence: SentenceEvidence, naming: Sequence[int]) -> dict[int, Lead]:
         others = _elsewhere(evidence, titles, place, found)
         parts = {document: titles[document].share(runs, known, mine.names) for document in others}
         found |= _few({document: Lead(place, share) for document, share in parts.items() if share >= _ENOUGH})
-        if mine.is_new(known):
+        if mine.is_new(known):  # a common word in lower case is no mention of it
             others = _elsewhere(evidence, titles, place, found)
-            about = [document for document in others if _mentions(evidence, document, mine.name)]
+            about = [document for document in others if _stands_in(mine.name, bodies[document])]
             found |= _few(dict.fromkeys(about, Lead(place, 1 / max(len(about), 1))))
     return found
 
@@ -138,16 +145,18 @@ def _runs(text: str) -> list[frozenset[str]]:
     return runs
 
 
-def _mentions(evidence: SentenceEvidence, document: int, name: str) -> bool:
-    """Whether the document has the name in it, capitals and all: that of a common word is no mention of it."""
-    mine = np.flatnonzero(evidence.document == document)
-    return any(_stands_in(name, readable(evidence.texts[place])) for place in mine)
+def _bodies(evidence: SentenceEvidence) -> list[str]:
+    """The documents' texts, as they are read."""
+    ends = np.searchsorted(evidence.document, np.arange(len(evidence.titles)), side="right").tolist()
+    return ["\n".join(map(readable, evidence.texts[low:high])) for low, high in zip([0, *ends], ends, strict=False)]
 
 
-def _openings(evidence: SentenceEvidence) -> list[str]:
-    """The first words of each document, in lower case."""
-    first = np.searchsorted(evidence.document, np.arange(len(evidence.titles)))
-    return [" ".join(readable(evidence.texts[place]).split()[:_OPENING_WORDS]).lower() for place in first]
+def _subject(opening: str) -> str:
+    """The name of several words that a document begins with, which stands for a title; "" if there is none."""
+    first, _, rest = opening.partition(" ")
+    match = _NAME_FIRST.match(rest if first.lower() in STOP_WORDS else opening)
+    runs = _runs(match.group()) if match else []
+    return match.group() if match and len(runs) == 1 and len(runs[0]) > 1 else ""
 
 
 def _names(text: str) -> list[str]:
