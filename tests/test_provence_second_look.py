@@ -157,12 +157,24 @@ def _strengths(documents, *liked, query=ASKED):
 @pytest.mark.parametrize(
     ("found", "title", "strength"),
     [
-        ("Roe built it anew in stone.", "Anselm Roe", 0.5),  # the other half is nowhere
+        ("In stone it was built anew by Roe.", "Anselm Roe", 0.5),  # the other half is nowhere
+        ("In stone it was built anew by Roe's sons.", "Anselm Roe", 0.5),
+        ("In stone it was built anew by Roe and Otto Weber.", "Anselm Roe", 0.5),
+        ("Roe stood there till it was built anew.", "Anselm Roe", None),  # any word has a capital at the beginning
+        ("In stone it was built anew by New masons.", "New York", None),  # the first word of a name is a beginning
+        ("On Monday it was built anew in stone.", "Black Monday", None),
+        ("As in Chapter 7 it was built anew in stone.", "Chapter 3", None),
+        ("With 11 masons it was built anew in stone.", "Python 3.11", None),
+        ("In 1931 it was built anew in stone.", "Budget 1931", None),  # the year of anything
+        ("In 1931 it was built anew for its world fair.", "1931 Dern Builder Fair", None),
+        ("IN STONE IT WAS BUILT BY THE OWNER OF A HOUSE.", "House Owner", None),
+        ("It was built anew at a table of oak.", "Table", None),  # a common word
+        ("It was built anew at the Table of oak.", "Table", 1.0),
+        ("In Stein baute Roe es neu, wie der Vertrag mit dem Müller es verlangte.", "Neuer Vertrag", None),
         ("In 1931 it was built anew in stone.", "1931 Dern Expo", None),  # a third of the title
         ("In 1931 it was built anew for the Expo.", "1931 Dern Expo", 2 / 3),
         ("The Roe Bros Company built it anew in stone.", "Roe Bros Timber", None),  # the name goes on otherwise
         ("In May it was built anew in stone.", "May Day", None),  # a month
-        ("It was built anew by the builder of Roe.", "Builder", None),  # a common word
     ],
 )
 def test_a_part_of_a_title_leads_there_the_less_the_smaller_it_is(found, title, strength):
@@ -173,9 +185,9 @@ def test_a_part_of_a_title_leads_there_the_less_the_smaller_it_is(found, title, 
 
 
 def test_a_part_that_many_titles_have_leads_to_none_of_them():
-    mill = replace(MILL, text="The mill burnt down. Roe built it anew in stone.")
+    mill = replace(MILL, text="The mill burnt down. It was Roe who built it anew in stone.")
     many = [replace(ROE, id=str(n), title=f"{name} Roe") for n, name in enumerate(["Anselm", "Berta", "Carl", "Dora"])]
-    found = "Roe built it anew in stone."
+    found = "It was Roe who built it anew in stone."
     assert _strengths([mill, *many[:3]], found) == dict.fromkeys(["Anselm Roe", "Berta Roe", "Carl Roe"], 0.5)
     assert _strengths([mill, *many], found) == {}
 
@@ -189,8 +201,8 @@ def test_a_name_that_many_documents_begin_with_leads_to_none_of_them():
 
 
 def test_what_the_question_names_of_a_title_is_no_part_of_it():
-    mill = replace(MILL, text="The mill burnt down. Roe built it anew in stone.")
-    found = "Roe built it anew in stone."
+    mill = replace(MILL, text="The mill burnt down. It was Roe who built it anew in stone.")
+    found = "It was Roe who built it anew in stone."
     assert _strengths([HALL, mill, ROE], found, query="Where was Anselm, its builder, born?") == {"Anselm Roe": 1.0}
     assert _strengths([HALL, mill, ROE], found, query="Where was Roe, its builder, born?") == {}
 

@@ -66,8 +66,9 @@ class Provence(ScoringCompressor):
     or the documents are not in English; loaded when first needed, and `Context.model` says which one
     it was. None: `model` reads all.
     second_look: which documents are read again for the question and a sentence of the first look, for questions of
-    several steps: those that a good sentence "named" (few: they cost a tenth of the time), "all" of a context, for the
-    best sentence (twice the time), or "none". A sentence is kept that helps by either reading.
+    several steps: those that a good sentence "named" or that name its own document (few: they cost a tenth of the
+    time), "all" of a context, for the best sentence (twice the time), or "none". A sentence is kept that helps by
+    either reading.
     first_stage: read only so many documents of a context, the best by BM25; the sentences of the others score 0, and a
     warning says how many these are. Off by default, since it loses answers. None: all are read.
     """

@@ -38,7 +38,7 @@ DOCUMENT_FEATURES = ("rank", "best_sentence", "document_bm25", "linked")
 #: Weights of a first guess at the order, by which the sentences that name or expand others are picked.
 _GUESS = {"keep": 1.0, "rank": 1.0, "bm25": 2.0}
 _NAMING, _EXPANDING, _SHORTEST_TITLE = 5, 2, 4
-_QUALIFIER = re.compile(r"\s*\([^()]*\)$")
+_QUALIFIER = re.compile(r"(?<!\s)\s*\([^()]*\)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,8 +176,13 @@ def _linked(evidence: SentenceEvidence, best: list[int]) -> Array:
 
 def searched_name(title: str) -> str:
     """What sentences call a document: its title in lower case without brackets; "" if that is too short to tell."""
-    name = _QUALIFIER.sub("", readable(title)).strip().lower()
+    name = without_qualifier(title).lower()
     return name if len(name) >= _SHORTEST_TITLE else ""
+
+
+def without_qualifier(title: str) -> str:
+    """A title as it is read, without the brackets at its end: "Mercury" of "Mercury (planet)"."""
+    return _QUALIFIER.sub("", readable(title).strip()).strip()
 
 
 def _named(names: tuple[str, ...], weights: Array) -> dict[str, float]:

@@ -17,7 +17,8 @@ from ctxprune.compressors.provence.fusion import Array, SentenceEvidence
 from ctxprune.compressors.provence.naming import Lead, named
 from ctxprune.compressors.provence.pruner import Evidence, Passage, Reading, Sentences, gather
 
-#: Which documents get a second look: those that a good sentence of another one names, all for the best one, or none.
+#: Which documents get a second look: those that a good sentence of another one leads to (see `naming.named`), all for
+#: the best one, or none.
 SecondLook = Literal["named", "all", "none"]
 #: From what is known of a context to the probabilities of its sentences.
 Scoring = Callable[[Evidence], Array]
@@ -25,6 +26,8 @@ Scoring = Callable[[Evidence], Array]
 TOLD_WORDS = 40
 #: So many of the best sentences may name documents, if they score at least this share of the best one.
 NAMING, _NEAR_BEST = 5, 0.1
+#: So many documents are read again at most where they are "named": a page may be there in a hundred chunks.
+MOST_READ = 10
 #: The chance that a document which a good sentence leads to holds the next step of the question, where nothing is known
 #: of the question. Of questions of two steps .44 such documents do, of others .05 to .1 (`docs/benchmark-results.md`).
 NEXT_STEP = 0.1
@@ -50,16 +53,30 @@ class Look:
 
 
 def leads(look: Look, which: SecondLook) -> dict[int, Lead]:
-    """The documents to read again, by their places, each with the sentence that leads to it.
+    """The documents to read again, by their places, each with the sentence that leads to it: of those that are named,
+    the MOST_READ with the strongest leads, of equal ones the most relevant.
 
-    Texts decide between equal scores, so that no order of documents enters. One document alone has no second step.
+    Texts and titles decide between equal scores, so that no order of documents enters. One document alone has no second
+    step.
     """
     if which == "none" or len(look.item.extracts) < 2:
         return {}
-    texts, scores = look.evidence.texts, look.scores
-    best = sorted(range(len(scores)), key=lambda place: (-scores[place], texts[place]))[:NAMING]
-    found = named(look.evidence, [place for place in best if scores[place] >= _NEAR_BEST * scores[best[0]]])
-    return {place: Lead(best[0], 0.0) for place in range(len(look.item.extracts))} | found if which == "all" else found
+    evidence, scores = look.evidence, look.scores
+    titles = [evidence.titles[document] for document in evidence.document]
+    ordered = sorted(range(len(scores)), key=lambda place: (-scores[place], evidence.texts[place], titles[place]))
+    first: dict[str, int] = {}
+    for place in ordered:
+        first.setdefault(evidence.texts[place], place)  # a copy names nothing else
+    best = list(first.values())[:NAMING]
+    found = named(evidence, [place for place in best if scores[place] >= _NEAR_BEST * scores[best[0]]], scores)
+    if which == "all":
+        return {place: Lead(best[0], 0.0) for place in range(len(look.item.extracts))} | found
+
+    def order(document: int) -> tuple[float, float]:
+        lead = found[document]
+        return -scores[lead.sentence] * lead.strength, -evidence.rank[document]
+
+    return {document: found[document] for document in sorted(found, key=order)[:MOST_READ]}
 
 
 def passages(look: Look, leads: Mapping[int, Lead]) -> list[Passage]:
