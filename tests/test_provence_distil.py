@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -118,6 +119,48 @@ def test_a_labelling_goes_on_where_it_stopped_and_is_read_back(teacher, tmp_path
     np.testing.assert_array_equal(found.offsets, reading.offsets)
     np.testing.assert_allclose(found.keep, 1 / (1 + np.exp(-reading.keep)), atol=2e-3)
     assert found.rank == pytest.approx(1 / (1 + np.exp(-reading.rank)), abs=1e-3)
+
+
+def test_what_was_damaged_is_labelled_again_beside_the_rest(teacher, tmp_path, monkeypatch):
+    monkeypatch.setattr(distil, "PAIRS_A_FILE", 1)
+    pairs = [Pair("what is red", text, True, None, None) for text in SENTENCES[:3]]
+    teach(pairs, teacher, tmp_path)
+    (tmp_path / "00000.npz").unlink()
+    assert teach(pairs, teacher, tmp_path) == 1
+    assert len(read_lessons(tmp_path)) == 3
+
+
+def test_another_teacher_does_not_go_on_with_the_labels_of_one(teacher, tmp_path):
+    pairs = [Pair("what is red", SENTENCES[0], True, None, None)]
+    teach(pairs, teacher, tmp_path)
+    with pytest.raises(InputError, match="labels of the teacher 'provence-mini', not 'another'"):
+        teach(pairs, replace(teacher, name="another"), tmp_path)
+
+
+def test_a_lone_surrogate_is_as_good_a_text_as_any(base):
+    pair = replace(LABELLED, text="a planet is red \ud800. the moon")
+    lessons = {key(pair.question, pair.title, pair.text): lesson(0.6, pair.text)}
+    [item] = encode([pair], new_pruner(base), max_length=64, lessons=lessons)
+    assert item.targets is not None
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK", b"\xff" * 8])
+def test_a_file_damaged_anywhere_is_named(teacher, tmp_path, damage):
+    teach([Pair("what is red", text, True, None, None) for text in SENTENCES], teacher, tmp_path)
+    whole = (tmp_path / "00000.npz").read_bytes()
+    for place in range(0, len(whole), max(len(whole) // 60, 1)):
+        (tmp_path / "00000.npz").write_bytes(whole[:place] + damage + (whole[place + len(damage) :] if damage else b""))
+        try:
+            read_lessons(tmp_path)  # a byte of a number may be another one
+        except InputError as error:
+            assert "00000.npz is damaged" in str(error)
+
+
+@pytest.mark.parametrize("weight", ["1.5", "-0.1", "nan", "half"])
+def test_a_weight_that_is_no_share_is_refused(weight, capsys):
+    with pytest.raises(SystemExit):
+        main(["--base", "any", "--data", "any", "--out", "any", "--teacher-weight", weight])
+    assert f"expected a number from 0 to 1, got '{weight}'" in capsys.readouterr().err
 
 
 def test_a_folder_without_labels_or_with_a_damaged_file_is_refused(tmp_path):

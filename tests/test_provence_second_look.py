@@ -12,9 +12,18 @@ import pytest
 
 from benchmarks.quality.sets import load_compressor
 from ctxprune import Context, load
-from ctxprune.compressors.provence.naming import Lead
+from ctxprune.compressors.provence.naming import Lead, named
 from ctxprune.compressors.provence.pruner import Passage, Reading, gather, sentences_of
-from ctxprune.compressors.provence.second_look import NEXT_STEP, TOLD_WORDS, Look, either, leads, passages, told
+from ctxprune.compressors.provence.second_look import (
+    MOST_READ,
+    NEXT_STEP,
+    TOLD_WORDS,
+    Look,
+    either,
+    leads,
+    passages,
+    told,
+)
 from ctxprune.data.questions import LabelledDocument, Question, row_from_question
 from ctxprune.errors import InputError
 from ctxprune.trainers.provence.items import read_families
@@ -237,6 +246,82 @@ def test_the_name_that_a_document_without_a_title_begins_with_stands_for_one(ope
     abbey = Document(f"{opening} {found}", id="abbey")
     farm = Document(f"The farm sells honey. It once belonged to {name}.", id="farm", title="Farm")
     assert _strengths([HALL, abbey, farm], found) == ({"Farm": 1.0} if leads_on else {})
+
+
+def test_documents_without_titles_that_begin_alike_are_no_one_page():
+    first = Document(f"Anselm Roe knew the mill. {FOUND}", id="1")
+    second = Document("Anselm Roe was born in Dern.", id="2")
+    assert _strengths([HALL, first, second], FOUND) == {"": 1.0}
+    assert _strengths([HALL, replace(first, title="Roe"), replace(second, title="Roe")], FOUND) == {}
+
+
+def test_no_sentence_leads_to_a_copy_of_itself():
+    found = "Last year the Roe Bros firm bought the mill."
+    copy = Document(f"{found} The price was not told.", id="copy")
+    chunk = Document(f"The mill is old. {found}", id="chunk")
+    news = Document("Roe Bros is based in Dern.", id="news", title="News")
+    assert _strengths([copy, replace(copy, id="2"), chunk], found) == {}
+    assert _strengths([copy, chunk, news], found) == {"News": 1.0}
+
+
+def test_copies_score_alike_in_any_order():
+    query = "Who bought the mill of Dern, and where is that firm based?"
+    text = "Last year the Roe Bros firm bought the mill of Dern. The price was not told."
+    documents = [Document(f"The mill of Dern was bought by a firm in {1990 + n}.", id=f"d{n}") for n in range(4)]
+    documents += [Document(text, id=f"c{n}") for n in range(3)]
+    documents.append(Document("Roe Bros is a firm with its seat in Vell.", id="firm"))
+    provence = load("provence")
+
+    def scores(order):
+        (scored,) = provence.score([Context.of(query, order)])
+        return {piece.source.id: [unit.score for unit in piece.units] for piece in scored.extracts}
+
+    there, back = scores(documents), scores(documents[::-1])
+    for name, expected in there.items():
+        assert back[name] == pytest.approx(expected, abs=1e-3), name
+    assert there["c0"] == pytest.approx(there["c2"], abs=1e-3)
+
+
+def test_the_strongest_lead_to_a_document_counts():
+    better = "In stone it was built anew by Roe."
+    worse = "Carl Wend saw Anselm Roe."
+    look = _look([replace(MILL, text=f"{better} {worse}"), ROE], better, worse)
+    for scores, strength in ((np.array([0.9, 0.1, 0, 0]), 0.5), (np.array([0.9, 0.6, 0, 0]), 1.0)):
+        (lead,) = named(look.evidence, [0, 1], scores).values()
+        assert lead.strength == strength
+
+
+def test_of_a_page_in_many_chunks_the_most_relevant_are_read_again():
+    chunks = [replace(ROE, id=str(n), text=f"He was born by the sea, note {n}. He sang well.") for n in range(14)]
+    liked = [f"note {n}" for n in (3, 11)]
+    look = _look([HALL, MILL, *chunks], FOUND, *liked)
+    found = leads(replace(look, scores=np.where(look.scores > 0.5, look.scores, 0.0)), "named")
+    assert len(found) == MOST_READ and {2 + 3, 2 + 11} <= set(found)
+
+
+def test_a_name_within_a_word_of_the_question_is_new_to_it():
+    mill = replace(MILL, text="The mill burnt down. Its builder had come from Oman.")
+    oman = Document("Oman lies by the sea.", id="oman", title="Geography")
+    found = "Its builder had come from Oman."
+    assert _strengths([HALL, mill, oman], found, query="Which woman came to the mill?") == {"Geography": 1.0}
+    assert _strengths([HALL, mill, oman], found, query="Who came from Oman?") == {}
+
+
+def test_a_letter_that_grows_in_lower_case_moves_no_end_of_a_title():
+    found = "It was built anew by Nur from İzmir Gulf."
+    gulf = replace(ROE, title="İzmir Gulf (sea)")
+    mill = replace(MILL, text=f"The mill burnt down. {found}")
+    assert _strengths([HALL, mill, gulf], found) == {"İzmir Gulf (sea)": 1.0}
+    shop = Document("The shop at İzmir Gulf sells salt.", id="shop", title="Salt")
+    about = "It was built anew in stone."
+    assert _strengths([HALL, replace(gulf, text=f"The place burnt down. {about}"), shop], about) == {"Salt": 1.0}
+
+
+def test_endless_titles_and_texts_take_no_time_to_speak_of():
+    endless = [Document(f"It is {'A' * 100_000}. Rain fell.", id="1", title="A" * 50_000)]
+    endless += [Document("Rain fell. " + "A " * 30_000, id="2", title="a" + " " * 40_000 + "b")]
+    endless += [Document("Aa of " * 20_000, id="3")]
+    assert _strengths([MILL, *endless], FOUND) == {}
 
 
 def test_the_best_sentence_of_a_document_that_a_good_one_leads_to_gains_most():

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from ctxprune.compressors.provence.pruner import Passage, PrunerModel, Reading
+from ctxprune.errors import InputError
 from ctxprune.files import batched
 from ctxprune.runtime import FloatArray, sigmoid
 from ctxprune.trainers.provence.items import read_families
@@ -33,16 +34,26 @@ _BATCH = 64
 
 
 def teach(pairs: Sequence[Pair], teacher: PrunerModel, folder: Path) -> int:
-    """Let the teacher read the pairs that no file of `folder` has yet; returns how many that were."""
+    """Let the teacher read the pairs that no file of `folder` has yet; returns how many that were.
+
+    Raises InputError where another teacher has begun the folder: two of them do not mean the same by a probability.
+    """
     folder.mkdir(parents=True, exist_ok=True)
+    _check_teacher(folder / "teacher.txt", teacher.name)
     known = {found for path in folder.glob("*.npz") for found in read_file(path)}
     passages = {key(one.question, one.title, one.text): Passage(one.question, one.title, one.text) for one in pairs}
     unread = [(digest, passage) for digest, passage in passages.items() if digest not in known]
-    first = len(list(folder.glob("*.npz")))
+    first = max((int(path.stem) + 1 for path in folder.glob("*.npz") if path.stem.isdecimal()), default=0)
     for number, part in enumerate(batched(unread, PAIRS_A_FILE)):
         write_lessons(folder / f"{first + number:05}.npz", dict(_taught(part, teacher)))
         print(f"{number * PAIRS_A_FILE + len(part)} of {len(unread)} pairs", flush=True)
     return len(unread)
+
+
+def _check_teacher(path: Path, name: str) -> None:
+    if path.is_file() and (before := path.read_text(encoding="utf-8").strip()) != name:
+        raise InputError(f"{path.parent} holds labels of the teacher {before!r}, not {name!r}; name another --out")
+    path.write_text(f"{name}\n", encoding="utf-8")
 
 
 def _taught(part: Sequence[tuple[bytes, Passage]], teacher: PrunerModel) -> Iterator[tuple[bytes, Taught]]:

@@ -92,7 +92,7 @@ def encode(
         ends = np.array([span.end for span in split_sentences(pair.text)], dtype=np.int64)
         sentence[start : start + len(offsets)] = np.searchsorted(ends, offsets[:, 0], side="right")
         item = Item(sequence.ids, sequence.type_ids, keep, answer, sentence, float(pair.relevant))
-        lesson = (lessons or {}).get(key(pair.question, pair.title, pair.text))
+        lesson = lessons.get(key(pair.question, pair.title, pair.text)) if lessons else None
         if lesson is not None:
             item = replace(item, targets=_targets(item, lesson, slice(start, start + len(offsets)), offsets, weight))
         items.append(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,7 +51,7 @@ Lessons: TypeAlias = Mapping[bytes, Taught]
 
 def key(question: str, title: str, text: str) -> bytes:
     """What a pair is found again by."""
-    return hashlib.blake2b("\x00".join((question, title, text)).encode(), digest_size=16).digest()
+    return hashlib.blake2b("\x00".join((question, title, text)).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def mixed(labels: np.ndarray[Any, Any], taught: Floats, weight: float) -> Floats:
@@ -94,7 +95,7 @@ def read_file(path: Path) -> dict[bytes, Taught]:
         with path.open("rb") as file, np.load(file) as held:
             keys, ends, offsets = held["keys"], held["ends"], held["offsets"]
             keep, answer, rank = held["keep"].astype(np.float32), held["answer"].astype(np.float32), held["rank"]
-    except (OSError, ValueError, LookupError, BadZipFile) as error:
+    except (OSError, ValueError, LookupError, EOFError, RuntimeError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is damaged ({error}); delete it and label again") from None
     starts = [0, *ends[:-1].tolist()]
     return {

@@ -141,9 +141,20 @@ def parser() -> argparse.ArgumentParser:
     add("--batch-tokens", type=int, default=6000, help="padded tokens a batch, over all processes")
     add("--per-passage", type=int, default=2, help="questions on one gold passage at most (0: no limit)")
     add("--taught", type=Path, help="folder of a teacher's labels (ctxprune.trainers.provence.distil)")
-    add("--teacher-weight", type=float, default=0.5, help="the teacher's part in the targets; the rest is the labels'")
+    add("--teacher-weight", type=share, default=0.5, help="the teacher's part in the targets; the rest is the labels'")
     add("--answer-weight", type=float, default=1.0, help="of the answer head's loss; 0 leaves the head out")
     return made
+
+
+def share(text: str) -> float:
+    """An argument type: a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return value
 
 
 def starting_pruner(arguments: argparse.Namespace) -> LoadedPruner:

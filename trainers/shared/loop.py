@@ -191,7 +191,8 @@ class Run:
 
 def balanced(batch: Sequence[Encoded], parts: int) -> list[list[Encoded]]:
     """The batch in `parts` of about equal numbers of tokens: the largest item first, each to the smallest part. Within
-    a part items keep their order."""
+    a part items keep their order. Each part's loss is a mean of its own and counts alike, so an item weighs about as
+    much as it has tokens."""
     made: list[list[int]] = [[] for _ in range(parts)]
     sizes = [0] * parts
     for place in sorted(range(len(batch)), key=lambda place: _tokens(batch[place]), reverse=True):

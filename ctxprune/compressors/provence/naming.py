@@ -88,37 +88,37 @@ class _Sentence:
         runs = [run for run in _runs(text) if run.is_name(alone)]
         names = dict.fromkeys(run.name.lower() for run in runs if not all(map(_is_number, run.ordered)))
         new = [name for name in names if len(name) >= _SHORTEST_NAME and not _stands_in(name, asked)]
-        if own.real:
-            new = [name for name in new if not _stands_in(name, own.lower)]
+        new = [name for name in new if not _stands_in(name, own.page)]
         return cls(text, text.lower(), tuple(new), tuple(run.words for run in runs), own)
 
 
 @dataclass(frozen=True, slots=True)
 class _Title:
-    """name: as sentences have it, "" if it cannot be told from other words; lower: in lower case. names: its words that
-    look like names and its numbers, in order and in lower case. real: whether it is a title, not the name that a
-    document without one begins with."""
+    """page: in lower case, "" for a document without one, which has the name that it begins with in place of a title.
+    name: as sentences have it, "" if it cannot be told from other words; lower: in lower case. names: its words that
+    look like names and its numbers, in order and in lower case."""
 
+    page: str
     name: str
     lower: str
     names: tuple[str, ...]
-    real: bool
 
     @classmethod
     def of(cls, title: str, opening: str) -> _Title:
-        name = without_qualifier(title) if title.strip() else _subject(opening)
+        page = without_qualifier(title)
+        name = page or _subject(opening)
         if not _SHORTEST_NAME <= len(name) <= _LONGEST_NAME:
             name = ""
         words = dict.fromkeys(word for run in _runs(name) for word in run.ordered)
-        return cls(name, name.lower(), tuple(words), bool(title.strip()))
+        return cls(page.lower(), name, name.lower(), tuple(words))
 
     def is_same(self, other: _Title) -> bool:
         """Whether both are titles and the same: parts of one page, or more of the same."""
-        return self.real and other.real and bool(self.lower) and self.lower == other.lower
+        return bool(self.page) and self.page == other.page
 
     def is_in(self, sentence: _Sentence, asked: str) -> bool:
         """Whether a sentence has the whole title and the question does not. One word must look like a name there."""
-        if not self.real or not self.lower or _stands_in(self.lower, asked):
+        if not self.page or not self.lower or _stands_in(self.lower, asked):
             return False
         if len(self.lower.split()) == 1 and self.lower != self.lower.upper():
             return self.name != self.lower and self.lower in sentence.names
