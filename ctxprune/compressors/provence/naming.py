@@ -76,7 +76,6 @@ class _Sentence:
     """lower: its text in lower case. names: those that the question does not have, in lower case. runs: the words of
     each name and number in it. own: the title of its document."""
 
-    text: str
     lower: str
     names: tuple[str, ...]
     runs: tuple[frozenset[str], ...]
@@ -89,7 +88,7 @@ class _Sentence:
         names = dict.fromkeys(run.name.lower() for run in runs if not all(map(_is_number, run.ordered)))
         new = [name for name in names if len(name) >= _SHORTEST_NAME and not _stands_in(name, asked)]
         new = [name for name in new if not _stands_in(name, own.page)]
-        return cls(text, text.lower(), tuple(new), tuple(run.words for run in runs), own)
+        return cls(text.lower(), tuple(new), tuple(run.words for run in runs), own)
 
 
 @dataclass(frozen=True, slots=True)
