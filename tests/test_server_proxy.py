@@ -44,7 +44,8 @@ def forwarded(upstream, at=-1):
 
 def test_marked_context_is_compressed_and_nothing_else(client, upstream):
     call = {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function"}]}
-    tool = {"role": "tool", "tool_call_id": "1", "content": f"{FERRY} {BRIDGE}"}
+    named = BRIDGE.replace("It was", "The Harrow Bridge was")  # what surely answers: output that does not stays whole
+    tool = {"role": "tool", "tool_call_id": "1", "content": f"{FERRY} {named}"}
     body = CHAT | {"messages": [*CHAT["messages"], call, tool], "ctxprune": {"threshold": 0.1}, "odd": [1, None]}
     response = client.post("/v1/chat/completions", json=body)
     assert response.json()["choices"][0]["message"]["content"] == "In 1911."

@@ -86,12 +86,13 @@ def _beside(rows: Sequence[tuple[int, float, float]], points: OperatingPoints) -
         ours = [(size, score, best) for size, score, best in rows if low < size <= high]
 
         def kept(share: float, high: int = high, ours: Sequence[tuple[int, float, float]] = ours) -> float:
-            tried = replace(points, beside=((high, share),))
-            there = [score >= tried.threshold(DEFAULT_POINT, size, best=best) for size, score, best in ours]
+            asking = replace(points, beside=((high, share),))
+            there = [score >= asking.threshold(DEFAULT_POINT, size, best=best) for size, score, best in ours]
             return float(np.mean(there))
 
-        enough = max(ANSWERS_KEPT[DEFAULT_POINT], kept(0.0) - BESIDE_COSTS) if len(ours) >= MIN_CONTEXTS else math.inf
-        shares.append([high, next((share for share in BESIDE if kept(share) >= enough), 0.0)])
+        tried = BESIDE if len(ours) >= MIN_CONTEXTS else ()
+        enough = max(ANSWERS_KEPT[DEFAULT_POINT], kept(0.0) - BESIDE_COSTS) if tried else 1.0
+        shares.append([high, next((share for share in tried if kept(share) >= enough), 0.0)])
     return shares
 
 
