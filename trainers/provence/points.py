@@ -22,8 +22,6 @@ MIN_CONTEXTS = 40
 SIZES = (3, 12, 24)
 #: Shares of a likely best score that the others of a small context may be asked for, see `OperatingPoints.beside`.
 BESIDE = (0.3, 0.15, 0.05)
-#: Share of the answers of small contexts that this may cost.
-BESIDE_COSTS = 0.01
 #: What a sentence must score to fill up a budget, as a share of the safest threshold of large contexts.
 FLOOR = 0.5
 
@@ -76,23 +74,19 @@ def operating_points(
 
 
 def _beside(rows: Sequence[tuple[int, float, float]], points: OperatingPoints) -> list[list[float | None]]:
-    """For each size of small contexts the largest share of `BESIDE` with which they still keep what is named, and at
-    most BESIDE_COSTS less than without it.
+    """For each size of small contexts the largest share of `BESIDE` with which they still keep what is named.
 
     rows: (sentences, best answering score, best score) of answerable contexts.
     """
     shares: list[list[float | None]] = []
     for low, high in zip((0, *SIZES), (size for size in SIZES if size <= SMALL), strict=False):
         ours = [(size, score, best) for size, score, best in rows if low < size <= high]
-
-        def kept(share: float, high: int = high, ours: Sequence[tuple[int, float, float]] = ours) -> float:
-            asking = replace(points, beside=((high, share),))
-            there = [score >= asking.threshold(DEFAULT_POINT, size, best=best) for size, score, best in ours]
-            return float(np.mean(there))
-
-        tried = BESIDE if len(ours) >= MIN_CONTEXTS else ()
-        enough = max(ANSWERS_KEPT[DEFAULT_POINT], kept(0.0) - BESIDE_COSTS) if tried else 1.0
-        shares.append([high, next((share for share in tried if kept(share) >= enough), 0.0)])
+        for share in (*BESIDE, 0.0):
+            tried = replace(points, beside=((high, share),))
+            kept = [score >= tried.threshold(DEFAULT_POINT, size, best=best) for size, score, best in ours]
+            if not share or (len(ours) >= MIN_CONTEXTS and np.mean(kept) >= ANSWERS_KEPT[DEFAULT_POINT]):
+                shares.append([high, share])
+                break
     return shares
 
 
